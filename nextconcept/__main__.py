@@ -1,0 +1,5 @@
+"""``python -m nextconcept`` is ``nextconcept``."""
+
+from nextconcept.cli import main
+
+main()

@@ -1,0 +1,44 @@
+"""A progress bar that counts tokens."""
+
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import RichProgressBar
+
+from nextconcept.data.windows import ConceptBatch
+
+__all__ = ["ConceptProgressBar"]
+
+
+class ConceptProgressBar(RichProgressBar):
+    """Lightning's rich progress bar, with the loss in nats per token and the tokens per second of all processes.
+
+    The rate is also logged, as ``train/tokens_per_second``; time spent in validation is left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(leave=True)
+        self._rate = 0.0
+        self._started = 0.0
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the clock."""
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: ConceptBatch, batch_idx: int
+    ) -> None:
+        """Update the moving average of the rate."""
+        tokens = batch.tokens[:, 1:].numel() * trainer.world_size
+        rate = tokens / max(time.perf_counter() - self._started, 1e-9)
+        self._rate = rate if self._rate == 0 else 0.9 * self._rate + 0.1 * rate
+        pl_module.log("train/tokens_per_second", self._rate)
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Loss and rate."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics | {"tokens/s": f"{self._rate:,.0f}"}

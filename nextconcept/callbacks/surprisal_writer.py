@@ -1,0 +1,35 @@
+"""What ``nextconcept predict`` leaves behind."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import BasePredictionWriter
+from safetensors.torch import save_file
+
+__all__ = ["SurprisalWriter"]
+
+
+class SurprisalWriter(BasePredictionWriter):
+    """Writes the surprisal of every token of the test split to ``surprisal_rankR.safetensors`` in the run's folder.
+
+    Tensors: ``window`` (W,) indices, ``tokens`` (W, T) ids, ``nats`` (W, T) cross-entropies, NaN at padding.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(write_interval="epoch")
+
+    def write_on_epoch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, predictions: Sequence[Any], batch_indices: Sequence[Any]
+    ) -> None:
+        """Write this process's windows."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {key: torch.cat([part[key] for part in predictions]).cpu() for key in ("tokens", "nats")}
+        indices = [index for loader in batch_indices for batch in loader for index in batch]
+        tensors["window"] = torch.tensor(indices)
+        path = folder / f"surprisal_rank{trainer.global_rank}.safetensors"
+        save_file(tensors, path)
+        print(f"wrote the surprisal of {tensors['tokens'].numel()} tokens to {path}")

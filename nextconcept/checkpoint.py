@@ -1,0 +1,96 @@
+"""Runs on disk: find a checkpoint, check it, load model and tokenizer out of it."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from nextconcept.config import ModelConfig
+from nextconcept.data.tokenizer import Tokenizer, tokenizer_from_json
+from nextconcept.errors import InputError
+from nextconcept.nn.model import NextConceptModel
+
+__all__ = ["find_checkpoint", "load_pretrained", "load_run", "read_checkpoint", "save_pretrained"]
+
+KEY = "nextconcept"
+"""Where :class:`~nextconcept.callbacks.SelfContained` keeps configuration and tokenizer in a Lightning checkpoint."""
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint that ``path`` means.
+
+    Args:
+        path: a ``.ckpt`` file; a run's folder (its best, else its last checkpoint); or a folder of runs (the newest).
+
+    Raises:
+        InputError: if there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise InputError(f"there is no checkpoint or run at {path}: give a .ckpt file or the folder of a run.")
+    for name in ("best.ckpt", "last.ckpt"):
+        found = [*path.glob(name), *path.glob(f"checkpoints/{name}"), *path.glob(f"version_*/checkpoints/{name}")]
+        if found:
+            return max(found, key=lambda candidate: candidate.stat().st_mtime)
+    raise InputError(f"{path} holds no best.ckpt or last.ckpt: give a .ckpt file or the folder of a run.")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a Lightning checkpoint of this project, loaded with ``weights_only``.
+
+    Raises:
+        InputError: if the file is not one.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OSError, KeyError):
+        checkpoint = None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or KEY not in checkpoint:
+        raise InputError(f"{path} is not a checkpoint of nextconcept: give the .ckpt file of a run made with nextconcept fit.")
+    return checkpoint
+
+
+def load_run(path: str | Path) -> tuple[NextConceptModel, Tokenizer]:
+    """Model (in eval mode, on the CPU) and tokenizer of a run, a checkpoint, or a folder made by ``nextconcept export``.
+
+    Raises:
+        InputError: if there is none at ``path``.
+    """
+    if (Path(path) / "model.safetensors").is_file():
+        return load_pretrained(Path(path))
+    file = find_checkpoint(path)
+    checkpoint = read_checkpoint(file)
+    stored = checkpoint[KEY]
+    model = NextConceptModel(ModelConfig.from_dict(stored["config"]))
+    prefix = "model."
+    weights = {name[len(prefix) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:
+        raise InputError(f"the weights in {file} do not fit its configuration: it was made by another version.") from None
+    return model.eval(), tokenizer_from_json(stored["tokenizer"])
+
+
+def save_pretrained(model: NextConceptModel, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write ``model.safetensors``, ``config.json`` and ``tokenizer.json`` into ``folder``."""
+    model.save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+
+
+def load_pretrained(folder: Path) -> tuple[NextConceptModel, Tokenizer]:
+    """Read what :func:`save_pretrained` wrote.
+
+    Raises:
+        InputError: if a file is missing or broken.
+    """
+    try:
+        model = NextConceptModel.from_pretrained(folder)
+        return model.eval(), tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    except (OSError, SafetensorError, RuntimeError, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"{folder} is not an exported model: {reason}.") from None

@@ -1,0 +1,106 @@
+"""The command line: ``nextconcept fit | validate | test | predict | generate | export``."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, auto_cli
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from nextconcept import commands
+from nextconcept.callbacks import ConceptProgressBar, LevelCurves, SelfContained, SurprisalWriter, WritingSamples
+from nextconcept.checkpoint import find_checkpoint, read_checkpoint
+from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.errors import InputError
+from nextconcept.module import ConceptModule
+
+__all__ = ["ConceptCLI", "main"]
+
+COMMANDS: dict[str, Callable[..., None]] = {"generate": commands.generate, "export": commands.export}
+"""Commands that need a trained model but no Trainer."""
+
+
+class _OneSentence(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Report a bad argument in one sentence and exit with code 2."""
+        text = " ".join(line.strip(" -") for line in message.split("\n") if line.strip())
+        print(f"nextconcept: error: {text}", file=sys.stderr)
+        sys.exit(2)
+
+
+class _TrainerParser(_OneSentence, LightningArgumentParser):
+    pass
+
+
+class ConceptCLI(LightningCLI):
+    """LightningCLI with the model and the data of this project, linked so that each setting is given once.
+
+    Args:
+        args: arguments instead of those of the process.
+    """
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            ConceptModule,
+            ConceptDataModule,
+            seed_everything_default=0,
+            parser_class=_TrainerParser,
+            parser_kwargs={
+                "prog": "nextconcept",
+                "description": "Train and evaluate next-concept models. See also: " + ", ".join(COMMANDS) + ".",
+            },
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"callbacks": [ConceptProgressBar(), LevelCurves(), SelfContained(), SurprisalWriter()]},
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the checkpoint and the writing sample, and link data to model."""
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/loss/tokens",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.auto_insert_metric_name": False,
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.add_lightning_class_args(WritingSamples, "sample")
+        for name in ("levels", "chunk_size", "context"):
+            parser.link_arguments(f"model.config.{name}", f"data.{name}")
+        parser.link_arguments(("data.tokenizer", "data.vocab_size"), "model.config.vocab_size", compute_fn=_vocab_size)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and check a checkpoint before anything reads it."""
+        super().parse_arguments(parser, args)
+        options = self.config[self.config.subcommand]
+        if options.get("ckpt_path") and options.ckpt_path not in ("best", "last", "hpc"):
+            options.ckpt_path = str(find_checkpoint(options.ckpt_path))
+            read_checkpoint(options.ckpt_path)
+
+
+def _vocab_size(tokenizer: str, vocab_size: int) -> int:
+    return 256 if tokenizer == "bytes" else vocab_size
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run a command.
+
+    Args:
+        args: arguments instead of those of the process.
+
+    Raises:
+        SystemExit: with code 2 and one sentence on standard error if something that the user gave is wrong.
+    """
+    given = sys.argv[1:] if args is None else args
+    try:
+        if given and given[0] in COMMANDS:
+            prog = f"nextconcept {given[0]}"
+            return auto_cli(COMMANDS[given[0]], args=given[1:], as_positional=False, parser_class=_OneSentence, prog=prog)
+        return ConceptCLI(args)
+    except InputError as error:
+        print(f"nextconcept: error: {error}", file=sys.stderr)
+        sys.exit(2)

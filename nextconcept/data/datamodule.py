@@ -1,0 +1,157 @@
+"""Text -> tokens -> windows, as a LightningDataModule."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from torch.utils.data import DataLoader
+
+from nextconcept.data.text import load_corpus
+from nextconcept.data.token_file import SplitConfig, TokenFile, encode_corpus
+from nextconcept.data.tokenizer import Tokenizer
+from nextconcept.data.windows import ConceptBatch, ContiguousWindows, TrainingWindows, WindowLoader, as_is
+from nextconcept.errors import InputError
+from nextconcept.hierarchy import Hierarchy
+
+__all__ = ["ConceptDataModule"]
+
+
+torch.serialization.add_safe_globals([SplitConfig])
+
+
+class ConceptDataModule(L.LightningDataModule):
+    """Streams of tokens in windows that are aligned with the chunks of every level.
+
+    Args:
+        dataset: ``shakespeare``, a path or pattern of text files, or the name of a Hugging Face dataset; see
+            :func:`~nextconcept.data.text.load_corpus`.
+        context: tokens in a window, T.
+        levels: levels of the model, tokens included.
+        chunk_size: c; T must be a multiple of ``c^(levels - 1)``.
+        tokenizer: ``bytes``, or ``bpe`` trained on the training split.
+        vocab_size: size of the BPE; 256 for bytes, whatever is given.
+        batch_size: windows per batch and process.
+        eval_batch_size: the same outside training; default: ``batch_size``.
+        split: how text is held out.
+        column: Hub only: the column that holds the text.
+        subset: Hub only: configuration of the dataset.
+        hub_split: Hub only: the split to read.
+        streaming: Hub only: read over the network document by document instead of downloading first.
+        max_documents: Hub only: read no more documents than this.
+        seed: of the training windows; default: that of ``seed_everything``.
+        num_workers: processes that prepare batches; windows are cheap, so none is needed.
+        cache_dir: folder of encoded corpora; default: ``$NEXTCONCEPT_CACHE`` or ``~/.cache/nextconcept``.
+
+    Raises:
+        InputError: if the context does not fit the levels, or the text is missing, broken or too short.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "shakespeare",
+        context: int = 256,
+        levels: int = 2,
+        chunk_size: int = 4,
+        tokenizer: Literal["bytes", "bpe"] = "bytes",
+        vocab_size: int = 512,
+        batch_size: int = 16,
+        eval_batch_size: int | None = None,
+        split: SplitConfig = SplitConfig(),
+        column: str = "text",
+        subset: str | None = None,
+        hub_split: str = "train",
+        streaming: bool = False,
+        max_documents: int | None = None,
+        seed: int | None = None,
+        num_workers: int = 0,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        Hierarchy(levels, chunk_size).check_context(context)
+        if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
+            raise InputError(f"batch_size {batch_size} and eval_batch_size {eval_batch_size} must be 1 or more.")
+        self.save_hyperparameters()
+        self.corpus_options = {
+            "dataset": dataset,
+            "column": column,
+            "subset": subset,
+            "hub_split": hub_split,
+            "streaming": streaming,
+            "max_documents": max_documents,
+        }
+        self.dataset, self.context, self.split, self.seed = dataset, context, split, seed
+        self.tokenizer_kind, self.bpe_size = tokenizer, vocab_size
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.loader_options = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+        self.cache = Path(cache_dir or os.environ.get("NEXTCONCEPT_CACHE") or "~/.cache/nextconcept").expanduser()
+        self._file: TokenFile | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids that the model must know, before any text is read."""
+        return 256 if self.tokenizer_kind == "bytes" else self.bpe_size
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer; there is one after :meth:`setup`."""
+        return self._encoded().tokenizer
+
+    def prepare_data(self) -> None:
+        """Encode the corpus into the cache, on one process."""
+        self._encode()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Map the encoded corpus and check that it is long enough."""
+        self._file = self._encode()
+        count, needed = len(self._file.tokens("train")), self.context + 1
+        if count < needed:
+            raise InputError(
+                f"the training split of {self.dataset!r} has {count} tokens, fewer than one window of {needed}: give more text "
+                "or a smaller context."
+            )
+
+    def train_dataloader(self) -> WindowLoader:
+        """Random windows, the same sequence for a given seed at any number of processes."""
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        windows = TrainingWindows(self._encoded().tokens("train"), self.context, seed)
+        return WindowLoader(windows, self.batch_size, *self._ranks(), **self.loader_options)
+
+    def val_dataloader(self) -> DataLoader[ConceptBatch]:
+        """The validation split, each token predicted once."""
+        return self._contiguous("val")
+
+    def test_dataloader(self) -> DataLoader[ConceptBatch]:
+        """The test split, each token predicted once."""
+        return self._contiguous("test")
+
+    def predict_dataloader(self) -> DataLoader[ConceptBatch]:
+        """The test split."""
+        return self._contiguous("test")
+
+    def _contiguous(self, split: str) -> DataLoader[ConceptBatch]:
+        tokens = self._encoded().tokens(split)
+        if len(tokens) < 2:
+            raise InputError(
+                f"the {split} split of {self.dataset!r} is empty: raise --data.split.{split}, or give --data.split.by "
+                "contiguous where there are few documents."
+            )
+        windows = ContiguousWindows(tokens, self.context)
+        ranks, rank = self._ranks()
+        # Nothing is repeated to make ranks equal, because every token counts once.
+        sampler = UnrepeatedDistributedSampler(windows, ranks, rank, shuffle=False)
+        return DataLoader(windows, self.eval_batch_size, sampler=sampler, collate_fn=as_is, **self.loader_options)
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _encode(self) -> TokenFile:
+        corpus = load_corpus(**self.corpus_options)
+        return encode_corpus(corpus, self.split, self.tokenizer_kind, self.bpe_size, self.cache)
+
+    def _encoded(self) -> TokenFile:
+        if self._file is None:
+            raise RuntimeError("call setup() first, or let a Trainer do it.")
+        return self._file

@@ -1,0 +1,148 @@
+"""Windows: fixed stretches of a token stream, aligned with the chunks of every level.
+
+Shapes: B batch, T context.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+__all__ = ["ConceptBatch", "ContiguousWindows", "TrainingWindows", "WindowLoader", "WindowSampler", "as_is"]
+
+
+class ConceptBatch(NamedTuple):
+    """Windows whose first T tokens are whole chunks at every level, each followed by the token after it."""
+
+    tokens: Tensor
+    """(B, T + 1) int64: inputs are all but the last, targets all but the first."""
+    mask: Tensor
+    """(B, T + 1) bool: False where a token is padding or not to be learnt."""
+
+
+class TrainingWindows(Dataset[ConceptBatch]):
+    """Random windows; window i is a function of ``seed`` and ``i`` alone.
+
+    A counter-based generator (Philox; Salmon et al., 2011) draws them, so that a resumed run and any number of ranks see the
+    same sequence without any state.
+
+    Args:
+        tokens: the stream, at least ``context + 1`` long.
+        context: T.
+        seed: of the sequence.
+    """
+
+    def __init__(self, tokens: np.ndarray, context: int, seed: int) -> None:
+        self.tokens, self.context, self.seed = tokens, context, seed
+
+    def __len__(self) -> int:
+        """Windows that an epoch draws: as many as cover the stream once."""
+        return max(1, len(self.tokens) // self.context)
+
+    def __getitems__(self, indices: list[int]) -> ConceptBatch:
+        """Windows ``indices``, as one batch."""
+        choices = len(self.tokens) - self.context
+        starts = [np.random.Philox(key=self.seed, counter=index).random_raw() % choices for index in indices]
+        return _batch([self.tokens[start : start + self.context + 1] for start in map(int, starts)], self.context)
+
+    def __getitem__(self, index: int) -> ConceptBatch:
+        """Window ``index``, as a batch of one."""
+        return self.__getitems__([index])
+
+
+class ContiguousWindows(Dataset[ConceptBatch]):
+    """The stream cut into windows: each token but the first is predicted exactly once.
+
+    The last window is padded, and its mask says where.
+
+    Args:
+        tokens: the stream, at least 2 long.
+        context: T.
+    """
+
+    def __init__(self, tokens: np.ndarray, context: int) -> None:
+        self.tokens, self.context = tokens, context
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return -(-(len(self.tokens) - 1) // self.context)
+
+    def __getitems__(self, indices: list[int]) -> ConceptBatch:
+        """Windows ``indices``, as one batch."""
+        starts = [index * self.context for index in indices]
+        return _batch([self.tokens[start : start + self.context + 1] for start in starts], self.context)
+
+    def __getitem__(self, index: int) -> ConceptBatch:
+        """Window ``index``, as a batch of one."""
+        return self.__getitems__([index])
+
+
+def _batch(windows: list[np.ndarray], context: int) -> ConceptBatch:
+    tokens = np.zeros((len(windows), context + 1), dtype=np.int64)
+    mask = np.zeros(tokens.shape, dtype=bool)
+    for row, window in enumerate(windows):
+        tokens[row, : len(window)] = window
+        mask[row, : len(window)] = True
+    return ConceptBatch(torch.from_numpy(tokens), torch.from_numpy(mask))
+
+
+class WindowSampler(DistributedSampler[Any]):
+    """Indices ``rank, rank + ranks, ...``, going on where an epoch was left and where the epoch before it ended.
+
+    Args:
+        size: windows that one epoch draws over all ranks.
+        ranks: number of processes.
+        rank: this process.
+    """
+
+    def __init__(self, size: int, ranks: int, rank: int) -> None:
+        super().__init__(range(size), ranks, rank, shuffle=False)  # type: ignore[arg-type]
+        self.skip = 0
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield this rank's indices of the epoch; ``skip`` windows of it, over all ranks, are left out once."""
+        start, self.skip = self.skip, 0
+        yield from range(self.epoch * self.total_size + start + self.rank, (self.epoch + 1) * self.total_size, self.num_replicas)
+
+
+class WindowLoader(DataLoader):
+    """A loader of training windows that knows how many it gave, so that Lightning can resume it inside an epoch.
+
+    Args:
+        windows: the windows.
+        batch_size: windows per batch and rank.
+        ranks: number of processes.
+        rank: this process.
+        **options: passed on to :class:`torch.utils.data.DataLoader`.
+    """
+
+    def __init__(self, windows: TrainingWindows, batch_size: int, ranks: int = 1, rank: int = 0, **options: Any) -> None:
+        # Whole batches only, so that every step of every rank has the same size.
+        size = -(-len(windows) // (batch_size * ranks)) * batch_size * ranks
+        sampler = WindowSampler(size, ranks, rank)
+        super().__init__(windows, batch_size, sampler=sampler, collate_fn=as_is, **options)
+        self._given = 0
+
+    def __iter__(self) -> Iterator[ConceptBatch]:
+        """Yield batches of this rank."""
+        step = self.batch_size * self.sampler.num_replicas
+        self._given = self.sampler.skip
+        for batch in super().__iter__():
+            self._given += step
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Windows given in this epoch, over all ranks."""
+        return {"windows": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind the windows that ``state`` counts."""
+        self.sampler.skip = state["windows"] % self.sampler.total_size
+
+
+def as_is(batch: ConceptBatch) -> ConceptBatch:
+    """Collate nothing: windows come as a batch."""
+    return batch

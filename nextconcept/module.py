@@ -1,0 +1,162 @@
+"""The LightningModule: glue between model, loss, optimizer and curves."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from nextconcept.config import ModelConfig
+from nextconcept.data.windows import ConceptBatch
+from nextconcept.losses import LossConfig, Losses, compute_losses, token_losses
+from nextconcept.metrics import Means
+from nextconcept.nn.model import ModelOutput, NextConceptModel
+from nextconcept.optim import OptimizerConfig, make_optimizer, make_schedule
+
+__all__ = ["ConceptModule"]
+
+torch.serialization.add_safe_globals([ModelConfig, LossConfig, OptimizerConfig])
+
+
+class ConceptModule(L.LightningModule):
+    """Trains a :class:`~nextconcept.NextConceptModel` with ``CE(tokens) + sum_l w_l mean_j gamma^j D(plan, concepts)``.
+
+    Metric names are listed in :mod:`nextconcept.metrics`.
+
+    Args:
+        config: the architecture.
+        loss: what is weighed how.
+        optimizer: AdamW and its schedule.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig = ModelConfig(),
+        loss: LossConfig = LossConfig(),
+        optimizer: OptimizerConfig = OptimizerConfig(),
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        for level in config.hierarchy.concept_levels:
+            loss.weight(level)  # a list that is too short is the user's error: say so before training
+        self.config, self.loss, self.optimizer_config = config, loss, optimizer
+        self.model = NextConceptModel(config)
+        self.sources = ["predicted", "zero", "shuffled"] if config.levels > 1 else ["predicted"]
+        self.means = Means(self._metric_names())
+        # Not a buffer: DDP would synchronise it at every forward pass, and evaluation has uneven batches.
+        self._byte_counts: Tensor | None = None
+
+    def _metric_names(self) -> list[str]:
+        names = ["loss"] + [f"{name}{_suffix(s)}" for s in self.sources for name in ("loss/tokens", "bits_per_byte")]
+        for level in self.config.hierarchy.concept_levels:
+            names.append(f"loss/concepts_l{level}")
+            for term in dict.fromkeys((*self.loss.terms, "similarity")):
+                names += [f"concepts_l{level}/{term}/step_{step + 1}" for step in range(self.config.horizon)]
+        return names
+
+    def forward(self, tokens: Tensor) -> ModelOutput:
+        """Run the model on (B, T) token ids."""
+        return self.model(tokens)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, and its schedule stepped with every optimizer step."""
+        optimizer = make_optimizer(self.optimizer_config, self.model)
+        schedule = make_schedule(self.optimizer_config, optimizer, self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: ConceptBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch, with its parts logged under ``train/``."""
+        losses = compute_losses(self.loss, self.model, self.model(batch.tokens[:, :-1]), batch.tokens, batch.mask)
+        logged = {"train/loss": losses.total, "train/loss/tokens": losses.tokens}
+        for level, terms in losses.concepts.items():
+            logged[f"train/loss/concepts_l{level}"] = terms.total
+        if self._byte_counts is not None:
+            logged["train/bits_per_byte"] = losses.tokens / math.log(2) / self._bytes_per_token(batch)
+        schedule = self.lr_schedulers()
+        logged["train/learning_rate"] = schedule.get_last_lr()[0]
+        logged["train/tokens_seen"] = float(self._tokens_seen(batch))
+        self.log_dict(logged, batch_size=batch.tokens.shape[0])
+        self.log("loss", losses.tokens.detach(), prog_bar=True, logger=False)
+        return losses.total
+
+    def _tokens_seen(self, batch: ConceptBatch) -> int:
+        rows, length = batch.tokens.shape
+        per_step = rows * (length - 1) * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return (self.trainer.global_step + 1) * per_step
+
+    def _bytes_per_token(self, batch: ConceptBatch) -> Tensor:
+        targets, mask = batch.tokens[:, 1:], batch.mask[:, 1:]
+        return (self._byte_counts.to(targets.device)[targets] * mask).sum() / mask.sum()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the norm of the gradient, before it is clipped."""
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def setup(self, stage: str) -> None:
+        """Learn from the data how many bytes each token stands for."""
+        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        if tokenizer is not None:
+            counts = torch.ones(self.config.vocab_size, dtype=torch.long)
+            known = torch.from_numpy(tokenizer.byte_counts())
+            counts[: len(known)] = known
+            self._byte_counts = counts
+
+    def validation_step(self, batch: ConceptBatch, batch_idx: int) -> None:
+        """Losses and interventions on the validation split."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: ConceptBatch, batch_idx: int) -> None:
+        """Losses and interventions on the test split."""
+        self._evaluate(batch)
+
+    def predict_step(self, batch: ConceptBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Surprisal: ``tokens`` (B, T) and ``nats`` (B, T), the cross-entropy of each of them, NaN at padding."""
+        targets, mask = batch.tokens[:, 1:], batch.mask[:, 1:]
+        nats = token_losses(self.model(batch.tokens[:, :-1]).logits, targets)
+        return {"tokens": targets, "nats": nats.masked_fill(~mask, float("nan"))}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means under ``val/``."""
+        self._log_means("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means under ``test/``."""
+        self._log_means("test")
+
+    def _log_means(self, stage: str) -> None:
+        self.log_dict({f"{stage}/{name}": mean for name, mean in self.means.compute().items()})
+        self.means.reset()
+
+    def _evaluate(self, batch: ConceptBatch) -> None:
+        mask = batch.mask[:, 1:]
+        weight = mask.sum()
+        values: dict[str, tuple[Tensor, Tensor]] = {}
+        for source in self.sources:
+            if source == "shuffled" and batch.tokens.shape[0] < 2:
+                continue  # there is no other row to take a plan from
+            output = self.model(batch.tokens[:, :-1], source)
+            losses = compute_losses(self.loss, self.model, output, batch.tokens, batch.mask)
+            values[f"loss/tokens{_suffix(source)}"] = losses.tokens, weight
+            if self._byte_counts is not None:
+                ratio = self._bytes_per_token(batch)
+                bits = losses.tokens / math.log(2) / ratio.clamp(min=torch.finfo(ratio.dtype).tiny)
+                values[f"bits_per_byte{_suffix(source)}"] = bits, weight * ratio
+            if source == "predicted":
+                values["loss"] = losses.total, weight
+                values |= self._concept_values(losses)
+        self.means.update(values)
+
+    def _concept_values(self, losses: Losses) -> dict[str, tuple[Tensor, Tensor]]:
+        values = {}
+        for level, terms in losses.concepts.items():
+            values[f"loss/concepts_l{level}"] = terms.total, terms.counts.sum()
+            for name, steps in (*terms.steps.items(), ("similarity", terms.similarity)):
+                for step, mean in enumerate(steps):
+                    values[f"concepts_l{level}/{name}/step_{step + 1}"] = mean, terms.counts[step]
+        return values
+
+
+def _suffix(source: str) -> str:
+    return "" if source == "predicted" else f"_{source}"

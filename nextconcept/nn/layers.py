@@ -1,0 +1,112 @@
+"""Layers whose weights can be used in part, and rotations.
+
+A *nested* ("matryoshka") weight serves several widths: a layer that gets an input narrower than itself uses the top-left block
+of its matrix. At its own full width each layer here is the ordinary one.
+
+Shapes: B batch, T time, D width, h heads, d head size.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["FeedForward", "Linear", "RMSNorm", "binding_angles", "rotary_angles", "rotate"]
+
+
+class Linear(nn.Linear):
+    """A bias-free linear map of which any top-left block can be applied.
+
+    Args:
+        in_features, out_features: the full size of the matrix.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, bias=False)
+
+    def forward(self, x: Tensor, out_features: int | None = None) -> Tensor:
+        """Map (..., in) to (..., out) by the first ``out`` rows and ``in = x.shape[-1]`` columns of the weight."""
+        return F.linear(x, self.weight[:out_features, : x.shape[-1]])
+
+
+class RMSNorm(nn.RMSNorm):
+    """Root-mean-square norm (Zhang & Sennrich, 2019) of which any leading part can be applied.
+
+    Args:
+        width: full number of features.
+    """
+
+    def __init__(self, width: int, eps: float = 1e-6) -> None:
+        super().__init__(width, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (..., D) over its last axis."""
+        width = x.shape[-1]
+        return F.rms_norm(x, (width,), self.weight[:width], self.eps)
+
+
+class FeedForward(nn.Module):
+    """Position-wise feed-forward layer: ``down(silu(gate x) * up x)`` (SwiGLU, Shazeer 2020) or ``down(gelu(up x))``.
+
+    Args:
+        width: full width of input and output.
+        hidden: full hidden width.
+        kind: ``swiglu`` or ``gelu``.
+    """
+
+    def __init__(self, width: int, hidden: int, kind: str) -> None:
+        super().__init__()
+        self.up = Linear(width, hidden)
+        self.gate = Linear(width, hidden) if kind == "swiglu" else None
+        self.down = Linear(hidden, width)
+
+    def forward(self, x: Tensor, hidden: int) -> Tensor:
+        """(..., D) to (..., D), through the first ``hidden`` hidden features."""
+        up = self.up(x, hidden)
+        inner = F.gelu(up) if self.gate is None else F.silu(self.gate(x, hidden)) * up
+        return self.down(inner, x.shape[-1])
+
+
+def rotary_angles(positions: Tensor, head_size: int, base: float) -> Tensor:
+    """Angles of rotary positions (Su et al., 2021).
+
+    Args:
+        positions: (T,) positions of any numeric type.
+        head_size: d, even.
+        base: the lowest frequency is close to 1 / base.
+
+    Returns:
+        (T, d / 2) angles in radians.
+    """
+    exponents = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
+    return positions.float()[:, None] * base**-exponents
+
+
+def binding_angles(places: Tensor, width: int) -> Tensor:
+    """Angles that mark an element's place in its chunk before elements are summed.
+
+    Frequencies are spread over the whole circle (multiples of the golden ratio), not log-spaced as in attention, so that
+    a rotation by one place and a rotation by another are nearly orthogonal: the mean of ``cos(n theta)`` is about 0 for
+    n > 0, and each element can be read back out of the sum (binding in the sense of Plate, 1995). A frequency depends on its own
+    index alone, so that the first columns of a wider concept are bound as in a narrow one.
+
+    Args:
+        places: (c,) places in tokens.
+        width: D, even.
+
+    Returns:
+        (c, D / 2) angles in radians.
+    """
+    golden = (math.sqrt(5) - 1) / 2
+    index = torch.arange(1, width // 2 + 1, device=places.device, dtype=torch.float64)
+    theta = 2 * math.pi * torch.frac(index * golden)
+    return torch.remainder(places.double()[:, None] * theta, 2 * math.pi).float()
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Rotate pairs of neighbouring features of ``x`` (..., T, D) by ``angles`` (T, D / 2)."""
+    pairs = x.unflatten(-1, (-1, 2))
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    even, odd = pairs.unbind(-1)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)

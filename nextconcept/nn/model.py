@@ -1,0 +1,190 @@
+"""The whole model: tokens -> concepts -> plan -> logits.
+
+Shapes: B batch, T tokens, V vocabulary, A anchors, H horizon, D width of a level.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Generator, Tensor, nn
+
+from nextconcept.config import ModelConfig
+from nextconcept.errors import InputError
+from nextconcept.nn.attention import ChunkFold
+from nextconcept.nn.concept_encoder import ConceptEncoder, concept_norm
+from nextconcept.nn.concept_predictor import ConceptPredictor
+from nextconcept.nn.generation import check_prompt, continue_tokens
+from nextconcept.nn.token_decoder import TokenDecoder
+from nextconcept.nn.transformer import PlanGates, Reading, Transformer
+
+__all__ = ["ModelOutput", "NextConceptModel", "PlanSource", "future"]
+
+PlanSource = Literal["predicted", "zero", "shuffled", "oracle"]
+
+
+@dataclass
+class ModelOutput:
+    """What a forward pass yields.
+
+    Attributes:
+        logits: (B, T, V); entry t is for token t + 1.
+        plans: per level >= 1, (B, A, H, D), the model's own predictions, whatever plan was read.
+        concepts: per level >= 1, (B, T // c^level, D), the realised concepts.
+    """
+
+    logits: Tensor
+    plans: dict[int, Tensor]
+    concepts: dict[int, Tensor]
+
+
+def future(concepts: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
+    """The concepts that each anchor's plan is about.
+
+    Args:
+        concepts: (B, N, D).
+        horizon: H.
+
+    Returns:
+        ``(targets, known)``: (B, N + 1, H, D) with ``targets[:, m, j] = concepts[:, m + j]``, and (N + 1, H) bool, False
+        where that lies beyond the window.
+    """
+    count = concepts.shape[1]
+    padded = nn.functional.pad(concepts, (0, 0, 0, horizon))
+    index = torch.arange(count + 1, device=concepts.device)[:, None] + torch.arange(horizon, device=concepts.device)
+    return padded.unfold(1, horizon, 1).transpose(2, 3), index < count
+
+
+class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcept", tags=["next-concept-prediction"]):
+    """A language model that plans in concepts and writes in tokens.
+
+    ``logits[:, t]`` is a function of ``tokens[:, :t+1]`` alone and ``plans[l][:, m]`` of the tokens before ``m c^l`` alone, for every plan
+    source but ``oracle`` (DESIGN: The causality law). ``save_pretrained`` and ``from_pretrained`` write and read a folder of
+    safetensors and ``config.json``.
+
+    Args:
+        config: the architecture.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        levels = range(config.levels)
+        shared = config.sharing != "separate"
+        self.transformer = Transformer.for_levels(config, levels) if shared else None
+        self.encoder = ConceptEncoder(config)
+        self.predictors = nn.ModuleDict(
+            {str(level): ConceptPredictor(config, level, self.transformer) for level in levels[1:]}
+        )
+        embedding = self.encoder.embedding if config.tie_embeddings else None
+        self.decoder = TokenDecoder(config, self.transformer, embedding)
+
+    def forward(self, tokens: Tensor, plan: PlanSource | dict[int, Tensor] = "predicted") -> ModelOutput:
+        """Predict the next token after each prefix, and the next concepts after each chunk.
+
+        Args:
+            tokens: (B, T) int64, T >= 1.
+            plan: what the lower levels read: ``predicted``; ``zero``; ``shuffled`` (another row's, which takes two rows);
+                ``oracle`` (the true future where the window holds it: leaks, diagnostic only); or tensors (B, A, H, D)
+                per level, the other levels reading what is predicted.
+
+        Raises:
+            InputError: if there is no token, or no second row to shuffle with.
+        """
+        if tokens.dim() != 2 or tokens.shape[1] < 1:
+            raise InputError(f"tokens must have shape (batch, time) with time >= 1, not {tuple(tokens.shape)}.")
+        states = self.encoder.states(tokens)
+        concepts = self.encoder(tokens)
+        inputs = self.encoder.inputs(tokens, states, concepts)
+        plans: dict[int, Tensor] = {}
+        reading = None
+        for level in reversed(self.config.hierarchy.concept_levels):
+            predictor = self.predictors[str(level)]
+            hidden, plans[level] = predictor(inputs[level], reading)
+            past = {"none": None, "concepts": predictor.start(inputs[level]), "states": hidden}[self.config.past]
+            below = self.decoder if level == 1 else self.predictors[str(level - 1)]
+            reading = self._reading(level, self._source(plan, level, plans[level], concepts[level]), past, below.gates)
+        return ModelOutput(self.decoder(states, reading), plans, concepts)
+
+    def generate(
+        self,
+        tokens: Tensor,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Continue a prompt.
+
+        Beyond ``config.context`` tokens the model sees the latest whole top-level chunks that fit.
+
+        Args:
+            tokens: (B, T) int64, T >= 1.
+            max_new_tokens: how many tokens to append.
+            temperature: divides the logits; 0 takes the likeliest token.
+            top_k: sample from the k likeliest tokens.
+            top_p: sample from the likeliest tokens that together reach probability p.
+            generator: source of randomness, on the device of ``tokens``.
+
+        Returns:
+            (B, T + max_new_tokens), the prompt first.
+
+        Raises:
+            InputError: if the prompt is empty or has an id outside the vocabulary, or an option is out of range.
+        """
+        check_prompt(tokens, self.config.vocab_size)
+        assert self.config.context is not None
+        training = self.training
+        self.eval()
+        try:
+            return continue_tokens(
+                lambda prefix: self(prefix).logits[:, -1],
+                tokens,
+                max_new_tokens,
+                self.config.context,
+                self.config.hierarchy,
+                temperature,
+                top_k,
+                top_p,
+                generator,
+            )
+        finally:
+            self.train(training)
+
+    def decode_plan(self, plan: Tensor, top_k: int = 5, level: int = 1) -> Tensor:
+        """What a plan says: the tokens nearest to it at each place, read back by unbinding.
+
+        Args:
+            plan: (B, A, H, D_level), as in ``ModelOutput.plans``.
+            top_k: alternatives per place.
+            level: the level of the plan.
+
+        Returns:
+            (B, A, H, c^level, top_k) token ids, the nearest first. Without position binding every place says the same.
+        """
+        return self.encoder.read_back(plan, level).topk(top_k).indices
+
+    def _source(self, source: PlanSource | dict[int, Tensor], level: int, plan: Tensor, concepts: Tensor) -> Tensor:
+        """Replace a predicted plan (B, A, H, D) by what the reader below is to see."""
+        if isinstance(source, dict):
+            return source.get(level, plan)
+        if source == "predicted":
+            return plan
+        if source == "zero":
+            return torch.zeros_like(plan)
+        if source == "shuffled":
+            if plan.shape[0] < 2:
+                raise InputError("a shuffled plan is another row's: give a batch of two rows or more.")
+            return plan.roll(1, 0)
+        if source == "oracle":
+            targets, known = future(concepts, plan.shape[2])
+            return torch.where(known[..., None], targets, plan)
+        raise InputError(f"unknown plan source {source!r}: choose predicted, zero, shuffled or oracle.")
+
+    def _reading(self, level: int, plan: Tensor, past: Tensor | None, gates: PlanGates) -> Reading:
+        if self.config.detach_plan:
+            plan = plan.detach()
+        fold = ChunkFold(self.config.chunk_size, first=1 if level == 1 else 0)
+        return Reading(concept_norm(plan), past, fold, gates)

@@ -1,0 +1,52 @@
+"""Plan -> tokens: the level that writes.
+
+Shapes: B batch, T tokens, D width of level 0, V vocabulary.
+"""
+
+from torch import Tensor, nn
+
+from nextconcept.config import ModelConfig
+from nextconcept.nn.layers import Linear
+from nextconcept.nn.transformer import LevelShape, PlanGates, Reading, Transformer
+
+__all__ = ["TokenDecoder"]
+
+
+class TokenDecoder(nn.Module):
+    """Causal transformer over tokens that reads the plan of level 1, with a vocabulary head (DESIGN: Token decoder).
+
+    Args:
+        config: the model's configuration.
+        transformer: weights that it shares with other levels; by default it makes its own.
+        embedding: (V, >= D) token embedding whose first D columns are the output matrix; by default the head has its own.
+    """
+
+    def __init__(
+        self, config: ModelConfig, transformer: Transformer | None = None, embedding: nn.Embedding | None = None
+    ) -> None:
+        super().__init__()
+        self.shape = LevelShape.of(config, 0)
+        self.own = None if transformer else Transformer.for_levels(config, range(1))
+        self.head = None if embedding else Linear(self.shape.width, config.vocab_size)
+        self._borrowed = (transformer, embedding)
+        self.gates = PlanGates(config.depths[0], self.shape.width, config.past != "none") if config.levels > 1 else None
+
+    @property
+    def transformer(self) -> Transformer:
+        """The weights in use, own or shared."""
+        return self.own or self._borrowed[0]
+
+    def forward(self, states: Tensor, reading: Reading | None = None) -> Tensor:
+        """Next-token logits.
+
+        Args:
+            states: (B, T, D) token embeddings or encoder states.
+            reading: plan and past of level 1.
+
+        Returns:
+            (B, T, V); entry t is for token t + 1.
+        """
+        hidden = self.transformer(states, self.shape, reading)
+        if self.head is not None:
+            return self.head(hidden)
+        return hidden @ self._borrowed[1].weight[:, : self.shape.width].T

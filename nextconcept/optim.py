@@ -1,0 +1,64 @@
+"""AdamW with decay groups, warm-up and cosine."""
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from nextconcept.errors import InputError
+
+__all__ = ["OptimizerConfig", "make_optimizer", "make_schedule"]
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW (Loshchilov & Hutter, 2019) with linear warm-up and cosine decay.
+
+    Args:
+        lr: peak learning rate.
+        weight_decay: of matrices; norms, gates and start vectors are not decayed.
+        betas: decay rates of the moments.
+        warmup_steps: optimizer steps until the peak.
+        min_lr_ratio: learning rate at the last step, as a part of the peak.
+
+    Raises:
+        InputError: if a number is out of range.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup_steps: int = 100
+    min_lr_ratio: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or self.weight_decay < 0 or self.warmup_steps < 0 or not 0 <= self.min_lr_ratio <= 1:
+            raise InputError(
+                f"optimizer settings are out of range: lr {self.lr} must be positive, weight_decay {self.weight_decay} and "
+                f"warmup_steps {self.warmup_steps} at least 0, min_lr_ratio {self.min_lr_ratio} between 0 and 1."
+            )
+
+
+def make_optimizer(config: OptimizerConfig, model: nn.Module) -> AdamW:
+    """AdamW over the parameters of ``model`` in two groups, decayed and not."""
+    decayed, rest = [], []
+    for name, parameter in model.named_parameters():
+        (decayed if parameter.dim() >= 2 and ".gates." not in name else rest).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas, fused=True)
+
+
+def make_schedule(config: OptimizerConfig, optimizer: AdamW, steps: int | float) -> LambdaLR:
+    """Warm up, then follow a half cosine down to ``min_lr_ratio`` at ``steps``; constant if training is unbounded."""
+
+    def factor(step: int) -> float:
+        if step < config.warmup_steps:
+            return (step + 1) / (config.warmup_steps + 1)
+        if math.isinf(steps):
+            return 1.0
+        progress = min(1.0, (step - config.warmup_steps) / max(1, steps - config.warmup_steps))
+        return config.min_lr_ratio + (1 - config.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return LambdaLR(optimizer, factor)
