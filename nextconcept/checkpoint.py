@@ -1,6 +1,8 @@
 """Runs on disk: find a checkpoint, check it, load model and tokenizer out of it."""
 
+import contextlib
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OSError, KeyError):
         checkpoint = None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or KEY not in checkpoint:
-        raise InputError(f"{path} is not a checkpoint of nextconcept: give the .ckpt file of a run made with nextconcept fit.")
+        raise InputError(
+            f"{path} is not a checkpoint of nextconcept: give the .ckpt file of a run made with nextconcept fit."
+        )
     return checkpoint
 
 
@@ -68,11 +72,15 @@ def load_run(path: str | Path) -> tuple[NextConceptModel, Tokenizer]:
     stored = checkpoint[KEY]
     model = NextConceptModel(ModelConfig.from_dict(stored["config"]))
     prefix = "model."
-    weights = {name[len(prefix) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)}
+    weights = {
+        name[len(prefix) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)
+    }
     try:
         model.load_state_dict(weights)
     except RuntimeError:
-        raise InputError(f"the weights in {file} do not fit its configuration: it was made by another version.") from None
+        raise InputError(
+            f"the weights in {file} do not fit its configuration: it was made by another version."
+        ) from None
     return model.eval(), tokenizer_from_json(stored["tokenizer"])
 
 
@@ -89,7 +97,8 @@ def load_pretrained(folder: Path) -> tuple[NextConceptModel, Tokenizer]:
         InputError: if a file is missing or broken.
     """
     try:
-        model = NextConceptModel.from_pretrained(folder)
+        with contextlib.redirect_stdout(sys.stderr):  # the Hub mixin announces itself where our output belongs
+            model = NextConceptModel.from_pretrained(folder)
         return model.eval(), tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
     except (OSError, SafetensorError, RuntimeError, TypeError) as error:
         reason = str(error).split("\n")[0]

@@ -1,6 +1,7 @@
 """The command line: ``nextconcept fit | validate | test | predict | generate | export``."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -9,7 +10,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from nextconcept import commands
-from nextconcept.callbacks import ConceptProgressBar, LevelCurves, SelfContained, SurprisalWriter, WritingSamples
+from nextconcept.callbacks import (
+    ConceptProgressBar,
+    LastCheckpoint,
+    LevelCurves,
+    SelfContained,
+    SurprisalWriter,
+    WritingSamples,
+)
 from nextconcept.checkpoint import find_checkpoint, read_checkpoint
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.errors import InputError
@@ -24,8 +32,9 @@ COMMANDS: dict[str, Callable[..., None]] = {"generate": commands.generate, "expo
 class _OneSentence(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Report a bad argument in one sentence and exit with code 2."""
-        text = " ".join(line.strip(" -") for line in message.split("\n") if line.strip())
-        print(f"nextconcept: error: {text}", file=sys.stderr)
+        text = " ".join(line.strip(" -") for line in message.split("\n") if line.strip()).rstrip(".")
+        prog = self.prog.split(" [")[0]
+        print(f"nextconcept: error: {text}; {prog} --help lists what is accepted.", file=sys.stderr)
         sys.exit(2)
 
 
@@ -41,6 +50,10 @@ class ConceptCLI(LightningCLI):
     """
 
     def __init__(self, args: ArgsType = None) -> None:
+        # Every run has a folder of its own, so a checkpoint always comes out of another one.
+        warnings.filterwarnings("ignore", message="The dirpath has changed")
+        # Inside Lightning, and nothing that a user could change.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
         super().__init__(
             ConceptModule,
             ConceptDataModule,
@@ -57,17 +70,18 @@ class ConceptCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the checkpoint and the writing sample, and link data to model."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        """Add the checkpoints and the writing sample, and link data to model."""
+        parser.add_lightning_class_args(ModelCheckpoint, "best")
         parser.set_defaults(
             {
-                "checkpoint.monitor": "val/loss/tokens",
-                "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
-                "checkpoint.auto_insert_metric_name": False,
-                "checkpoint.enable_version_counter": False,
+                "best.monitor": "val/loss/tokens",
+                "best.filename": "best",
+                "best.auto_insert_metric_name": False,
+                "best.enable_version_counter": False,
+                "best.save_on_train_epoch_end": False,
             }
         )
+        parser.add_lightning_class_args(LastCheckpoint, "last")
         parser.add_lightning_class_args(WritingSamples, "sample")
         for name in ("levels", "chunk_size", "context"):
             parser.link_arguments(f"model.config.{name}", f"data.{name}")
@@ -99,7 +113,9 @@ def main(args: list[str] | None = None) -> Any:
     try:
         if given and given[0] in COMMANDS:
             prog = f"nextconcept {given[0]}"
-            return auto_cli(COMMANDS[given[0]], args=given[1:], as_positional=False, parser_class=_OneSentence, prog=prog)
+            return auto_cli(
+                COMMANDS[given[0]], args=given[1:], as_positional=False, parser_class=_OneSentence, prog=prog
+            )
         return ConceptCLI(args)
     except InputError as error:
         print(f"nextconcept: error: {error}", file=sys.stderr)

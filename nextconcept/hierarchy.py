@@ -1,6 +1,6 @@
 """Levels, chunk sizes, lengths: the arithmetic that every other module agrees on.
 
-Symbols (DESIGN: Terms): level 0 is the tokens, ``c`` the chunk size, and an element of level ``l`` covers ``c^l`` tokens.
+Symbols: level 0 is the tokens, ``c`` the chunk size, and an element of level ``l`` covers ``c^l`` tokens.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Token cross-entropy plus concept regression (DESIGN: Loss).
+"""Token cross-entropy plus concept regression.
 
 Shapes: B batch, T tokens, A anchors, H horizon, D width of a level, V vocabulary, S = c^level tokens under a concept.
 """
@@ -72,7 +72,7 @@ class LossConfig:
             raise InputError(f"discount must be above 0 and at most 1, not {self.discount}.")
 
     def weight(self, level: int) -> float:
-        """w of a concept level.
+        """W of a concept level.
 
         Raises:
             InputError: if a list was given that ends below ``level``.
@@ -151,10 +151,7 @@ def _concept_terms(
 
     steps = {}
     for name in config.terms:
-        if name == "decode":
-            distance = _decode(config, model, plan, level, tokens)
-        else:
-            distance = DISTANCES[name](plan, targets)
+        distance = _decode(config, model, plan, level, tokens) if name == "decode" else DISTANCES[name](plan, targets)
         steps[name] = mean(distance)
     discounts = config.discount ** torch.arange(horizon, device=plan.device)
     weighted = sum((weight * (discounts * steps[name]).mean() for name, weight in config.terms.items()), plan.sum() * 0)

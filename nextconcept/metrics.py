@@ -43,4 +43,6 @@ class Means(Metric):
     def compute(self) -> dict[str, float]:
         """The mean under each name that got any weight."""
         means = (self.sums / self.weights).tolist()
-        return {name: mean for name, mean, weight in zip(self.names, means, self.weights.tolist(), strict=True) if weight}
+        return {
+            name: mean for name, mean, weight in zip(self.names, means, self.weights.tolist(), strict=True) if weight
+        }

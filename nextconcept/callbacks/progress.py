@@ -22,7 +22,15 @@ class ConceptProgressBar(RichProgressBar):
         self._rate = 0.0
         self._started = 0.0
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def _get_train_description(self, current_epoch: int) -> str:
+        # Training counts steps; without a number of epochs the base class would show "0/-2".
+        return (
+            f"Epoch {current_epoch}" if self.trainer.max_epochs == -1 else super()._get_train_description(current_epoch)
+        )
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Start the clock."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         self._started = time.perf_counter()

@@ -100,18 +100,19 @@ class ConceptDataModule(L.LightningDataModule):
         return self._encoded().tokenizer
 
     def prepare_data(self) -> None:
-        """Encode the corpus into the cache, on one process."""
-        self._encode()
-
-    def setup(self, stage: str | None = None) -> None:
-        """Map the encoded corpus and check that it is long enough."""
-        self._file = self._encode()
-        count, needed = len(self._file.tokens("train")), self.context + 1
+        """Encode the corpus into the cache, on one process, and check that it is long enough."""
+        encoded = self._encode()
+        # Here rather than in setup(), before which a Trainer has already made the run's folder.
+        count, needed = len(encoded.tokens("train")), self.context + 1
         if count < needed:
             raise InputError(
                 f"the training split of {self.dataset!r} has {count} tokens, fewer than one window of {needed}: give more text "
                 "or a smaller context."
             )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Map the encoded corpus."""
+        self._file = self._encode()
 
     def train_dataloader(self) -> WindowLoader:
         """Random windows, the same sequence for a given seed at any number of processes."""
@@ -142,7 +143,9 @@ class ConceptDataModule(L.LightningDataModule):
         ranks, rank = self._ranks()
         # Nothing is repeated to make ranks equal, because every token counts once.
         sampler = UnrepeatedDistributedSampler(windows, ranks, rank, shuffle=False)
-        return DataLoader(windows, self.eval_batch_size, sampler=sampler, collate_fn=as_is, **self.loader_options)
+        return DataLoader(
+            windows, batch_size=self.eval_batch_size, sampler=sampler, collate_fn=as_is, **self.loader_options
+        )
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

@@ -92,7 +92,7 @@ def shakespeare_corpus() -> Corpus:
 
 
 def files_corpus(pattern: str) -> Corpus:
-    """Local text files, one document each, in the order of their names; line ends become ``\\n``.
+    """Local text files, one document each, in the order of their names; line ends become a newline.
 
     Raises:
         InputError: if no file matches, or a file is empty, unreadable or not UTF-8.
@@ -155,7 +155,8 @@ def hub_corpus(
         )
     if max_documents is not None:
         loaded = loaded.take(max_documents)
-    identity = "\0".join(map(str, (name, subset, hub_split, column, streaming, max_documents, loaded._fingerprint)))
+    content = None if streaming else loaded._fingerprint  # a stream is known by what was asked for
+    identity = "\0".join(map(str, (name, subset, hub_split, column, max_documents, content)))
     digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
     def read() -> Iterator[str]:

@@ -105,7 +105,9 @@ class WindowSampler(DistributedSampler[Any]):
     def __iter__(self) -> Iterator[int]:
         """Yield this rank's indices of the epoch; ``skip`` windows of it, over all ranks, are left out once."""
         start, self.skip = self.skip, 0
-        yield from range(self.epoch * self.total_size + start + self.rank, (self.epoch + 1) * self.total_size, self.num_replicas)
+        yield from range(
+            self.epoch * self.total_size + start + self.rank, (self.epoch + 1) * self.total_size, self.num_replicas
+        )
 
 
 class WindowLoader(DataLoader):
@@ -119,7 +121,9 @@ class WindowLoader(DataLoader):
         **options: passed on to :class:`torch.utils.data.DataLoader`.
     """
 
-    def __init__(self, windows: TrainingWindows, batch_size: int, ranks: int = 1, rank: int = 0, **options: Any) -> None:
+    def __init__(
+        self, windows: TrainingWindows, batch_size: int, ranks: int = 1, rank: int = 0, **options: Any
+    ) -> None:
         # Whole batches only, so that every step of every rank has the same size.
         size = -(-len(windows) // (batch_size * ranks)) * batch_size * ranks
         sampler = WindowSampler(size, ranks, rank)

@@ -1,0 +1,1 @@
+"""Plain torch modules, each usable alone: windows -> concepts -> plan -> logits."""

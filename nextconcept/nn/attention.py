@@ -4,7 +4,7 @@ Shapes: B batch, T positions of this level, D width, h heads, d head size, c chu
 H horizon.
 
 Position i of a level is the one that *predicts* element i of it, so it has seen elements < i; it lies in chunk ``i // c`` and may
-read what the anchor of that chunk knows (DESIGN: Plan -> lower level). Folding positions by chunk turns that rule into
+read what the anchor of that chunk knows. Folding positions by chunk turns that rule into
 plain batched attention, without a mask.
 """
 

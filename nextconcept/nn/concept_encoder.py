@@ -21,7 +21,7 @@ def concept_norm(x: Tensor) -> Tensor:
 
 
 class ConceptEncoder(nn.Module):
-    """Embeds tokens and composes them, level by level, into concepts (DESIGN: Concept encoder).
+    """Embeds tokens and composes them, level by level, into concepts.
 
     ``k^l_n = norm(sum_i R(i c^(l-1)) k^(l-1)_(n c + i))``, where R rotates an element by its place (the identity without
     ``position_binding``) and ``k^0`` is the token embedding. The rotation counts tokens, so that every token under a concept of any
@@ -37,9 +37,7 @@ class ConceptEncoder(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, max(config.widths))
         initialise(self, 1)
         self.shape = LevelShape.of(config, 0)
-        self.context = (
-            Transformer(config, self.shape.width, config.encoder_depth) if config.encoder_depth else None
-        )
+        self.context = Transformer(config, self.shape.width, config.encoder_depth) if config.encoder_depth else None
 
     def embed(self, tokens: Tensor, level: int) -> Tensor:
         """(B, T) token ids to (B, T, D_level), the columns of the embedding that ``level`` reads."""

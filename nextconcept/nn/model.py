@@ -60,7 +60,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
     """A language model that plans in concepts and writes in tokens.
 
     ``logits[:, t]`` is a function of ``tokens[:, :t+1]`` alone and ``plans[l][:, m]`` of the tokens before ``m c^l`` alone, for every plan
-    source but ``oracle`` (DESIGN: The causality law). ``save_pretrained`` and ``from_pretrained`` write and read a folder of
+    source but ``oracle``. ``save_pretrained`` and ``from_pretrained`` write and read a folder of
     safetensors and ``config.json``.
 
     Args:

@@ -13,7 +13,7 @@ __all__ = ["TokenDecoder"]
 
 
 class TokenDecoder(nn.Module):
-    """Causal transformer over tokens that reads the plan of level 1, with a vocabulary head (DESIGN: Token decoder).
+    """Causal transformer over tokens that reads the plan of level 1, with a vocabulary head.
 
     Args:
         config: the model's configuration.

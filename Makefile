@@ -1,0 +1,34 @@
+# make demo    train the quickstart and write text with it   (STEPS=20 for a trial)
+# make test    run the tests
+# make lint    what CI checks besides: ruff and import-linter
+# Each sets up .venv first if it is missing or out of date. PYTHON=python3.12 chooses another interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := lightning_logs/shakespeare
+STEPS ?=
+
+.PHONY: demo test lint clean
+demo: $(VENV)/installed
+	$(BIN)/nextconcept fit --config experiments/shakespeare.yaml $(if $(STEPS),--trainer.max_steps $(STEPS))
+	$(BIN)/nextconcept validate --config experiments/shakespeare.yaml --ckpt_path $(RUN)
+	$(BIN)/nextconcept generate --ckpt_path $(RUN) --prompt "ROMEO:"
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+$(VENV)/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("nextconcept needs Python 3.10 or newer, this is " + sys.version) if sys.version_info < (3, 10) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,25 @@
+import re
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from nextconcept.callbacks import LevelCurves
+from nextconcept.module import ConceptModule
+from tests.conftest import small_config
+
+
+def test_on_fit_start__charts_match_the_names_that_are_logged(tmp_path: Path):
+    logger = TensorBoardLogger(tmp_path)
+    layouts = []
+    logger.experiment.add_custom_scalars = layouts.append
+    module = ConceptModule(small_config(levels=3))
+    LevelCurves().on_fit_start(L.Trainer(logger=logger, accelerator="cpu", enable_checkpointing=False), module)
+    (charts,) = layouts[0].values()
+    names = [f"val/{name}" for name in module.means.names]
+
+    def drawn(chart: str) -> list[str]:
+        return [name for name in names if any(re.search(tag, name) for tag in charts[chart][1])]
+
+    assert drawn("validation") == ["val/loss/tokens", "val/loss/concepts_l1", "val/loss/concepts_l2"]
+    assert drawn("validation by plan source") == ["val/loss/tokens", "val/loss/tokens_zero", "val/loss/tokens_shuffled"]

@@ -1,0 +1,43 @@
+"""Small models and texts that every test can afford."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nextconcept import ModelConfig, NextConceptModel
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep encoded corpora and downloads out of the user's folders, and random numbers the same in every test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("NEXTCONCEPT_CACHE", str(folder))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")
+    torch.manual_seed(0)
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A text file of about 6,000 bytes that a small model can learn something about."""
+    path = tmp_path / "corpus.txt"
+    path.write_text("".join(f"Line {i}: the quick brown fox jumps over the lazy dog.\n" for i in range(110)))
+    return path
+
+
+def small_config(**changes: object) -> ModelConfig:
+    """A model of a few thousand parameters."""
+    return ModelConfig(**({"vocab_size": 64, "width": 32, "depth": 2, "heads": 4, "horizon": 3} | changes))
+
+
+def open_model(config: ModelConfig) -> NextConceptModel:
+    """A model in eval mode whose gates are open, so that plans matter."""
+    torch.manual_seed(1)
+    model = NextConceptModel(config).eval()
+    for name, parameter in model.named_parameters():
+        if ".gates." in name:
+            torch.nn.init.normal_(parameter)
+    return model

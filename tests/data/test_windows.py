@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+
+from nextconcept.data.windows import ContiguousWindows, TrainingWindows, WindowLoader
+
+STREAM = np.arange(1000, dtype=np.uint16)
+
+
+def test_training_windows__window_i_depends_on_seed_and_i_alone():
+    windows = TrainingWindows(STREAM, 16, seed=3)
+    together = windows.__getitems__([5, 70, 1 << 40])
+    for row, index in enumerate([5, 70, 1 << 40]):
+        assert torch.equal(windows[index].tokens[0], together.tokens[row])
+    assert together.tokens.shape == (3, 17)
+    assert together.mask.all()
+    assert torch.equal(together.tokens[:, 1:] - together.tokens[:, :-1], torch.ones(3, 16, dtype=torch.long))
+    assert not torch.equal(TrainingWindows(STREAM, 16, seed=4).__getitems__([5, 70]).tokens, together.tokens[:2])
+
+
+def test_training_windows__reach_both_ends():
+    starts = TrainingWindows(STREAM[:20], 16, 0).__getitems__(list(range(200))).tokens[:, 0]
+    assert set(starts.tolist()) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("length", [2, 16, 17, 18, 33, 100])
+def test_contiguous_windows__predict_each_token_once(length: int):
+    windows = ContiguousWindows(STREAM[:length], 16)
+    batch = windows.__getitems__(list(range(len(windows))))
+    assert batch.tokens[:, 1:][batch.mask[:, 1:]].tolist() == list(range(1, length))
+
+
+def draw(ranks: int, batches: int, skip: int = 0) -> list[set[int]]:
+    """First tokens of each global batch of 12 windows."""
+    per_rank = []
+    for rank in range(ranks):
+        loader = WindowLoader(TrainingWindows(STREAM, 16, 0), 12 // ranks, ranks, rank)
+        loader.load_state_dict({"windows": skip * 12})
+        per_rank.append([batch.tokens[:, 0].tolist() for batch, _ in zip(loader, range(batches), strict=False)])
+    return [sorted(start for part in parts for start in part) for parts in zip(*per_rank, strict=True)]
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_window_loader__any_number_of_ranks_draws_the_same_windows(ranks: int):
+    assert draw(ranks, 4) == draw(1, 4)
+
+
+def test_window_loader__goes_on_where_its_state_says():
+    loader = WindowLoader(TrainingWindows(STREAM, 16, 0), 4)
+    whole = [batch.tokens for batch in loader]
+    for done, _ in enumerate(loader, 1):
+        if done == 6:
+            break
+    again = WindowLoader(TrainingWindows(STREAM, 16, 0), 4)
+    again.load_state_dict(loader.state_dict())
+    rest = [batch.tokens for batch in again]
+    assert len(rest) == len(whole) - 6
+    assert all(torch.equal(a, b) for a, b in zip(rest, whole[6:], strict=True))
+    assert draw(2, 3, skip=2) == draw(1, 5)[2:]
+
+
+def test_window_loader__epochs_differ():
+    loader = WindowLoader(TrainingWindows(STREAM, 16, 0), 4)
+    first = torch.cat([batch.tokens for batch in loader])
+    loader.sampler.set_epoch(1)
+    assert not torch.equal(first, torch.cat([batch.tokens for batch in loader]))

@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from nextconcept.nn.concept_encoder import ConceptEncoder, concept_norm
+from tests.conftest import small_config
+
+
+def test_forward__composes_level_by_level():
+    encoder = ConceptEncoder(small_config(levels=3, position_binding=False))
+    tokens = torch.randint(64, (2, 37))
+    concepts = encoder(tokens)
+    assert {level: c.shape for level, c in concepts.items()} == {1: (2, 9, 16), 2: (2, 2, 32)}
+    embedded = encoder.embedding.weight[tokens]
+    first = concept_norm(embedded[:, :36, :16].unflatten(1, (9, 4)).sum(2))
+    torch.testing.assert_close(concepts[1], first)
+    lower = concept_norm(embedded[:, :32].unflatten(1, (8, 4)).sum(2))
+    torch.testing.assert_close(concepts[2], concept_norm(lower.unflatten(1, (2, 4)).sum(2)))
+
+
+@pytest.mark.parametrize("binding", [True, False])
+def test_forward__order_within_a_chunk_matters_with_binding_only(binding: bool):
+    encoder = ConceptEncoder(small_config(position_binding=binding))
+    concepts, swapped = (encoder(torch.tensor([ids]))[1] for ids in ([1, 2, 3, 4], [2, 1, 3, 4]))
+    assert torch.allclose(concepts, swapped, atol=1e-6) != binding
+
+
+def test_read_back__recovers_every_token_of_a_concept_of_level_2():
+    encoder = ConceptEncoder(small_config(levels=3, width=1024, chunk_size=3, heads=4, depth=1))
+    tokens = torch.randint(64, (2, 18))
+    nearest = encoder.read_back(encoder(tokens)[2], 2).argmax(-1)
+    assert torch.equal(nearest.flatten(1), tokens)
+
+
+def test_inputs__token_encoder_changes_inputs_but_not_targets():
+    encoder = ConceptEncoder(small_config(encoder_depth=1)).eval()
+    tokens = torch.randint(64, (2, 16))
+    concepts = encoder(tokens)
+    inputs = encoder.inputs(tokens, encoder.states(tokens), concepts)
+    assert inputs[1].shape == concepts[1].shape
+    assert not torch.allclose(inputs[1], concepts[1])
+
+
+def test_states__are_causal():
+    encoder = ConceptEncoder(small_config(encoder_depth=2)).eval()
+    tokens = torch.randint(64, (1, 9))
+    changed = tokens.clone()
+    changed[:, 4:] = (changed[:, 4:] + 1) % 64
+    assert torch.equal(encoder.states(tokens)[:, :4], encoder.states(changed)[:, :4])

@@ -1,0 +1,188 @@
+"""The command line as a user meets it: in this process, with real files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nextconcept.checkpoint import load_run
+from nextconcept.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter", "ignore:.*does not have many workers.*")
+
+
+@pytest.fixture
+def config(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of a few seconds."""
+    monkeypatch.chdir(tmp_path)
+    logger = {
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "init_args": {"save_dir": "logs", "name": "tiny"},
+    }
+    values = {
+        "model": {"config": {"levels": 2, "width": 32, "depth": 1, "heads": 2, "horizon": 2, "context": 32}},
+        "data": {"dataset": str(corpus), "batch_size": 4, "split": {"by": "contiguous", "val": 0.1, "test": 0.1}},
+        "sample": {"max_new_tokens": 5},
+        "trainer": {
+            "accelerator": "cpu",
+            "max_steps": 6,
+            "val_check_interval": 4,
+            "check_val_every_n_epoch": None,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
+            "logger": logger,
+        },
+    }
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def fails(capsys: pytest.CaptureFixture, *args: str) -> str:
+    """Run a command that must exit with code 2 and one sentence, and return the sentence."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main([str(arg) for arg in args])
+    assert stopped.value.code == 2
+    printed = capsys.readouterr().err
+    lines = [line for line in printed.splitlines() if line.startswith("nextconcept: error: ")]
+    assert len(lines) == 1, printed
+    assert "Traceback" not in printed
+    return lines[0]
+
+
+def test_fit_validate_test_predict_generate_export(config: Path, capsys: pytest.CaptureFixture):
+    main(["fit", "--config", str(config)])
+    run = Path("logs/tiny/version_0")
+    assert {"config.yaml", "tokenizer.json"} <= {path.name for path in run.iterdir()}
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert (best["global_step"], last["global_step"]) == (4, 6)
+
+    events = EventAccumulator(str(run)).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"train/loss/tokens", "train/loss/concepts_l1", "train/learning_rate", "train/gradient_norm"} <= tags
+    assert {"train/tokens_seen", "train/bits_per_byte", "train/tokens_per_second"} <= tags
+    assert {"val/loss/tokens", "val/loss/tokens_zero", "val/loss/tokens_shuffled", "val/bits_per_byte"} <= tags
+    assert {"val/concepts_l1/similarity/step_2", "val/loss/concepts_l1"} <= tags
+    assert {"custom_scalars__config__", "sample/text_summary"} <= set(events.Tags()["tensors"])
+    assert [event.value for event in events.Scalars("train/tokens_seen")] == [4 * 32 * step for step in range(1, 7)]
+
+    capsys.readouterr()
+    for command in ("validate", "test"):
+        main([command, "--config", str(config), "--ckpt_path", "logs/tiny"])
+        assert "loss/tokens_shuffled" in capsys.readouterr().out
+    main(["predict", "--config", str(config), "--ckpt_path", "logs/tiny"])
+    assert list(Path("logs").glob("**/surprisal_rank0.safetensors"))
+
+    generate = ["--prompt", "Line", "--max_new_tokens", "9"]
+    capsys.readouterr()
+    main(["generate", "--ckpt_path", "logs/tiny", *generate])
+    written = capsys.readouterr().out
+    assert written.startswith("Line")
+    main(["export", "--ckpt_path", str(run), "--output", "exported"])
+    capsys.readouterr()
+    main(["generate", "--ckpt_path", "exported", *generate])
+    assert capsys.readouterr().out == written
+    assert "exported exists" in fails(capsys, "export", "--ckpt_path", run, "--output", "exported")
+
+
+def test_fit__resumes_from_a_run(config: Path):
+    main(["fit", "--config", str(config)])
+    main(
+        [
+            "fit",
+            "--config",
+            str(config),
+            "--ckpt_path",
+            "logs/tiny/version_0/checkpoints/last.ckpt",
+            "--trainer.max_steps",
+            "9",
+        ]
+    )
+    checkpoint = torch.load("logs/tiny/version_1/checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 9
+
+
+def test_fit__bpe(config: Path):
+    main(["fit", "--config", str(config), "--data.tokenizer", "bpe", "--data.vocab_size", "300"])
+    model, tokenizer = load_run("logs/tiny")
+    assert model.config.vocab_size == 300
+    assert tokenizer.decode(tokenizer.encode("Line 5")) == "Line 5"
+
+
+def test_fit__one_level_is_a_plain_language_model(config: Path):
+    main(["fit", "--config", str(config), "--model.config.levels", "1"])
+    assert load_run("logs/tiny")[0].config.levels == 1
+
+
+def test_fit__bad_data_leaves_nothing(config: Path, capsys: pytest.CaptureFixture, tmp_path: Path, cache: Path):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "latin1.txt").write_bytes("Où est le café ?".encode("latin1"))
+    (tmp_path / "short.txt").write_text("short")
+    for dataset, sentence in {
+        "missing.txt": "no file matches dataset 'missing.txt'",
+        "empty.txt": "empty.txt is empty",
+        "latin1.txt": "latin1.txt is not valid UTF-8 near byte 1",
+        "short.txt": "fewer than one window of 33",
+    }.items():
+        assert sentence in fails(capsys, "fit", "--config", config, "--data.dataset", dataset)
+    assert not Path("logs").exists()
+    assert not list(cache.glob("*.partial"))
+
+
+def test_fit__unknown_dataset(config: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    sentence = fails(capsys, "fit", "--config", config, "--data.dataset", "no-such/dataset")
+    assert "unknown dataset 'no-such/dataset'" in sentence
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--model.config.context", "30", "context 30 is not divisible by 4"),
+        ("--model.config.wings", "2", "wings"),
+        ("--model.config.sharing", "none", "sharing"),
+        ("--model.loss.terms", "{wishes: 1.0}", "unknown concept loss 'wishes'"),
+        ("--data.colour", "red", "colour"),
+        ("--trainer.max_steps", "many", "max_steps"),
+        ("--ckpt_path", "nowhere.ckpt", "there is no checkpoint or run at nowhere.ckpt"),
+        ("--ckpt_path", "tiny.yaml", "tiny.yaml is not a checkpoint of nextconcept"),
+        ("--config", "nowhere.yaml", "nowhere.yaml"),
+    ],
+)
+def test_fit__bad_settings(config: Path, capsys: pytest.CaptureFixture, option: str, value: str, sentence: str):
+    assert sentence in fails(capsys, "fit", "--config", config, option, value)
+    assert not Path("logs").exists()
+
+
+def test_fit__unknown_key_in_the_file(config: Path, capsys: pytest.CaptureFixture):
+    config.write_text(config.read_text() + "colour: red\n")
+    assert "colour" in fails(capsys, "fit", "--config", config)
+
+
+def test_main__unknown_command(capsys: pytest.CaptureFixture):
+    assert "dance" in fails(capsys, "dance")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--prompt", ""], "the prompt is empty"),
+        (["--prompt", "x", "--temperature", "-1"], "temperature -1.0"),
+        (["--prompt", "x", "--colour", "red"], "colour"),
+        ([], "prompt"),
+    ],
+)
+def test_generate__bad_options(
+    config: Path, capsys: pytest.CaptureFixture, options: list[str], sentence: str, tmp_path: Path
+):
+    main(["fit", "--config", str(config), "--trainer.max_steps", "1"])
+    assert sentence in fails(capsys, "generate", "--ckpt_path", "logs/tiny", *options)
+
+
+def test_generate__not_a_checkpoint(config: Path, capsys: pytest.CaptureFixture):
+    assert "is not a checkpoint" in fails(capsys, "generate", "--ckpt_path", config, "--prompt", "x")
+    assert "no checkpoint or run" in fails(capsys, "generate", "--ckpt_path", "nowhere", "--prompt", "x")

@@ -1,0 +1,44 @@
+"""Every shipped experiment runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nextconcept.cli import main
+
+EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
+
+
+@pytest.mark.filterwarnings("ignore:LightningCLI's args parameter", "ignore:.*does not have many workers.*")
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*")
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_fit__two_steps(path: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    overrides = {
+        "data.dataset": corpus,
+        "data.streaming": "false",
+        "data.max_documents": "null",
+        "data.batch_size": 2,
+        "data.eval_batch_size": 2,
+        "data.split": "{by: contiguous, val: 0.2, test: 0.1}",
+        "sample.max_new_tokens": 2,
+        "trainer.max_steps": 2,
+        "trainer.log_every_n_steps": 1,
+        "trainer.val_check_interval": 2,
+        "trainer.limit_val_batches": 1,
+        "trainer.precision": "32",
+        "trainer.accelerator": "cpu",
+    }
+    main(
+        [
+            "fit",
+            "--config",
+            str(path),
+            *(part for name, value in overrides.items() for part in (f"--{name}", str(value))),
+        ]
+    )
+    (last,) = tmp_path.glob("lightning_logs/*/version_0/checkpoints/last.ckpt")
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["global_step"] == 2
+    assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())

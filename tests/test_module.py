@@ -1,0 +1,145 @@
+"""Training as Lightning runs it."""
+
+import math
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from nextconcept import InputError, NextConceptModel
+from nextconcept.callbacks import LastCheckpoint, SelfContained
+from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.data.token_file import SplitConfig
+from nextconcept.losses import LossConfig, compute_losses
+from nextconcept.module import ConceptModule
+from nextconcept.optim import OptimizerConfig
+from tests.conftest import small_config
+
+
+def data_of(corpus: Path, **options: object) -> ConceptDataModule:
+    split = SplitConfig("contiguous", 0.1, 0.1)
+    return ConceptDataModule(str(corpus), context=32, batch_size=4, split=split, seed=0, **options)
+
+
+def module_of(**changes: object) -> ConceptModule:
+    torch.manual_seed(0)
+    config = small_config(vocab_size=256, context=32, horizon=2, **changes)
+    return ConceptModule(config, LossConfig(), OptimizerConfig(lr=3e-3, warmup_steps=2))
+
+
+def trainer_of(folder: Path, steps: int, **options: object) -> L.Trainer:
+    defaults = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "accelerator": "cpu",
+        "num_sanity_val_steps": 0,
+    }
+    return L.Trainer(default_root_dir=folder, max_steps=steps, **(defaults | options))
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_training__overfits_one_batch(levels: int):
+    """Memorising 128 random tokens takes a working path from every token to every weight."""
+    torch.manual_seed(0)
+    model = NextConceptModel(small_config(levels=levels, width=64))
+    tokens, mask = torch.randint(64, (4, 33)), torch.ones(4, 33, dtype=torch.bool)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for _ in range(300):
+        losses = compute_losses(LossConfig(), model, model(tokens[:, :-1]), tokens, mask)
+        optimizer.zero_grad()
+        losses.total.backward()
+        optimizer.step()
+    assert losses.tokens < 0.1
+    for terms in losses.concepts.values():
+        assert terms.similarity.min() > 0.9
+
+
+def test_validation__reports_every_source_and_horizon_step(corpus: Path, tmp_path: Path):
+    data, module = data_of(corpus), module_of(levels=3)
+    for name, parameter in module.named_parameters():
+        if ".gates." in name:
+            torch.nn.init.normal_(parameter)
+    (logged,) = trainer_of(tmp_path, -1).validate(module, data, verbose=False)
+    expected = {"val/loss"}
+    for suffix in ("", "_zero", "_shuffled"):
+        expected |= {f"val/loss/tokens{suffix}", f"val/bits_per_byte{suffix}"}
+    for level in (1, 2):
+        expected.add(f"val/loss/concepts_l{level}")
+        expected |= {
+            f"val/concepts_l{level}/{term}/step_{step}" for term in ("cosine", "similarity") for step in (1, 2)
+        }
+    assert set(logged) == expected
+    assert logged["val/bits_per_byte"] == pytest.approx(logged["val/loss/tokens"] / math.log(2), rel=0.01)
+
+    nats, count = 0.0, 0
+    with torch.no_grad():
+        for tokens, mask in data.val_dataloader():
+            logits = module.model(tokens[:, :-1], "zero").logits
+            losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+            nats, count = nats + losses[mask[:, 1:]].sum().item(), count + mask[:, 1:].sum().item()
+    assert logged["val/loss/tokens_zero"] == pytest.approx(nats / count, rel=1e-5)
+    assert logged["val/loss/tokens_zero"] != pytest.approx(logged["val/loss/tokens"], rel=1e-3)
+
+
+def test_bits_per_byte__counts_the_bytes_of_bpe_tokens(corpus: Path, tmp_path: Path):
+    data = data_of(corpus, tokenizer="bpe", vocab_size=280)
+    module = ConceptModule(small_config(vocab_size=280, context=32))
+    (logged,) = trainer_of(tmp_path, -1).validate(module, data, verbose=False)
+    tokens = data._encoded().tokens("val")[1:]
+    ratio = data.tokenizer.byte_counts()[tokens].sum() / len(tokens)
+    assert ratio > 1.5
+    assert logged["val/bits_per_byte"] == pytest.approx(logged["val/loss/tokens"] / math.log(2) / ratio, rel=1e-5)
+
+
+def test_predict__gives_the_surprisal_of_each_token(corpus: Path, tmp_path: Path):
+    data, module = data_of(corpus), module_of()
+    predictions = trainer_of(tmp_path, -1).predict(module, data)
+    nats = torch.cat([part["nats"] for part in predictions])
+    (logged,) = trainer_of(tmp_path, -1).test(module, data, verbose=False)
+    assert logged["test/loss/tokens"] == pytest.approx(nats.nanmean().item(), rel=1e-5)
+
+
+def weights_after(trainer: L.Trainer, module: ConceptModule, data: ConceptDataModule, path: Path | None = None) -> dict:
+    trainer.fit(module, data, ckpt_path=path, weights_only=True)
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+@pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
+@pytest.mark.parametrize(
+    ("stop", "windows"), [(7, 120), (30, 120), (35, 120)], ids=["mid-epoch", "at its end", "in the next"]
+)
+def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, windows: int):
+    """An epoch has about 36 batches; wherever a run stops, going on gives the same weights bit for bit."""
+
+    def trainer(name: str, steps: int) -> L.Trainer:
+        last = LastCheckpoint(every_n_train_steps=stop)
+        last.dirpath = str(tmp_path / name)
+        callbacks = [SelfContained(), last]
+        return trainer_of(tmp_path / name, steps, callbacks=callbacks, enable_checkpointing=True, limit_val_batches=0)
+
+    whole = weights_after(trainer("whole", 41), module_of(dropout=0.0), data_of(corpus))
+    # The schedule needs to know the planned length, so the first part is stopped from outside.
+    first = trainer("first", 41)
+    first.callbacks.append(_StopAt(stop))
+    weights_after(first, module_of(), data_of(corpus))
+    path = tmp_path / "first" / "last.ckpt"
+    torch.manual_seed(123)
+    resumed = weights_after(trainer("second", 41), module_of(), data_of(corpus), path)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+class _StopAt(L.Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        if trainer.global_step == self.step:
+            trainer.should_stop = True
+
+
+def test_init__level_weights_too_few():
+    with pytest.raises(InputError, match="no value for concept level 2"):
+        ConceptModule(small_config(levels=3), LossConfig(level_weight=[0.1]))
