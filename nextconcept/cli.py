@@ -100,7 +100,7 @@ def _vocab_size(tokenizer: str, vocab_size: int) -> int:
     return 256 if tokenizer == "bytes" else vocab_size
 
 
-def main(args: list[str] | None = None) -> Any:
+def main(args: list[str] | None = None) -> None:
     """Run a command.
 
     Args:
