@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jsonargparse import ArgumentParser, auto_cli
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -113,10 +113,9 @@ def main(args: list[str] | None = None) -> None:
     try:
         if given and given[0] in COMMANDS:
             prog = f"nextconcept {given[0]}"
-            return auto_cli(
-                COMMANDS[given[0]], args=given[1:], as_positional=False, parser_class=_OneSentence, prog=prog
-            )
-        return ConceptCLI(args)
+            auto_cli(COMMANDS[given[0]], args=given[1:], as_positional=False, parser_class=_OneSentence, prog=prog)
+        else:
+            ConceptCLI(args)
     except InputError as error:
         print(f"nextconcept: error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -54,7 +54,7 @@ def fails(capsys: pytest.CaptureFixture, *args: str) -> str:
 
 
 def test_fit_validate_test_predict_generate_export(config: Path, capsys: pytest.CaptureFixture):
-    main(["fit", "--config", str(config)])
+    assert main(["fit", "--config", str(config)]) is None, "an installed script exits with what main returns"
     run = Path("logs/tiny/version_0")
     assert {"config.yaml", "tokenizer.json"} <= {path.name for path in run.iterdir()}
     last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
