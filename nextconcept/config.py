@@ -6,15 +6,43 @@ from typing import Any, Literal
 from nextconcept.errors import InputError
 from nextconcept.hierarchy import Hierarchy
 
-__all__ = ["ModelConfig"]
+__all__ = ["MatchConfig", "ModelConfig"]
+
+REDUCTIONS = ("sum", "mean", "max")
+OPERATIONS = (*REDUCTIONS, "linear", "mlp", "norm")
+
+
+@dataclass
+class MatchConfig:
+    """Matching in rollouts: a predicted concept is replaced by a reachable one before it is fed back.
+
+    Args:
+        top_k: candidates per place of the chunk.
+        beam: partial compositions kept.
+        temperature: 0 takes the nearest composition; above, training draws one of the beam by
+            ``softmax(cosine / temperature)``, and evaluation still takes the nearest.
+
+    Raises:
+        InputError: if a number is out of range.
+    """
+
+    top_k: int = 8
+    beam: int = 8
+    temperature: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1 or self.beam < 1 or self.temperature < 0:
+            raise InputError(
+                f"match: top_k {self.top_k} and beam {self.beam} must be 1 or more and temperature {self.temperature} 0 or more."
+            )
 
 
 @dataclass
 class ModelConfig:
     """Architecture of a :class:`~nextconcept.NextConceptModel`.
 
-    A list holds one value per level, tokens first; with ``nested`` or ``shared`` weights, which all levels have in
-    common, ``width``, ``depth`` and ``heads`` are single numbers.
+    A list holds one value per level, tokens first (``horizon``: level 1 first); with ``nested`` or ``shared`` weights,
+    which all levels have in common, ``width``, ``depth`` and ``heads`` are single numbers.
 
     Args:
         vocab_size: number of token ids.
@@ -22,24 +50,42 @@ class ModelConfig:
         chunk_size: elements composed into one element of the next level.
         width: width of the residual stream. ``nested``: of the top level; each level below is ``split`` times narrower.
         depth: transformer blocks of a level.
-        heads: attention heads. ``nested``: of the top level; lower levels have fewer heads of the same size, down to one
-            head, which then narrows.
-        horizon: concepts that a plan holds, H.
+        heads: attention heads. ``nested``: of the top level; with ``slicing: heads`` lower levels have fewer heads of the
+            same size, down to one head, which then narrows.
+        horizon: concepts that a plan holds, H; ``full``: as many as a window of ``context`` tokens has.
+        plan_mode: ``parallel`` (a head per horizon step on the anchor's state) or ``rollout`` (autoregressive: each step
+            attends to the true prefix and to the anchor's own earlier predictions).
+        entry: how a plan enters the level below: ``cross`` attention, or ``prefix`` (plan vectors as attended positions).
+        past: what a level also reads of the chunks before its own: ``none``, their ``concepts``, or the predictor's
+            hidden ``states``.
+        detach_plan: stop the gradient of whoever reads a plan, the next step of a rollout included.
+        match: replace predicted concepts by reachable ones before a rollout goes on from them.
         sharing: ``nested`` (level l uses the top-left block of each matrix), ``shared`` (one transformer, one width) or
             ``separate`` (a transformer of its own per level).
         split: ``nested``: ratio of the widths of neighbouring levels.
+        slicing: ``nested``: levels differ in ``heads`` or in ``head_size``.
+        window: positions that self-attention reaches back, per level; None for all. A level's window also bounds how far
+            the level below reads its past.
         context: tokens in a training window; generation slides beyond it by whole top-level chunks. Default: 256,
             rounded up to whole top-level chunks.
-        position_binding: rotate each element by its place before it is summed into a concept.
+        grid: ``start``: chunks are counted from the first token; ``end``: a learned padding vector in front makes the grid
+            end with the text.
+        composition: a chain of ``sum``, ``mean`` or ``max`` over the chunk (or a last ``linear`` or ``mlp`` over all of its
+            elements together), ``linear`` and ``mlp`` before or after it, and ``norm``, as in ``mlp->sum->mlp->norm``; a
+            chain without ``norm`` ends in one.
+        position_binding: rotate each element by its place before it is composed.
         encoder_depth: blocks of the causal token encoder before the composition; 0 composes embeddings.
-        past: what a level also reads of the chunks before its own: ``none``, their ``concepts``, or the predictor's
-            hidden ``states``.
-        detach_plan: stop the gradient from the reader of a plan to its predictor.
+        head: ``linear`` or ``mlp``, from an anchor's state to the plan.
+        noise_width: size of the noise vector that the head gets beside the state, for the energy loss; 0 for none.
         feed_forward: ``swiglu`` (Shazeer, 2020) or ``gelu``.
         feed_forward_ratio: hidden width of the feed-forward layer over the width of its level.
+        norm: ``rms``, ``layer`` or ``cosine``.
+        norm_affine: whether the norms of the transformers learn a gain.
+        post_norm: also normalise what attention and feed-forward add.
         tie_embeddings: use the token embedding as the output matrix too.
         dropout: probability of dropping a feature of a residual branch in training.
         rope_base: base of the rotary position frequencies (Su et al., 2021).
+        gradient_checkpointing: recompute blocks in the backward pass instead of keeping their activations.
 
     Raises:
         InputError: if the values do not fit each other.
@@ -51,57 +97,107 @@ class ModelConfig:
     width: int | list[int] = 256
     depth: int | list[int] = 6
     heads: int | list[int] = 4
-    horizon: int = 4
-    sharing: Literal["nested", "shared", "separate"] = "nested"
-    split: int = 2
-    context: int | None = None
-    position_binding: bool = True
-    encoder_depth: int = 0
+    horizon: int | Literal["full"] | list[int | Literal["full"]] = 4
+    plan_mode: Literal["parallel", "rollout"] = "parallel"
+    entry: Literal["cross", "prefix"] = "cross"
     past: Literal["none", "concepts", "states"] = "states"
     detach_plan: bool = False
+    match: MatchConfig | None = None
+    sharing: Literal["nested", "shared", "separate"] = "nested"
+    split: int = 2
+    slicing: Literal["heads", "head_size"] = "heads"
+    window: int | list[int | None] | None = None
+    context: int | None = None
+    grid: Literal["start", "end"] = "start"
+    composition: str = "sum"
+    position_binding: bool = True
+    encoder_depth: int = 0
+    head: Literal["linear", "mlp"] = "linear"
+    noise_width: int = 0
     feed_forward: Literal["swiglu", "gelu"] = "swiglu"
     feed_forward_ratio: float = 8 / 3
+    norm: Literal["rms", "layer", "cosine"] = "rms"
+    norm_affine: bool = True
+    post_norm: bool = False
     tie_embeddings: bool = True
     dropout: float = 0.0
     rope_base: float = 10_000.0
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         hierarchy = self.hierarchy
         if self.context is None:
             self.context = -(-256 // hierarchy.top_span) * hierarchy.top_span
         hierarchy.check_context(self.context)
+        if isinstance(self.match, dict):  # out of config.json
+            self.match = MatchConfig(**self.match)
         self._check_numbers()
-        for name in ("width", "depth", "heads"):
+        self._check_lists()
+        self._check_widths()
+        self._check_composition()
+
+    def _check_numbers(self) -> None:
+        names = ("vocab_size", "width", "depth", "heads", "horizon", "split", "window", "feed_forward_ratio")
+        for name in names:
             value = getattr(self, name)
-            if isinstance(value, list):
-                if self.sharing != "separate":
-                    raise InputError(f"{name} must be one number when sharing is {self.sharing!r}, not {value}.")
-                if len(value) != self.levels:
-                    raise InputError(f"{name} has {len(value)} values for {self.levels} levels: {value}.")
-        if self.sharing == "nested":
-            ratio = self.split ** (self.levels - 1)
-            if self.width % ratio:
-                raise InputError(
-                    f"width {self.width} is not divisible by {ratio} = split {self.split} to the power of "
-                    f"{self.levels - 1}: nested weights are {self.split} times narrower at every level below the top."
-                )
-        for level in range(self.levels):
-            width, heads = self.widths[level], self.level_heads[level]
+            numbers = [v for v in (value if isinstance(value, list) else [value]) if v not in ("full", None)]
+            if any(v <= 0 for v in numbers):
+                raise InputError(f"{name} must be positive, not {value}.")
+        if self.encoder_depth < 0 or self.noise_width < 0:
+            raise InputError(
+                f"encoder_depth must be 0 or more, and so must noise_width, not {self.encoder_depth} and {self.noise_width}."
+            )
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
+
+    def _check_lists(self) -> None:
+        for name in ("width", "depth", "heads", "window", "horizon"):
+            value = getattr(self, name)
+            if not isinstance(value, list):
+                continue
+            if self.sharing != "separate" and name not in ("window", "horizon"):
+                raise InputError(f"{name} must be one number when sharing is {self.sharing!r}, not {value}.")
+            expected = self.levels - 1 if name == "horizon" else self.levels
+            if len(value) != expected:
+                raise InputError(f"{name} has {len(value)} values where {self.levels} levels need {expected}: {value}.")
+
+    def _check_widths(self) -> None:
+        ratio = self.split ** (self.levels - 1)
+        if self.sharing == "nested" and self.width % ratio:
+            raise InputError(
+                f"width {self.width} is not divisible by {ratio} = split {self.split} to the power of "
+                f"{self.levels - 1}: nested weights are {self.split} times narrower at every level below the top."
+            )
+        for level, (width, heads) in enumerate(zip(self.widths, self.level_heads, strict=True)):
             if width == 0 or width % (2 * heads):
                 raise InputError(
                     f"width {width} of level {level} must be divisible by twice its {heads} heads, "
                     "because rotary positions turn pairs of features."
                 )
 
-    def _check_numbers(self) -> None:
-        for name in ("vocab_size", "width", "depth", "heads", "horizon", "split", "feed_forward_ratio"):
-            value = getattr(self, name)
-            if any(v <= 0 for v in (value if isinstance(value, list) else [value])):
-                raise InputError(f"{name} must be positive, not {value}.")
-        if self.encoder_depth < 0:
-            raise InputError(f"encoder_depth must be 0 or more, not {self.encoder_depth}.")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
+    def _check_composition(self) -> None:
+        unknown = [name for name in self.composition_chain if name not in OPERATIONS]
+        reductions = [name for name in self.composition_chain if name in REDUCTIONS]
+        learned = [name for name in self.composition_chain if name in ("linear", "mlp")]
+        if unknown or len(reductions) > 1 or not (reductions or learned):
+            raise InputError(
+                f"composition {self.composition!r} must be a chain of {', '.join(OPERATIONS)} joined by '->' that has one of "
+                "sum, mean and max, or ends in linear or mlp."
+            )
+        if self.match and not self.additive:
+            raise InputError(f"match needs a composition that is a sum or mean, not {self.composition!r}.")
+        if self.match and self.plan_mode != "rollout":
+            raise InputError("match replaces what a rollout goes on from: set plan_mode to 'rollout' or drop match.")
+
+    @property
+    def composition_chain(self) -> list[str]:
+        """The operations of the composition, in order."""
+        return [name.strip() for name in self.composition.split("->")]
+
+    @property
+    def additive(self) -> bool:
+        """Whether a concept is the normalised sum of its elements, so that they can be read back out of it."""
+        return set(self.composition_chain) <= {"sum", "mean", "norm"}
 
     @property
     def hierarchy(self) -> Hierarchy:
@@ -112,15 +208,13 @@ class ModelConfig:
     def widths(self) -> list[int]:
         """Width of each level, tokens first."""
         if self.sharing == "nested":
-            assert isinstance(self.width, int)
             return [self.width // self.split ** (self.levels - 1 - level) for level in range(self.levels)]
         return self._per_level(self.width)
 
     @property
     def level_heads(self) -> list[int]:
         """Attention heads of each level, tokens first."""
-        if self.sharing == "nested":
-            assert isinstance(self.heads, int)
+        if self.sharing == "nested" and self.slicing == "heads":
             return [max(1, self.heads // self.split ** (self.levels - 1 - level)) for level in range(self.levels)]
         return self._per_level(self.heads)
 
@@ -129,7 +223,17 @@ class ModelConfig:
         """Transformer blocks of each level, tokens first."""
         return self._per_level(self.depth)
 
-    def _per_level(self, value: int | list[int]) -> list[int]:
+    @property
+    def windows(self) -> list[int | None]:
+        """Attention window of each level, tokens first."""
+        return self._per_level(self.window)
+
+    def horizon_of(self, level: int) -> int:
+        """Steps of the plan of a concept level."""
+        horizon = self.horizon[level - 1] if isinstance(self.horizon, list) else self.horizon
+        return self.hierarchy.length(self.context, level) if horizon == "full" else horizon
+
+    def _per_level(self, value: Any) -> list[Any]:
         return list(value) if isinstance(value, list) else [value] * self.levels
 
     def hidden_width(self, width: int) -> int:

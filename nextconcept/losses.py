@@ -1,6 +1,7 @@
 """Token cross-entropy plus concept regression.
 
-Shapes: B batch, T tokens, A anchors, H horizon, D width of a level, V vocabulary, S = c^level tokens under a concept.
+Shapes: B batch, T tokens, A anchors, H horizon, N concepts, D width of a level, V vocabulary, S = c^level tokens under a
+concept.
 """
 
 from collections.abc import Callable
@@ -13,32 +14,7 @@ from torch import Tensor
 from nextconcept.errors import InputError
 from nextconcept.nn.model import ModelOutput, NextConceptModel, future
 
-__all__ = ["DISTANCES", "ConceptTerms", "LossConfig", "Losses", "compute_losses", "token_losses"]
-
-
-def _cosine(plan: Tensor, target: Tensor) -> Tensor:
-    return 1 - F.cosine_similarity(plan, target, dim=-1)
-
-
-def _mse(plan: Tensor, target: Tensor) -> Tensor:
-    return F.mse_loss(plan, target, reduction="none").mean(-1)
-
-
-def _mae(plan: Tensor, target: Tensor) -> Tensor:
-    return F.l1_loss(plan, target, reduction="none").mean(-1)
-
-
-def _smooth_l1(plan: Tensor, target: Tensor) -> Tensor:
-    return F.smooth_l1_loss(plan, target, reduction="none").mean(-1)
-
-
-DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cosine": _cosine,
-    "mse": _mse,
-    "mae": _mae,
-    "smooth_l1": _smooth_l1,
-}
-"""Regression losses: (..., D) prediction and target to (...) distance."""
+__all__ = ["TERMS", "ConceptTerms", "LossConfig", "Losses", "compute_losses", "token_losses"]
 
 
 @dataclass
@@ -46,11 +22,17 @@ class LossConfig:
     """Weights of the loss ``CE + sum_l w_l mean_j gamma^j D(p^l[m, j], sg(k^l_(m+j)))``.
 
     Args:
-        terms: the parts of D and their weights: ``cosine``, ``mse``, ``mae``, ``smooth_l1``, and ``decode``, the cross-entropy of the
-            tokens read back out of a predicted concept.
+        terms: the parts of D and their weights, any of
+
+            - ``cosine``: 1 - cos; ``mse``, ``mae``, ``smooth_l1``: per feature;
+            - ``info_nce``: the right concept among all of its window by cosine (van den Oord et al., 2018);
+            - ``energy``: the energy score of plans drawn with noise (Gneiting & Raftery, 2007), a proper scoring rule;
+              needs ``noise_width``;
+            - ``decode``: cross-entropy of the tokens read back out of the predicted concept; needs an additive composition.
         level_weight: w, for all concept levels or a list, level 1 first.
         discount: gamma, per step of the horizon.
-        decode_scale: tau, the inverse temperature of the read-back.
+        temperature: of ``info_nce``.
+        decode_scale: tau, the inverse temperature of ``decode``.
 
     Raises:
         InputError: if a term is unknown or a number is out of range.
@@ -59,20 +41,36 @@ class LossConfig:
     terms: dict[str, float] = field(default_factory=lambda: {"cosine": 1.0})
     level_weight: float | list[float] = 0.3
     discount: float = 1.0
+    temperature: float = 0.1
     decode_scale: float = 16.0
 
     def __post_init__(self) -> None:
-        known = [*DISTANCES, "decode"]
         for name, weight in self.terms.items():
-            if name not in known:
-                raise InputError(f"unknown concept loss {name!r}: choose from {', '.join(known)}.")
+            if name not in TERMS:
+                raise InputError(f"unknown concept loss {name!r}: choose from {', '.join(TERMS)}.")
             if weight < 0:
                 raise InputError(f"the weight of concept loss {name!r} must be 0 or more, not {weight}.")
         if not 0 < self.discount <= 1:
             raise InputError(f"discount must be above 0 and at most 1, not {self.discount}.")
+        if self.temperature <= 0 or self.decode_scale <= 0:
+            raise InputError(f"temperature {self.temperature} and decode_scale {self.decode_scale} must be positive.")
+
+    def check(self, model: NextConceptModel) -> None:
+        """Raise :class:`InputError` unless ``model`` offers what the terms and weights need."""
+        config = model.config
+        for level in config.hierarchy.concept_levels:
+            self.weight(level)
+        if "energy" in self.terms and not config.noise_width:
+            raise InputError(
+                "concept loss 'energy' compares plans drawn with noise: set the model's noise_width above 0."
+            )
+        if "decode" in self.terms and not config.additive:
+            raise InputError(
+                f"concept loss 'decode' needs a composition that is a sum or mean, not {config.composition!r}."
+            )
 
     def weight(self, level: int) -> float:
-        """W of a concept level.
+        """Return w of a concept level.
 
         Raises:
             InputError: if a list was given that ends below ``level``.
@@ -93,12 +91,16 @@ class ConceptTerms:
         steps: per term, (H,) its mean at each horizon step, undiscounted.
         similarity: (H,) mean cosine of prediction and target at each horizon step.
         counts: (H,) concepts that each mean is over.
+        targets: (B, A, H, D) concepts that the plan is about.
+        valid: (B, A, H) bool, where they count.
     """
 
     total: Tensor
     steps: dict[str, Tensor]
     similarity: Tensor
     counts: Tensor
+    targets: Tensor
+    valid: Tensor
 
 
 @dataclass
@@ -110,15 +112,92 @@ class Losses:
     concepts: dict[int, ConceptTerms]
 
 
+@dataclass
+class _Level:
+    """What a term may look at; each term maps it to (B, A, H) distances."""
+
+    config: LossConfig
+    model: NextConceptModel
+    output: ModelOutput
+    level: int
+    tokens: Tensor
+    plan: Tensor
+    targets: Tensor
+
+
+def _cosine(at: _Level) -> Tensor:
+    return 1 - F.cosine_similarity(at.plan, at.targets, dim=-1)
+
+
+def _mse(at: _Level) -> Tensor:
+    return F.mse_loss(at.plan, at.targets, reduction="none").mean(-1)
+
+
+def _mae(at: _Level) -> Tensor:
+    return F.l1_loss(at.plan, at.targets, reduction="none").mean(-1)
+
+
+def _smooth_l1(at: _Level) -> Tensor:
+    return F.smooth_l1_loss(at.plan, at.targets, reduction="none").mean(-1)
+
+
+def _info_nce(at: _Level) -> Tensor:
+    concepts = F.normalize(at.output.concepts[at.level].detach().float(), dim=-1)
+    targets = F.normalize(at.targets, dim=-1)
+    plan = F.normalize(at.plan, dim=-1)
+    right = (plan * targets).sum(-1, keepdim=True) / at.config.temperature
+    others = torch.einsum("bahd,bnd->bahn", plan, concepts) / at.config.temperature
+    # A chunk that occurs twice is no wrong answer, and neither is the target itself.
+    same = torch.einsum("bahd,bnd->bahn", targets, concepts) > 1 - 1e-4
+    return torch.cat((right, others.masked_fill(same, -torch.inf)), -1).logsumexp(-1) - right.squeeze(-1)
+
+
+def _energy(at: _Level) -> Tensor:
+    steps = at.output.predictions[at.level].steps
+    first, second = at.model.predictors[str(at.level)].sample(steps, 2).float()
+    scale = at.plan.shape[-1] ** -0.5
+
+    def apart(a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).square().sum(-1).clamp(min=1e-12).sqrt() * scale
+
+    return (apart(first, at.targets) + apart(second, at.targets)) / 2 - apart(first, second) / 2
+
+
+def _decode(at: _Level) -> Tensor:
+    span, count = at.model.config.hierarchy.span(at.level), at.plan.shape[1] - 1
+    logits = at.config.decode_scale * at.model.encoder.read_back(at.plan, at.level)
+    chunks = at.tokens[:, : count * span].unflatten(1, (count, span)).float()
+    truth = future(chunks, at.plan.shape[2])[0].long()
+    losses = F.cross_entropy(logits.flatten(0, -2), truth.flatten(), reduction="none")
+    return losses.unflatten(0, truth.shape).mean(-1)
+
+
+TERMS: dict[str, Callable[[_Level], Tensor]] = {
+    "cosine": _cosine,
+    "mse": _mse,
+    "mae": _mae,
+    "smooth_l1": _smooth_l1,
+    "info_nce": _info_nce,
+    "energy": _energy,
+    "decode": _decode,
+}
+"""Concept losses by name."""
+
+
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of each token in nats: (B, T, V) logits and (B, T) ids to (B, T)."""
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none").view_as(targets)
 
 
 def compute_losses(
-    config: LossConfig, model: NextConceptModel, output: ModelOutput, tokens: Tensor, mask: Tensor
+    config: LossConfig,
+    model: NextConceptModel,
+    output: ModelOutput,
+    tokens: Tensor,
+    mask: Tensor,
+    level_factors: dict[int, float] | None = None,
 ) -> Losses:
-    """The loss of a batch.
+    """Compute the loss of a batch.
 
     Args:
         config: what to weigh how.
@@ -126,13 +205,16 @@ def compute_losses(
         output: what ``model`` made of ``tokens[:, :-1]``.
         tokens: (B, T + 1) int64.
         mask: (B, T + 1) bool; False for tokens that are not to be learnt. A concept counts if all of its tokens do.
+        level_factors: further factors on w, of a curriculum.
     """
     learnt = mask[:, 1:]
     total = tokens_loss = (token_losses(output.logits, tokens[:, 1:]) * learnt).sum() / learnt.sum().clamp(min=1)
+    # Padding in front is part of a chunk that is not learnt.
+    inputs, known = (F.pad(part[:, :-1], (output.offset, 0)) for part in (tokens, mask))
     concepts = {}
     for level in output.plans:
-        concepts[level] = _concept_terms(config, model, output, level, tokens[:, :-1], mask[:, :-1])
-        total = total + config.weight(level) * concepts[level].total
+        terms = concepts[level] = _concept_terms(config, model, output, level, inputs, known)
+        total = total + config.weight(level) * (level_factors or {}).get(level, 1.0) * terms.total
     return Losses(total, tokens_loss, concepts)
 
 
@@ -149,21 +231,10 @@ def _concept_terms(
     def mean(values: Tensor) -> Tensor:
         return (values * valid).sum((0, 1)) / counts.clamp(min=1)
 
-    steps = {}
-    for name in config.terms:
-        distance = _decode(config, model, plan, level, tokens) if name == "decode" else DISTANCES[name](plan, targets)
-        steps[name] = mean(distance)
+    at = _Level(config, model, output, level, tokens, plan, targets)
+    steps = {name: mean(TERMS[name](at)) for name in config.terms}
     discounts = config.discount ** torch.arange(horizon, device=plan.device)
+    # The empty sum keeps every parameter of the level in the graph, as DDP wants.
     weighted = sum((weight * (discounts * steps[name]).mean() for name, weight in config.terms.items()), plan.sum() * 0)
-    similarity = steps["cosine"].neg() + 1 if "cosine" in steps else mean(F.cosine_similarity(plan, targets, dim=-1))
-    return ConceptTerms(weighted, steps, similarity.detach(), counts)
-
-
-def _decode(config: LossConfig, model: NextConceptModel, plan: Tensor, level: int, tokens: Tensor) -> Tensor:
-    """Cross-entropy of the tokens under each planned concept, read back by unbinding: (B, A, H, D) to (B, A, H)."""
-    span, count = model.config.hierarchy.span(level), plan.shape[1] - 1
-    logits = config.decode_scale * model.encoder.read_back(plan, level)
-    chunks = tokens[:, : count * span].unflatten(1, (count, span)).float()
-    truth = future(chunks, plan.shape[2])[0].long()
-    losses = F.cross_entropy(logits.flatten(0, -2), truth.flatten(), reduction="none")
-    return losses.unflatten(0, truth.shape).mean(-1)
+    similarity = 1 - steps["cosine"] if "cosine" in steps else mean(F.cosine_similarity(plan, targets, dim=-1))
+    return ConceptTerms(weighted, steps, similarity.detach(), counts, targets, valid.bool())

@@ -1,21 +1,23 @@
-"""Means over an evaluation, summed over batches and processes before they are divided.
+"""Means and collapse monitors of an evaluation, summed over batches and processes before they are divided.
 
 Names logged by :class:`~nextconcept.module.ConceptModule` (an interface; ``STAGE`` is ``val`` or ``test``):
 
 - ``STAGE/loss``: the training loss on that split.
-- ``STAGE/loss/tokens``: cross-entropy in nats per token, the predicted plan being read; ``..._zero`` and ``..._shuffled``: with
-  the plan taken away, or another row's.
+- ``STAGE/loss/tokens``: cross-entropy in nats per token, the predicted plan being read; ``..._zero`` and
+  ``..._shuffled``: with the plan taken away, or another row's.
 - ``STAGE/bits_per_byte``, ``..._zero``, ``..._shuffled``: the same in bits per byte of text.
 - ``STAGE/loss/concepts_lL``: concept loss of level L.
-- ``STAGE/concepts_lL/TERM/step_J``: a term of it at horizon step J, from 1; the term ``cosine`` is the distance 1 - cos.
+- ``STAGE/concepts_lL/TERM/step_J``: a term of it at horizon step J, from 1 (of long horizons: 1, 2, 4, 8, ...).
 - ``STAGE/concepts_lL/similarity/step_J``: mean cosine of predicted and realised concept.
+- ``STAGE/collapse_lL/effective_rank_plan``, ``..._target``: effective rank of predictions and of realised concepts.
+- ``STAGE/collapse_lL/variance_ratio``: variance of predictions over that of realised concepts, both at unit scale.
 """
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-__all__ = ["Means"]
+__all__ = ["Collapse", "Means"]
 
 
 class Means(Metric):
@@ -41,8 +43,43 @@ class Means(Metric):
         self.weights.index_add_(0, index, weights)
 
     def compute(self) -> dict[str, float]:
-        """The mean under each name that got any weight."""
+        """Return the mean under each name that got any weight."""
         means = (self.sums / self.weights).tolist()
-        return {
-            name: mean for name, mean, weight in zip(self.names, means, self.weights.tolist(), strict=True) if weight
-        }
+        weights = self.weights.tolist()
+        return {name: mean for name, mean, weight in zip(self.names, means, weights, strict=True) if weight}
+
+
+class Collapse(Metric):
+    """Effective rank and variance of a stream of vectors.
+
+    The effective rank (Roy & Vetterli, 2007) is ``exp(-sum p log p)`` with p the singular values of the centred vectors over
+    their sum: D for an even spread over D directions, 1 for a line, and low for a predictor that collapses.
+
+    Args:
+        width: D.
+    """
+
+    full_state_update = False
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(width, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("products", torch.zeros(width, width, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, vectors: Tensor) -> None:
+        """Add (M, D) vectors."""
+        vectors = vectors.detach().double()
+        self.count += vectors.shape[0]
+        self.total += vectors.sum(0)
+        self.products += vectors.T @ vectors
+
+    def compute(self) -> tuple[float, float]:
+        """Return ``(effective rank, variance summed over features)``; NaN without vectors."""
+        mean = self.total / self.count
+        covariance = self.products / self.count - mean[:, None] * mean
+        if not covariance.isfinite().all():
+            return float("nan"), float("nan")
+        singular = torch.linalg.eigvalsh(covariance).clamp(min=0).sqrt()
+        share = singular / singular.sum().clamp(min=1e-300)
+        return float(torch.special.entr(share).sum().exp()), float(covariance.trace())

@@ -1,22 +1,24 @@
 """The LightningModule: glue between model, loss, optimizer and curves."""
 
 import math
+import os
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nextconcept.config import ModelConfig
+from nextconcept.config import MatchConfig, ModelConfig
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.losses import LossConfig, Losses, compute_losses, token_losses
-from nextconcept.metrics import Means
-from nextconcept.nn.model import ModelOutput, NextConceptModel
+from nextconcept.metrics import Collapse, Means
+from nextconcept.nn.layers import normalise
+from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanSource
 from nextconcept.optim import OptimizerConfig, make_optimizer, make_schedule
 
 __all__ = ["ConceptModule"]
 
-torch.serialization.add_safe_globals([ModelConfig, LossConfig, OptimizerConfig])
+torch.serialization.add_safe_globals([ModelConfig, MatchConfig, LossConfig, OptimizerConfig])
 
 
 class ConceptModule(L.LightningModule):
@@ -28,6 +30,8 @@ class ConceptModule(L.LightningModule):
         config: the architecture.
         loss: what is weighed how.
         optimizer: AdamW and its schedule.
+        train_plan: the plan that training reads; anything but ``predicted`` is for controls, and ``oracle`` leaks.
+        compile: compile the model with torch.compile.
     """
 
     def __init__(
@@ -35,25 +39,42 @@ class ConceptModule(L.LightningModule):
         config: ModelConfig = ModelConfig(),
         loss: LossConfig = LossConfig(),
         optimizer: OptimizerConfig = OptimizerConfig(),
+        train_plan: PlanSource = "predicted",
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        for level in config.hierarchy.concept_levels:
-            loss.weight(level)  # a list that is too short is the user's error: say so before training
-        self.config, self.loss, self.optimizer_config = config, loss, optimizer
+        self.config, self.loss, self.optimizer_config, self.train_plan = config, loss, optimizer, train_plan
         self.model = NextConceptModel(config)
+        loss.check(self.model)
+        if compile:
+            self.model.compile()
         self.sources = ["predicted", "zero", "shuffled"] if config.levels > 1 else ["predicted"]
         self.means = Means(self._metric_names())
+        self.collapse = nn.ModuleDict(
+            {
+                f"l{level}_{kind}": Collapse(config.widths[level])
+                for level in self._levels
+                for kind in ("plan", "target")
+            }
+        )
+        self.level_factors: dict[int, float] = {}
         # Not a buffer: DDP would synchronise it at every forward pass, and evaluation has uneven batches.
         self._byte_counts: Tensor | None = None
 
     def _metric_names(self) -> list[str]:
         names = ["loss"] + [f"{name}{_suffix(s)}" for s in self.sources for name in ("loss/tokens", "bits_per_byte")]
-        for level in self.config.hierarchy.concept_levels:
+        for level in self._levels:
             names.append(f"loss/concepts_l{level}")
-            for term in dict.fromkeys((*self.loss.terms, "similarity")):
-                names += [f"concepts_l{level}/{term}/step_{step + 1}" for step in range(self.config.horizon)]
+            for term in (*self.loss.terms, "similarity"):
+                names += [
+                    f"concepts_l{level}/{term}/step_{step}" for step in _shown_steps(self.config.horizon_of(level))
+                ]
         return names
+
+    @property
+    def _levels(self) -> range:
+        return self.config.hierarchy.concept_levels
 
     def forward(self, tokens: Tensor) -> ModelOutput:
         """Run the model on (B, T) token ids."""
@@ -67,7 +88,8 @@ class ConceptModule(L.LightningModule):
 
     def training_step(self, batch: ConceptBatch, batch_idx: int) -> Tensor:
         """Loss of a batch, with its parts logged under ``train/``."""
-        losses = compute_losses(self.loss, self.model, self.model(batch.tokens[:, :-1]), batch.tokens, batch.mask)
+        output = self.model(batch.tokens[:, :-1], self.train_plan, self._draw_offset())
+        losses = compute_losses(self.loss, self.model, output, batch.tokens, batch.mask, self.level_factors)
         logged = {"train/loss": losses.total, "train/loss/tokens": losses.tokens}
         for level, terms in losses.concepts.items():
             logged[f"train/loss/concepts_l{level}"] = terms.total
@@ -79,6 +101,17 @@ class ConceptModule(L.LightningModule):
         self.log_dict(logged, batch_size=batch.tokens.shape[0])
         self.log("loss", losses.tokens.detach(), prog_bar=True, logger=False)
         return losses.total
+
+    def on_train_batch_start(self, batch: ConceptBatch, batch_idx: int) -> None:
+        """Make dropout, noise and offsets a function of seed, rank and step, so that a resumed run draws the same."""
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        torch.manual_seed(hash((seed, self.global_rank, self.trainer.fit_loop.total_batch_idx)))
+
+    def _draw_offset(self) -> int | None:
+        """With a grid that ends with the text, training has to see every phase of it."""
+        if self.config.grid == "start":
+            return None
+        return int(torch.randint(self.config.hierarchy.top_span, ()))
 
     def _tokens_seen(self, batch: ConceptBatch) -> int:
         rows, length = batch.tokens.shape
@@ -128,6 +161,14 @@ class ConceptModule(L.LightningModule):
     def _log_means(self, stage: str) -> None:
         self.log_dict({f"{stage}/{name}": mean for name, mean in self.means.compute().items()})
         self.means.reset()
+        for level in self._levels:
+            plan, target = (self.collapse[f"l{level}_{kind}"] for kind in ("plan", "target"))
+            (rank_plan, variance_plan), (rank_target, variance_target) = plan.compute(), target.compute()
+            values = {"effective_rank_plan": rank_plan, "effective_rank_target": rank_target}
+            values["variance_ratio"] = variance_plan / max(variance_target, 1e-12)
+            self.log_dict({f"{stage}/collapse_l{level}/{name}": value for name, value in values.items()})
+            plan.reset()
+            target.reset()
 
     def _evaluate(self, batch: ConceptBatch) -> None:
         mask = batch.mask[:, 1:]
@@ -146,6 +187,7 @@ class ConceptModule(L.LightningModule):
             if source == "predicted":
                 values["loss"] = losses.total, weight
                 values |= self._concept_values(losses)
+                self._watch_collapse(output, losses)
         self.means.update(values)
 
     def _concept_values(self, losses: Losses) -> dict[str, tuple[Tensor, Tensor]]:
@@ -153,9 +195,19 @@ class ConceptModule(L.LightningModule):
         for level, terms in losses.concepts.items():
             values[f"loss/concepts_l{level}"] = terms.total, terms.counts.sum()
             for name, steps in (*terms.steps.items(), ("similarity", terms.similarity)):
-                for step, mean in enumerate(steps):
-                    values[f"concepts_l{level}/{name}/step_{step + 1}"] = mean, terms.counts[step]
+                for step in _shown_steps(len(steps)):
+                    values[f"concepts_l{level}/{name}/step_{step}"] = steps[step - 1], terms.counts[step - 1]
         return values
+
+    def _watch_collapse(self, output: ModelOutput, losses: Losses) -> None:
+        for level, terms in losses.concepts.items():
+            for kind, vectors in (("plan", output.plans[level].float()), ("target", terms.targets)):
+                self.collapse[f"l{level}_{kind}"].update(normalise(vectors[terms.valid], "rms"))
+
+
+def _shown_steps(horizon: int) -> list[int]:
+    """Horizon steps, from 1, that get curves of their own: all of a short horizon, powers of two of a long one."""
+    return [step for step in range(1, horizon + 1) if horizon <= 8 or step & (step - 1) == 0]
 
 
 def _suffix(source: str) -> str:

@@ -16,6 +16,7 @@ EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
 def test_fit__two_steps(path: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     overrides = {
+        "model.config.depth": 1,
         "data.dataset": corpus,
         "data.streaming": "false",
         "data.max_documents": "null",

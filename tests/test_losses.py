@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from nextconcept import InputError, NextConceptModel
-from nextconcept.losses import DISTANCES, LossConfig, compute_losses
+from nextconcept.losses import TERMS, LossConfig, _Level, compute_losses
 from nextconcept.nn.model import ModelOutput, future
 from tests.conftest import small_config
 
@@ -37,21 +38,71 @@ def test_compute_losses__is_the_formula():
     torch.testing.assert_close(losses.concepts[1].similarity, 1 - losses.concepts[1].steps["cosine"])
 
 
-@pytest.mark.parametrize("name", DISTANCES)
-def test_distances__are_zero_at_the_target_and_positive_elsewhere(name: str):
-    target = torch.randn(5, 8)
-    torch.testing.assert_close(DISTANCES[name](target, target), torch.zeros(5), atol=1e-6, rtol=0)
-    assert (DISTANCES[name](target + torch.randn(5, 8), target) > 0).all()
+def with_plan(out: ModelOutput, plan: torch.Tensor) -> ModelOutput:
+    return dataclasses.replace(out, logits=out.logits.detach(), plans={1: plan})
+
+
+@pytest.mark.parametrize("name", ["cosine", "mse", "mae", "smooth_l1", "info_nce", "decode"])
+def test_terms__are_least_at_the_target(name: str):
+    model = NextConceptModel(small_config(width=512))
+    tokens, mask = batch_of()
+    out = model(tokens[:, :-1])
+    targets, _ = future(out.concepts[1].detach(), 3)
+
+    def loss(plan: torch.Tensor) -> float:
+        config = LossConfig({name: 1.0}, decode_scale=30.0)
+        return compute_losses(config, model, with_plan(out, plan), tokens, mask).concepts[1].total.item()
+
+    assert loss(targets) < 0.1
+    near, far = (loss(targets + scale * torch.randn_like(targets)) for scale in (0.3, 10.0))
+    assert loss(targets) < near < far
+
+
+def test_info_nce__is_the_cross_entropy_over_the_window():
+    model = NextConceptModel(small_config(horizon=1))
+    tokens, mask = batch_of()
+    out = model(tokens[:, :-1])
+    loss = compute_losses(LossConfig({"info_nce": 1.0}, temperature=0.5), model, out, tokens, mask).concepts[1].total
+    plan, concepts = (F.normalize(x, dim=-1) for x in (out.plans[1][:, :4, 0], out.concepts[1]))
+    logits = plan @ concepts.transpose(1, 2) / 0.5
+    torch.testing.assert_close(loss, F.cross_entropy(logits.flatten(0, 1), torch.arange(4).repeat(2)))
+
+
+@pytest.mark.parametrize("mode", ["parallel", "rollout"])
+def test_energy__prefers_the_right_spread(mode: str):
+    """The energy score is proper: the distribution that the data came from scores best, not its mean."""
+    model = NextConceptModel(small_config(noise_width=8, plan_mode=mode))
+    tokens, mask = batch_of()
+    out = model(tokens[:, :-1])
+    data = torch.randn(2, 5, 3, 32)
+    predictor = model.predictors["1"]
+    scores = {}
+    for spread in (0.01, 1.0, 4.0):
+        predictor.sample = lambda steps, count, spread=spread: spread * torch.randn(count, 400, *data.shape)
+        out.predictions[1].steps = None
+        at = _Level(LossConfig(), model, out, 1, tokens, data, data)
+        scores[spread] = TERMS["energy"](at).mean().item()
+    assert scores[1.0] < min(scores[0.01], scores[4.0])
+    del predictor.sample
+    losses = compute_losses(LossConfig({"energy": 1.0}), model, model(tokens[:, :-1]), tokens, mask)
+    losses.total.backward()
+    assert predictor.head.noise.weight.grad.abs().sum() > 0
+
+
+def test_compute_losses__padding_in_front_is_not_learnt():
+    model = NextConceptModel(small_config(grid="end"))
+    tokens, mask = batch_of(16)
+    losses = compute_losses(LossConfig({"decode": 1.0}), model, model(tokens[:, :-1], offset=3), tokens, mask)
+    assert losses.concepts[1].counts.tolist() == [6, 6, 4]
 
 
 def test_compute_losses__targets_get_no_gradient():
     model = NextConceptModel(small_config())
     tokens, mask = batch_of()
     out = model(tokens[:, :-1])
-    plans = {1: out.plans[1].detach().requires_grad_()}
-    free = ModelOutput(out.logits.detach(), plans, out.concepts)
-    compute_losses(LossConfig(), model, free, tokens, mask).total.backward()
-    assert plans[1].grad.abs().sum() > 0
+    plan = out.plans[1].detach().requires_grad_()
+    compute_losses(LossConfig(), model, with_plan(out, plan), tokens, mask).total.backward()
+    assert plan.grad.abs().sum() > 0
     assert model.encoder.embedding.weight.grad is None
 
 
@@ -76,22 +127,23 @@ def test_compute_losses__nothing_to_learn_is_zero_not_nan():
     assert all(parameter.grad is not None for parameter in model.predictors.parameters())
 
 
-def test_decode__is_small_for_the_true_concept_and_chance_for_noise():
+def test_decode__is_chance_for_noise():
     model = NextConceptModel(small_config(width=512))
     tokens, mask = batch_of()
     out = model(tokens[:, :-1])
-    targets, _ = future(out.concepts[1], 3)
-    config = LossConfig({"decode": 1.0}, decode_scale=30.0)
+    noise = with_plan(out, torch.randn_like(out.plans[1]))
+    assert (
+        compute_losses(LossConfig({"decode": 1.0}), model, noise, tokens, mask).concepts[1].total > math.log(64) - 0.5
+    )
 
-    def loss(plan: torch.Tensor) -> float:
-        return (
-            compute_losses(config, model, ModelOutput(out.logits, {1: plan}, out.concepts), tokens, mask)
-            .concepts[1]
-            .total.item()
-        )
 
-    assert loss(targets) < 0.1
-    assert loss(torch.randn_like(targets)) > math.log(64) - 0.5
+@pytest.mark.parametrize(
+    ("term", "changes", "message"),
+    [("energy", {}, "noise_width above 0"), ("decode", {"composition": "max"}, "a sum or mean, not 'max'")],
+)
+def test_check__a_term_that_the_model_can_not_serve(term: str, changes: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        LossConfig({term: 1.0}).check(NextConceptModel(small_config(**changes)))
 
 
 @pytest.mark.parametrize(

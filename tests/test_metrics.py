@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nextconcept.metrics import Means
+from nextconcept.metrics import Collapse, Means
 
 
 def test_means__weigh_batches_and_ignore_what_has_no_weight():
@@ -19,3 +19,15 @@ def test_means__long_sums_stay_exact():
     for _ in range(1000):
         means.update({"a": (torch.tensor(1.1), torch.tensor(100_000))})
     assert means.compute()["a"] == pytest.approx(1.1, rel=1e-7)
+
+
+def test_collapse__counts_directions():
+    spread, line = Collapse(16), Collapse(16)
+    for _ in range(4):
+        x = torch.randn(5000, 16)
+        spread.update(3 * x)
+        line.update(x[:, :1] * torch.arange(16.0) + 7)
+    rank, variance = spread.compute()
+    assert rank == pytest.approx(16, rel=0.01)
+    assert variance == pytest.approx(16 * 9, rel=0.05)
+    assert line.compute()[0] == pytest.approx(1, abs=0.01)

@@ -69,6 +69,10 @@ def test_validation__reports_every_source_and_horizon_step(corpus: Path, tmp_pat
     for level in (1, 2):
         expected.add(f"val/loss/concepts_l{level}")
         expected |= {
+            f"val/collapse_l{level}/{name}"
+            for name in ("effective_rank_plan", "effective_rank_target", "variance_ratio")
+        }
+        expected |= {
             f"val/concepts_l{level}/{term}/step_{step}" for term in ("cosine", "similarity") for step in (1, 2)
         }
     assert set(logged) == expected

@@ -1,10 +1,19 @@
 """Lightning callbacks."""
 
 from nextconcept.callbacks.last_checkpoint import LastCheckpoint
+from nextconcept.callbacks.level_curriculum import LevelCurriculum
 from nextconcept.callbacks.level_curves import LevelCurves
 from nextconcept.callbacks.progress import ConceptProgressBar
 from nextconcept.callbacks.self_contained import SelfContained
 from nextconcept.callbacks.surprisal_writer import SurprisalWriter
 from nextconcept.callbacks.writing_samples import WritingSamples
 
-__all__ = ["ConceptProgressBar", "LastCheckpoint", "LevelCurves", "SelfContained", "SurprisalWriter", "WritingSamples"]
+__all__ = [
+    "ConceptProgressBar",
+    "LastCheckpoint",
+    "LevelCurriculum",
+    "LevelCurves",
+    "SelfContained",
+    "SurprisalWriter",
+    "WritingSamples",
+]

@@ -3,53 +3,94 @@
 Shapes: B batch, T positions of this level, D width, h heads, d head size, c chunk size, A anchors of the level above,
 H horizon.
 
-Position i of a level is the one that *predicts* element i of it, so it has seen elements < i; it lies in chunk ``i // c`` and may
-read what the anchor of that chunk knows. Folding positions by chunk turns that rule into
-plain batched attention, without a mask.
+Position i of a level is the one that *predicts* element i of it, so it has seen elements < i; it lies in chunk ``i // c``
+and may read what the anchor of that chunk knows. Folding positions by chunk turns that rule into plain batched attention,
+without a mask.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from nextconcept.nn.layers import Linear, RMSNorm, rotary_angles, rotate
+from nextconcept.config import ModelConfig
+from nextconcept.nn.attention_kernels import ChunkFold, Extras, causal_attention, joint_attention
+from nextconcept.nn.layers import Linear, Norm, rotary_angles, rotate
 
-__all__ = ["ChunkFold", "PastAttention", "PlanAttention", "SelfAttention"]
+__all__ = ["LevelShape", "PastAttention", "PlanAttention", "PlanPrefix", "RolloutCache", "SelfAttention"]
 
 
 @dataclass(frozen=True)
-class ChunkFold:
-    """Folds the positions of a level by the chunk of the element that each predicts.
+class LevelShape:
+    """The part of a transformer's matrices that a level uses, and how.
 
-    Args:
-        chunk_size: c.
-        first: the element that position 0 predicts: 1 for tokens (position t reads token t), 0 for a level that starts
-            with a BOS.
+    Attributes:
+        width: D.
+        heads: h.
+        hidden: hidden width of the feed-forward layer.
+        window: positions that self-attention reaches back, or None for all.
+        interleaved: whether the features of a head lie ``h`` apart, so that a leading block holds a part of every head
+            (slicing by head size), not whole heads.
     """
 
-    chunk_size: int
-    first: int
+    width: int
+    heads: int
+    hidden: int
+    window: int | None
+    interleaved: bool
 
-    def fold(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, A, c, D), padded with zeros where a chunk has no position."""
-        anchors = (x.shape[1] + self.first - 1) // self.chunk_size + 1
-        back = anchors * self.chunk_size - self.first - x.shape[1]
-        return F.pad(x, (0, 0, self.first, back)).unflatten(1, (anchors, self.chunk_size))
+    @classmethod
+    def of(cls, config: ModelConfig, level: int) -> "LevelShape":
+        """Return the shape of ``level``."""
+        width = config.widths[level]
+        interleaved = config.sharing == "nested" and config.slicing == "head_size"
+        return cls(width, config.level_heads[level], config.hidden_width(width), config.windows[level], interleaved)
 
-    def unfold(self, x: Tensor, time: int) -> Tensor:
-        """The inverse of :meth:`fold`: (B, A, c, D) to (B, T, D)."""
-        return x.flatten(1, 2)[:, self.first : self.first + time]
+    @property
+    def head_size(self) -> int:
+        """Features per head, d."""
+        return self.width // self.heads
+
+    def split(self, x: Tensor) -> Tensor:
+        """(..., T, D) to (..., h, T, d)."""
+        pattern = "... t (d h) -> ... h t d" if self.interleaved else "... t (h d) -> ... h t d"
+        return rearrange(x, pattern, h=self.heads)
+
+    def merge(self, x: Tensor) -> Tensor:
+        """Undo :meth:`split`: (..., h, T, d) to (..., T, D)."""
+        return rearrange(x, "... h t d -> ... t (d h)" if self.interleaved else "... h t d -> ... t (h d)")
 
 
-def _split(x: Tensor, heads: int) -> Tensor:
-    return rearrange(x, "... t (h d) -> ... h t d", h=heads)
+@dataclass
+class RolloutCache:
+    """Keys and values of a rollout: those of the true prefix, and those of each anchor's own predictions.
 
+    Attributes:
+        step: how far behind its anchor each query stands; 0 in the teacher-forced pass, which fills ``prefix``.
+        prefix: per block, (B, h, A, d) keys and values that all anchors share.
+        own: per block and earlier step, (B, h, A, d) keys and values of each anchor alone.
+    """
 
-def _merge(x: Tensor) -> Tensor:
-    return rearrange(x, "... h t d -> ... t (h d)")
+    step: int = 0
+    prefix: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    own: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list)
+
+    def add(self, block: int, key: Tensor, value: Tensor) -> None:
+        """Keep a block's keys and values of this step."""
+        if self.step == 0:
+            self.prefix.append((key, value))
+            self.own.append([])
+        else:
+            self.own[block].append((key, value))
+
+    def extras(self, block: int, window: int | None) -> Extras:
+        """The own predictions of each anchor, as extra keys of a chunk of one position."""
+        key, value = (torch.stack(parts, 3) for parts in zip(*self.own[block], strict=True))
+        age = self.step - 1 - torch.arange(key.shape[3], device=key.device)
+        visible = torch.ones_like(age, dtype=torch.bool) if window is None else age < window
+        return Extras(key, value, ChunkFold(1, 0), visible)
 
 
 class SelfAttention(nn.Module):
@@ -68,60 +109,136 @@ class SelfAttention(nn.Module):
         self.out = Linear(width, width)
         self.rope_base = rope_base
 
-    def forward(self, x: Tensor, heads: int) -> Tensor:
-        """(B, T, D) to (B, T, D); position t attends to positions <= t."""
+    def forward(
+        self,
+        x: Tensor,
+        shape: LevelShape,
+        plan: Extras | None = None,
+        gate: Tensor | None = None,
+        cache: RolloutCache | None = None,
+        block: int = 0,
+    ) -> Tensor:
+        """Attend to oneself and the past.
+
+        Args:
+            x: (B, T, D).
+            shape: the part of the matrices to use.
+            plan: plan vectors as attended positions of each chunk.
+            gate: (D,) how much of the attention that includes the plan replaces the plain one.
+            cache: of a rollout; from its first step on, position t attends to the true positions <= t and to its own
+                earlier predictions.
+            block: index of the block in the cache.
+
+        Returns:
+            (B, T, D); entry t is a function of positions <= t, of its chunk's plan and of its own rollout.
+        """
         time, width = x.shape[-2:]
-        query, key, value = (_split(part(x, width), heads) for part in (self.query, self.key, self.value))
-        angles = rotary_angles(torch.arange(time, device=x.device), width // heads, self.rope_base)
-        mixed = F.scaled_dot_product_attention(rotate(query, angles), rotate(key, angles), value, is_causal=True)
-        return self.out(_merge(mixed), width)
+        step = cache.step if cache else 0
+        query, key, value = (shape.split(part(x, width)) for part in (self.query, self.key, self.value))
+        angles = rotary_angles(torch.arange(time, device=x.device) + step, shape.head_size, self.rope_base)
+        query, key = rotate(query, angles), rotate(key, angles)
+        extras = None
+        if cache is not None:
+            cache.add(block, key, value)
+            if step:
+                key, value = cache.prefix[block]
+                extras = cache.extras(block, shape.window)
+        if extras is None:
+            mixed = causal_attention(query, key, value, shape.window)
+        else:
+            mixed = joint_attention(query, key, value, extras, shape.window, step)
+        mixed = shape.merge(mixed)
+        if plan is not None:
+            both = plan if extras is None else _concatenate(plan, extras, time)
+            with_plan = shape.merge(joint_attention(query, key, value, both, shape.window, step))
+            mixed = mixed + gate * (with_plan - mixed)
+        return self.out(mixed, width)
+
+
+def _concatenate(chunked: Extras, single: Extras, time: int) -> Extras:
+    """Give every position the extra keys of its chunk beside its own."""
+
+    def spread(x: Tensor) -> Tensor:
+        repeated = x.flatten(-2).unsqueeze(-2).expand(-1, -1, -1, chunked.fold.chunk_size, -1)
+        return chunked.fold.unfold(repeated, time).unflatten(-1, x.shape[-2:])
+
+    key = torch.cat((spread(chunked.key), single.key), 3)
+    value = torch.cat((spread(chunked.value), single.value), 3)
+    return Extras(key, value, single.fold, torch.cat((chunked.visible, single.visible)))
+
+
+class PlanPrefix(nn.Module):
+    """Turns a plan into keys and values that the self-attention of the level below attends to as if they were positions.
+
+    Args:
+        config: the model's configuration.
+        width: full width of the reading level.
+        memory_width: full width of the level above.
+    """
+
+    def __init__(self, config: ModelConfig, width: int, memory_width: int) -> None:
+        super().__init__()
+        self.memory_norm = Norm(memory_width, config.norm, config.norm_affine)
+        self.key = Linear(memory_width, width)
+        self.value = Linear(memory_width, width)
+        self.rope_base = config.rope_base
+
+    def forward(self, plan: Tensor, fold: ChunkFold, shape: LevelShape) -> Extras:
+        """(B, A, H, D_above) to extra keys; step j of anchor a stands where chunk ``a + j`` begins."""
+        memory = self.memory_norm(plan)
+        anchors, horizon = plan.shape[1:3]
+        starts = torch.arange(anchors, device=plan.device)[:, None] + torch.arange(horizon, device=plan.device)
+        angles = rotary_angles(starts * fold.chunk_size - fold.first, shape.head_size, self.rope_base)
+        key, value = (shape.split(part(memory, shape.width)).transpose(1, 2) for part in (self.key, self.value))
+        visible = torch.ones(horizon, dtype=torch.bool, device=plan.device)
+        return Extras(rotate(key, angles), value, fold, visible)
 
 
 class _CrossAttention(nn.Module):
-    def __init__(self, width: int, memory_width: int, rope_base: float) -> None:
+    def __init__(self, config: ModelConfig, width: int, memory_width: int) -> None:
         super().__init__()
-        self.norm = RMSNorm(width)
-        self.memory_norm = RMSNorm(memory_width)
+        self.norm = Norm(width, config.norm, config.norm_affine)
+        self.memory_norm = Norm(memory_width, config.norm, config.norm_affine)
         self.query = Linear(width, width)
         self.key = Linear(memory_width, width)
         self.value = Linear(memory_width, width)
         self.out = Linear(width, width)
-        self.rope_base = rope_base
-
-    def _angles(self, positions: Tensor, head_size: int) -> Tensor:
-        return rotary_angles(positions, head_size, self.rope_base)
+        self.rope_base = config.rope_base
 
 
 class PlanAttention(_CrossAttention):
     """Each position attends to the plan issued at the anchor of its chunk.
 
     Args:
+        config: the model's configuration.
         width: full width of the reading level.
         memory_width: full width of the level above.
-        rope_base: base of the rotary frequencies; a plan step counts ``c`` positions.
     """
 
-    def forward(self, x: Tensor, plan: Tensor, fold: ChunkFold, heads: int) -> Tensor:
+    def forward(self, x: Tensor, plan: Tensor, fold: ChunkFold, shape: LevelShape, step: int = 0) -> Tensor:
         """Read the plan.
 
         Args:
             x: (B, T, D) positions of the reading level.
             plan: (B, A, H, D_above).
+            fold: assigns positions to chunks.
+            shape: the part of the matrices to use.
+            step: of a rollout: how far each position stands behind its place.
 
         Returns:
             (B, T, D); zero where the plan is zero.
         """
         time, width = x.shape[-2:]
         memory = self.memory_norm(plan)
-        query = _split(fold.fold(self.query(self.norm(x), width)), heads)
-        key, value = _split(self.key(memory, width), heads), _split(self.value(memory, width), heads)
-        places = torch.arange(fold.chunk_size, device=x.device)
-        steps = torch.arange(plan.shape[2], device=x.device) * fold.chunk_size
-        query = rotate(query, self._angles(places, width // heads))
-        key = rotate(key, self._angles(steps, width // heads))
+        query = shape.split(fold.fold(self.query(self.norm(x), width)))
+        key, value = shape.split(self.key(memory, width)), shape.split(self.value(memory, width))
+        places = torch.arange(fold.chunk_size, device=x.device) + step
+        starts = torch.arange(plan.shape[2], device=x.device) * fold.chunk_size
+        query = rotate(query, rotary_angles(places, shape.head_size, self.rope_base))
+        key = rotate(key, rotary_angles(starts, shape.head_size, self.rope_base))
         # The anchors go into the batch: the attention kernels take four axes.
         mixed = F.scaled_dot_product_attention(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
-        mixed = _merge(mixed).unflatten(0, (x.shape[0], -1))
+        mixed = shape.merge(mixed).unflatten(0, (x.shape[0], -1))
         return self.out(fold.unfold(mixed, time), width)
 
 
@@ -131,31 +248,37 @@ class PastAttention(_CrossAttention):
     The places of a chunk become heads of their own, so that one causal attention over anchors serves all of them.
 
     Args:
+        config: the model's configuration.
         width: full width of the reading level.
         memory_width: full width of the level above.
-        rope_base: base of the rotary frequencies; an anchor counts ``c`` positions.
     """
 
-    def forward(self, x: Tensor, past: Tensor, fold: ChunkFold, heads: int) -> Tensor:
+    def forward(
+        self, x: Tensor, past: Tensor, fold: ChunkFold, shape: LevelShape, window: int | None = None, step: int = 0
+    ) -> Tensor:
         """Read the past.
 
         Args:
             x: (B, T, D) positions of the reading level.
             past: (B, A, D_above); entry a is a function of the elements before chunk a.
+            fold: assigns positions to chunks.
+            shape: the part of the matrices to use.
+            window: anchors to reach back, or None for all.
+            step: of a rollout: how far each position stands behind its place.
 
         Returns:
             (B, T, D).
         """
         time, width = x.shape[-2:]
         memory = self.memory_norm(past)
-        places = torch.arange(time, device=x.device) + fold.first
+        places = torch.arange(time, device=x.device) + fold.first + step
         anchors = torch.arange(past.shape[1], device=x.device) * fold.chunk_size
-        query = _split(self.query(self.norm(x), width), heads)
-        query = _merge(rotate(query, self._angles(places, width // heads)))
-        query = rearrange(fold.fold(query), "b a c (h d) -> b (h c) a d", h=heads)
-        key, value = _split(self.key(memory, width), heads), _split(self.value(memory, width), heads)
-        key = rotate(key, self._angles(anchors, width // heads))
+        query = shape.split(self.query(self.norm(x), width))
+        query = fold.fold(rotate(query, rotary_angles(places, shape.head_size, self.rope_base)))
+        query = rearrange(query, "b h a c d -> b (h c) a d")
+        key, value = shape.split(self.key(memory, width)), shape.split(self.value(memory, width))
+        key = rotate(key, rotary_angles(anchors, shape.head_size, self.rope_base))
         key, value = (part.repeat_interleave(fold.chunk_size, 1) for part in (key, value))
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        mixed = rearrange(mixed, "b (h c) a d -> b a c (h d)", h=heads)
-        return self.out(fold.unfold(mixed, time), width)
+        mixed = causal_attention(query, key, value, window)
+        mixed = rearrange(mixed, "b (h c) a d -> b h a c d", h=shape.heads)
+        return self.out(shape.merge(fold.unfold(mixed, time)), width)

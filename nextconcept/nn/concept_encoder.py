@@ -1,31 +1,27 @@
-"""Tokens -> concepts: composition of chunks by addition and a norm.
+"""Tokens -> concepts: recursive composition of chunks.
 
-Shapes: B batch, T tokens, N elements of a level, c chunk size, D width, V vocabulary.
+Shapes: B batch, T tokens, P positions (T and the padding in front), N elements of a level, c chunk size, D width,
+V vocabulary.
 """
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from nextconcept.config import ModelConfig
-from nextconcept.nn.layers import binding_angles, rotate
-from nextconcept.nn.transformer import LevelShape, Transformer, initialise
+from nextconcept.nn.attention import LevelShape
+from nextconcept.nn.composition import Composition
+from nextconcept.nn.transformer import Transformer, initialise
 
-__all__ = ["ConceptEncoder", "concept_norm"]
-
-
-def concept_norm(x: Tensor) -> Tensor:
-    """Scale (..., D) to root mean square 1: the norm that ends a composition and that any reader of a concept applies."""
-    return F.rms_norm(x, x.shape[-1:], eps=1e-6)
+__all__ = ["ConceptEncoder"]
 
 
 class ConceptEncoder(nn.Module):
     """Embeds tokens and composes them, level by level, into concepts.
 
-    ``k^l_n = norm(sum_i R(i c^(l-1)) k^(l-1)_(n c + i))``, where R rotates an element by its place (the identity without
-    ``position_binding``) and ``k^0`` is the token embedding. The rotation counts tokens, so that every token under a concept of any
-    level has a rotation of its own. Level l composes the first ``d_l`` columns of the embedding all the way up.
+    ``k^l_n = norm(sum_i R(i c^(l-1)) k^(l-1)_(n c + i))`` in the default composition, where R rotates an element by its
+    place (the identity without ``position_binding``) and ``k^0`` is the token embedding. Level l composes the first
+    ``d_l`` columns of the embedding all the way up.
 
     Args:
         config: the model's configuration.
@@ -34,37 +30,72 @@ class ConceptEncoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, max(config.widths))
-        initialise(self, 1)
+        width = max(config.widths)
+        self.embedding = nn.Embedding(config.vocab_size, width)
+        initialise(self.embedding, 1)
+        self.padding = nn.Parameter(torch.randn(width) * 0.02) if config.grid == "end" else None
         self.shape = LevelShape.of(config, 0)
         self.context = Transformer(config, self.shape.width, config.encoder_depth) if config.encoder_depth else None
+        # With weights in common all levels compose alike; otherwise each level has a composition of its own.
+        own = config.sharing == "separate"
+        self.compositions = nn.ModuleList(Composition(config, width) for _ in range(config.levels - 1 if own else 1))
 
-    def embed(self, tokens: Tensor, level: int) -> Tensor:
-        """(B, T) token ids to (B, T, D_level), the columns of the embedding that ``level`` reads."""
-        return F.embedding(tokens, self.embedding.weight[:, : self.config.widths[level]])
+    def composition(self, level: int) -> Composition:
+        """Return what makes concepts of ``level``."""
+        return self.compositions[min(level, len(self.compositions)) - 1]
 
-    def states(self, tokens: Tensor) -> Tensor:
-        """(B, T) token ids to (B, T, D_0): what the token decoder starts from.
+    def embed(self, tokens: Tensor, level: int, offset: int = 0) -> Tensor:
+        """(B, T) token ids to (B, P, D_level), the columns of the embedding that ``level`` reads.
+
+        ``offset`` padding vectors stand in front, P = T + offset.
+        """
+        width = self.config.widths[level]
+        embedded = F.embedding(tokens, self.embedding.weight[:, :width])
+        if offset == 0:
+            return embedded
+        padding = self.padding[:width].to(embedded.dtype).expand(tokens.shape[0], offset, width)
+        return torch.cat((padding, embedded), 1)
+
+    def states(self, embedded: Tensor) -> Tensor:
+        """(B, P, D_0) embeddings to (B, P, D_0): what the token decoder starts from.
 
         The embedding, or with ``encoder_depth`` the embedding plus what the causal token encoder adds.
         """
-        embedded = self.embed(tokens, 0)
         return embedded if self.context is None else embedded + self.context(embedded, self.shape)
 
-    def compose(self, elements: Tensor, level: int) -> Tensor:
-        """Compose chunks of ``level - 1`` into concepts of ``level``: (B, N c, D) to (B, N, D)."""
-        chunk = self.config.chunk_size
-        grouped = rearrange(elements, "b (n c) d -> b n c d", c=chunk)
-        if self.config.position_binding:
-            places = torch.arange(chunk, device=elements.device) * self.config.hierarchy.span(level - 1)
-            grouped = rotate(grouped, binding_angles(places, elements.shape[-1]))
-        return concept_norm(grouped.sum(2))
+    def concepts(self, elements: Tensor, level: int) -> Tensor:
+        """Compose ``level`` times: (B, P, D) at the tokens to (B, P // c^level, D)."""
+        hierarchy = self.config.hierarchy
+        composed = elements[:, : hierarchy.length(elements.shape[1], level) * hierarchy.span(level)]
+        for lower in range(1, level + 1):
+            chunks = composed.unflatten(1, (composed.shape[1] // self.config.chunk_size, self.config.chunk_size))
+            composed = self.composition(lower)(chunks, hierarchy.span(lower - 1))
+        return composed
+
+    def forward(self, tokens: Tensor, offset: int = 0) -> dict[int, Tensor]:
+        """Concepts of every level: (B, T) token ids to ``{level: (B, P // c^level, D_level)}``."""
+        levels = self.config.hierarchy.concept_levels
+        return {level: self.concepts(self.embed(tokens, level, offset), level) for level in levels}
+
+    def inputs(self, tokens: Tensor, states: Tensor, concepts: dict[int, Tensor], offset: int = 0) -> dict[int, Tensor]:
+        """What the predictors read, shaped as ``concepts``.
+
+        Without a token encoder the concepts themselves. With one, compositions of its states: the first ``D_0`` columns of
+        each embedding are replaced by the state, the rest stays.
+        """
+        if self.context is None:
+            return concepts
+        width = self.shape.width
+        return {
+            level: self.concepts(torch.cat((states, self.embed(tokens, level, offset)[..., width:]), -1), level)
+            for level in concepts
+        }
 
     def read_back(self, concepts: Tensor, level: int) -> Tensor:
         """How near each token lies to each place of a concept.
 
-        ``cos(R(-i) k, E)``: because the composition is a sum of rotated embeddings, turning it back by the place of token i leaves that
-        token plus near-orthogonal rest.
+        ``cos(R(-i) k, E)``: because the composition is a sum of rotated embeddings, turning it back by the place of token
+        i leaves that token and a rest that is nearly orthogonal to it.
 
         Args:
             concepts: (..., D) concepts of ``level``.
@@ -75,35 +106,5 @@ class ConceptEncoder(nn.Module):
         """
         span, width = self.config.hierarchy.span(level), concepts.shape[-1]
         places = F.normalize(concepts, dim=-1).unsqueeze(-2).expand(*concepts.shape[:-1], span, width)
-        if self.config.position_binding:
-            places = rotate(places, -binding_angles(torch.arange(span, device=concepts.device), width))
         vocabulary = F.normalize(self.embedding.weight[:, :width].detach(), dim=-1)
-        return places @ vocabulary.to(places.dtype).T
-
-    def concepts(self, elements: Tensor, level: int) -> Tensor:
-        """Compose ``level`` times: (B, T, D) at the tokens to (B, T // c^level, D)."""
-        hierarchy = self.config.hierarchy
-        composed = elements[:, : hierarchy.length(elements.shape[1], level) * hierarchy.span(level)]
-        for lower in range(1, level + 1):
-            composed = self.compose(composed, lower)
-        return composed
-
-    def forward(self, tokens: Tensor) -> dict[int, Tensor]:
-        """Concepts of every level: (B, T) token ids to ``{level: (B, T // c^level, D_level)}``."""
-        return {
-            level: self.concepts(self.embed(tokens, level), level) for level in self.config.hierarchy.concept_levels
-        }
-
-    def inputs(self, tokens: Tensor, states: Tensor, concepts: dict[int, Tensor]) -> dict[int, Tensor]:
-        """What the predictors read, shaped as ``concepts``.
-
-        Without a token encoder the concepts themselves. With one, compositions of its states: the first ``D_0`` columns of
-        each embedding are replaced by the state, the rest stays.
-        """
-        if self.context is None:
-            return concepts
-        width = self.shape.width
-        return {
-            level: self.concepts(torch.cat((states, self.embed(tokens, level)[..., width:]), -1), level)
-            for level in concepts
-        }
+        return self.composition(1).bind(places, 1, undo=True) @ vocabulary.to(places.dtype).T

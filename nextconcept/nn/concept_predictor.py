@@ -1,20 +1,69 @@
 """Concepts -> plan: regression of the next concepts of one level.
 
-Shapes: B batch, N concepts, A = N + 1 anchors, H horizon, D width of the level.
+Shapes: B batch, N concepts, A = N + 1 anchors, H horizon, D width of the level, S noise samples.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.config import ModelConfig
-from nextconcept.nn.layers import RMSNorm
-from nextconcept.nn.transformer import LevelShape, PlanGates, Reading, Transformer
+from nextconcept.nn.attention import LevelShape, RolloutCache
+from nextconcept.nn.layers import Linear, Norm
+from nextconcept.nn.transformer import PlanGates, Reading, Transformer
 
-__all__ = ["ConceptPredictor"]
+__all__ = ["ConceptPredictor", "PlanHead", "Prediction"]
+
+
+@dataclass
+class Prediction:
+    """What a predictor yields.
+
+    Attributes:
+        plan: (B, A, H, D) predicted concepts.
+        states: (B, A, D) hidden states of the anchors.
+        steps: (B, A, H or 1, D) hidden states that the head turned into the plan.
+    """
+
+    plan: Tensor
+    states: Tensor
+    steps: Tensor
+
+
+class PlanHead(nn.Module):
+    """From hidden states to predicted concepts, one linear map per horizon step that shares a state.
+
+    Args:
+        config: the model's configuration.
+        width: D.
+        maps: concepts predicted from one state.
+    """
+
+    def __init__(self, config: ModelConfig, width: int, maps: int) -> None:
+        super().__init__()
+        self.norm = Norm(width, config.norm, config.norm_affine)
+        self.hidden = Linear(width, width) if config.head == "mlp" else None
+        self.noise = Linear(config.noise_width, width) if config.noise_width else None
+        self.maps = nn.Parameter(torch.randn(maps, width, width) * width**-0.5)
+        for linear in (self.hidden, self.noise):
+            if linear is not None:
+                nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+
+    def forward(self, states: Tensor, noise: Tensor | None = None) -> Tensor:
+        """(..., D) states, and (..., noise_width) noise, to (..., maps, D); without noise the central prediction."""
+        x = self.norm(states)
+        if noise is not None:
+            x = x + self.noise(noise)
+        if self.hidden is not None:
+            x = F.gelu(self.hidden(x))
+        return torch.einsum("...d,hed->...he", x, self.maps.to(x.dtype))
 
 
 class ConceptPredictor(nn.Module):
-    """Causal transformer over ``[BOS, k_0, ..., k_(N-1)]`` whose state at anchor m is regressed onto ``k_m ... k_(m+H-1)``.
+    """Causal transformer over ``[BOS, k_0, ..., k_(N-1)]`` whose state at anchor m is regressed onto ``k_m, k_(m+1), ...``.
 
     Args:
         config: the model's configuration.
@@ -26,14 +75,15 @@ class ConceptPredictor(nn.Module):
     def __init__(self, config: ModelConfig, level: int, transformer: Transformer | None = None) -> None:
         super().__init__()
         self.shape = LevelShape.of(config, level)
+        self.horizon, self.rollout = config.horizon_of(level), config.plan_mode == "rollout"
+        self.detach = config.detach_plan
         width = self.shape.width
         self.own = None if transformer else Transformer.for_levels(config, range(level, level + 1))
         self._borrowed = (transformer,)
         self.bos = nn.Parameter(torch.randn(width))
         reads_plan = level + 1 < config.levels
         self.gates = PlanGates(config.depths[level], width, config.past != "none") if reads_plan else None
-        self.head_norm = RMSNorm(width)
-        self.heads = nn.Parameter(torch.randn(config.horizon, width, width) * width**-0.5)
+        self.head = PlanHead(config, width, 1 if self.rollout else self.horizon)
 
     @property
     def transformer(self) -> Transformer:
@@ -45,16 +95,41 @@ class ConceptPredictor(nn.Module):
         bos = self.bos.to(concepts.dtype).expand(concepts.shape[0], 1, -1)
         return torch.cat((bos, concepts), 1)
 
-    def forward(self, concepts: Tensor, reading: Reading | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        concepts: Tensor,
+        reading: Reading | None = None,
+        feed_back: Callable[[Tensor], Tensor] = lambda concept: concept,
+    ) -> Prediction:
         """Predict from every anchor at once.
+
+        In a rollout, step j of anchor m attends to the true prefix (< m) and to the anchor's own earlier predictions. All
+        anchors take a step together, so that H steps cost H passes.
 
         Args:
             concepts: (B, N, D).
             reading: plan and past of the level above.
+            feed_back: what a rollout makes of a prediction (B, A, D) before it goes on from it: norm, matching.
 
         Returns:
-            ``(states, plan)``: (B, A, D) hidden states and (B, A, H, D) predictions; both at anchor m are functions of
-            concepts < m alone.
+            Everything at anchor m is a function of concepts < m alone.
         """
-        states = self.transformer(self.start(concepts), self.shape, reading)
-        return states, torch.einsum("bad,hed->bahe", self.head_norm(states), self.heads.to(states.dtype))
+        inputs = self.start(concepts)
+        if not self.rollout:
+            states = self.transformer(inputs, self.shape, reading)
+            return Prediction(self.head(states), states, states.unsqueeze(2))
+        cache = RolloutCache()
+        states = [self.transformer(inputs, self.shape, reading, cache)]
+        plan = [self.head(states[0]).squeeze(-2)]
+        for cache.step in range(1, self.horizon):
+            last = plan[-1].detach() if self.detach else plan[-1]
+            states.append(self.transformer(feed_back(last), self.shape, reading, cache))
+            plan.append(self.head(states[-1]).squeeze(-2))
+        return Prediction(torch.stack(plan, 2), states[0], torch.stack(states, 2))
+
+    def sample(self, steps: Tensor, count: int) -> Tensor:
+        """Draw plans: ``Prediction.steps`` to (S, B, A, H, D), each with noise of its own."""
+        noise = torch.randn(
+            count, *steps.shape[:-1], self.head.noise.in_features, device=steps.device, dtype=steps.dtype
+        )
+        return self.head(steps.expand(count, *steps.shape), noise).flatten(-3, -2)

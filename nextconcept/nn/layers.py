@@ -1,7 +1,7 @@
-"""Layers whose weights can be used in part, and rotations.
+"""Layers whose weights can be used in part, norms, and rotations.
 
-A *nested* ("matryoshka") weight serves several widths: a layer that gets an input narrower than itself uses the top-left block
-of its matrix. At its own full width each layer here is the ordinary one.
+A *nested* ("matryoshka") weight serves several widths: a layer that gets an input narrower than itself uses the top-left
+block of its matrix. At its own full width each layer here is the ordinary one.
 
 Shapes: B batch, T time, D width, h heads, d head size.
 """
@@ -12,14 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FeedForward", "Linear", "RMSNorm", "binding_angles", "rotary_angles", "rotate"]
+__all__ = ["FeedForward", "Linear", "Norm", "binding_angles", "normalise", "rotary_angles", "rotate"]
 
 
 class Linear(nn.Linear):
     """A bias-free linear map of which any top-left block can be applied.
 
     Args:
-        in_features, out_features: the full size of the matrix.
+        in_features: columns of the full matrix.
+        out_features: rows of the full matrix.
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -30,20 +31,41 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight[:out_features, : x.shape[-1]])
 
 
-class RMSNorm(nn.RMSNorm):
-    """Root-mean-square norm (Zhang & Sennrich, 2019) of which any leading part can be applied.
+def normalise(x: Tensor, kind: str, weight: Tensor | None = None) -> Tensor:
+    """Normalise (..., D) over its last axis.
+
+    Args:
+        x: any features.
+        kind: ``rms`` (Zhang & Sennrich, 2019), ``layer`` (Ba et al., 2016; without bias) or ``cosine`` (unit length).
+        weight: (>= D,) gains, of which the first D are used.
+    """
+    width = x.shape[-1]
+    gain = None if weight is None else weight[:width].to(x.dtype)
+    if kind == "rms":
+        return F.rms_norm(x, (width,), gain, eps=1e-6)
+    if kind == "layer":
+        return F.layer_norm(x, (width,), gain, eps=1e-6)
+    unit = F.normalize(x, dim=-1)
+    return unit if gain is None else unit * gain
+
+
+class Norm(nn.Module):
+    """A norm of which any leading part can be applied.
 
     Args:
         width: full number of features.
+        kind: ``rms``, ``layer`` or ``cosine``; see :func:`normalise`.
+        affine: whether it learns a gain per feature.
     """
 
-    def __init__(self, width: int, eps: float = 1e-6) -> None:
-        super().__init__(width, eps=eps)
+    def __init__(self, width: int, kind: str, affine: bool) -> None:
+        super().__init__()
+        self.kind = kind
+        self.weight = nn.Parameter(torch.ones(width)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., D) over its last axis."""
-        width = x.shape[-1]
-        return F.rms_norm(x, (width,), self.weight[:width], self.eps)
+        return normalise(x, self.kind, self.weight)
 
 
 class FeedForward(nn.Module):
@@ -72,15 +94,15 @@ def rotary_angles(positions: Tensor, head_size: int, base: float) -> Tensor:
     """Angles of rotary positions (Su et al., 2021).
 
     Args:
-        positions: (T,) positions of any numeric type.
+        positions: (...) positions of any numeric type.
         head_size: d, even.
         base: the lowest frequency is close to 1 / base.
 
     Returns:
-        (T, d / 2) angles in radians.
+        (..., d / 2) angles in radians.
     """
     exponents = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
-    return positions.float()[:, None] * base**-exponents
+    return positions.float().unsqueeze(-1) * base**-exponents
 
 
 def binding_angles(places: Tensor, width: int) -> Tensor:
@@ -88,8 +110,8 @@ def binding_angles(places: Tensor, width: int) -> Tensor:
 
     Frequencies are spread over the whole circle (multiples of the golden ratio), not log-spaced as in attention, so that
     a rotation by one place and a rotation by another are nearly orthogonal: the mean of ``cos(n theta)`` is about 0 for
-    n > 0, and each element can be read back out of the sum (binding in the sense of Plate, 1995). A frequency depends on its own
-    index alone, so that the first columns of a wider concept are bound as in a narrow one.
+    n > 0, and each element can be read back out of the sum (binding in the sense of Plate, 1995). A frequency depends on
+    its own index alone, so that the first columns of a wider concept are bound as in a narrow one.
 
     Args:
         places: (c,) places in tokens.
@@ -105,7 +127,7 @@ def binding_angles(places: Tensor, width: int) -> Tensor:
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate pairs of neighbouring features of ``x`` (..., T, D) by ``angles`` (T, D / 2)."""
+    """Rotate pairs of neighbouring features of ``x`` (..., T, D) by ``angles`` (..., T, D / 2)."""
     pairs = x.unflatten(-1, (-1, 2))
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     even, odd = pairs.unbind(-1)

@@ -12,10 +12,12 @@ from torch import Generator, Tensor, nn
 
 from nextconcept.config import ModelConfig
 from nextconcept.errors import InputError
-from nextconcept.nn.attention import ChunkFold
-from nextconcept.nn.concept_encoder import ConceptEncoder, concept_norm
-from nextconcept.nn.concept_predictor import ConceptPredictor
+from nextconcept.nn.attention_kernels import ChunkFold
+from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
+from nextconcept.nn.flops import flops_per_token
 from nextconcept.nn.generation import check_prompt, continue_tokens
+from nextconcept.nn.matching import match
 from nextconcept.nn.token_decoder import TokenDecoder
 from nextconcept.nn.transformer import PlanGates, Reading, Transformer
 
@@ -31,16 +33,20 @@ class ModelOutput:
     Attributes:
         logits: (B, T, V); entry t is for token t + 1.
         plans: per level >= 1, (B, A, H, D), the model's own predictions, whatever plan was read.
-        concepts: per level >= 1, (B, T // c^level, D), the realised concepts.
+        concepts: per level >= 1, (B, N, D), the realised concepts; N = (T + offset) // c^level, A = N + 1.
+        predictions: per level >= 1, hidden states behind the plan.
+        offset: padding vectors in front of the tokens.
     """
 
     logits: Tensor
     plans: dict[int, Tensor]
     concepts: dict[int, Tensor]
+    predictions: dict[int, Prediction]
+    offset: int
 
 
 def future(concepts: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-    """The concepts that each anchor's plan is about.
+    """Return the concepts that each anchor's plan is about.
 
     Args:
         concepts: (B, N, D).
@@ -59,8 +65,8 @@ def future(concepts: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
 class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcept", tags=["next-concept-prediction"]):
     """A language model that plans in concepts and writes in tokens.
 
-    ``logits[:, t]`` is a function of ``tokens[:, :t+1]`` alone and ``plans[l][:, m]`` of the tokens before ``m c^l`` alone, for every plan
-    source but ``oracle``. ``save_pretrained`` and ``from_pretrained`` write and read a folder of
+    ``logits[:, t]`` is a function of ``tokens[:, :t+1]`` alone and ``plans[l][:, m]`` of the tokens before ``m c^l`` alone,
+    for every plan source but ``oracle``. ``save_pretrained`` and ``from_pretrained`` write and read a folder of
     safetensors and ``config.json``.
 
     Args:
@@ -80,7 +86,9 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         embedding = self.encoder.embedding if config.tie_embeddings else None
         self.decoder = TokenDecoder(config, self.transformer, embedding)
 
-    def forward(self, tokens: Tensor, plan: PlanSource | dict[int, Tensor] = "predicted") -> ModelOutput:
+    def forward(
+        self, tokens: Tensor, plan: PlanSource | dict[int, Tensor] = "predicted", offset: int | None = None
+    ) -> ModelOutput:
         """Predict the next token after each prefix, and the next concepts after each chunk.
 
         Args:
@@ -88,24 +96,30 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             plan: what the lower levels read: ``predicted``; ``zero``; ``shuffled`` (another row's, which takes two rows);
                 ``oracle`` (the true future where the window holds it: leaks, diagnostic only); or tensors (B, A, H, D)
                 per level, the other levels reading what is predicted.
+            offset: padding vectors in front of the tokens, below ``c^(levels - 1)``; by default none, or with
+                ``grid: end`` as many as make the grid end with the tokens.
 
         Raises:
-            InputError: if there is no token, or no second row to shuffle with.
+            InputError: if there is no token, no second row to shuffle with, or no padding vector for an offset.
         """
         if tokens.dim() != 2 or tokens.shape[1] < 1:
             raise InputError(f"tokens must have shape (batch, time) with time >= 1, not {tuple(tokens.shape)}.")
-        states = self.encoder.states(tokens)
-        concepts = self.encoder(tokens)
-        inputs = self.encoder.inputs(tokens, states, concepts)
-        plans: dict[int, Tensor] = {}
+        offset = self._offset(tokens.shape[1], offset)
+        states = self.encoder.states(self.encoder.embed(tokens, 0, offset))
+        concepts = self.encoder(tokens, offset)
+        inputs = self.encoder.inputs(tokens, states, concepts, offset)
+        predictions: dict[int, Prediction] = {}
         reading = None
         for level in reversed(self.config.hierarchy.concept_levels):
             predictor = self.predictors[str(level)]
-            hidden, plans[level] = predictor(inputs[level], reading)
-            past = {"none": None, "concepts": predictor.start(inputs[level]), "states": hidden}[self.config.past]
+            predicted = predictions[level] = predictor(inputs[level], reading, self._feed_back(level))
+            past = {"none": None, "concepts": predictor.start(inputs[level]), "states": predicted.states}
             below = self.decoder if level == 1 else self.predictors[str(level - 1)]
-            reading = self._reading(level, self._source(plan, level, plans[level], concepts[level]), past, below.gates)
-        return ModelOutput(self.decoder(states, reading), plans, concepts)
+            source = self._source(plan, level, predicted.plan, concepts[level])
+            reading = self._reading(level, source, past[self.config.past], below.gates)
+        logits = self.decoder(states, reading)[:, offset:]
+        plans = {level: prediction.plan for level, prediction in predictions.items()}
+        return ModelOutput(logits, plans, concepts, predictions, offset)
 
     def generate(
         self,
@@ -135,7 +149,6 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             InputError: if the prompt is empty or has an id outside the vocabulary, or an option is out of range.
         """
         check_prompt(tokens, self.config.vocab_size)
-        assert self.config.context is not None
         training = self.training
         self.eval()
         try:
@@ -154,7 +167,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             self.train(training)
 
     def decode_plan(self, plan: Tensor, top_k: int = 5, level: int = 1) -> Tensor:
-        """What a plan says: the tokens nearest to it at each place, read back by unbinding.
+        """Say what a plan says: the tokens nearest to it at each place, read back by unbinding.
 
         Args:
             plan: (B, A, H, D_level), as in ``ModelOutput.plans``.
@@ -165,6 +178,41 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             (B, A, H, c^level, top_k) token ids, the nearest first. Without position binding every place says the same.
         """
         return self.encoder.read_back(plan, level).topk(top_k).indices
+
+    def flops_per_token(self, time: int) -> float:
+        """Floating-point operations of a forward pass over ``time`` tokens, attention included, per token.
+
+        Counted by torch (a multiplication and an addition are two); a training step costs three times as many.
+        """
+        return flops_per_token(self, time, self.config.vocab_size)
+
+    def _offset(self, time: int, offset: int | None) -> int:
+        span = self.config.hierarchy.top_span
+        if offset is None:
+            return -time % span if self.config.grid == "end" else 0
+        if offset and (self.config.grid != "end" or not 0 <= offset < span):
+            raise InputError(
+                f"offset {offset} needs grid 'end' and must be below {span}, the tokens of a top-level chunk."
+            )
+        return offset
+
+    def _feed_back(self, level: int):
+        """What a rollout at ``level`` makes of its prediction before it goes on from it."""
+        settings, norm = self.config.match, self.encoder.composition(level).norm
+        if settings is None:
+            return norm
+
+        def matched(concept: Tensor) -> Tensor:
+            smooth = norm(concept)
+            found = match(self.encoder, smooth, level, settings.top_k, settings.beam)
+            nearest = found.concepts[..., 0, :]
+            if settings.temperature and self.training:
+                weights = (found.cosine / settings.temperature).softmax(-1)
+                choice = torch.multinomial(weights.flatten(0, -2), 1).view(*weights.shape[:-1], 1, 1)
+                nearest = found.concepts.gather(-2, choice.expand(*choice.shape[:-1], smooth.shape[-1])).squeeze(-2)
+            return smooth + (nearest - smooth).detach()  # straight-through (Bengio et al., 2013)
+
+        return matched
 
     def _source(self, source: PlanSource | dict[int, Tensor], level: int, plan: Tensor, concepts: Tensor) -> Tensor:
         """Replace a predicted plan (B, A, H, D) by what the reader below is to see."""
@@ -187,4 +235,5 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         if self.config.detach_plan:
             plan = plan.detach()
         fold = ChunkFold(self.config.chunk_size, first=1 if level == 1 else 0)
-        return Reading(concept_norm(plan), past, fold, gates)
+        norm = self.encoder.composition(level).norm
+        return Reading(norm(plan), past, self.config.windows[level], fold, gates)

@@ -6,8 +6,9 @@ Shapes: B batch, T tokens, D width of level 0, V vocabulary.
 from torch import Tensor, nn
 
 from nextconcept.config import ModelConfig
+from nextconcept.nn.attention import LevelShape
 from nextconcept.nn.layers import Linear
-from nextconcept.nn.transformer import LevelShape, PlanGates, Reading, Transformer
+from nextconcept.nn.transformer import PlanGates, Reading, Transformer
 
 __all__ = ["TokenDecoder"]
 

@@ -8,27 +8,42 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nextconcept.config import ModelConfig
-from nextconcept.nn.attention import ChunkFold, PastAttention, PlanAttention, SelfAttention
-from nextconcept.nn.layers import FeedForward, RMSNorm
+from nextconcept.nn.attention import (
+    LevelShape,
+    PastAttention,
+    PlanAttention,
+    PlanPrefix,
+    RolloutCache,
+    SelfAttention,
+)
+from nextconcept.nn.attention_kernels import ChunkFold
+from nextconcept.nn.layers import FeedForward, Norm
 
-__all__ = ["LevelShape", "PlanGates", "Reading", "Transformer", "initialise"]
+__all__ = ["PlanGates", "Reading", "Transformer", "initialise"]
 
 
-@dataclass(frozen=True)
-class LevelShape:
-    """The part of a transformer's matrices that a level uses."""
+class PlanGates(nn.Module):
+    """Zero-initialised gates of a level: at step 0 it is a plain causal transformer; the plan enters as it becomes useful.
 
-    width: int
-    heads: int
-    hidden: int
+    A gate per block and feature (as in LayerScale, Touvron et al., 2021) opens faster than one number per block would.
 
-    @classmethod
-    def of(cls, config: ModelConfig, level: int) -> "LevelShape":
-        """The shape of ``level``."""
-        width = config.widths[level]
-        return cls(width, config.level_heads[level], config.hidden_width(width))
+    Args:
+        depth: blocks of the level.
+        width: D of the level.
+        past: whether the level reads the past as well.
+
+    Attributes:
+        opening: factor on all gates, for a curriculum that engages levels one after another.
+    """
+
+    def __init__(self, depth: int, width: int, past: bool) -> None:
+        super().__init__()
+        self.plan = nn.Parameter(torch.zeros(depth, width))
+        self.past = nn.Parameter(torch.zeros(depth, width)) if past else None
+        self.opening = 1.0
 
 
 @dataclass
@@ -38,56 +53,67 @@ class Reading:
     Attributes:
         plan: (B, A, H, D_above), the plan of each anchor.
         past: (B, A, D_above) or None; entry a knows the elements before chunk a.
+        past_window: anchors that the past reaches back, or None for all.
         fold: assigns the level's positions to chunks.
         gates: the level's own gates.
     """
 
     plan: Tensor
     past: Tensor | None
+    past_window: int | None
     fold: ChunkFold
-    gates: "PlanGates"
-
-
-class PlanGates(nn.Module):
-    """Zero-initialised gates of a level: at step 0 it is a plain causal transformer, and the plan enters as it becomes useful.
-
-    A gate per block and feature (as in LayerScale, Touvron et al., 2021) opens faster than one number per block would.
-
-    Args:
-        depth: blocks of the level.
-        width: D of the level.
-        past: whether the level reads the past as well.
-    """
-
-    def __init__(self, depth: int, width: int, past: bool) -> None:
-        super().__init__()
-        self.plan = nn.Parameter(torch.zeros(depth, width))
-        self.past = nn.Parameter(torch.zeros(depth, width)) if past else None
+    gates: PlanGates
 
 
 class Block(nn.Module):
-    """Pre-norm block: attention to itself, gated attention to plan and past, feed-forward."""
+    """Attention to itself, gated attention to plan and past, feed-forward; each behind a norm, and before one if asked.
+
+    Args:
+        config: the model's configuration.
+        width: full width of the matrices.
+        reads: full widths (reader, level above) of what reads the plan, or None.
+    """
 
     def __init__(self, config: ModelConfig, width: int, reads: tuple[int, int] | None) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(width)
+
+        def norm() -> Norm:
+            return Norm(width, config.norm, config.norm_affine)
+
+        self.attention_norm = norm()
         self.attention = SelfAttention(width, config.rope_base)
-        self.plan_attention = PlanAttention(*reads, config.rope_base) if reads else None
-        self.past_attention = PastAttention(*reads, config.rope_base) if reads and config.past != "none" else None
-        self.feed_forward_norm = RMSNorm(width)
+        self.plan_attention = PlanAttention(config, *reads) if reads and config.entry == "cross" else None
+        self.plan_prefix = PlanPrefix(config, *reads) if reads and config.entry == "prefix" else None
+        self.past_attention = PastAttention(config, *reads) if reads and config.past != "none" else None
+        self.feed_forward_norm = norm()
         self.feed_forward = FeedForward(width, config.hidden_width(width), config.feed_forward)
+        self.after_attention = norm() if config.post_norm else nn.Identity()
+        self.after_feed_forward = norm() if config.post_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, shape: LevelShape, reading: Reading | None, index: int) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), shape.heads))
+    def forward(
+        self, x: Tensor, shape: LevelShape, reading: Reading | None, cache: RolloutCache | None, index: int
+    ) -> Tensor:
+        """(B, T, D) to (B, T, D); ``index`` is the block's own, for gates and cache."""
+        plan = gate = None
         if reading is not None:
-            read = reading.gates.plan[index] * self.plan_attention(x, reading.plan, reading.fold, shape.heads)
-            if reading.past is not None:
-                past = self.past_attention(x, reading.past, reading.fold, shape.heads)
-                read = read + reading.gates.past[index] * past
-            x = x + self.dropout(read)
-        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x), shape.hidden))
+            gate = reading.gates.opening * reading.gates.plan[index]
+            if self.plan_prefix is not None:
+                plan = self.plan_prefix(reading.plan, reading.fold, shape)
+        attended = self.attention(self.attention_norm(x), shape, plan, gate, cache, index)
+        x = x + self.dropout(self.after_attention(attended))
+        if reading is not None:
+            x = x + self.dropout(self._read(x, shape, reading, gate, cache.step if cache else 0, index))
+        return x + self.dropout(self.after_feed_forward(self.feed_forward(self.feed_forward_norm(x), shape.hidden)))
+
+    def _read(self, x: Tensor, shape: LevelShape, reading: Reading, gate: Tensor, step: int, index: int) -> Tensor:
+        read = torch.zeros_like(x)
+        if self.plan_attention is not None:
+            read = gate * self.plan_attention(x, reading.plan, reading.fold, shape, step)
+        if reading.past is not None:
+            past = self.past_attention(x, reading.past, reading.fold, shape, reading.past_window, step)
+            read = read + reading.gates.opening * reading.gates.past[index] * past
+        return read
 
 
 class Transformer(nn.Module):
@@ -97,49 +123,58 @@ class Transformer(nn.Module):
         config: the model's configuration.
         width: full width of the matrices.
         depth: number of blocks.
-        reads: full widths (reader, level above) of the cross-attention, or None for a level that reads no plan.
+        reads: full widths (reader, level above) of what reads the plan, or None for a level that reads none.
     """
 
     def __init__(self, config: ModelConfig, width: int, depth: int, reads: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(config, width, reads) for _ in range(depth))
-        self.norm = RMSNorm(width)
+        self.norm = Norm(width, config.norm, config.norm_affine)
+        self.gradient_checkpointing = config.gradient_checkpointing
         initialise(self, depth)
 
     @classmethod
     def for_levels(cls, config: ModelConfig, levels: range) -> "Transformer":
-        """A transformer that holds the weights of all ``levels``, which is one level when weights are separate."""
+        """Make a transformer that holds the weights of all ``levels``, which is one level when weights are separate."""
         widths = config.widths
         reads = [(widths[level], widths[level + 1]) for level in levels if level + 1 < config.levels]
         width, depth = widths[levels[-1]], config.depths[levels[-1]]
         return cls(config, width, depth, reads[-1] if reads else None)
 
-    def forward(self, x: Tensor, shape: LevelShape, reading: Reading | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, shape: LevelShape, reading: Reading | None = None, cache: RolloutCache | None = None
+    ) -> Tensor:
         """Run a level.
 
         Args:
             x: (B, T, D) inputs of the level, D = ``shape.width``.
             shape: the part of the matrices to use.
             reading: plan and past of the level above.
+            cache: of a rollout; its first pass fills it, later ones continue from it.
 
         Returns:
             (B, T, D) normalised hidden states; state t is a function of inputs <= t and of what their chunks read.
         """
+        # A recomputed block would write into the cache a second time.
+        recompute = self.gradient_checkpointing and self.training and cache is None
         for index, block in enumerate(self.blocks):
-            x = block(x, shape, reading, index)
+            if recompute:
+                x = checkpoint(block, x, shape, reading, cache, index, use_reentrant=False)
+            else:
+                x = block(x, shape, reading, cache, index)
         return self.norm(x)
 
 
 def initialise(module: nn.Module, depth: int) -> None:
-    """Normal weights of deviation 0.02; matrices that write into the residual stream get ``1 / sqrt(2 depth)`` of it.
+    """Draw normal weights of deviation 0.02, less where they write into the residual stream: ``1 / sqrt(2 depth)`` of it.
 
-    The scheme of GPT-2 (Radford et al., 2019). Cross-attention keeps the scale of what it reads instead, because its gate starts
-    at zero: a small output behind a small gate would take long to be heard.
+    The scheme of GPT-2 (Radford et al., 2019). What reads a plan keeps the scale of what it reads instead, because its
+    gate starts at zero: a small output behind a small gate would take long to be heard.
     """
     for name, parameter in module.named_parameters():
         if parameter.dim() < 2:
             continue
-        if "plan_attention." in name or "past_attention." in name:
+        if any(part in name for part in ("plan_attention.", "plan_prefix.", "past_attention.")):
             std = parameter.shape[1] ** -0.5
         else:
             std = 0.02 / math.sqrt(2 * depth) if name.endswith(("out.weight", "down.weight")) else 0.02

@@ -2,54 +2,40 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept.nn.attention import ChunkFold, PastAttention, PlanAttention, SelfAttention
+from nextconcept.nn.attention import LevelShape, PastAttention, PlanAttention, SelfAttention
+from nextconcept.nn.attention_kernels import ChunkFold
+from tests.conftest import small_config
 
-
-@pytest.mark.parametrize("first", [0, 1])
-@pytest.mark.parametrize("time", range(1, 14))
-def test_fold__puts_each_position_into_the_chunk_of_the_element_it_predicts(first: int, time: int):
-    fold = ChunkFold(4, first)
-    x = torch.arange(1.0, time + 1).reshape(1, time, 1)
-    folded = fold.fold(x)
-    assert folded.shape[1] == (time + first - 1) // 4 + 1
-    for position in range(time):
-        element = position + first
-        assert folded[0, element // 4, element % 4, 0] == position + 1
-    torch.testing.assert_close(fold.unfold(folded, time), x)
-
-
-def test_fold__tokens_have_one_chunk_per_anchor():
-    """T tokens have T // c + 1 anchors, and position t reads anchor (t + 1) // c."""
-    for time in range(1, 20):
-        assert ChunkFold(4, 1).fold(torch.zeros(1, time, 2)).shape[1] == time // 4 + 1
+CONFIG = small_config()
+SHAPE = LevelShape(width=16, heads=2, hidden=48, window=None, interleaved=False)
 
 
 def test_self_attention__is_causal():
     attention, x = SelfAttention(16, 10_000.0), torch.randn(2, 9, 16)
     changed = x.clone()
     changed[:, 5:] += 1
-    torch.testing.assert_close(attention(x, 2)[:, :5], attention(changed, 2)[:, :5], rtol=0, atol=0)
+    torch.testing.assert_close(attention(x, SHAPE)[:, :5], attention(changed, SHAPE)[:, :5], rtol=0, atol=0)
 
 
 def test_plan_attention__is_zero_for_a_zero_plan():
-    attention = PlanAttention(16, 24, 10_000.0)
-    read = attention(torch.randn(2, 9, 16), torch.zeros(2, 3, 5, 24), ChunkFold(4, 1), 2)
+    attention = PlanAttention(CONFIG, 16, 24)
+    read = attention(torch.randn(2, 9, 16), torch.zeros(2, 3, 5, 24), ChunkFold(4, 1), SHAPE)
     assert read.shape == (2, 9, 16)
     assert not read.any()
 
 
 def test_plan_attention__reads_the_plan_of_its_own_chunk_only():
-    attention, x, plan = PlanAttention(16, 24, 10_000.0), torch.randn(1, 9, 16), torch.randn(1, 3, 5, 24)
+    attention, x, plan = PlanAttention(CONFIG, 16, 24), torch.randn(1, 9, 16), torch.randn(1, 3, 5, 24)
     changed = plan.clone()
     changed[:, 1] += 1
-    differs = (attention(x, plan, ChunkFold(4, 1), 2) != attention(x, changed, ChunkFold(4, 1), 2)).any(-1)[0]
+    differs = (attention(x, plan, ChunkFold(4, 1), SHAPE) != attention(x, changed, ChunkFold(4, 1), SHAPE)).any(-1)[0]
     assert differs.tolist() == [(t + 1) // 4 == 1 for t in range(9)]
 
 
 def test_past_attention__equals_masked_attention():
     """Places folded into heads must give what an explicit mask over anchors gives."""
     attention, x, past, fold = (
-        PastAttention(16, 24, 10_000.0),
+        PastAttention(CONFIG, 16, 24),
         torch.randn(2, 10, 16),
         torch.randn(2, 3, 24),
         ChunkFold(4, 1),
@@ -63,7 +49,7 @@ def test_past_attention__equals_masked_attention():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(F, "scaled_dot_product_attention", spy)
-        result = attention(x, past, fold, 2)
+        result = attention(x, past, fold, SHAPE)
     query, key, value = seen[0]  # (B, heads * c, anchors, d)
     places = torch.arange(10) + 1
     query = query.unflatten(1, (2, 4)).permute(0, 1, 3, 2, 4).flatten(2, 3)[:, :, places]

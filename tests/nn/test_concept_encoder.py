@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from nextconcept.nn.concept_encoder import ConceptEncoder, concept_norm
+from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.nn.layers import normalise
 from tests.conftest import small_config
 
 
@@ -11,10 +12,10 @@ def test_forward__composes_level_by_level():
     concepts = encoder(tokens)
     assert {level: c.shape for level, c in concepts.items()} == {1: (2, 9, 16), 2: (2, 2, 32)}
     embedded = encoder.embedding.weight[tokens]
-    first = concept_norm(embedded[:, :36, :16].unflatten(1, (9, 4)).sum(2))
+    first = normalise(embedded[:, :36, :16].unflatten(1, (9, 4)).sum(2), "rms")
     torch.testing.assert_close(concepts[1], first)
-    lower = concept_norm(embedded[:, :32].unflatten(1, (8, 4)).sum(2))
-    torch.testing.assert_close(concepts[2], concept_norm(lower.unflatten(1, (2, 4)).sum(2)))
+    lower = normalise(embedded[:, :32].unflatten(1, (8, 4)).sum(2), "rms")
+    torch.testing.assert_close(concepts[2], normalise(lower.unflatten(1, (2, 4)).sum(2), "rms"))
 
 
 @pytest.mark.parametrize("binding", [True, False])
@@ -35,7 +36,7 @@ def test_inputs__token_encoder_changes_inputs_but_not_targets():
     encoder = ConceptEncoder(small_config(encoder_depth=1)).eval()
     tokens = torch.randint(64, (2, 16))
     concepts = encoder(tokens)
-    inputs = encoder.inputs(tokens, encoder.states(tokens), concepts)
+    inputs = encoder.inputs(tokens, encoder.states(encoder.embed(tokens, 0)), concepts)
     assert inputs[1].shape == concepts[1].shape
     assert not torch.allclose(inputs[1], concepts[1])
 
@@ -45,4 +46,5 @@ def test_states__are_causal():
     tokens = torch.randint(64, (1, 9))
     changed = tokens.clone()
     changed[:, 4:] = (changed[:, 4:] + 1) % 64
-    assert torch.equal(encoder.states(tokens)[:, :4], encoder.states(changed)[:, :4])
+    before, after = (encoder.states(encoder.embed(ids, 0)) for ids in (tokens, changed))
+    assert torch.equal(before[:, :4], after[:, :4])

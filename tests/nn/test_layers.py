@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from nextconcept.nn.layers import FeedForward, Linear, RMSNorm, binding_angles, rotary_angles, rotate
+from nextconcept.nn.layers import FeedForward, Linear, Norm, binding_angles, rotary_angles, rotate
 
 
 def test_linear__narrow_input_uses_the_top_left_block():
@@ -8,12 +9,15 @@ def test_linear__narrow_input_uses_the_top_left_block():
     torch.testing.assert_close(layer(x, 3), x @ layer.weight[:3, :5].T)
 
 
-def test_rms_norm__narrow_input_uses_the_first_weights():
-    norm = RMSNorm(8)
+@pytest.mark.parametrize("kind", ["rms", "layer", "cosine"])
+def test_norm__narrow_input_uses_the_first_gains(kind: str):
+    norm = Norm(8, kind, affine=True)
     torch.nn.init.normal_(norm.weight)
     x = torch.randn(3, 4)
-    expected = x / x.pow(2).mean(-1, keepdim=True).add(1e-6).sqrt() * norm.weight[:4]
-    torch.testing.assert_close(norm(x), expected)
+    centred = x - x.mean(-1, keepdim=True) if kind == "layer" else x
+    scale = centred.norm(dim=-1, keepdim=True) / (1 if kind == "cosine" else 2)
+    torch.testing.assert_close(norm(x), centred / scale * norm.weight[:4], rtol=1e-4, atol=1e-4)
+    assert not list(Norm(8, kind, affine=False).parameters())
 
 
 def test_feed_forward__narrow_level_ignores_the_rest_of_the_weights():

@@ -1,0 +1,107 @@
+"""From the elements of a chunk to one concept.
+
+Shapes: N chunks, c chunk size, D width, S tokens under a concept.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextconcept.config import REDUCTIONS, ModelConfig
+from nextconcept.nn.layers import Linear, binding_angles, normalise, rotate
+
+__all__ = ["Composition"]
+
+
+class _Mlp(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up, self.down = Linear(width, width), Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x, x.shape[-1])), x.shape[-1])
+
+
+class _Join(nn.Module):
+    """A linear map of all elements of a chunk together: one matrix per place, summed."""
+
+    def __init__(self, chunk_size: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(chunk_size, width, width) * (chunk_size * width) ** -0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        width = x.shape[-1]
+        return torch.einsum("...cd,ced->...e", x, self.weight[:, :width, :width])
+
+
+class _JoinMlp(nn.Module):
+    def __init__(self, chunk_size: int, width: int) -> None:
+        super().__init__()
+        self.join, self.down = _Join(chunk_size, width), Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.join(x)), x.shape[-1])
+
+
+class Composition(nn.Module):
+    """Composes chunks of one level into concepts of the next, by the chain that the configuration names.
+
+    Each element is rotated by its place first, if positions are bound. ``sum``, ``mean`` and ``max`` reduce the chunk; ``linear``
+    and ``mlp`` map elements or concepts; without a reduction the last of them maps the whole chunk to one vector. The
+    norm has no gain: a learned one would let targets shrink to please the loss.
+
+    Args:
+        config: the model's configuration.
+        width: full width of learned maps; narrower elements use their top-left blocks.
+    """
+
+    def __init__(self, config: ModelConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        chain = config.composition_chain
+        self.chain = chain if "norm" in chain else [*chain, "norm"]
+        learned = [index for index, name in enumerate(self.chain) if name in ("linear", "mlp")]
+        self.joins = None if set(chain) & set(REDUCTIONS) else learned[-1]
+        self.maps = nn.ModuleDict({str(index): self._map(index, width) for index in learned})
+
+    def _map(self, index: int, width: int) -> nn.Module:
+        if index == self.joins:
+            join = _Join if self.chain[index] == "linear" else _JoinMlp
+            return join(self.config.chunk_size, width)
+        module = Linear(width, width) if self.chain[index] == "linear" else _Mlp(width)
+        for parameter in module.parameters():
+            nn.init.normal_(parameter, std=width**-0.5)
+        return module
+
+    def norm(self, x: Tensor) -> Tensor:
+        """The norm that ends a composition, and that whoever reads a predicted concept applies: (..., D) to (..., D)."""
+        return normalise(x, self.config.norm)
+
+    def forward(self, chunks: Tensor, stride: int) -> Tensor:
+        """Compose.
+
+        Args:
+            chunks: (..., c, D).
+            stride: tokens under one element, by which places are counted: so every token has a rotation of its own.
+
+        Returns:
+            (..., D).
+        """
+        x = self.bind(chunks, stride)
+        for index, name in enumerate(self.chain):
+            if name == "norm":
+                x = self.norm(x)
+            elif name in ("linear", "mlp"):
+                mapped = self.maps[str(index)]
+                x = mapped(x, x.shape[-1]) if isinstance(mapped, Linear) else mapped(x)
+            else:
+                x = x.amax(-2) if name == "max" else getattr(x, name)(-2)
+        return x
+
+    def bind(self, elements: Tensor, stride: int, undo: bool = False) -> Tensor:
+        """Rotate element i of (..., n, D) by ``i * stride``, or back."""
+        if not self.config.position_binding:
+            return elements
+        places = torch.arange(elements.shape[-2], device=elements.device) * stride
+        angles = binding_angles(places, elements.shape[-1])
+        return rotate(elements, -angles if undo else angles)

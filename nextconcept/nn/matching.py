@@ -1,0 +1,128 @@
+"""Matching: the reachable composition of real tokens that lies nearest to a predicted concept.
+
+Shapes: M concepts (all leading axes together), c chunk size, K candidates per place, W beam, D width, S tokens under a
+concept.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nextconcept.nn.concept_encoder import ConceptEncoder
+
+__all__ = ["Matches", "match"]
+
+
+@dataclass
+class Matches:
+    """The nearest compositions found, the best first.
+
+    Attributes:
+        tokens: (..., W, S) token ids.
+        concepts: (..., W, D) their compositions.
+        cosine: (..., W) cosine to the given concept.
+    """
+
+    tokens: Tensor
+    concepts: Tensor
+    cosine: Tensor
+
+
+@torch.no_grad()
+def match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, beam: int) -> Matches:
+    """Search for compositions near to given concepts, by beam search over the places of a chunk.
+
+    With position binding the places are searched in order; without, a chunk is a multiset, and candidates are added in
+    the order of their nearness. Concepts of level 2 and above are turned back place by place, each place is matched on its
+    own, and its best matches are the candidates. The result is exact if ``top_k`` reaches the vocabulary and ``beam`` the number
+    of partial compositions.
+
+    Args:
+        encoder: embeds and composes; its composition must be additive.
+        concepts: (..., D) concepts of ``level``, predicted or not.
+        level: 1 or more.
+        top_k: candidates per place, K.
+        beam: partial compositions kept, W.
+    """
+    leading = concepts.shape[:-1]
+    found = _match(encoder, concepts.reshape(-1, concepts.shape[-1]), level, top_k, beam)
+    return Matches(*(part.reshape(*leading, *part.shape[1:]) for part in (found.tokens, found.concepts, found.cosine)))
+
+
+def _match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, beam: int) -> Matches:
+    composition, chunk = encoder.composition(level), encoder.config.chunk_size
+    stride = encoder.config.hierarchy.span(level - 1)
+    repeated = concepts[:, None].expand(-1, chunk, -1)
+    wanted = composition.bind(repeated, stride, undo=True)  # (M, c, D): what each place should hold, and noise
+    if level == 1:
+        tokens, elements = _nearest_tokens(encoder, wanted, top_k)
+    else:
+        below = _match(encoder, wanted.flatten(0, 1), level - 1, top_k, beam)
+        tokens, elements = (part.unflatten(0, (-1, chunk)) for part in (below.tokens, below.concepts))
+    bound = composition.bind(elements.transpose(1, 2), stride).transpose(1, 2)  # (M, c, K, D)
+    chosen = _beam_search(bound, concepts, beam, ordered=encoder.config.position_binding)  # (M, W, c)
+    index = chosen[..., None]
+    picked = tokens[:, None].expand(-1, chosen.shape[1], *[-1] * (tokens.dim() - 1))
+    picked = picked.gather(3, index[..., None].expand(*index.shape, tokens.shape[-1])).squeeze(3)
+    parts = elements[:, None].expand(-1, chosen.shape[1], -1, -1, -1)
+    parts = parts.gather(3, index[..., None].expand(*index.shape, elements.shape[-1])).squeeze(3)
+    composed = composition(parts, stride)  # (M, W, D)
+    cosine = F.cosine_similarity(composed, concepts[:, None], dim=-1)
+    order = cosine.argsort(dim=1, descending=True, stable=True)
+    return Matches(
+        picked.flatten(2).gather(1, order[..., None].expand(-1, -1, picked[0, 0].numel())),
+        composed.gather(1, order[..., None].expand_as(composed)),
+        cosine.gather(1, order),
+    )
+
+
+def _nearest_tokens(encoder: ConceptEncoder, wanted: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """The tokens that have most in common with each place: (M, c, D) to ids (M, c, K, 1) and embeddings (M, c, K, D)."""
+    vocabulary = encoder.embedding.weight[:, : wanted.shape[-1]].to(wanted.dtype)
+    scores = wanted @ F.normalize(vocabulary, dim=-1).T
+    ids = scores.topk(min(top_k, vocabulary.shape[0]), -1).indices
+    return ids[..., None], F.embedding(ids, vocabulary)
+
+
+def _beam_search(elements: Tensor, concepts: Tensor, beam: int, ordered: bool) -> Tensor:
+    """Choose one candidate per place so that their sum points towards the concept.
+
+    A partial sum s is worth ``s.k / |s|``. Both parts follow from inner products of the candidates, so that no sum is ever formed.
+
+    Args:
+        elements: (M, c, K, D) candidates, bound to their places.
+        concepts: (M, D).
+        beam: W.
+        ordered: whether places differ; otherwise indices never fall, so that each multiset is tried once.
+
+    Returns:
+        (M, <= W, c) candidate indices.
+    """
+    count, places, candidates, _ = elements.shape
+    flat = elements.flatten(1, 2)
+    toward = (flat @ concepts[..., None]).view(count, places, candidates)
+    gram = (flat @ flat.transpose(1, 2)).view(count, places, candidates, places, candidates)
+    chosen = torch.zeros(count, 1, 0, dtype=torch.long, device=elements.device)
+    dots = norms = torch.zeros(count, 1, device=elements.device, dtype=elements.dtype)
+    for place in range(places):
+        new_dots = dots[..., None] + toward[:, place, None]  # (M, w, K)
+        square = gram[:, place, :, place].diagonal(dim1=1, dim2=2)
+        new_norms = norms[..., None] + square[:, None]
+        for earlier in range(place):
+            overlap = gram[:, earlier, :, place]  # (M, K, K)
+            rows = chosen[..., earlier, None].expand(-1, -1, candidates)
+            new_norms = new_norms + 2 * overlap.gather(1, rows)
+        score = new_dots / new_norms.clamp(min=1e-12).sqrt()
+        if not ordered and place:
+            rank = torch.arange(candidates, device=elements.device)
+            score = score.masked_fill(rank < chosen[..., -1:], -torch.inf)
+        # There are no more partial compositions than these, so that what is ruled out above is not chosen after all.
+        exist = score[0].numel() if ordered else math.comb(candidates + place, place + 1)
+        best = score.flatten(1).topk(min(beam, exist), 1).indices
+        parent, candidate = best // candidates, best % candidates
+        chosen = torch.cat((chosen.gather(1, parent[..., None].expand(-1, -1, place)), candidate[..., None]), 2)
+        dots, norms = (part.flatten(1).gather(1, best) for part in (new_dots, new_norms))
+    return chosen
