@@ -125,8 +125,14 @@ class _Level:
     targets: Tensor
 
 
+def _similarity(plan: Tensor, targets: Tensor) -> Tensor:
+    """Cosine of (..., D) vectors, without the normalised copies that ``F.cosine_similarity`` makes of both."""
+    squares = plan.square().sum(-1) * targets.square().sum(-1)
+    return (plan * targets).sum(-1) * squares.clamp(min=1e-16).rsqrt()
+
+
 def _cosine(at: _Level) -> Tensor:
-    return 1 - F.cosine_similarity(at.plan, at.targets, dim=-1)
+    return 1 - _similarity(at.plan, at.targets)
 
 
 def _mse(at: _Level) -> Tensor:
@@ -236,5 +242,5 @@ def _concept_terms(
     discounts = config.discount ** torch.arange(horizon, device=plan.device)
     # The empty sum keeps every parameter of the level in the graph, as DDP wants.
     weighted = sum((weight * (discounts * steps[name]).mean() for name, weight in config.terms.items()), plan.sum() * 0)
-    similarity = 1 - steps["cosine"] if "cosine" in steps else mean(F.cosine_similarity(plan, targets, dim=-1))
+    similarity = 1 - steps["cosine"] if "cosine" in steps else mean(_similarity(plan.detach(), targets))
     return ConceptTerms(weighted, steps, similarity.detach(), counts, targets, valid.bool())
