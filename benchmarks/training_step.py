@@ -1,6 +1,6 @@
 """Time of a training step: three nested levels against a GPT of equal counted FLOPs.
 
-    python benchmarks/training_step.py [--width 512] [--context 1024] [--batch_size 4] [--steps 8]
+    python benchmarks/training_step.py [--width 1024] [--context 256] [--batch_size 16] [--steps 6]
 
 The two take turns, because machines are noisy; medians are compared. The GPT's width is chosen so that
 ``flops_per_token`` agrees.
@@ -32,7 +32,7 @@ def step_of(model: NextConceptModel, batch_size: int, context: int):
     return step
 
 
-def main(width: int = 512, depth: int = 4, context: int = 1024, batch_size: int = 4, steps: int = 8) -> None:
+def main(width: int = 1024, depth: int = 4, context: int = 256, batch_size: int = 16, steps: int = 6) -> None:
     """Print both times and their ratio.
 
     Args:

@@ -40,14 +40,14 @@ def trainer_of(folder: Path, steps: int, **options: object) -> L.Trainer:
     return L.Trainer(default_root_dir=folder, max_steps=steps, **(defaults | options))
 
 
-@pytest.mark.parametrize(("levels", "chunk", "similar"), [(1, 4, 0), (2, 4, 0.9), (4, 2, 0.7)])
+@pytest.mark.parametrize(("levels", "chunk", "similar"), [(1, 4, 0), (2, 4, 0.8), (4, 2, 0.7)])
 def test_training__overfits_one_batch(levels: int, chunk: int, similar: float):
     """Memorising 128 random tokens takes a working path from every token to every weight."""
     torch.manual_seed(0)
     model = NextConceptModel(small_config(levels=levels, width=64, chunk_size=chunk))
     tokens, mask = torch.randint(64, (4, 33)), torch.ones(4, 33, dtype=torch.bool)
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
-    for _ in range(200):
+    for _ in range(260):
         losses = compute_losses(LossConfig(), model, model(tokens[:, :-1]), tokens, mask)
         optimizer.zero_grad()
         losses.total.backward()

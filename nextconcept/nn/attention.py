@@ -11,12 +11,11 @@ without a mask.
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from nextconcept.config import ModelConfig
-from nextconcept.nn.attention_kernels import ChunkFold, Extras, causal_attention, joint_attention
+from nextconcept.nn.attention_kernels import ChunkFold, Extras, causal_attention, joint_attention, tiny_attention
 from nextconcept.nn.layers import Linear, Norm, rotary_angles, rotate
 
 __all__ = ["LevelShape", "PastAttention", "PlanAttention", "PlanPrefix", "RolloutCache", "SelfAttention"]
@@ -236,9 +235,7 @@ class PlanAttention(_CrossAttention):
         starts = torch.arange(plan.shape[2], device=x.device) * fold.chunk_size
         query = rotate(query, rotary_angles(places, shape.head_size, self.rope_base))
         key = rotate(key, rotary_angles(starts, shape.head_size, self.rope_base))
-        # The anchors go into the batch: the attention kernels take four axes.
-        mixed = F.scaled_dot_product_attention(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
-        mixed = shape.merge(mixed).unflatten(0, (x.shape[0], -1))
+        mixed = shape.merge(tiny_attention(query, key, value))
         return self.out(fold.unfold(mixed, time), width)
 
 

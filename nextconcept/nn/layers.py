@@ -28,7 +28,13 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor, out_features: int | None = None) -> Tensor:
         """Map (..., in) to (..., out) by the first ``out`` rows and ``in = x.shape[-1]`` columns of the weight."""
-        return F.linear(x, self.weight[:out_features, : x.shape[-1]])
+        weight, columns = self.weight, x.shape[-1]
+        # A slice that changes nothing would still cost a copy of the matrix in the backward pass.
+        if out_features is not None and out_features < weight.shape[0]:
+            weight = weight[:out_features]
+        if columns < weight.shape[1]:
+            weight = weight[:, :columns]
+        return F.linear(x, weight)
 
 
 def normalise(x: Tensor, kind: str, weight: Tensor | None = None) -> Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept.nn.attention_kernels import ChunkFold, Extras, causal_attention, joint_attention
+from nextconcept.nn.attention_kernels import ChunkFold, Extras, causal_attention, joint_attention, tiny_attention
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -77,3 +77,10 @@ def test_causal_attention__memory_is_linear_with_a_window():
         causal_attention(query, query, query, 64)
         joint_attention(query, query, query, extras, 64)
     assert largest < 40 * 2**20
+
+
+@pytest.mark.parametrize("extra", [1, 4, 8, 9, 40])
+def test_tiny_attention__equals_attention_in_each_group(extra: int):
+    query, key, value = torch.randn(2, 5, 3, 4, 8), torch.randn(2, 5, 3, extra, 8), torch.randn(2, 5, 3, extra, 8)
+    expected = F.scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(tiny_attention(query, key, value), expected)
