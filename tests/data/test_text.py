@@ -89,3 +89,17 @@ def test_hub__unknown_column(hub: list[tuple]):
 def test_hub__column_that_is_not_text(hub: list[tuple]):
     with pytest.raises(InputError, match="column 'stars' .* holds int, not text"):
         list(load_corpus("someone/stories", column="stars").read())
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_hub__a_local_folder_of_parquet_is_a_dataset_too(tmp_path: Path, streaming: bool):
+    table = datasets.Dataset.from_dict({"story": ["once", "upon", "a time"]})
+    (tmp_path / "stories").mkdir()
+    table.to_parquet(tmp_path / "stories" / "train.parquet")
+    corpus = load_corpus(str(tmp_path / "stories"), column="story", streaming=streaming)
+    assert list(corpus.read()) == ["once", "upon", "a time"]
+
+
+def test_hub__a_folder_without_data(tmp_path: Path):
+    with pytest.raises(InputError, match="unknown dataset"):
+        load_corpus(str(tmp_path))
