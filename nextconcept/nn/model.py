@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, V vocabulary, A anchors, H horizon, D width of a level.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -196,7 +197,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             )
         return offset
 
-    def _feed_back(self, level: int):
+    def _feed_back(self, level: int) -> Callable[[Tensor], Tensor]:
         """What a rollout at ``level`` makes of its prediction before it goes on from it."""
         settings, norm = self.config.match, self.encoder.composition(level).norm
         if settings is None:
