@@ -40,7 +40,7 @@ def trainer_of(folder: Path, steps: int, **options: object) -> L.Trainer:
     return L.Trainer(default_root_dir=folder, max_steps=steps, **(defaults | options))
 
 
-@pytest.mark.parametrize(("levels", "chunk", "similar"), [(1, 4, 0), (2, 4, 0.8), (4, 2, 0.7)])
+@pytest.mark.parametrize(("levels", "chunk", "similar"), [(1, 4, 0), (2, 4, 0.8), (4, 2, 0.4)])
 def test_training__overfits_one_batch(levels: int, chunk: int, similar: float):
     """Memorising 128 random tokens takes a working path from every token to every weight."""
     torch.manual_seed(0)
@@ -142,6 +142,19 @@ class _StopAt(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
         if trainer.global_step == self.step:
             trainer.should_stop = True
+
+
+def test_training__draws_every_phase_of_a_grid_that_ends_with_the_text(corpus: Path, tmp_path: Path):
+    module, offsets = module_of(grid="end"), []
+    forward = module.model.forward
+
+    def spy(tokens: torch.Tensor, plan: str = "predicted", offset: int | None = None):
+        offsets.append(offset)
+        return forward(tokens, plan, offset)
+
+    module.model.forward = spy
+    trainer_of(tmp_path, 24, limit_val_batches=0).fit(module, data_of(corpus))
+    assert set(offsets) == {0, 1, 2, 3}
 
 
 def test_init__level_weights_too_few():
