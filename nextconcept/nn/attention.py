@@ -177,18 +177,16 @@ class PlanPrefix(nn.Module):
 
     def __init__(self, config: ModelConfig, width: int, memory_width: int) -> None:
         super().__init__()
-        self.memory_norm = Norm(memory_width, config.norm, config.norm_affine)
         self.key = Linear(memory_width, width)
         self.value = Linear(memory_width, width)
         self.rope_base = config.rope_base
 
     def forward(self, plan: Tensor, fold: ChunkFold, shape: LevelShape) -> Extras:
         """(B, A, H, D_above) to extra keys; step j of anchor a stands where chunk ``a + j`` begins."""
-        memory = self.memory_norm(plan)
         anchors, horizon = plan.shape[1:3]
         starts = torch.arange(anchors, device=plan.device)[:, None] + torch.arange(horizon, device=plan.device)
         angles = rotary_angles(starts * fold.chunk_size - fold.first, shape.head_size, self.rope_base)
-        key, value = (shape.split(part(memory, shape.width)).transpose(1, 2) for part in (self.key, self.value))
+        key, value = (shape.split(part(plan, shape.width)).transpose(1, 2) for part in (self.key, self.value))
         visible = torch.ones(horizon, dtype=torch.bool, device=plan.device)
         return Extras(rotate(key, angles), value, fold, visible)
 
@@ -196,8 +194,6 @@ class PlanPrefix(nn.Module):
 class _CrossAttention(nn.Module):
     def __init__(self, config: ModelConfig, width: int, memory_width: int) -> None:
         super().__init__()
-        self.norm = Norm(width, config.norm, config.norm_affine)
-        self.memory_norm = Norm(memory_width, config.norm, config.norm_affine)
         self.query = Linear(width, width)
         self.key = Linear(memory_width, width)
         self.value = Linear(memory_width, width)
@@ -214,29 +210,37 @@ class PlanAttention(_CrossAttention):
         memory_width: full width of the level above.
     """
 
-    def forward(self, x: Tensor, plan: Tensor, fold: ChunkFold, shape: LevelShape, step: int = 0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        plan: Tensor,
+        fold: ChunkFold,
+        shape: LevelShape,
+        gate: Tensor | None = None,
+        step: int = 0,
+    ) -> Tensor:
         """Read the plan.
 
         Args:
-            x: (B, T, D) positions of the reading level.
-            plan: (B, A, H, D_above).
+            x: (B, T, D) normalised positions of the reading level.
+            plan: (B, A, H, D_above), normalised.
             fold: assigns positions to chunks.
             shape: the part of the matrices to use.
+            gate: (D,) factors on what is read.
             step: of a rollout: how far each position stands behind its place.
 
         Returns:
             (B, T, D); zero where the plan is zero.
         """
         time, width = x.shape[-2:]
-        memory = self.memory_norm(plan)
-        query = shape.split(fold.fold(self.query(self.norm(x), width)))
-        key, value = shape.split(self.key(memory, width)), shape.split(self.value(memory, width))
+        query = shape.split(fold.fold(self.query(x, width)))
+        key, value = shape.split(self.key(plan, width)), shape.split(self.value(plan, width))
         places = torch.arange(fold.chunk_size, device=x.device) + step
         starts = torch.arange(plan.shape[2], device=x.device) * fold.chunk_size
         query = rotate(query, rotary_angles(places, shape.head_size, self.rope_base))
         key = rotate(key, rotary_angles(starts, shape.head_size, self.rope_base))
         mixed = shape.merge(tiny_attention(query, key, value))
-        return self.out(fold.unfold(mixed, time), width)
+        return self.out(fold.unfold(mixed, time), width, gate)
 
 
 class PastAttention(_CrossAttention):
@@ -251,15 +255,23 @@ class PastAttention(_CrossAttention):
     """
 
     def forward(
-        self, x: Tensor, past: Tensor, fold: ChunkFold, shape: LevelShape, window: int | None = None, step: int = 0
+        self,
+        x: Tensor,
+        past: Tensor,
+        fold: ChunkFold,
+        shape: LevelShape,
+        gate: Tensor | None = None,
+        window: int | None = None,
+        step: int = 0,
     ) -> Tensor:
         """Read the past.
 
         Args:
-            x: (B, T, D) positions of the reading level.
+            x: (B, T, D) normalised positions of the reading level.
             past: (B, A, D_above); entry a is a function of the elements before chunk a.
             fold: assigns positions to chunks.
             shape: the part of the matrices to use.
+            gate: (D,) factors on what is read.
             window: anchors to reach back, or None for all.
             step: of a rollout: how far each position stands behind its place.
 
@@ -267,15 +279,14 @@ class PastAttention(_CrossAttention):
             (B, T, D).
         """
         time, width = x.shape[-2:]
-        memory = self.memory_norm(past)
         places = torch.arange(time, device=x.device) + fold.first + step
         anchors = torch.arange(past.shape[1], device=x.device) * fold.chunk_size
-        query = shape.split(self.query(self.norm(x), width))
+        query = shape.split(self.query(x, width))
         query = fold.fold(rotate(query, rotary_angles(places, shape.head_size, self.rope_base)))
         query = rearrange(query, "b h a c d -> b (h c) a d")
-        key, value = shape.split(self.key(memory, width)), shape.split(self.value(memory, width))
+        key, value = shape.split(self.key(past, width)), shape.split(self.value(past, width))
         key = rotate(key, rotary_angles(anchors, shape.head_size, self.rope_base))
         key, value = (part.repeat_interleave(fold.chunk_size, 1) for part in (key, value))
         mixed = causal_attention(query, key, value, window)
         mixed = rearrange(mixed, "b (h c) a d -> b h a c d", h=shape.heads)
-        return self.out(shape.merge(fold.unfold(mixed, time)), width)
+        return self.out(shape.merge(fold.unfold(mixed, time)), width, gate)

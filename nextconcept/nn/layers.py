@@ -26,14 +26,19 @@ class Linear(nn.Linear):
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features, bias=False)
 
-    def forward(self, x: Tensor, out_features: int | None = None) -> Tensor:
-        """Map (..., in) to (..., out) by the first ``out`` rows and ``in = x.shape[-1]`` columns of the weight."""
+    def forward(self, x: Tensor, out_features: int | None = None, gate: Tensor | None = None) -> Tensor:
+        """Map (..., in) to (..., out) by the first ``out`` rows and ``in = x.shape[-1]`` columns of the weight.
+
+        ``gate`` (out,) multiplies the result.
+        """
         weight, columns = self.weight, x.shape[-1]
         # A slice that changes nothing would still cost a copy of the matrix in the backward pass.
         if out_features is not None and out_features < weight.shape[0]:
             weight = weight[:out_features]
         if columns < weight.shape[1]:
             weight = weight[:, :columns]
+        if gate is not None:
+            weight = gate[:, None] * weight  # much smaller than the result
         return F.linear(x, weight)
 
 

@@ -85,6 +85,7 @@ class Block(nn.Module):
         self.plan_attention = PlanAttention(config, *reads) if reads and config.entry == "cross" else None
         self.plan_prefix = PlanPrefix(config, *reads) if reads and config.entry == "prefix" else None
         self.past_attention = PastAttention(config, *reads) if reads and config.past != "none" else None
+        self.reading_norm = norm() if self.plan_attention or self.past_attention else None
         self.feed_forward_norm = norm()
         self.feed_forward = FeedForward(width, config.hidden_width(width), config.feed_forward)
         self.after_attention = norm() if config.post_norm else nn.Identity()
@@ -96,24 +97,24 @@ class Block(nn.Module):
     ) -> Tensor:
         """(B, T, D) to (B, T, D); ``index`` is the block's own, for gates and cache."""
         plan = gate = None
-        if reading is not None:
+        if self.plan_prefix is not None and reading is not None:
             gate = reading.gates.opening * reading.gates.plan[index]
-            if self.plan_prefix is not None:
-                plan = self.plan_prefix(reading.plan, reading.fold, shape)
+            plan = self.plan_prefix(reading.plan, reading.fold, shape)
         attended = self.attention(self.attention_norm(x), shape, plan, gate, cache, index)
         x = x + self.dropout(self.after_attention(attended))
-        if reading is not None:
-            x = x + self.dropout(self._read(x, shape, reading, gate, cache.step if cache else 0, index))
+        if self.reading_norm is not None and reading is not None:
+            x = x + self.dropout(self._read(self.reading_norm(x), shape, reading, cache.step if cache else 0, index))
         return x + self.dropout(self.after_feed_forward(self.feed_forward(self.feed_forward_norm(x), shape.hidden)))
 
-    def _read(self, x: Tensor, shape: LevelShape, reading: Reading, gate: Tensor, step: int, index: int) -> Tensor:
-        read = torch.zeros_like(x)
+    def _read(self, x: Tensor, shape: LevelShape, reading: Reading, step: int, index: int) -> Tensor:
+        gates, fold, parts = reading.gates, reading.fold, []
         if self.plan_attention is not None:
-            read = gate * self.plan_attention(x, reading.plan, reading.fold, shape, step)
-        if reading.past is not None:
-            past = self.past_attention(x, reading.past, reading.fold, shape, reading.past_window, step)
-            read = read + reading.gates.opening * reading.gates.past[index] * past
-        return read
+            gate = gates.opening * gates.plan[index]
+            parts.append(self.plan_attention(x, reading.plan, fold, shape, gate, step))
+        if self.past_attention is not None:
+            gate = gates.opening * gates.past[index]
+            parts.append(self.past_attention(x, reading.past, fold, shape, gate, reading.past_window, step))
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
 class Transformer(nn.Module):
