@@ -1,5 +1,6 @@
 # make demo    train the quickstart and write text with it   (STEPS=20 for a trial)
-# make test    run the tests
+# make test    run the tests but the slow ones
+# make slow    run the slow ones
 # make lint    what CI checks besides: ruff and import-linter
 # Each sets up .venv first if it is missing or out of date. PYTHON=python3.12 chooses another interpreter.
 
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 RUN := lightning_logs/shakespeare
 STEPS ?=
 
-.PHONY: demo test lint clean
+.PHONY: demo test slow lint clean
 demo: $(VENV)/installed
 	$(BIN)/nextconcept fit --config experiments/shakespeare.yaml $(if $(STEPS),--trainer.max_steps $(STEPS))
 	$(BIN)/nextconcept validate --config experiments/shakespeare.yaml --ckpt_path $(RUN)
@@ -17,6 +18,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+slow: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

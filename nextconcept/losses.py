@@ -210,7 +210,8 @@ def compute_losses(
         model: reads predicted concepts back into tokens.
         output: what ``model`` made of ``tokens[:, :-1]``.
         tokens: (B, T + 1) int64.
-        mask: (B, T + 1) bool; False for tokens that are not to be learnt. A concept counts if all of its tokens do.
+        mask: (B, T + 1) bool; False for tokens that are not to be learnt. A planned concept counts if all tokens from the
+            anchor to its end do.
         level_factors: further factors on w, of a curriculum.
     """
     learnt = mask[:, 1:]
@@ -231,7 +232,8 @@ def _concept_terms(
     targets, known = future(output.concepts[level].detach().float(), horizon)
     span, count = model.config.hierarchy.span(level), targets.shape[1] - 1
     learnt = mask[:, : count * span].unflatten(1, (count, span)).all(2)
-    valid = future(learnt[..., None].float(), horizon)[0][..., 0] * known
+    # A plan counts as far as all that it is about is to be learnt: one made inside a prompt says nothing about the answer.
+    valid = (future(learnt[..., None].float(), horizon)[0][..., 0] * known).cumprod(2)
     counts = valid.sum((0, 1))
 
     def mean(values: Tensor) -> Tensor:

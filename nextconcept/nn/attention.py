@@ -61,6 +61,10 @@ class LevelShape:
         """Undo :meth:`split`: (..., h, T, d) to (..., T, D)."""
         return rearrange(x, "... h t d -> ... t (d h)" if self.interleaved else "... h t d -> ... t (h d)")
 
+    def feature_order(self) -> Tensor:
+        """(D,) indices that put the features of each head side by side, which :meth:`split` does to a tensor."""
+        return self.split(torch.arange(self.width)[None]).flatten()
+
 
 @dataclass
 class RolloutCache:

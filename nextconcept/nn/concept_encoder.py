@@ -1,7 +1,6 @@
 """Tokens -> concepts: recursive composition of chunks.
 
-Shapes: B batch, T tokens, P positions (T and the padding in front), N elements of a level, c chunk size, D width,
-V vocabulary.
+Shapes: B batch, P tokens (padding in front included), N elements of a level, c chunk size, D width, V vocabulary.
 """
 
 import torch
@@ -9,11 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.config import ModelConfig
-from nextconcept.nn.attention import LevelShape
+from nextconcept.nn.attention import LevelShape, RolloutCache
 from nextconcept.nn.composition import Composition
 from nextconcept.nn.transformer import Transformer, initialise
 
-__all__ = ["ConceptEncoder"]
+__all__ = ["PADDING", "ConceptEncoder"]
+
+PADDING = -1
+"""The id of the learned padding vector that may stand in front of the tokens."""
 
 
 class ConceptEncoder(nn.Module):
@@ -44,24 +46,25 @@ class ConceptEncoder(nn.Module):
         """Return what makes concepts of ``level``."""
         return self.compositions[min(level, len(self.compositions)) - 1]
 
-    def embed(self, tokens: Tensor, level: int, offset: int = 0) -> Tensor:
-        """(B, T) token ids to (B, P, D_level), the columns of the embedding that ``level`` reads.
+    def embed(self, tokens: Tensor, level: int) -> Tensor:
+        """(B, P) token ids to (B, P, D_level), the columns of the embedding that ``level`` reads.
 
-        ``offset`` padding vectors stand in front, P = T + offset.
+        With ``grid: end``, an id of :data:`PADDING` stands for the learned padding vector.
         """
         width = self.config.widths[level]
-        embedded = F.embedding(tokens, self.embedding.weight[:, :width])
-        if offset == 0:
-            return embedded
-        padding = self.padding[:width].to(embedded.dtype).expand(tokens.shape[0], offset, width)
-        return torch.cat((padding, embedded), 1)
+        weight = self.embedding.weight[:, :width]
+        if self.padding is None:
+            return F.embedding(tokens, weight)
+        padding = (tokens == PADDING)[..., None]
+        return torch.where(padding, self.padding[:width].to(weight.dtype), F.embedding(tokens.clamp(min=0), weight))
 
-    def states(self, embedded: Tensor) -> Tensor:
+    def states(self, embedded: Tensor, cache: RolloutCache | None = None) -> Tensor:
         """(B, P, D_0) embeddings to (B, P, D_0): what the token decoder starts from.
 
-        The embedding, or with ``encoder_depth`` the embedding plus what the causal token encoder adds.
+        The embedding, or with ``encoder_depth`` the embedding plus what the causal token encoder adds, whose keys and values
+        ``cache`` keeps.
         """
-        return embedded if self.context is None else embedded + self.context(embedded, self.shape)
+        return embedded if self.context is None else embedded + self.context(embedded, self.shape, cache=cache)
 
     def concepts(self, elements: Tensor, level: int) -> Tensor:
         """Compose ``level`` times: (B, P, D) at the tokens to (B, P // c^level, D)."""
@@ -72,12 +75,12 @@ class ConceptEncoder(nn.Module):
             composed = self.composition(lower)(chunks, hierarchy.span(lower - 1))
         return composed
 
-    def forward(self, tokens: Tensor, offset: int = 0) -> dict[int, Tensor]:
-        """Concepts of every level: (B, T) token ids to ``{level: (B, P // c^level, D_level)}``."""
+    def forward(self, tokens: Tensor) -> dict[int, Tensor]:
+        """Concepts of every level: (B, P) token ids to ``{level: (B, P // c^level, D_level)}``."""
         levels = self.config.hierarchy.concept_levels
-        return {level: self.concepts(self.embed(tokens, level, offset), level) for level in levels}
+        return {level: self.concepts(self.embed(tokens, level), level) for level in levels}
 
-    def inputs(self, tokens: Tensor, states: Tensor, concepts: dict[int, Tensor], offset: int = 0) -> dict[int, Tensor]:
+    def inputs(self, tokens: Tensor, states: Tensor, concepts: dict[int, Tensor]) -> dict[int, Tensor]:
         """What the predictors read, shaped as ``concepts``.
 
         Without a token encoder the concepts themselves. With one, compositions of its states: the first ``D_0`` columns of
@@ -87,7 +90,7 @@ class ConceptEncoder(nn.Module):
             return concepts
         width = self.shape.width
         return {
-            level: self.concepts(torch.cat((states, self.embed(tokens, level, offset)[..., width:]), -1), level)
+            level: self.concepts(torch.cat((states, self.embed(tokens, level)[..., width:]), -1), level)
             for level in concepts
         }
 

@@ -100,6 +100,7 @@ class ConceptPredictor(nn.Module):
         concepts: Tensor,
         reading: Reading | None = None,
         feed_back: Callable[[Tensor], Tensor] = lambda concept: concept,
+        cache: RolloutCache | None = None,
     ) -> Prediction:
         """Predict from every anchor at once.
 
@@ -110,15 +111,16 @@ class ConceptPredictor(nn.Module):
             concepts: (B, N, D).
             reading: plan and past of the level above.
             feed_back: what a rollout makes of a prediction (B, A, D) before it goes on from it: norm, matching.
+            cache: keeps the keys and values of the teacher-forced pass; a rollout makes one if none is given.
 
         Returns:
             Everything at anchor m is a function of concepts < m alone.
         """
         inputs = self.start(concepts)
         if not self.rollout:
-            states = self.transformer(inputs, self.shape, reading)
+            states = self.transformer(inputs, self.shape, reading, cache)
             return Prediction(self.head(states), states, states.unsqueeze(2))
-        cache = RolloutCache()
+        cache = cache or RolloutCache()
         states = [self.transformer(inputs, self.shape, reading, cache)]
         plan = [self.head(states[0]).squeeze(-2)]
         for cache.step in range(1, self.horizon):

@@ -138,13 +138,14 @@ def binding_angles(places: Tensor, width: int) -> Tensor:
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate pairs of neighbouring features of ``x`` (..., T, D) by ``angles`` (..., T, D / 2)."""
+    """Rotate pairs of neighbouring features of ``x`` (..., T, D) by ``angles`` (..., T, D / 2), or complex ``exp(i angles)``."""
     pairs = x.unflatten(-1, (-1, 2))
     if x.dtype == torch.float32 and not torch.compiler.is_compiling():
         # One pass instead of seven; a compiler fuses the plain way below, and knows no complex numbers.
         pairs = pairs if pairs.stride(-1) == 1 else pairs.contiguous()
-        turned = torch.view_as_complex(pairs) * torch.polar(torch.ones_like(angles), angles)
-        return torch.view_as_real(turned).flatten(-2)
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        turn = angles if angles.is_complex() else torch.polar(torch.ones_like(angles), angles)
+        return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)
+    cos, sin = (angles.real, angles.imag) if angles.is_complex() else (angles.cos(), angles.sin())
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     even, odd = pairs.unbind(-1)
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)

@@ -14,12 +14,13 @@ from torch import Generator, Tensor, nn
 from nextconcept.config import ModelConfig
 from nextconcept.errors import InputError
 from nextconcept.nn.attention_kernels import ChunkFold
-from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder
 from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
 from nextconcept.nn.flops import flops_per_token
-from nextconcept.nn.generation import check_prompt, continue_tokens
+from nextconcept.nn.generation import PlanEdit, Sampling, check_prompt, write
 from nextconcept.nn.matching import match
 from nextconcept.nn.token_decoder import TokenDecoder
+from nextconcept.nn.trace import Trace
 from nextconcept.nn.transformer import PlanGates, Reading, Transformer
 
 __all__ = ["ModelOutput", "NextConceptModel", "PlanSource", "future"]
@@ -88,17 +89,23 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         self.decoder = TokenDecoder(config, self.transformer, embedding)
 
     def forward(
-        self, tokens: Tensor, plan: PlanSource | dict[int, Tensor] = "predicted", offset: int | None = None
+        self,
+        tokens: Tensor,
+        plan: "PlanSource | dict[int, Tensor] | Callable[[int, Tensor], Tensor]" = "predicted",
+        offset: int | None = None,
+        trace: Trace | None = None,
     ) -> ModelOutput:
         """Predict the next token after each prefix, and the next concepts after each chunk.
 
         Args:
             tokens: (B, T) int64, T >= 1.
             plan: what the lower levels read: ``predicted``; ``zero``; ``shuffled`` (another row's, which takes two rows);
-                ``oracle`` (the true future where the window holds it: leaks, diagnostic only); or tensors (B, A, H, D)
-                per level, the other levels reading what is predicted.
+                ``oracle`` (the true future where the window holds it: leaks, diagnostic only); tensors (B, A, H, D)
+                per level, the other levels reading what is predicted; or a function that maps a level and what it
+                predicts to what is read.
             offset: padding vectors in front of the tokens, below ``c^(levels - 1)``; by default none, or with
                 ``grid: end`` as many as make the grid end with the tokens.
+            trace: is filled with what generation goes on from.
 
         Raises:
             InputError: if there is no token, no second row to shuffle with, or no padding vector for an offset.
@@ -106,19 +113,26 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         if tokens.dim() != 2 or tokens.shape[1] < 1:
             raise InputError(f"tokens must have shape (batch, time) with time >= 1, not {tuple(tokens.shape)}.")
         offset = self._offset(tokens.shape[1], offset)
-        states = self.encoder.states(self.encoder.embed(tokens, 0, offset))
-        concepts = self.encoder(tokens, offset)
-        inputs = self.encoder.inputs(tokens, states, concepts, offset)
+        caches = trace.caches if trace else {}
+        ids = nn.functional.pad(tokens, (offset, 0), value=PADDING)
+        states = self.encoder.states(self.encoder.embed(ids, 0), trace.context if trace else None)
+        concepts = self.encoder(ids)
+        inputs = self.encoder.inputs(ids, states, concepts)
         predictions: dict[int, Prediction] = {}
         reading = None
         for level in reversed(self.config.hierarchy.concept_levels):
             predictor = self.predictors[str(level)]
-            predicted = predictions[level] = predictor(inputs[level], reading, self._feed_back(level))
+            predicted = predictor(inputs[level], reading, self.feed_back(level), caches.get(level))
             past = {"none": None, "concepts": predictor.start(inputs[level]), "states": predicted.states}
             below = self.decoder if level == 1 else self.predictors[str(level - 1)]
             source = self._source(plan, level, predicted.plan, concepts[level])
             reading = self._reading(level, source, past[self.config.past], below.gates)
-        logits = self.decoder(states, reading)[:, offset:]
+            predictions[level] = predicted
+            if trace:
+                trace.plans[level], trace.past[level] = reading.plan, reading.past
+        logits = self.decoder(states, reading, caches.get(0))[:, offset:]
+        if trace:
+            trace.states = states
         plans = {level: prediction.plan for level, prediction in predictions.items()}
         return ModelOutput(logits, plans, concepts, predictions, offset)
 
@@ -130,42 +144,55 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         top_k: int | None = None,
         top_p: float | None = None,
         generator: Generator | None = None,
+        use_cache: bool = True,
+        *,
+        min_p: float | None = None,
+        lengths: Tensor | None = None,
+        edits: list[PlanEdit] | None = None,
     ) -> Tensor:
-        """Continue a prompt.
+        """Continue prompts.
 
-        Beyond ``config.context`` tokens the model sees the latest whole top-level chunks that fit.
+        A text that outgrows ``config.context`` tokens loses whole top-level chunks at its beginning; the model sees at least
+        half of the context. With ``grid: end`` the grid ends with the prompt.
 
         Args:
             tokens: (B, T) int64, T >= 1.
-            max_new_tokens: how many tokens to append.
+            max_new_tokens: how many tokens to append to each row.
             temperature: divides the logits; 0 takes the likeliest token.
             top_k: sample from the k likeliest tokens.
             top_p: sample from the likeliest tokens that together reach probability p.
             generator: source of randomness, on the device of ``tokens``.
+            use_cache: keep keys and values instead of running the model on the whole text for every token; the result is
+                the same.
+            min_p: sample from tokens that are at least this times as likely as the likeliest.
+            lengths: (B,) tokens of each prompt, if they differ; what follows them in ``tokens`` is ignored.
+            edits: planned concepts to replace.
 
         Returns:
-            (B, T + max_new_tokens), the prompt first.
+            (B, T + max_new_tokens): each prompt, what was written, and zeros where ``lengths`` left room.
 
         Raises:
-            InputError: if the prompt is empty or has an id outside the vocabulary, or an option is out of range.
+            InputError: if a prompt is empty or has an id outside the vocabulary, or an option is out of range.
         """
-        check_prompt(tokens, self.config.vocab_size)
+        lengths = check_prompt(tokens, self.config.vocab_size, lengths)
         training = self.training
         self.eval()
         try:
-            return continue_tokens(
-                lambda prefix: self(prefix).logits[:, -1],
-                tokens,
-                max_new_tokens,
-                self.config.context,
-                self.config.hierarchy,
-                temperature,
-                top_k,
-                top_p,
-                generator,
-            )
+            sampling = Sampling(temperature, top_k, top_p, min_p)
+            written = list(write(self, tokens, max_new_tokens, sampling, generator, use_cache, lengths, edits))
         finally:
             self.train(training)
+        places = torch.arange(tokens.shape[1] + max_new_tokens)
+        result = nn.functional.pad(tokens, (0, max_new_tokens)) * (places < lengths[:, None]).to(tokens.device)
+        if written:
+            index = (lengths[:, None] + torch.arange(max_new_tokens)).to(tokens.device)
+            result.scatter_(1, index, torch.stack(written, 1))
+        return result
+
+    def compose(self, tokens: Tensor, level: int = 1) -> Tensor:
+        """The concept of ``level`` that chunks of tokens make: (..., c^level) int64 to (..., D_level)."""
+        flat = tokens.reshape(-1, tokens.shape[-1])
+        return self.encoder.concepts(self.encoder.embed(flat, level), level)[:, 0].view(*tokens.shape[:-1], -1)
 
     def decode_plan(self, plan: Tensor, top_k: int = 5, level: int = 1) -> Tensor:
         """Say what a plan says: the tokens nearest to it at each place, read back by unbinding.
@@ -197,7 +224,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             )
         return offset
 
-    def _feed_back(self, level: int) -> Callable[[Tensor], Tensor]:
+    def feed_back(self, level: int) -> Callable[[Tensor], Tensor]:
         """What a rollout at ``level`` makes of its prediction before it goes on from it."""
         settings, norm = self.config.match, self.encoder.composition(level).norm
         if settings is None:
@@ -215,8 +242,16 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
 
         return matched
 
-    def _source(self, source: PlanSource | dict[int, Tensor], level: int, plan: Tensor, concepts: Tensor) -> Tensor:
+    def _source(
+        self,
+        source: "PlanSource | dict[int, Tensor] | Callable[[int, Tensor], Tensor]",
+        level: int,
+        plan: Tensor,
+        concepts: Tensor,
+    ) -> Tensor:
         """Replace a predicted plan (B, A, H, D) by what the reader below is to see."""
+        if callable(source):
+            return source(level, plan)
         if isinstance(source, dict):
             return source.get(level, plan)
         if source == "predicted":

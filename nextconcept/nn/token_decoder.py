@@ -3,10 +3,11 @@
 Shapes: B batch, T tokens, D width of level 0, V vocabulary.
 """
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.config import ModelConfig
-from nextconcept.nn.attention import LevelShape
+from nextconcept.nn.attention import LevelShape, RolloutCache
 from nextconcept.nn.layers import Linear
 from nextconcept.nn.transformer import PlanGates, Reading, Transformer
 
@@ -37,17 +38,20 @@ class TokenDecoder(nn.Module):
         """The weights in use, own or shared."""
         return self.own or self._borrowed[0]
 
-    def forward(self, states: Tensor, reading: Reading | None = None) -> Tensor:
+    def forward(self, states: Tensor, reading: Reading | None = None, cache: RolloutCache | None = None) -> Tensor:
         """Next-token logits.
 
         Args:
             states: (B, T, D) token embeddings or encoder states.
             reading: plan and past of level 1.
+            cache: keeps the keys and values.
 
         Returns:
             (B, T, V); entry t is for token t + 1.
         """
-        hidden = self.transformer(states, self.shape, reading)
-        if self.head is not None:
-            return self.head(hidden)
-        return hidden @ self._borrowed[1].weight[:, : self.shape.width].T
+        return F.linear(self.transformer(states, self.shape, reading, cache), self.output_matrix)
+
+    @property
+    def output_matrix(self) -> Tensor:
+        """(V, D), from hidden states to logits."""
+        return self._borrowed[1].weight[:, : self.shape.width] if self.head is None else self.head.weight

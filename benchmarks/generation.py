@@ -1,0 +1,115 @@
+"""Speed of writing: with and without the cache, early and late in a text, and against GPTs of equal FLOPs per token.
+
+    python benchmarks/generation.py [--width 1024] [--depth 6] [--context 8192] [--tokens 48]
+
+Untrained models: what they write does not matter for the time. Contenders take turns, because machines are noisy; medians are printed.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from jsonargparse import auto_cli
+
+from nextconcept import ModelConfig, NextConceptModel
+from nextconcept.nn.generation import Sampling, write
+
+
+def seconds_per_token(model: NextConceptModel, batch: int, position: int, tokens: int, use_cache: bool = True) -> float:
+    """Mean time of a token after a prompt of ``position`` tokens, reading the prompt not counted."""
+    prompt = torch.randint(256, (batch, position))
+    writer = write(model, prompt, tokens + 1, Sampling(0.0), use_cache=use_cache)
+    next(writer)
+    started = time.perf_counter()
+    for _ in writer:
+        pass
+    return (time.perf_counter() - started) / tokens
+
+
+def in_turns(contenders: dict[str, Callable[[], float]], turns: int) -> dict[str, float]:
+    """Median of each contender's times."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(turns):
+        for name, measure in contenders.items():
+            times[name].append(measure())
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def equal_flops(wanted: float, context: int, candidates: list[ModelConfig]) -> NextConceptModel:
+    """The candidate whose FLOPs per token lie nearest to ``wanted``."""
+    models = [NextConceptModel(config).eval() for config in candidates]
+    return min(models, key=lambda model: abs(model.flops_per_token(context) - wanted))
+
+
+def main(
+    width: int = 1024,
+    depth: int = 6,
+    heads: int = 8,
+    context: int = 8192,
+    window: int = 256,
+    tokens: int = 48,
+    turns: int = 5,
+) -> None:
+    """Print three tables.
+
+    Args:
+        width: of the concepts; tokens have half of it.
+        depth: blocks per level.
+        heads: of the concept level.
+        context: tokens that the models may see.
+        window: of self-attention, at all levels, where a window is set.
+        tokens: written per measurement.
+        turns: measurements of each contender.
+    """
+    torch.manual_seed(0)
+    common = {"width": width, "depth": depth, "heads": heads, "context": context}
+    model = NextConceptModel(ModelConfig(levels=2, **common)).eval()
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; 2 levels, widths {model.config.widths}, depth {depth}")
+
+    medians = in_turns(
+        {
+            "cached": lambda: seconds_per_token(model, 1, 1000, 24),
+            "uncached": lambda: seconds_per_token(model, 1, 1000, 2, use_cache=False),
+        },
+        max(2, turns // 2),
+    )
+    print(f"\nat position 1000 to 1024, batch 1: {medians['cached'] * 1e3:.2f} ms per token cached,")
+    print(f"{medians['uncached'] * 1e3:.0f} ms uncached: {medians['uncached'] / medians['cached']:.0f} times faster")
+
+    windowed = NextConceptModel(ModelConfig(levels=2, window=window, **common)).eval()
+    places = {str(place): lambda place=place: seconds_per_token(windowed, 1, place, tokens) for place in (512, 4096)}
+    medians = in_turns(places, turns)
+    print(f"\nwith windows of {window}: {medians['512'] * 1e3:.2f} ms per token at 512, {medians['4096'] * 1e3:.2f} at 4096,")
+    print(f"ratio {medians['4096'] / medians['512']:.2f}")
+
+    measured = 1024
+    flops, token_width = model.flops_per_token(measured), model.config.widths[0]
+    gpt = {"levels": 1, "heads": heads // 2, "context": context}
+    step = 2 * gpt["heads"]
+    wider = [ModelConfig(width=w // step * step, depth=depth, **gpt) for w in range(token_width, width + 1, width // 32)]
+    deeper = [ModelConfig(width=token_width, depth=d, **gpt) for d in range(depth, 4 * depth)]
+    contenders = {"2 levels": model} | {
+        "GPT, wider": equal_flops(flops, measured, wider),
+        "GPT, deeper": equal_flops(flops, measured, deeper),
+    }
+    print(f"\n| tokens per second, position {measured} | width | depth | MFLOPs per token | batch 1 | batch 32 |\n|---|---|---|---|---|---|")
+    rates = {}
+    for batch in (1, 32):
+        medians = in_turns(
+            {
+                name: lambda one=one, batch=batch: seconds_per_token(one, batch, measured if batch == 1 else 256, tokens)
+                for name, one in contenders.items()
+            },
+            turns if batch == 1 else max(2, turns // 2),
+        )
+        rates[batch] = {name: batch / median for name, median in medians.items()}
+    for name, one in contenders.items():
+        cells = [f"{rates[batch][name]:.0f} ({rates[batch]['2 levels'] / rates[batch][name]:.2f})" for batch in (1, 32)]
+        mflops = one.flops_per_token(measured) / 1e6
+        print(f"| {name} | {one.config.widths[0]} | {one.config.depths[0]} | {mflops:.1f} | {' | '.join(cells)} |")
+    print("\nIn brackets: the speed of the 2-level model over that of the row.")
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)

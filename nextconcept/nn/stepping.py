@@ -1,0 +1,305 @@
+"""A level that advances by one position, with the keys and values of earlier positions kept.
+
+The work on a single position is a few small products, so their number decides the speed: the matrices that a level uses are packed
+once into as few as possible, and everything about positions is computed once per step for all blocks.
+
+Shapes: B rows of the batch, R rows that take a step, S slots, h heads, d head size, D width, b blocks, H horizon, A anchors.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nextconcept.nn.attention import LevelShape, RolloutCache
+from nextconcept.nn.layers import rotary_angles, rotate
+from nextconcept.nn.transformer import Block, PlanGates, Transformer
+
+__all__ = ["LevelStepper", "Place", "Slots"]
+
+
+class Place:
+    """Where rows stand.
+
+    Args:
+        last: (R,) position of each row, on the CPU.
+        rows: (R,) their indices in the batch, or None for all of it.
+        device: where the model is.
+
+    Attributes:
+        last: (R,) on the device.
+        newest: the greatest position.
+        oldest: the smallest one.
+    """
+
+    def __init__(self, last: Tensor, rows: Tensor | None, device: torch.device) -> None:
+        self.oldest, self.newest = (int(bound) for bound in last.aminmax())
+        self.last = last.to(device)
+        self.rows = None if rows is None else rows.to(device)
+        self._cpu = last
+
+    def coarser(self, chunk_size: int, first: int) -> "Place":
+        """The anchors of the chunks of the elements that the positions predict."""
+        return Place((self._cpu + first) // chunk_size, self.rows, self.last.device)
+
+    def of(self, stored: Tensor) -> Tensor:
+        """The part of (B, ...) that belongs to the rows."""
+        return stored if self.rows is None else stored[self.rows]
+
+    def angles(self, positions: Tensor, shape: LevelShape, base: float) -> Tensor:
+        """Rotations by (...) positions, (..., 1, d / 2): complex where :func:`~nextconcept.nn.layers.rotate` is fastest."""
+        angles = rotary_angles(positions, shape.head_size, base).unsqueeze(-2)
+        return torch.polar(torch.ones_like(angles), angles)
+
+
+class Slots:
+    """A ring of the latest keys and values of each row.
+
+    Args:
+        rows: B.
+        shape: (E, h, d): entries per position (a key and a value for each block), heads and head size.
+        size: S, positions kept.
+        window: positions that are seen, or None for all.
+        like: a tensor of the right dtype and device.
+    """
+
+    def __init__(self, rows: int, shape: tuple[int, int, int], size: int, window: int | None, like: Tensor) -> None:
+        entries, heads, features = shape
+        self.window, self.size = window, size if window is None else min(size, window)
+        self.data = like.new_zeros(rows, entries, heads, self.size, features)
+
+    def load(self, place: Place, entries: Tensor) -> None:
+        """Keep the end of (R, E, h, T, d), row r being at position ``place.last[r]``."""
+        slots = torch.arange(self.size, device=entries.device)
+        last = place.last[:, None]
+        position = (last - (last - slots) % self.size).clamp(0, entries.shape[3] - 1)
+        index = position[:, None, None, :, None].expand(-1, *entries.shape[1:3], -1, entries.shape[4])
+        loaded = entries.gather(3, index)
+        self.data[slice(None) if place.rows is None else place.rows] = loaded.to(self.data.dtype)
+
+    def write(self, place: Place, entries: Tensor) -> None:
+        """Put (R, E, h, d) into the slots of the positions of ``place``."""
+        if place.rows is None and place.oldest == place.newest:
+            self.data[:, :, :, place.newest % self.size] = entries
+        else:
+            rows = torch.arange(len(self.data), device=place.last.device) if place.rows is None else place.rows
+            self.data[rows, :, :, place.last % self.size] = entries
+
+    def read(self, place: Place, shift: int = 0) -> tuple[Tensor, Tensor | None]:
+        """What a query sees that stands ``shift`` behind ``place``: (R, E, h, n, d), and (R, 1, 1, n) bool or None for all."""
+        count = min(self.size, place.newest + 1)
+        kept = place.of(self.data)[..., :count, :]
+        if place.oldest + 1 >= count and (shift == 0 or self.window is None):
+            return kept, None
+        age = (place.last[:, None] - torch.arange(count, device=place.last.device)) % self.size
+        visible = age <= place.last[:, None]
+        if self.window is not None:
+            visible &= age + shift < self.window
+        return kept, visible[:, None, None]
+
+
+def _attend(query: Tensor, seen: list[tuple[Tensor, Tensor | None]]) -> Tensor:
+    """(R, h, 1, d) over several (R, 2, h, n, d) keys and values with their visibility, in one softmax: (R, D)."""
+    if len(seen) == 1:
+        (entries, mask), *_ = seen
+    else:
+        entries = torch.cat([part for part, _ in seen], 3)
+        masks = [
+            torch.ones(part.shape[0], 1, 1, part.shape[3], dtype=torch.bool, device=part.device) if seen_ is None else seen_
+            for part, seen_ in seen
+        ]
+        mask = torch.cat([part.expand(query.shape[0], -1, -1, -1) for part in masks], 3)
+    return F.scaled_dot_product_attention(query, entries[:, 0], entries[:, 1], attn_mask=mask).flatten(1)
+
+
+@dataclass
+class _Packed:
+    """The matrices of one block that a level uses, the features of each head together."""
+
+    block: Block
+    qkv: Tensor
+    out: Tensor
+    read_query: Tensor | None
+    read_out: Tensor | None
+    gate: Tensor | None
+    up: Tensor
+    down: Tensor
+
+    @classmethod
+    def of(cls, block: Block, shape: LevelShape, gates: PlanGates | None, index: int) -> "_Packed":
+        width, order = shape.width, shape.feature_order()
+        attention, forward = block.attention, block.feed_forward
+        qkv = torch.cat([part.weight[:width, :width][order] for part in (attention.query, attention.key, attention.value)])
+        up = [part.weight[: shape.hidden, :width] for part in (forward.gate, forward.up) if part is not None]
+        read_query = read_out = gate = None
+        if gates is not None:
+            openings = (gates.plan, gates.past)
+            parts = [
+                (part, gates.opening * opening[index])
+                for part, opening in zip((block.plan_attention, block.past_attention), openings, strict=True)
+                if part is not None
+            ]
+            if parts:
+                read_query = torch.cat([part.query.weight[:width, :width][order] for part, _ in parts])
+                read_out = torch.cat([g[:, None] * part.out.weight[:width, :width][:, order] for part, g in parts], 1)
+            if block.plan_prefix is not None:
+                gate = (gates.opening * gates.plan[index])[order]
+        out = attention.out.weight[:width, :width][:, order].contiguous()
+        down = forward.down.weight[:width, : shape.hidden].contiguous()
+        return cls(block, qkv, out, read_query, read_out, gate, torch.cat(up), down)
+
+
+class LevelStepper:
+    """Runs a transformer at one level, position by position.
+
+    Args:
+        transformer: the weights.
+        shape: the part of them to use.
+        rows: B.
+        size: positions that are ever kept.
+        gates: of a level that reads a plan.
+        chunk_size: c.
+        first: element that position 0 predicts; see :class:`~nextconcept.nn.attention_kernels.ChunkFold`.
+        past_window: anchors that the past reaches back, or None for all.
+    """
+
+    def __init__(
+        self,
+        transformer: Transformer,
+        shape: LevelShape,
+        rows: int,
+        size: int,
+        gates: PlanGates | None = None,
+        chunk_size: int = 1,
+        first: int = 0,
+        past_window: int | None = None,
+    ) -> None:
+        blocks = list(transformer.blocks)
+        self.shape, self.norm, self.base = shape, transformer.norm, blocks[0].attention.rope_base
+        self.chunk_size, self.first = chunk_size, first
+        self.blocks = [_Packed.of(block, shape, gates, index) for index, block in enumerate(blocks)]
+        like, heads = self.blocks[0].qkv, (shape.heads, shape.head_size)
+        self.slots = [Slots(rows, (2, *heads), size, shape.window, like) for _ in blocks]
+        self.past = self.plan_weight = self.past_weight = None
+        self.plan = like.new_zeros(0)
+        self._rows = rows
+        if gates is None:
+            return
+        self.prefix = blocks[0].plan_prefix is not None
+        self.plan_weight = self._stack([block.plan_prefix if self.prefix else block.plan_attention for block in blocks])
+        if blocks[0].past_attention is not None:
+            self.past_weight = self._stack([block.past_attention for block in blocks])
+            entries = (2 * len(blocks), *heads)
+            self.past = Slots(rows, entries, size // chunk_size + 2, past_window, like)
+
+    def _stack(self, parts: list) -> Tensor:
+        """Keys and values of all blocks, one above the other: (b 2 D, D_above)."""
+        order = self.shape.feature_order()
+        return torch.cat(
+            [linear.weight[: self.shape.width][order] for part in parts for linear in (part.key, part.value)]
+        )
+
+    def load(self, place: Place, cache: RolloutCache) -> None:
+        """Take over the keys and values of a pass over whole prefixes."""
+        for slots, (key, value) in zip(self.slots, cache.prefix, strict=True):
+            slots.load(place, torch.stack((key, value), 1))
+
+    def load_past(self, place: Place, past: Tensor) -> None:
+        """Take over the past (R, A, D_above) of whole prefixes; ``place`` is that of the anchors."""
+        positions = torch.arange(past.shape[1], device=past.device) * self.chunk_size
+        self.past.load(place, self._keys(past, self.past_weight, positions))
+
+    def read_past(self, place: Place, past: Tensor) -> None:
+        """Go on with the past (R, D_above) of the next anchor."""
+        entries = self._keys(past[:, None], self.past_weight, place.last[:, None] * self.chunk_size)
+        self.past.write(place, entries.squeeze(3))
+
+    def read_plan(self, place: Place, plan: Tensor) -> None:
+        """Read the plan (R, H, D_above) of the anchors at ``place`` from now on."""
+        steps = torch.arange(plan.shape[1], device=plan.device) * self.chunk_size
+        if self.prefix:
+            steps = place.last[:, None] * self.chunk_size + steps - self.first
+        keys = self._keys(plan, self.plan_weight, steps)
+        if place.rows is None:
+            self.plan = keys
+        else:
+            if not self.plan.numel():
+                self.plan = keys.new_zeros(self._rows, *keys.shape[1:])
+            self.plan[place.rows] = keys
+
+    def _keys(self, memory: Tensor, weight: Tensor, positions: Tensor) -> Tensor:
+        """(R, n, D_above) to the keys, turned to (n,) or (R, n) positions, and values of all blocks: (R, 2 b, h, n, d)."""
+        entries = F.linear(memory, weight[:, : memory.shape[-1]]).unflatten(-1, (-1, 2, self.shape.heads, self.shape.head_size))
+        entries = entries.permute(0, 2, 3, 4, 1, 5)  # (R, b, 2, h, n, d)
+        angles = rotary_angles(positions, self.shape.head_size, self.base)
+        angles = angles if positions.dim() == 1 else angles[:, None, None]
+        return torch.stack((rotate(entries[:, :, 0], angles), entries[:, :, 1]), 2).flatten(1, 2)
+
+    def step(self, x: Tensor, place: Place, shift: int = 0, own: list[list[Tensor]] | None = None) -> Tensor:
+        """Run one position of each row.
+
+        Args:
+            x: (R, D) inputs.
+            place: their positions.
+            shift: of a rollout: steps behind ``place``; 0 is a true position, which is kept.
+            own: per block, keys and values of the rollout so far; this step's are added.
+
+        Returns:
+            (R, D) normalised hidden states.
+        """
+        turn = place.angles(place.last + shift, self.shape, self.base)[:, None]  # (R, 1, 1, d / 2)
+        read = None
+        if self.plan_weight is not None:
+            anchors, read = place.coarser(self.chunk_size, self.first), self._read_turn(place, shift)
+            past = self.past.read(anchors) if self.past else None
+            plan = place.of(self.plan)
+        for index, packed in enumerate(self.blocks):
+            block, at = packed.block, slice(2 * index, 2 * index + 2)
+            qkv = F.linear(block.attention_norm(x), packed.qkv).view(-1, 3, self.shape.heads, self.shape.head_size)
+            turned, value = rotate(qkv[:, :2], turn), qkv[:, 2]
+            entry, query = torch.stack((turned[:, 1], value), 1), turned[:, 0].unsqueeze(-2)
+            seen = [self._remember(index, place, shift, entry, own)]
+            if shift:
+                seen += self._own(own[index])
+            mixed = _attend(query, seen)
+            if packed.gate is not None:
+                mixed = mixed + packed.gate * (_attend(query, [*seen, (plan[:, at], None)]) - mixed)
+            x = x + block.after_attention(F.linear(mixed, packed.out))
+            if packed.read_query is not None:
+                queries = F.linear(block.reading_norm(x), packed.read_query)
+                queries = rotate(queries.unflatten(-1, (-1, self.shape.heads, self.shape.head_size)), read).unsqueeze(-2)
+                parts = [] if self.prefix else [_attend(queries[:, 0], [(plan[:, at], None)])]
+                if past is not None:
+                    parts.append(_attend(queries[:, -1], [(past[0][:, at], past[1])]))
+                x = x + F.linear(torch.cat(parts, -1), packed.read_out)
+            inner = F.linear(block.feed_forward_norm(x), packed.up)
+            if block.feed_forward.gate is None:
+                inner = F.gelu(inner)
+            else:
+                gate, up = inner.chunk(2, -1)
+                inner = F.silu(gate) * up
+            x = x + block.after_feed_forward(F.linear(inner, packed.down))
+        return self.norm(x)
+
+    def _remember(
+        self, index: int, place: Place, shift: int, entry: Tensor, own: list[list[Tensor]] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        if shift == 0:
+            self.slots[index].write(place, entry)
+        else:
+            own[index].append(entry)
+        return self.slots[index].read(place, shift)
+
+    def _own(self, entries: list[Tensor]) -> list[tuple[Tensor, Tensor | None]]:
+        """The rollout's own positions that are inside the window."""
+        window = len(entries) if self.shape.window is None else self.shape.window
+        return [(torch.stack(entries[-window:], 3), None)]
+
+    def _read_turn(self, place: Place, shift: int) -> Tensor | None:
+        """Rotations of the queries that read plan and past: (R, 1 or 2, 1, d / 2)."""
+        element = place.last + self.first
+        positions = [] if self.prefix else [element % self.chunk_size + shift]
+        if self.past is not None:
+            positions.append(element + shift)
+        return place.angles(torch.stack(positions, 1), self.shape, self.base) if positions else None
