@@ -1,19 +1,22 @@
-"""The command line: ``nextconcept fit | validate | test | predict | generate | export``."""
+"""The command line: ``nextconcept fit | validate | test | predict | generate | plan | export``."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, auto_cli
+from jsonargparse import ActionYesNo, ArgumentParser, auto_cli
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from nextconcept import commands
 from nextconcept.callbacks import (
     ConceptProgressBar,
+    InterventionTable,
     LastCheckpoint,
     LevelCurves,
+    PlanView,
     SelfContained,
     SurprisalWriter,
     WritingSamples,
@@ -25,7 +28,11 @@ from nextconcept.module import ConceptModule
 
 __all__ = ["ConceptCLI", "main"]
 
-COMMANDS: dict[str, Callable[..., None]] = {"generate": commands.generate, "export": commands.export}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "generate": commands.generate,
+    "plan": commands.plan,
+    "export": commands.export,
+}
 """Commands that need a trained model but no Trainer."""
 
 
@@ -40,6 +47,15 @@ class _OneSentence(ArgumentParser):
 
 class _TrainerParser(_OneSentence, LightningArgumentParser):
     pass
+
+
+class _CommandParser(_OneSentence):
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Make switches of booleans: ``--stream`` as well as ``--stream true``."""
+        if kwargs.get("type") is bool:
+            kwargs.pop("type")
+            kwargs |= {"action": ActionYesNo, "nargs": "?"}
+        return super().add_argument(*args, **kwargs)
 
 
 class ConceptCLI(LightningCLI):
@@ -64,7 +80,9 @@ class ConceptCLI(LightningCLI):
                 "description": "Train and evaluate next-concept models. See also: " + ", ".join(COMMANDS) + ".",
             },
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": [ConceptProgressBar(), LevelCurves(), SelfContained(), SurprisalWriter()]},
+            trainer_defaults={
+                "callbacks": [ConceptProgressBar(), InterventionTable(), LevelCurves(), SelfContained(), SurprisalWriter()]
+            },
             auto_configure_optimizers=False,
             args=args,
         )
@@ -83,6 +101,7 @@ class ConceptCLI(LightningCLI):
         )
         parser.add_lightning_class_args(LastCheckpoint, "last")
         parser.add_lightning_class_args(WritingSamples, "sample")
+        parser.add_lightning_class_args(PlanView, "plan_view")
         for name in ("levels", "chunk_size", "context"):
             parser.link_arguments(f"model.config.{name}", f"data.{name}")
         parser.link_arguments(("data.tokenizer", "data.vocab_size"), "model.config.vocab_size", compute_fn=_vocab_size)
@@ -113,9 +132,12 @@ def main(args: list[str] | None = None) -> None:
     try:
         if given and given[0] in COMMANDS:
             prog = f"nextconcept {given[0]}"
-            auto_cli(COMMANDS[given[0]], args=given[1:], as_positional=False, parser_class=_OneSentence, prog=prog)
+            auto_cli(COMMANDS[given[0]], args=given[1:], as_positional=False, parser_class=_CommandParser, prog=prog)
         else:
             ConceptCLI(args)
     except InputError as error:
         print(f"nextconcept: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever reads our output has seen enough, as in "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -4,7 +4,8 @@ Names logged by :class:`~nextconcept.module.ConceptModule` (an interface; ``STAG
 
 - ``STAGE/loss``: the training loss on that split.
 - ``STAGE/loss/tokens``: cross-entropy in nats per token, the predicted plan being read; ``..._zero`` and
-  ``..._shuffled``: with the plan taken away, or another row's.
+  ``..._shuffled``: with the plan taken away, or another row's. ``nextconcept validate`` and ``test`` add ``..._oracle`` (the
+  true future, which leaks) and, with several concept levels, each of the three for level L alone, ``..._zero_lL``.
 - ``STAGE/bits_per_byte``, ``..._zero``, ``..._shuffled``: the same in bits per byte of text.
 - ``STAGE/loss/concepts_lL``: concept loss of level L.
 - ``STAGE/concepts_lL/TERM/step_J``: a term of it at horizon step J, from 1 (of long horizons: 1, 2, 4, 8, ...).

@@ -13,10 +13,13 @@ from nextconcept.data.windows import ConceptBatch
 from nextconcept.losses import LossConfig, Losses, compute_losses, token_losses
 from nextconcept.metrics import Collapse, Means
 from nextconcept.nn.layers import normalise
-from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanSource
+from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanChoice, PlanSource
 from nextconcept.optim import OptimizerConfig, make_optimizer, make_schedule
 
 __all__ = ["ConceptModule"]
+
+FIT_SOURCES = ("", "_zero", "_shuffled")
+"""What validation inside a fit looks at; ``nextconcept validate`` looks at more."""
 
 torch.serialization.add_safe_globals([ModelConfig, MatchConfig, LossConfig, OptimizerConfig])
 
@@ -49,7 +52,7 @@ class ConceptModule(L.LightningModule):
         loss.check(self.model)
         if compile:
             self.model.compile()
-        self.sources = ["predicted", "zero", "shuffled"] if config.levels > 1 else ["predicted"]
+        self.sources = _sources(config.levels)
         self.means = Means(self._metric_names())
         self.collapse = nn.ModuleDict(
             {
@@ -63,7 +66,7 @@ class ConceptModule(L.LightningModule):
         self._byte_counts: Tensor | None = None
 
     def _metric_names(self) -> list[str]:
-        names = ["loss"] + [f"{name}{_suffix(s)}" for s in self.sources for name in ("loss/tokens", "bits_per_byte")]
+        names = ["loss"] + [f"{name}{suffix}" for suffix in self.sources for name in ("loss/tokens", "bits_per_byte")]
         for level in self._levels:
             names.append(f"loss/concepts_l{level}")
             for term in (*self.loss.terms, "similarity"):
@@ -174,16 +177,18 @@ class ConceptModule(L.LightningModule):
         mask = batch.mask[:, 1:]
         weight = mask.sum()
         values: dict[str, tuple[Tensor, Tensor]] = {}
-        for source in self.sources:
-            if source == "shuffled" and batch.tokens.shape[0] < 2:
+        for suffix, source in self.sources.items():
+            if "shuffled" in suffix and batch.tokens.shape[0] < 2:
                 continue  # there is no other row to take a plan from
+            if self.trainer.state.fn == "fit" and suffix not in FIT_SOURCES:
+                continue
             output = self.model(batch.tokens[:, :-1], source)
             losses = compute_losses(self.loss, self.model, output, batch.tokens, batch.mask)
-            values[f"loss/tokens{_suffix(source)}"] = losses.tokens, weight
+            values[f"loss/tokens{suffix}"] = losses.tokens, weight
             if self._byte_counts is not None:
                 ratio = self._bytes_per_token(batch)
                 bits = losses.tokens / math.log(2) / ratio.clamp(min=torch.finfo(ratio.dtype).tiny)
-                values[f"bits_per_byte{_suffix(source)}"] = bits, weight * ratio
+                values[f"bits_per_byte{suffix}"] = bits, weight * ratio
             if source == "predicted":
                 values["loss"] = losses.total, weight
                 values |= self._concept_values(losses)
@@ -210,5 +215,11 @@ def _shown_steps(horizon: int) -> list[int]:
     return [step for step in range(1, horizon + 1) if horizon <= 8 or step & (step - 1) == 0]
 
 
-def _suffix(source: str) -> str:
-    return "" if source == "predicted" else f"_{source}"
+def _sources(levels: int) -> dict[str, PlanChoice]:
+    """Plans under which a model is evaluated, by the suffix of their metrics: of all levels, then of each alone."""
+    sources: dict[str, PlanChoice] = {"": "predicted"}
+    for name in ("zero", "shuffled", "oracle") if levels > 1 else ():
+        sources[f"_{name}"] = name
+        if levels > 2:
+            sources |= {f"_{name}_l{level}": {level: name} for level in range(1, levels)}
+    return sources

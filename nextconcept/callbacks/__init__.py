@@ -1,8 +1,10 @@
 """Lightning callbacks."""
 
+from nextconcept.callbacks.intervention_table import InterventionTable
 from nextconcept.callbacks.last_checkpoint import LastCheckpoint
 from nextconcept.callbacks.level_curriculum import LevelCurriculum
 from nextconcept.callbacks.level_curves import LevelCurves
+from nextconcept.callbacks.plan_view import PlanView
 from nextconcept.callbacks.progress import ConceptProgressBar
 from nextconcept.callbacks.self_contained import SelfContained
 from nextconcept.callbacks.surprisal_writer import SurprisalWriter
@@ -10,9 +12,11 @@ from nextconcept.callbacks.writing_samples import WritingSamples
 
 __all__ = [
     "ConceptProgressBar",
+    "InterventionTable",
     "LastCheckpoint",
     "LevelCurriculum",
     "LevelCurves",
+    "PlanView",
     "SelfContained",
     "SurprisalWriter",
     "WritingSamples",

@@ -88,6 +88,9 @@ class BPETokenizer(Tokenizer):
 
     Args:
         tokenizer: a trained tokenizer with a token for the end of a text.
+
+    Attributes:
+        library: the tokenizer.
     """
 
     def __init__(self, tokenizer: HFTokenizer) -> None:
@@ -96,29 +99,29 @@ class BPETokenizer(Tokenizer):
             raise InputError(f"the tokenizer has no token {END_OF_TEXT}: train it with nextconcept.")
         # Text that spells the special token is text, not the end of a document.
         tokenizer.encode_special_tokens = True
-        self._tokenizer = tokenizer
+        self.library = tokenizer
         self.vocab_size = tokenizer.get_vocab_size()
         self.end_of_text = end_of_text
 
     def encode(self, text: str) -> np.ndarray:
         """See :meth:`Tokenizer.encode`."""
-        return np.asarray(self._tokenizer.encode(text).ids, dtype=np.uint32)
+        return np.asarray(self.library.encode(text).ids, dtype=np.uint32)
 
     def decode(self, ids: Iterable[int]) -> str:
         """See :meth:`Tokenizer.decode`."""
-        return self._tokenizer.decode([int(token) for token in ids], skip_special_tokens=True)
+        return self.library.decode([int(token) for token in ids], skip_special_tokens=True)
 
     def byte_counts(self) -> np.ndarray:
         """See :meth:`Tokenizer.byte_counts`."""
         # The byte-level alphabet writes each byte as one character.
         counts = np.zeros(self.vocab_size, dtype=np.int64)
-        for token, index in self._tokenizer.get_vocab().items():
+        for token, index in self.library.get_vocab().items():
             counts[index] = 0 if index == self.end_of_text else len(token)
         return counts
 
     def to_json(self) -> str:
         """See :meth:`Tokenizer.to_json`."""
-        return self._tokenizer.to_str()
+        return self.library.to_str()
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:

@@ -237,14 +237,25 @@ class PlanAttention(_CrossAttention):
             (B, T, D); zero where the plan is zero.
         """
         time, width = x.shape[-2:]
-        query = shape.split(fold.fold(self.query(x, width)))
-        key, value = shape.split(self.key(plan, width)), shape.split(self.value(plan, width))
+        query, key = self._query_key(x, plan, fold, shape, step)
+        mixed = shape.merge(tiny_attention(query, key, shape.split(self.value(plan, width))))
+        return self.out(fold.unfold(mixed, time), width, gate)
+
+    def weights(self, x: Tensor, plan: Tensor, fold: ChunkFold, shape: LevelShape) -> Tensor:
+        """How much each position attends to each step of its plan: (B, h, T, H), arguments as in :meth:`forward`."""
+        query, key = self._query_key(x, plan, fold, shape, 0)
+        shares = (query @ key.transpose(-1, -2) / shape.head_size**0.5).softmax(-1)
+        return fold.unfold(shares.transpose(1, 2), x.shape[-2])
+
+    def _query_key(
+        self, x: Tensor, plan: Tensor, fold: ChunkFold, shape: LevelShape, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """(B, A, h, c, d) and (B, A, h, H, d), turned to their places."""
+        query, key = shape.split(fold.fold(self.query(x, shape.width))), shape.split(self.key(plan, shape.width))
         places = torch.arange(fold.chunk_size, device=x.device) + step
         starts = torch.arange(plan.shape[2], device=x.device) * fold.chunk_size
         query = rotate(query, rotary_angles(places, shape.head_size, self.rope_base))
-        key = rotate(key, rotary_angles(starts, shape.head_size, self.rope_base))
-        mixed = shape.merge(tiny_attention(query, key, value))
-        return self.out(fold.unfold(mixed, time), width, gate)
+        return query, rotate(key, rotary_angles(starts, shape.head_size, self.rope_base))
 
 
 class PastAttention(_CrossAttention):

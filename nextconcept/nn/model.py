@@ -23,9 +23,10 @@ from nextconcept.nn.token_decoder import TokenDecoder
 from nextconcept.nn.trace import Trace
 from nextconcept.nn.transformer import PlanGates, Reading, Transformer
 
-__all__ = ["ModelOutput", "NextConceptModel", "PlanSource", "future"]
+__all__ = ["ModelOutput", "NextConceptModel", "PlanChoice", "PlanSource", "future"]
 
 PlanSource = Literal["predicted", "zero", "shuffled", "oracle"]
+PlanChoice = PlanSource | dict[int, PlanSource | Tensor] | Callable[[int, Tensor], Tensor]
 
 
 @dataclass
@@ -91,7 +92,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
     def forward(
         self,
         tokens: Tensor,
-        plan: "PlanSource | dict[int, Tensor] | Callable[[int, Tensor], Tensor]" = "predicted",
+        plan: PlanChoice = "predicted",
         offset: int | None = None,
         trace: Trace | None = None,
     ) -> ModelOutput:
@@ -100,9 +101,9 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         Args:
             tokens: (B, T) int64, T >= 1.
             plan: what the lower levels read: ``predicted``; ``zero``; ``shuffled`` (another row's, which takes two rows);
-                ``oracle`` (the true future where the window holds it: leaks, diagnostic only); tensors (B, A, H, D)
-                per level, the other levels reading what is predicted; or a function that maps a level and what it
-                predicts to what is read.
+                ``oracle`` (the true future where the window holds it: leaks, diagnostic only); per level, one of these or
+                a tensor (B, A, H, D), the other levels reading what is predicted; or a function that maps a level and what
+                it predicts to what is read.
             offset: padding vectors in front of the tokens, below ``c^(levels - 1)``; by default none, or with
                 ``grid: end`` as many as make the grid end with the tokens.
             trace: is filled with what generation goes on from.
@@ -242,18 +243,14 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
 
         return matched
 
-    def _source(
-        self,
-        source: "PlanSource | dict[int, Tensor] | Callable[[int, Tensor], Tensor]",
-        level: int,
-        plan: Tensor,
-        concepts: Tensor,
-    ) -> Tensor:
+    def _source(self, source: PlanChoice, level: int, plan: Tensor, concepts: Tensor) -> Tensor:
         """Replace a predicted plan (B, A, H, D) by what the reader below is to see."""
+        if isinstance(source, dict):
+            source = source.get(level, "predicted")
+        if isinstance(source, Tensor):
+            return source
         if callable(source):
             return source(level, plan)
-        if isinstance(source, dict):
-            return source.get(level, plan)
         if source == "predicted":
             return plan
         if source == "zero":

@@ -1,0 +1,75 @@
+"""What goes into each module and what comes out, for notebooks."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from typing import Any, TextIO
+
+from torch import Tensor, nn
+
+__all__ = ["describe", "trace_shapes"]
+
+
+def describe(value: Any) -> str:
+    """Shapes inside ``value``: of tensors, and of lists, tuples, dicts and dataclasses of them."""
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape))
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {describe(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        inner = ", ".join(describe(item) for item in value)
+        return f"[{inner}]" if isinstance(value, list) else f"({inner})"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = ", ".join(f"{field.name}={describe(getattr(value, field.name))}" for field in dataclasses.fields(value))
+        return f"{type(value).__name__}({fields})"
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return type(value).__name__
+
+
+@contextmanager
+def trace_shapes(model: nn.Module, names: str = "*", file: TextIO | None = None) -> Iterator[None]:
+    """Print each call of a module inside the block: its name, what it gets and what it returns, as an indented tree.
+
+    .. code-block:: python
+
+        with trace_shapes(model, "predictors.*"):
+            model(tokens)
+
+    Forward hooks do the work, and are gone after the block.
+
+    Args:
+        model: whose modules are watched.
+        names: pattern of the names to print, as in ``model.named_modules()``; the model itself is called ``model``.
+        file: where to print; by default standard output.
+    """
+    calls: list[list[Any]] = []  # depth, text, whether to print
+    open_calls: list[list[Any]] = []
+
+    def enter(module: nn.Module, args: tuple, kwargs: dict, name: str) -> None:
+        given = [describe(value) for value in args] + [f"{key}={describe(value)}" for key, value in kwargs.items()]
+        call = [len(open_calls), f"{name} {type(module).__name__}({', '.join(given)})", fnmatch(name, names)]
+        calls.append(call)
+        open_calls.append(call)
+
+    def leave(module: nn.Module, args: tuple, output: Any) -> None:
+        open_calls.pop()[1] += f" -> {describe(output)}"
+
+    handles = []
+    for name, module in model.named_modules():
+
+        def pre(module: nn.Module, args: tuple, kwargs: dict, name: str = name or "model") -> None:
+            enter(module, args, kwargs, name)
+
+        handles.append(module.register_forward_pre_hook(pre, with_kwargs=True))
+        handles.append(module.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for depth, text, shown in calls:
+            if shown:
+                print("  " * depth + text, file=file or sys.stdout)
