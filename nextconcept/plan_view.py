@@ -82,7 +82,8 @@ def _heat_map(values: Tensor, columns: list[str], title: str, horizontal: str, b
     steps, count = values.shape
     strips = -(-count // STRIP)
     shown = min(count, STRIP)
-    figure = Figure(figsize=(max(6.0, 0.26 * shown + 1.8), strips * (0.26 * steps + 1.1) + 0.6), layout="constrained")
+    height = 0.26 * steps + 0.6 + 0.1 * max(map(len, columns))  # inches: cells, margins, upright labels
+    figure = Figure(figsize=(max(6.0, 0.26 * shown + 1.8), strips * height + 0.6), layout="constrained")
     figure.suptitle(title, fontsize=10)
     for strip, axes in enumerate(figure.subplots(strips, squeeze=False)[:, 0]):
         part = values[:, strip * STRIP : (strip + 1) * STRIP].float().cpu()

@@ -1,5 +1,6 @@
 """The command line as a user meets it: in this process, with real files."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,8 @@ def test_fit_validate_test_predict_generate_export(config: Path, capsys: pytest.
     capsys.readouterr()
     for command in ("validate", "test"):
         main([command, "--config", str(config), "--ckpt_path", "logs/tiny"])
-        assert "loss/tokens_shuffled" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert all(name in printed for name in ("loss/tokens_shuffled", "nats per token", "oracle"))
     main(["predict", "--config", str(config), "--ckpt_path", "logs/tiny"])
     assert list(Path("logs").glob("**/surprisal_rank0.safetensors"))
 
@@ -82,11 +84,41 @@ def test_fit_validate_test_predict_generate_export(config: Path, capsys: pytest.
     main(["generate", "--ckpt_path", "logs/tiny", *generate])
     written = capsys.readouterr().out
     assert written.startswith("Line")
+    check_writing(capsys, written)
+    check_plan(capsys)
     main(["export", "--ckpt_path", str(run), "--output", "exported"])
     capsys.readouterr()
     main(["generate", "--ckpt_path", "exported", *generate])
     assert capsys.readouterr().out == written
     assert "exported exists" in fails(capsys, "export", "--ckpt_path", run, "--output", "exported")
+
+
+def check_writing(capsys: pytest.CaptureFixture, written: str) -> None:
+    """The same text streamed and from a file; several samples; a stop string."""
+    Path("prompt.txt").write_text("Line")
+    generate = ["generate", "--ckpt_path", "logs/tiny", "--max_new_tokens", "9"]
+    for options in (["--prompt_file", "prompt.txt"], ["--prompt", "Line", "--stream"]):
+        main([*generate, *options])
+        assert capsys.readouterr().out == written
+    main([*generate, "--prompt", "Line", "--num_samples", "3", "--stream"])
+    printed = capsys.readouterr().out
+    assert [printed.count(f"--- sample {index} of 3\nLine") for index in (1, 2, 3)] == [1, 1, 1]
+    last = written.rstrip("\n")[-1]
+    main([*generate, "--prompt", "Line", "--stop", last])
+    assert capsys.readouterr().out == "Line" + written[4:].split(last)[0] + "\n"
+
+
+def check_plan(capsys: pytest.CaptureFixture) -> None:
+    command = ["plan", "--ckpt_path", "logs/tiny", "--prompt", "Line 5: the"]
+    main(command)
+    printed = capsys.readouterr().out
+    assert "level 1" in printed
+    assert "differs" in printed or "agree" in printed
+    main([*command, "--json", "--edit", "1:1=fox."])
+    found = json.loads(capsys.readouterr().out)
+    assert [(step["step"], step["start"], step["edited"]) for step in found["plan"]] == [(0, 8, False), (1, 12, True)]
+    assert found["plan"][1]["match"] > found["plan"][0]["match"]
+    assert len(found["written"].encode()) >= 8 - 4
 
 
 def test_fit__resumes_from_a_run(config: Path):
@@ -167,20 +199,33 @@ def test_main__unknown_command(capsys: pytest.CaptureFixture):
     assert "dance" in fails(capsys, "dance")
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--prompt", ""], "the prompt is empty"),
-        (["--prompt", "x", "--temperature", "-1"], "temperature -1.0"),
-        (["--prompt", "x", "--colour", "red"], "colour"),
-        ([], "prompt"),
-    ],
-)
-def test_generate__bad_options(
-    config: Path, capsys: pytest.CaptureFixture, options: list[str], sentence: str, tmp_path: Path
-):
+def test_generate_and_plan__bad_options(config: Path, capsys: pytest.CaptureFixture):
     main(["fit", "--config", str(config), "--trainer.max_steps", "1"])
-    assert sentence in fails(capsys, "generate", "--ckpt_path", "logs/tiny", *options)
+    Path("latin1.txt").write_bytes("é".encode("latin1"))
+    prompt = ["--prompt", "Line 5"]
+    for command, options, sentence in [
+        ("generate", ["--prompt", ""], "the prompt is empty"),
+        ("generate", [*prompt, "--temperature", "-1"], "temperature must be 0 or more, not -1.0"),
+        ("generate", [*prompt, "--colour", "red"], "colour"),
+        ("generate", [*prompt, "--min_p", "2"], "min_p must be above 0 and at most 1"),
+        ("generate", [*prompt, "--num_samples", "0"], "num_samples must be 1 or more"),
+        ("generate", [*prompt, "--stop", ""], "a stop string is empty"),
+        ("generate", [*prompt, "--max_new_tokens", "-1"], "max_new_tokens must be 0 or more"),
+        ("generate", [], "with either --prompt or --prompt_file"),
+        ("generate", [*prompt, "--prompt_file", "x"], "with either --prompt or --prompt_file"),
+        ("generate", ["--prompt_file", "missing.txt"], "missing.txt can't be read"),
+        ("generate", ["--prompt_file", "latin1.txt"], "not valid UTF-8 near byte 0"),
+        ("plan", [*prompt, "--edit", "1=Line"], "not of the form LEVEL:STEP=TEXT"),
+        ("plan", [*prompt, "--edit", "1:0=Lines"], "has 5 tokens, but a concept of level 1 has 4"),
+        ("plan", [*prompt, "--edit", "3:0=Line"], "levels 1 to 1"),
+        ("plan", [*prompt, "--edit", "1:9=Line"], "has steps 0 to 1, not 9"),
+    ]:
+        assert sentence in fails(capsys, command, "--ckpt_path", "logs/tiny", *options)
+
+
+def test_plan__needs_concepts(config: Path, capsys: pytest.CaptureFixture):
+    main(["fit", "--config", str(config), "--trainer.max_steps", "1", "--model.config.levels", "1"])
+    assert "has tokens alone, and no plan" in fails(capsys, "plan", "--ckpt_path", "logs/tiny", "--prompt", "x")
 
 
 def test_generate__not_a_checkpoint(config: Path, capsys: pytest.CaptureFixture):

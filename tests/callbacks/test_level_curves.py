@@ -22,4 +22,4 @@ def test_on_fit_start__charts_match_the_names_that_are_logged(tmp_path: Path):
         return [name for name in names if any(re.search(tag, name) for tag in charts[chart][1])]
 
     assert drawn("validation") == ["val/loss/tokens", "val/loss/concepts_l1", "val/loss/concepts_l2"]
-    assert drawn("validation by plan source") == ["val/loss/tokens", "val/loss/tokens_zero", "val/loss/tokens_shuffled"]
+    assert drawn("validation by plan source") == [name for name in names if "loss/tokens" in name]
