@@ -11,7 +11,8 @@ import torch
 from safetensors import SafetensorError
 
 from nextconcept.config import ModelConfig
-from nextconcept.data.tokenizer import Tokenizer, tokenizer_from_json
+from nextconcept.data.tokenizer import Tokenizer
+from nextconcept.data.tokenizer_json import tokenizer_from_json
 from nextconcept.errors import InputError
 from nextconcept.nn.model import NextConceptModel
 

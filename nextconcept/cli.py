@@ -1,4 +1,4 @@
-"""The command line: ``nextconcept fit | validate | test | predict | generate | plan | export``."""
+"""The command line: ``nextconcept fit | validate | test | predict | generate | plan | export | compare``."""
 
 import os
 import sys
@@ -12,17 +12,20 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from nextconcept import commands
 from nextconcept.callbacks import (
+    ComputeBudget,
     ConceptProgressBar,
     InterventionTable,
     LastCheckpoint,
     LevelCurves,
+    PathAccuracy,
     PlanView,
     SelfContained,
     SurprisalWriter,
     WritingSamples,
 )
 from nextconcept.checkpoint import find_checkpoint, read_checkpoint
-from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.compare import compare
+from nextconcept.data.datamodule import ConceptDataModule, vocabulary
 from nextconcept.errors import InputError
 from nextconcept.module import ConceptModule
 
@@ -32,8 +35,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "generate": commands.generate,
     "plan": commands.plan,
     "export": commands.export,
+    "compare": compare,
 }
-"""Commands that need a trained model but no Trainer."""
+"""Commands that need no Trainer."""
 
 
 class _OneSentence(ArgumentParser):
@@ -81,7 +85,14 @@ class ConceptCLI(LightningCLI):
             },
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
-                "callbacks": [ConceptProgressBar(), InterventionTable(), LevelCurves(), SelfContained(), SurprisalWriter()]
+                "callbacks": [
+                    ConceptProgressBar(),
+                    PathAccuracy(),
+                    InterventionTable(),
+                    LevelCurves(),
+                    SelfContained(),
+                    SurprisalWriter(),
+                ]
             },
             auto_configure_optimizers=False,
             args=args,
@@ -102,9 +113,11 @@ class ConceptCLI(LightningCLI):
         parser.add_lightning_class_args(LastCheckpoint, "last")
         parser.add_lightning_class_args(WritingSamples, "sample")
         parser.add_lightning_class_args(PlanView, "plan_view")
+        parser.add_lightning_class_args(ComputeBudget, "budget")
         for name in ("levels", "chunk_size", "context"):
             parser.link_arguments(f"model.config.{name}", f"data.{name}")
-        parser.link_arguments(("data.tokenizer", "data.vocab_size"), "model.config.vocab_size", compute_fn=_vocab_size)
+        sources = ("data.tokenizer", "data.vocab_size", "data.star_graph")
+        parser.link_arguments(sources, "model.config.vocab_size", compute_fn=_vocab_size)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and check a checkpoint before anything reads it."""
@@ -115,8 +128,9 @@ class ConceptCLI(LightningCLI):
             read_checkpoint(options.ckpt_path)
 
 
-def _vocab_size(tokenizer: str, vocab_size: int) -> int:
-    return 256 if tokenizer == "bytes" else vocab_size
+def _vocab_size(tokenizer: str, vocab_size: int, star_graph: Any) -> int:
+    values = getattr(star_graph, "init_args", star_graph)  # where jsonargparse allows for subclasses
+    return vocabulary(tokenizer, vocab_size, values.nodes if star_graph else None)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,12 +1,10 @@
 """Prompts -> text, piece by piece."""
 
-import codecs
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
-from tokenizers.decoders import DecodeStream
 
-from nextconcept.data.tokenizer import BPETokenizer, Tokenizer
+from nextconcept.data.tokenizer import Tokenizer
 from nextconcept.errors import InputError
 from nextconcept.nn.generation import PlanEdit, Sampling, write
 from nextconcept.nn.model import NextConceptModel
@@ -29,7 +27,7 @@ class _Row:
     """The text of one row: decodes ids as they come, and ends at a stop string or the end of a document."""
 
     def __init__(self, tokenizer: Tokenizer, stop: list[str]) -> None:
-        self.decode = _decoder(tokenizer)
+        self.decode = tokenizer.stream()
         self.end_of_text, self.stop, self.done = tokenizer.end_of_text, stop, False
         self.held = ""
 
@@ -58,14 +56,6 @@ class _Row:
         cut = len(self.held) - keep
         piece, self.held = self.held[:cut], self.held[cut:]
         return piece
-
-
-def _decoder(tokenizer: Tokenizer) -> Callable[[int], str]:
-    if isinstance(tokenizer, BPETokenizer):
-        stream = DecodeStream(skip_special_tokens=True)
-        return lambda token: stream.step(tokenizer.library, token) or ""
-    utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-    return lambda token: utf8.decode(bytes([token]))
 
 
 def write_text(

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader
 
+from nextconcept.data.star_graph import StarGraph, StarGraphTokenizer, StarGraphWindows
 from nextconcept.data.text import load_corpus
 from nextconcept.data.token_file import SplitConfig, TokenFile, encode_corpus
 from nextconcept.data.tokenizer import Tokenizer
@@ -16,10 +17,17 @@ from nextconcept.data.windows import ConceptBatch, ContiguousWindows, TrainingWi
 from nextconcept.errors import InputError
 from nextconcept.hierarchy import Hierarchy
 
-__all__ = ["ConceptDataModule"]
+__all__ = ["ConceptDataModule", "vocabulary"]
 
 
-torch.serialization.add_safe_globals([SplitConfig])
+torch.serialization.add_safe_globals([SplitConfig, StarGraph])
+
+
+def vocabulary(tokenizer: str, vocab_size: int, star_graph_nodes: int | None) -> int:
+    """Token ids that a model of this data must know, before any of it is read."""
+    if star_graph_nodes is not None:
+        return StarGraphTokenizer(star_graph_nodes).vocab_size
+    return 256 if tokenizer == "bytes" else vocab_size
 
 
 class ConceptDataModule(L.LightningDataModule):
@@ -36,6 +44,7 @@ class ConceptDataModule(L.LightningDataModule):
         batch_size: windows per batch and process.
         eval_batch_size: the same outside training; default: ``batch_size``.
         split: how text is held out.
+        star_graph: learn this task instead of text; tokens are its own, and ``context`` the length that it needs.
         column: Hub only: the column that holds the text.
         subset: Hub only: configuration of the dataset.
         hub_split: Hub only: the split to read.
@@ -60,6 +69,7 @@ class ConceptDataModule(L.LightningDataModule):
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         split: SplitConfig = SplitConfig(),
+        star_graph: StarGraph | None = None,
         column: str = "text",
         subset: str | None = None,
         hub_split: str = "train",
@@ -73,6 +83,12 @@ class ConceptDataModule(L.LightningDataModule):
         Hierarchy(levels, chunk_size).check_context(context)
         if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
             raise InputError(f"batch_size {batch_size} and eval_batch_size {eval_batch_size} must be 1 or more.")
+        self.hierarchy, self.star_graph = Hierarchy(levels, chunk_size), star_graph
+        if star_graph and context != star_graph.layout(self.hierarchy)[1]:
+            raise InputError(
+                f"the star graph G({star_graph.arms}, {star_graph.path_length}) in chunks of {self.hierarchy.top_span} tokens needs context "
+                f"{star_graph.layout(self.hierarchy)[1]}, not {context}: set --model.config.context."
+            )
         self.save_hyperparameters()
         self.corpus_options = {
             "dataset": dataset,
@@ -92,15 +108,18 @@ class ConceptDataModule(L.LightningDataModule):
     @property
     def vocab_size(self) -> int:
         """Token ids that the model must know, before any text is read."""
-        return 256 if self.tokenizer_kind == "bytes" else self.bpe_size
+        nodes = self.star_graph.nodes if self.star_graph else None
+        return vocabulary(self.tokenizer_kind, self.bpe_size, nodes)
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer; there is one after :meth:`setup`."""
-        return self._encoded().tokenizer
+        """The tokenizer; for text there is one after :meth:`setup`."""
+        return StarGraphTokenizer(self.star_graph.nodes) if self.star_graph else self._encoded().tokenizer
 
     def prepare_data(self) -> None:
         """Encode the corpus into the cache, on one process, and check that it is long enough."""
+        if self.star_graph:
+            return
         encoded = self._encode()
         # Here rather than in setup(), before which a Trainer has already made the run's folder.
         count, needed = len(encoded.tokens("train")), self.context + 1
@@ -112,12 +131,18 @@ class ConceptDataModule(L.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Map the encoded corpus."""
-        self._file = self._encode()
+        if not self.star_graph:
+            self._file = self._encode()
 
     def train_dataloader(self) -> WindowLoader:
         """Random windows, the same sequence for a given seed at any number of processes."""
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
-        windows = TrainingWindows(self._encoded().tokens("train"), self.context, seed)
+        if self.star_graph:
+            graph, lines = self.star_graph, self.star_graph.train_lines
+            epoch = lines or 1000 * self.batch_size  # without end; an epoch is a convention
+            windows = StarGraphWindows(graph, self.hierarchy, 3 * seed, lines, epoch, graph.train_file)
+        else:
+            windows = TrainingWindows(self._encoded().tokens("train"), self.context, seed)
         return WindowLoader(windows, self.batch_size, *self._ranks(), **self.loader_options)
 
     def val_dataloader(self) -> DataLoader[ConceptBatch]:
@@ -133,19 +158,26 @@ class ConceptDataModule(L.LightningDataModule):
         return self._contiguous("test")
 
     def _contiguous(self, split: str) -> DataLoader[ConceptBatch]:
+        ranks, rank = self._ranks()
+        windows = self._held_out(split)
+        # Nothing is repeated to make ranks equal, because every token counts once.
+        sampler = UnrepeatedDistributedSampler(windows, ranks, rank, shuffle=False)
+        return DataLoader(
+            windows, batch_size=self.eval_batch_size, sampler=sampler, collate_fn=as_is, **self.loader_options
+        )
+
+    def _held_out(self, split: str) -> ContiguousWindows | StarGraphWindows:
+        if self.star_graph:
+            # The same lines for every training seed, and no training seed draws them.
+            seed, graph = {"val": 1, "test": 2}[split], self.star_graph
+            return StarGraphWindows(graph, self.hierarchy, seed, graph.test_lines, None, graph.test_file)
         tokens = self._encoded().tokens(split)
         if len(tokens) < 2:
             raise InputError(
                 f"the {split} split of {self.dataset!r} is empty: raise --data.split.{split}, or give --data.split.by "
                 "contiguous where there are few documents."
             )
-        windows = ContiguousWindows(tokens, self.context)
-        ranks, rank = self._ranks()
-        # Nothing is repeated to make ranks equal, because every token counts once.
-        sampler = UnrepeatedDistributedSampler(windows, ranks, rank, shuffle=False)
-        return DataLoader(
-            windows, batch_size=self.eval_batch_size, sampler=sampler, collate_fn=as_is, **self.loader_options
-        )
+        return ContiguousWindows(tokens, self.context)
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

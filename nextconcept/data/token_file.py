@@ -18,7 +18,8 @@ from filelock import FileLock
 from rich.progress import track
 
 from nextconcept.data.text import Corpus
-from nextconcept.data.tokenizer import ByteTokenizer, Tokenizer, tokenizer_from_json, train_bpe
+from nextconcept.data.tokenizer import ByteTokenizer, Tokenizer, train_bpe
+from nextconcept.data.tokenizer_json import tokenizer_from_json
 from nextconcept.errors import InputError
 
 __all__ = ["SPLITS", "SplitConfig", "TokenFile", "encode_corpus", "split_documents"]

@@ -1,9 +1,9 @@
 """Tokens: bytes, or byte-pair encoding trained on the corpus."""
 
+import codecs
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from tokenizers import Tokenizer as HFTokenizer
@@ -11,7 +11,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from nextconcept.errors import InputError
 
-__all__ = ["BPETokenizer", "ByteTokenizer", "Tokenizer", "tokenizer_from_json", "train_bpe"]
+__all__ = ["BPETokenizer", "ByteTokenizer", "Tokenizer", "train_bpe"]
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -41,7 +41,18 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def to_json(self) -> str:
-        """All that is needed to make the tokenizer again with :func:`tokenizer_from_json`."""
+        """All that is needed to make the tokenizer again; see :mod:`nextconcept.data.tokenizer_json`."""
+
+    def stream(self) -> Callable[[int], str]:
+        """A function that maps one id after another to the text that it completes, "" while a character is incomplete."""
+        ids: list[int] = []
+
+        def step(token: int) -> str:
+            before = self.decode(ids)
+            ids.append(token)
+            return self.decode(ids)[len(before) :]
+
+        return step
 
     def encode_prompt(self, text: str) -> np.ndarray:
         """Like :meth:`encode`, for text that a person gave.
@@ -71,6 +82,11 @@ class ByteTokenizer(Tokenizer):
     def decode(self, ids: Iterable[int]) -> str:
         """See :meth:`Tokenizer.decode`."""
         return bytes(token for token in ids if token != self.end_of_text).decode(errors="replace")
+
+    def stream(self) -> Callable[[int], str]:
+        """See :meth:`Tokenizer.stream`."""
+        utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        return lambda token: utf8.decode(b"" if token == self.end_of_text else bytes([token]))
 
     def byte_counts(self) -> np.ndarray:
         """See :meth:`Tokenizer.byte_counts`."""
@@ -111,6 +127,11 @@ class BPETokenizer(Tokenizer):
         """See :meth:`Tokenizer.decode`."""
         return self.library.decode([int(token) for token in ids], skip_special_tokens=True)
 
+    def stream(self) -> Callable[[int], str]:
+        """See :meth:`Tokenizer.stream`."""
+        decoder = decoders.DecodeStream(skip_special_tokens=True)
+        return lambda token: decoder.step(self.library, token) or ""
+
     def byte_counts(self) -> np.ndarray:
         """See :meth:`Tokenizer.byte_counts`."""
         # The byte-level alphabet writes each byte as one character.
@@ -147,20 +168,3 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return BPETokenizer(tokenizer)
-
-
-def tokenizer_from_json(text: str) -> Tokenizer:
-    """Rebuild a tokenizer from :meth:`Tokenizer.to_json`.
-
-    Raises:
-        InputError: if ``text`` does not describe one.
-    """
-    try:
-        description: Any = json.loads(text)
-        if description.get("type") == "bytes":
-            return ByteTokenizer()
-        return BPETokenizer(HFTokenizer.from_str(text))
-    except InputError:
-        raise
-    except Exception as error:  # the Rust library raises bare Exception
-        raise InputError(f"this is not a tokenizer of nextconcept: {error}.") from None

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from nextconcept.data.tokenizer import ByteTokenizer, tokenizer_from_json, train_bpe
+from nextconcept.data.tokenizer import ByteTokenizer, train_bpe
+from nextconcept.data.tokenizer_json import tokenizer_from_json
 from nextconcept.errors import InputError
 
 TEXT = "the cat sat on the mat, the café closed — naïve 日本\n\n" * 20

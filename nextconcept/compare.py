@@ -1,0 +1,256 @@
+"""``nextconcept compare``: the same budget for every entry, several seeds, one table.
+
+Each run is a process of its own, ``nextconcept fit`` followed by ``nextconcept validate``; what they logged is read back from their event files.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import queue
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nextconcept.checkpoint import read_checkpoint
+from nextconcept.compare_report import write_report
+from nextconcept.errors import InputError
+
+__all__ = ["Entry", "compare"]
+
+
+@dataclass
+class Entry:
+    """One line of a comparison.
+
+    Args:
+        config: configuration files of ``nextconcept fit``, later ones overriding earlier ones.
+        options: further settings by their dotted names, as ``model.config.levels: 1``.
+    """
+
+    config: list[str]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Run:
+    entry: str
+    learning_rate: float
+    seed: int
+    arguments: tuple[str, ...]
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        """Changes with anything that the run depends on but the code."""
+        files = [Path(self.arguments[i + 1]).read_bytes() for i, a in enumerate(self.arguments) if a == "--config"]
+        # Where the run is kept makes no difference to it.
+        said = [a for i, a in enumerate(self.arguments) if "logger" not in a and "logger" not in self.arguments[i - 1]]
+        return hashlib.sha256(b"\0".join([*files, *(a.encode() for a in said)])).hexdigest()[:16]
+
+
+def compare(
+    name: str,
+    entries: dict[str, Entry],
+    question: str = "",
+    seeds: list[int] = [0, 1, 2],
+    learning_rates: list[float] = [1e-3],
+    metric: str = "val/loss/tokens",
+    mode: Literal["min", "max"] = "min",
+    flops: float | None = None,
+    tokens: float | None = None,
+    options: dict[str, Any] = {},
+    jobs: int = 1,
+    threads: int | None = None,
+    output: str = "results",
+    logs: str = "lightning_logs/compare",
+) -> None:
+    """Train every entry to the same budget with several seeds, and write ``OUTPUT/NAME.json``, ``.md`` and ``.png``.
+
+    The learning rate is chosen for each entry alike: all of ``learning_rates`` are tried with the first seed, and the best goes on. Finished
+    runs are kept in the JSON file: started again, the comparison goes on where it was stopped, inside a run too.
+
+    Args:
+        name: of the result files.
+        entries: what is compared, by name.
+        question: what the comparison is to answer, for the head of the table.
+        seeds: of the runs.
+        learning_rates: to choose from.
+        metric: that is compared, as logged by ``nextconcept validate``.
+        mode: whether less or more of it is better.
+        flops: training operations of each run.
+        tokens: training tokens of each run; with neither budget the entries' own ``trainer.max_steps`` count.
+        options: settings of all entries.
+        jobs: runs at the same time; on GPUs each gets one.
+        threads: of each run on a CPU; default: the cores over the jobs.
+        output: folder of the results.
+        logs: folder of the runs.
+
+    Raises:
+        InputError: if there is nothing to compare, an option is out of range, or a run fails.
+    """
+    if not entries or not seeds or not learning_rates or jobs < 1:
+        raise InputError("a comparison needs entries, seeds, learning_rates, and jobs of 1 or more.")
+    if flops is not None and tokens is not None:
+        raise InputError("give the budget of a comparison in flops or in tokens, not in both.")
+    budget = {"budget.flops": flops, "budget.tokens": tokens}
+    common = options | {key: value for key, value in budget.items() if value is not None}
+    path = Path(output) / f"{name}.json"
+    command = "nextconcept " + " ".join(sys.argv[1:])
+    head = {"name": name, "question": question, "metric": metric, "mode": mode, "command": command}
+    book = _Book(path, head | {"machine": _machine(), "versions": _versions()})
+
+    def run(entry: str, rate: float, seed: int) -> _Run:
+        return _Run(entry, rate, seed, _arguments(entries[entry], common, rate, seed), Path(logs) / name / entry)
+
+    workers = _Workers(jobs, threads, book)
+    workers.do([run(entry, rate, seeds[0]) for entry in entries for rate in learning_rates])
+    best = {entry: _best_rate(book, [run(entry, rate, seeds[0]) for rate in learning_rates], metric, mode) for entry in entries}
+    workers.do([run(entry, best[entry], seed) for entry in entries for seed in seeds[1:]])
+    chosen = [run(entry, best[entry], seed).key for entry in entries for seed in seeds]
+    write_report(book.content, chosen, path.with_suffix(""))
+    print(f"wrote {path}, {path.with_suffix('.md')} and {path.with_suffix('.png')}")
+
+
+def _arguments(entry: Entry, common: dict[str, Any], rate: float, seed: int) -> tuple[str, ...]:
+    missing = [file for file in entry.config if not Path(file).is_file()]
+    if missing or not entry.config:
+        raise InputError(f"an entry names the configuration {missing or 'nothing'}, which is no file.")
+    arguments = [part for file in entry.config for part in ("--config", file)]
+    settings = common | entry.options | {"seed_everything": seed, "model.optimizer.lr": rate}
+    return (*arguments, *(part for key, value in settings.items() for part in (f"--{key}", json.dumps(value).strip('"'))))
+
+
+def _best_rate(book: "_Book", runs: list[_Run], metric: str, mode: str) -> float:
+    values = {run.learning_rate: book.find(run)["final"].get(metric) for run in runs}
+    if None in values.values():
+        raise InputError(f"the runs have not logged {metric}: they have {', '.join(book.find(runs[0])['final'])}.")
+    return (min if mode == "min" else max)(values, key=lambda rate: values[rate])
+
+
+class _Book:
+    """The JSON file with the finished runs, written whole after each of them."""
+
+    def __init__(self, path: Path, head: dict[str, Any]) -> None:
+        self.path = path
+        kept = json.loads(path.read_text())["runs"] if path.exists() else []
+        self.content = head | {"runs": kept}
+
+    def find(self, run: _Run) -> dict[str, Any] | None:
+        """The record of a run, if it is finished."""
+        return next((record for record in self.content["runs"] if record["key"] == run.key), None)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Keep a record."""
+        self.content["runs"].append(record)
+        self.content["runs"].sort(key=lambda one: (one["entry"], one["learning_rate"], one["seed"]))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.content, indent=1) + "\n")
+        partial.replace(self.path)
+
+
+class _Workers:
+    """Runs several processes at a time."""
+
+    def __init__(self, jobs: int, threads: int | None, book: _Book) -> None:
+        self.book, self.jobs = book, jobs
+        self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+        self.slots: queue.Queue[int] = queue.Queue()
+        for slot in range(jobs):
+            self.slots.put(slot)
+
+    def do(self, runs: list[_Run]) -> None:
+        """Make the runs that are not finished."""
+        waiting = [run for run in runs if self.book.find(run) is None]
+        with ThreadPoolExecutor(self.jobs) as pool:
+            for record in pool.map(self._one, waiting):
+                print(f"finished {record['entry']}, learning rate {record['learning_rate']:g}, seed {record['seed']}")
+
+    def _one(self, run: _Run) -> dict[str, Any]:
+        slot = self.slots.get()
+        try:
+            environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
+            if torch.cuda.is_available() and self.jobs > 1:
+                environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+            record = self._train(run, environment)
+            self.book.add(record)
+            return record
+        finally:
+            self.slots.put(slot)
+
+    def _train(self, run: _Run, environment: dict[str, str]) -> dict[str, Any]:
+        folder = run.folder / run.key
+        folder.mkdir(parents=True, exist_ok=True)
+        logger = ("--trainer.logger.init_args.save_dir", str(run.folder), "--trainer.logger.init_args.name", run.key)
+        earlier = sorted(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda found: found.stat().st_mtime)
+        resumed = ("--ckpt_path", str(earlier[-1])) if earlier else ()
+        self._call("fit", [*run.arguments, *logger, *resumed], folder, environment)
+        newest = max(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda found: found.stat().st_mtime)
+        final = ("--trainer.logger.init_args.save_dir", str(folder), "--trainer.logger.init_args.name", "final")
+        self._call("validate", [*run.arguments, *final, "--ckpt_path", str(newest)], folder, environment)
+        curves: dict[str, dict[int, float]] = {}
+        for events in sorted(folder.glob("version_*")):
+            for tag, points in _scalars(events).items():
+                curves.setdefault(tag, {}).update(points)
+        finals: dict[str, float] = {}
+        for events in sorted(folder.glob("final/version_*")):
+            finals |= {tag: list(points.values())[-1] for tag, points in _scalars(events).items()}
+        rates = curves.get("train/tokens_per_second", {0: 0.0}).values()  # a short run may log none
+        shown = {tag: sorted(points.items()) for tag, points in curves.items() if tag.startswith("val/loss/tokens")}
+        return {
+            "entry": run.entry,
+            "learning_rate": run.learning_rate,
+            "seed": run.seed,
+            "key": run.key,
+            "arguments": list(run.arguments),
+            "steps": read_checkpoint(newest)["global_step"],
+            "parameters": int(curves["model/parameters"][0]),
+            "flops_per_token": curves["model/flops_per_token"][0],
+            "flops_per_step": curves["model/flops_per_step"][0],
+            "tokens_per_second": median(rates),
+            "final": {tag: round(value, 6) for tag, value in finals.items() if tag.startswith("val/")},
+            "curves": {tag: [[step, round(value, 6)] for step, value in points] for tag, points in shown.items()},
+        }
+
+    def _call(self, command: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+        log = folder / f"{command}.log"
+        with log.open("ab") as file:
+            done = subprocess.run(
+                [sys.executable, "-m", "nextconcept", command, *arguments],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                check=False,
+            )
+        if done.returncode:
+            said = [line for line in log.read_text(errors="replace").splitlines() if "error" in line.lower()]
+            raise InputError(f"a run of the comparison failed, see {log}: {said[-1] if said else 'no error was printed'}")
+
+
+def _scalars(folder: Path) -> dict[str, dict[int, float]]:
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+
+
+def _machine() -> str:
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0] if names else model
+    return f"{os.cpu_count()} cores of {model}"
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in ("nextconcept", "torch", "lightning")}

@@ -1,0 +1,109 @@
+"""The table and the picture of a comparison."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from matplotlib.figure import Figure
+
+__all__ = ["write_report"]
+
+SOLVED = 0.99
+"""Share of exact paths from which a run counts as having solved the star graph."""
+
+
+def write_report(content: dict[str, Any], chosen: list[str], path: Path) -> None:
+    """Write ``PATH.md`` and ``PATH.png``.
+
+    Args:
+        content: the JSON file of a comparison.
+        chosen: keys of the runs that count; the others tried learning rates.
+        path: without suffix.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in content["runs"]:
+        if record["key"] in chosen:
+            groups.setdefault(record["entry"], []).append(record)
+    path.with_suffix(".md").write_text(_table(content, groups, path.name), encoding="utf-8")
+    _picture(content, groups).savefig(path.with_suffix(".png"), dpi=110)
+
+
+def _spread(values: Iterable[float]) -> str:
+    values = list(values)
+    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
+
+
+def _gap(runs: list[dict[str, Any]], source: str) -> str:
+    name, finals = f"val/loss/tokens_{source}", [run["final"] for run in runs]
+    if name not in finals[0]:
+        return ""
+    return f"{mean(final[name] - final['val/loss/tokens'] for final in finals):+.4f}"
+
+
+def _columns(content: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, str]:
+    metric, first, finals = content["metric"], runs[0], [run["final"] for run in runs]
+    columns = {metric: _spread(final[metric] for final in finals), "seeds": str(len(runs))}
+    if "val/path/exact" in finals[0]:
+        solved = sum(final["val/path/exact"] >= SOLVED for final in finals)
+        columns |= {
+            "first branch": _spread(final["val/path/first_branch"] for final in finals),
+            "solved": f"{solved} of {len(runs)}",
+        }
+        for source in ("zero", "shuffled"):
+            shares = [final.get(f"val/path/first_branch_{source}") for final in finals]
+            columns[f"first branch, {source} plan"] = "" if None in shares else _spread(shares)
+    else:
+        if "val/bits_per_byte" in finals[0]:
+            columns["bits per byte"] = f"{mean(final['val/bits_per_byte'] for final in finals):.4f}"
+        columns |= {f"{source} plan": _gap(runs, source) for source in ("zero", "shuffled", "oracle")}
+    return columns | {
+        "parameters": f"{first['parameters'] / 1e6:.2f} M",
+        "MFLOPs per token": f"{first['flops_per_token'] / 1e6:.2f}",
+        "training TFLOPs": f"{first['flops_per_step'] * first['steps'] / 1e12:.1f}",
+        "steps": str(first["steps"]),
+        "learning rate": f"{first['learning_rate']:g}",
+        "tokens/s": f"{mean(run['tokens_per_second'] for run in runs):.0f}",
+    }
+
+
+def _table(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]], name: str) -> str:
+    rows = {entry: _columns(content, runs) for entry, runs in groups.items()}
+    names = list(dict.fromkeys(column for row in rows.values() for column in row))
+    names = [column for column in names if any(row.get(column) for row in rows.values())]
+    better = {"min": "less", "max": "more"}[content["mode"]]
+    lines = [f"# {name}", "", content["question"], "", f"Mean ± standard deviation over seeds of {content['metric']}; {better} is better."]
+    if any(column.endswith(" plan") and "branch" not in column for column in names):
+        lines[-1] += " Plan columns: what the loss gains (+) or loses (-) when that plan is read instead of the predicted one."
+    lines += ["", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    lines += [f"| {entry} | {' | '.join(row.get(column, '') for column in names)} |" for entry, row in rows.items()]
+    versions = ", ".join(f"{package} {number}" for package, number in content["versions"].items())
+    tried = len(content["runs"]) - sum(map(len, groups.values()))
+    lines += ["", f"![Loss against training compute]({name}.png)", "", f"Command: `{content['command']}`", ""]
+    lines += [f"Machine: {content['machine']}; {versions}. Further runs, to choose learning rates: {tried}.", ""]
+    return "\n".join(lines)
+
+
+def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -> Figure:
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    styles = ["-", "--", ":", "-."]
+    for index, (entry, runs) in enumerate(groups.items()):
+        for number, run in enumerate(runs):
+            points = run["curves"].get("val/loss/tokens", [])
+            axes.plot(
+                [(step + 1) * run["flops_per_step"] / 1e12 for step, _ in points],
+                [value for _, value in points],
+                styles[index % len(styles)],
+                color=f"C{index % 10}",
+                linewidth=1.2,
+                marker="o",
+                markersize=2.5,
+                label=f"{entry} ({len(runs)} seeds)" if number == 0 else None,
+            )
+    axes.set_xlabel("training compute (TFLOPs)")
+    axes.set_ylabel("validation cross-entropy (nats per token)")
+    axes.set_title(content["name"], fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
