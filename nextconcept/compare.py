@@ -10,6 +10,7 @@ import platform
 import queue
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -112,11 +113,17 @@ def compare(
         return _Run(entry, rate, seed, _arguments(entries[entry], common, rate, seed), Path(logs) / name / entry)
 
     workers = _Workers(jobs, threads, book)
-    workers.do([run(entry, rate, seeds[0]) for entry in entries for rate in learning_rates])
-    best = {entry: _best_rate(book, [run(entry, rate, seeds[0]) for rate in learning_rates], metric, mode) for entry in entries}
-    workers.do([run(entry, best[entry], seed) for entry in entries for seed in seeds[1:]])
-    chosen = [run(entry, best[entry], seed).key for entry in entries for seed in seeds]
-    write_report(book.content, chosen, path.with_suffix(""))
+    for _ in workers.do([run(entry, rate, seeds[0]) for entry in entries for rate in learning_rates]):
+        pass
+    best = {
+        entry: _best_rate(book, [run(entry, rate, seeds[0]) for rate in learning_rates], metric, mode)
+        for entry in entries
+    }
+    chosen = [run(entry, best[entry], seed) for entry in entries for seed in seeds]
+    keys = [one.key for one in chosen]
+    write_report(book.content, keys, path.with_suffix(""))
+    for _ in workers.do(chosen):
+        write_report(book.content, keys, path.with_suffix(""))  # as far as it has come
     print(f"wrote {path}, {path.with_suffix('.md')} and {path.with_suffix('.png')}")
 
 
@@ -168,12 +175,14 @@ class _Workers:
         for slot in range(jobs):
             self.slots.put(slot)
 
-    def do(self, runs: list[_Run]) -> None:
-        """Make the runs that are not finished."""
+    def do(self, runs: list[_Run]) -> Iterator[dict[str, Any]]:
+        """Make the runs that are not finished, and yield the record of each."""
         waiting = [run for run in runs if self.book.find(run) is None]
         with ThreadPoolExecutor(self.jobs) as pool:
             for record in pool.map(self._one, waiting):
-                print(f"finished {record['entry']}, learning rate {record['learning_rate']:g}, seed {record['seed']}")
+                rate, seed = record["learning_rate"], record["seed"]
+                print(f"finished {record['entry']}, learning rate {rate:g}, seed {seed}", flush=True)
+                yield record
 
     def _one(self, run: _Run) -> dict[str, Any]:
         slot = self.slots.get()

@@ -26,8 +26,9 @@ class ComputeBudget(L.Callback):
     def __init__(self, flops: float | None = None, tokens: float | None = None) -> None:
         if flops is not None and tokens is not None:
             raise InputError("give the budget in flops or in tokens, not in both.")
-        if (flops if flops is not None else tokens or 1) <= 0:
-            raise InputError(f"the budget must be positive, not {flops if flops is not None else tokens}.")
+        budget = tokens if flops is None else flops
+        if budget is not None and budget <= 0:
+            raise InputError(f"the budget must be positive, not {budget}.")
         self.flops, self.tokens = flops, tokens
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -58,7 +58,7 @@ class PlanEdit:
     Attributes:
         level: of the plan, 1 or more.
         step: of the plan that is made at the end of the prompt, from 0.
-        concept: (D,) what to plan instead; see :meth:`~nextconcept.NextConceptModel.compose`.
+        concept: (D,) what to plan instead, or (B, D), one for each row; see :meth:`~nextconcept.NextConceptModel.compose`.
     """
 
     level: int
@@ -134,7 +134,8 @@ class _Edits:
             if edit.level == level:
                 steps = (since + edit.step - anchors)[..., None] == torch.arange(plan.shape[2])
                 here = (steps & (anchors >= since)[..., None]).to(plan.device)
-                plan = torch.where(here[..., None], edit.concept.to(plan.dtype), plan)
+                concept = edit.concept if edit.concept.dim() == 1 else edit.concept[rows.to(plan.device)][:, None, None]
+                plan = torch.where(here[..., None], concept.to(plan.dtype), plan)
         return plan
 
 
@@ -160,7 +161,7 @@ def write(
     if max_new_tokens < 0:
         raise InputError(f"max_new_tokens must be 0 or more, not {max_new_tokens}.")
     for edit in edits or []:
-        _check_edit(edit, model)
+        _check_edit(edit, model, len(tokens))
     offsets = -lengths % hierarchy.top_span if config.grid == "end" else torch.zeros_like(lengths)
     size = int(offsets.max()) + tokens.shape[1] + max_new_tokens
     ids = torch.where(torch.arange(size) < offsets[:, None], PADDING, 0).to(tokens.device)
@@ -178,7 +179,7 @@ def write(
         yield drawn
 
 
-def _check_edit(edit: PlanEdit, model: "NextConceptModel") -> None:
+def _check_edit(edit: PlanEdit, model: "NextConceptModel", rows: int) -> None:
     levels = model.config.hierarchy.concept_levels
     if edit.level not in levels:
         known = ", ".join(map(str, levels)) or "no level, for it has tokens alone"
@@ -186,7 +187,8 @@ def _check_edit(edit: PlanEdit, model: "NextConceptModel") -> None:
     horizon, width = model.config.horizon_of(edit.level), model.config.widths[edit.level]
     if not 0 <= edit.step < horizon:
         raise InputError(f"the plan of level {edit.level} has steps 0 to {horizon - 1}, not {edit.step}.")
-    if edit.concept.shape != (width,):
+    if edit.concept.shape not in ((width,), (rows, width)):
         raise InputError(
-            f"a concept of level {edit.level} has shape ({width},), not {tuple(edit.concept.shape)}: make one with compose()."
+            f"a concept of level {edit.level} has shape ({width},), or ({rows}, {width}) for {rows} rows, not "
+            f"{tuple(edit.concept.shape)}: make one with compose()."
         )

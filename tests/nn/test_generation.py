@@ -90,6 +90,15 @@ def test_generate__edits_are_the_same_with_and_without_cache():
     assert not torch.equal(cached, written(model, True, 20))
 
 
+def test_generate__edits_may_differ_by_row():
+    model = loud_model(levels=2)
+    prompts, concepts = torch.randint(64, (2, 9)), model.compose(torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]))
+    together = model.generate(prompts, 9, temperature=0, edits=[PlanEdit(1, 1, concepts)])
+    for row in range(2):
+        alone = model.generate(prompts[row : row + 1], 9, temperature=0, edits=[PlanEdit(1, 1, concepts[row])])
+        assert torch.equal(together[row], alone[0])
+
+
 def test_visible_from__drops_whole_chunks_and_half_of_the_context_at_once():
     lengths = torch.arange(1, 60)
     starts = visible_from(lengths, 16, Hierarchy(3, 2))

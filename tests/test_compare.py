@@ -1,0 +1,109 @@
+"""The comparison harness."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nextconcept import InputError
+from nextconcept.cli import main
+from nextconcept.compare import Entry, compare
+from nextconcept.compare_report import write_report
+from tests.test_cli import config, fails  # noqa: F401
+
+
+def record(entry: str, seed: int, loss: float, **final: float) -> dict:
+    finals = {"val/loss/tokens": loss, "val/loss/tokens_shuffled": loss + 0.5} | final
+    return {
+        "entry": entry,
+        "learning_rate": 1e-3,
+        "seed": seed,
+        "key": f"{entry}{seed}",
+        "steps": 10,
+        "parameters": 2_500_000,
+        "flops_per_token": 3e6,
+        "flops_per_step": 1e12,
+        "tokens_per_second": 1234.0,
+        "final": finals,
+        "curves": {"val/loss/tokens": [[4, loss + 1], [9, loss]]},
+    }
+
+
+def content(*runs: dict) -> dict:
+    return {
+        "name": "trial",
+        "question": "Which?",
+        "metric": "val/loss/tokens",
+        "mode": "min",
+        "command": "nextconcept compare --config x.yaml",
+        "machine": "2 cores",
+        "versions": {"torch": "1"},
+        "runs": list(runs),
+    }
+
+
+def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
+    runs = [record("gpt", 0, 2.0), record("gpt", 1, 2.2), record("gpt", 9, 7.0), record("plan", 0, 1.5)]
+    write_report(content(*runs), ["gpt0", "gpt1", "plan0"], tmp_path / "trial")
+    lines = (tmp_path / "trial.md").read_text().splitlines()
+    (gpt,) = [line for line in lines if line.startswith("| gpt")]
+    cells = [cell.strip() for cell in gpt.strip("|").split("|")]
+    assert cells[:4] == ["gpt", "2.1000 ± 0.1414", "2", "+0.5000"]
+    assert cells[4:] == ["2.50 M", "3.00", "10.0", "10", "0.001", "1234"]
+    assert "Further runs, to choose learning rates: 1." in "\n".join(lines)
+    assert (tmp_path / "trial.png").stat().st_size > 5000
+
+
+def test_write_report__star_graphs_have_a_solve_rate(tmp_path: Path):
+    path = {"val/path/first_branch": 0.9, "val/path/first_branch_zero": 0.5, "val/path/first_branch_shuffled": 0.1}
+    runs = [record("plan", seed, 1.0, **path, **{"val/path/exact": exact}) for seed, exact in ((0, 0.995), (1, 0.9))]
+    write_report(content(*runs), ["plan0", "plan1"], tmp_path / "trial")
+    assert "| 1 of 2 | 0.5000 ± 0.0000 | 0.1000 ± 0.0000 |" in (tmp_path / "trial.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"entries": {}}, "needs entries"),
+        ({"entries": {"a": Entry(["missing.yaml"])}}, "missing.yaml.*no file"),
+        ({"entries": {"a": Entry([])}}, "nothing"),
+        ({"entries": {"a": Entry(["x"])}, "flops": 1.0, "tokens": 1.0}, "not in both"),
+    ],
+)
+def test_compare__bad_input(options: dict, message: str, tmp_path: Path):
+    with pytest.raises(InputError, match=message):
+        compare("trial", output=str(tmp_path / "results"), logs=str(tmp_path / "logs"), **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_compare__trains_reports_and_repeats_nothing(config: Path, capsys: pytest.CaptureFixture):  # noqa: F811
+    spec = {
+        "name": "trial",
+        "seeds": [0, 1],
+        "learning_rates": [1e-3, 2e-3],
+        "tokens": 600,
+        "entries": {
+            "gpt": {"config": [str(config)], "options": {"model.config.levels": 1}},
+            "plan": {"config": [str(config)]},
+        },
+    }
+    Path("compare.yaml").write_text(yaml.safe_dump(spec))
+    main(["compare", "--config", "compare.yaml", "--jobs", "2"])
+    assert capsys.readouterr().out.count("finished") == 6
+    found = json.loads(Path("results/trial.json").read_text())
+    assert {(run["entry"], run["seed"], run["steps"]) for run in found["runs"]} == {(e, s, 5) for e in ("gpt", "plan") for s in (0, 1)}
+    assert "| plan | " in Path("results/trial.md").read_text()
+
+    kept = [run for run in found["runs"] if run["seed"] == 0]
+    Path("results/trial.json").write_text(json.dumps(found | {"runs": kept}))  # as if it had been stopped
+    main(["compare", "--config", "compare.yaml"])
+    assert capsys.readouterr().out.count("finished") == 2
+    again = json.loads(Path("results/trial.json").read_text())
+    assert [run["final"] for run in again["runs"]] == [run["final"] for run in found["runs"]]
+
+    spec["entries"]["gpt"]["options"]["model.config.wings"] = 2
+    Path("compare.yaml").write_text(yaml.safe_dump(spec))
+    assert "wings" in fails(capsys, "compare", "--config", "compare.yaml")
+    assert json.loads(Path("results/trial.json").read_text())["runs"]
