@@ -65,7 +65,9 @@ def main(
     torch.manual_seed(0)
     common = {"width": width, "depth": depth, "heads": heads, "context": context}
     model = NextConceptModel(ModelConfig(levels=2, **common)).eval()
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; 2 levels, widths {model.config.widths}, depth {depth}")
+    print(
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}; 2 levels, widths {model.config.widths}, depth {depth}"
+    )
 
     medians = in_turns(
         {
@@ -80,25 +82,33 @@ def main(
     windowed = NextConceptModel(ModelConfig(levels=2, window=window, **common)).eval()
     places = {str(place): lambda place=place: seconds_per_token(windowed, 1, place, tokens) for place in (512, 4096)}
     medians = in_turns(places, turns)
-    print(f"\nwith windows of {window}: {medians['512'] * 1e3:.2f} ms per token at 512, {medians['4096'] * 1e3:.2f} at 4096,")
+    print(
+        f"\nwith windows of {window}: {medians['512'] * 1e3:.2f} ms per token at 512, {medians['4096'] * 1e3:.2f} at 4096,"
+    )
     print(f"ratio {medians['4096'] / medians['512']:.2f}")
 
     measured = 1024
     flops, token_width = model.flops_per_token(measured), model.config.widths[0]
     gpt = {"levels": 1, "heads": heads // 2, "context": context}
     step = 2 * gpt["heads"]
-    wider = [ModelConfig(width=w // step * step, depth=depth, **gpt) for w in range(token_width, width + 1, width // 32)]
+    wider = [
+        ModelConfig(width=w // step * step, depth=depth, **gpt) for w in range(token_width, width + 1, width // 32)
+    ]
     deeper = [ModelConfig(width=token_width, depth=d, **gpt) for d in range(depth, 4 * depth)]
     contenders = {"2 levels": model} | {
         "GPT, wider": equal_flops(flops, measured, wider),
         "GPT, deeper": equal_flops(flops, measured, deeper),
     }
-    print(f"\n| tokens per second, position {measured} | width | depth | MFLOPs per token | batch 1 | batch 32 |\n|---|---|---|---|---|---|")
+    print(
+        f"\n| tokens per second, position {measured} | width | depth | MFLOPs per token | batch 1 | batch 32 |\n|---|---|---|---|---|---|"
+    )
     rates = {}
     for batch in (1, 32):
         medians = in_turns(
             {
-                name: lambda one=one, batch=batch: seconds_per_token(one, batch, measured if batch == 1 else 256, tokens)
+                name: lambda one=one, batch=batch: seconds_per_token(
+                    one, batch, measured if batch == 1 else 256, tokens
+                )
                 for name, one in contenders.items()
             },
             turns if batch == 1 else max(2, turns // 2),

@@ -45,7 +45,14 @@ def text_prompts(model: NextConceptModel, dataset: str, count: int, length: int)
     return tokens[:, :length], tokens[:, length : length + chunk].roll(1, 0)
 
 
-def main(ckpt_path: str, prompts: int = 200, dataset: str = "shakespeare", length: int = 64, arms: int = 2) -> None:
+def main(
+    ckpt_path: str,
+    prompts: int = 200,
+    dataset: str = "shakespeare",
+    length: int = 64,
+    arms: int = 2,
+    path_length: int = 5,
+) -> None:
     """Print the share of edits that are written.
 
     Args:
@@ -54,10 +61,11 @@ def main(ckpt_path: str, prompts: int = 200, dataset: str = "shakespeare", lengt
         dataset: text to take prompts from.
         length: tokens of a prompt of text.
         arms: of the star graph.
+        path_length: of the star graph.
     """
     model, tokenizer = load_run(ckpt_path)
     if isinstance(tokenizer, StarGraphTokenizer):
-        graph = StarGraph(arms, model.config.context // (3 * arms + 1), tokenizer.nodes)
+        graph = StarGraph(arms, path_length, tokenizer.nodes)
         given, wanted = star_graph_prompts(graph, prompts)
     else:
         given, wanted = text_prompts(model, dataset, prompts, length)

@@ -122,7 +122,9 @@ def plan(
     (tokens,), _ = batch_prompts(tokenizer, [text])
     hierarchy = model.config.hierarchy
     if max_new_tokens is None:
-        max_new_tokens = max(model.config.horizon_of(level) * hierarchy.span(level) for level in hierarchy.concept_levels)
+        max_new_tokens = max(
+            model.config.horizon_of(level) * hierarchy.span(level) for level in hierarchy.concept_levels
+        )
     start = first_visible(model, len(tokens))
     generator = torch.Generator().manual_seed(seed)
     whole = model.generate(tokens[None], max_new_tokens, temperature, generator=generator, edits=edits)[0]

@@ -1,6 +1,7 @@
 """``nextconcept compare``: the same budget for every entry, several seeds, one table.
 
-Each run is a process of its own, ``nextconcept fit`` followed by ``nextconcept validate``; what they logged is read back from their event files.
+Each run is a process of its own, ``nextconcept fit`` followed by ``nextconcept validate``; what they logged is read back from
+their event files.
 """
 
 import hashlib
@@ -62,13 +63,13 @@ def compare(
     name: str,
     entries: dict[str, Entry],
     question: str = "",
-    seeds: list[int] = [0, 1, 2],
-    learning_rates: list[float] = [1e-3],
+    seeds: tuple[int, ...] = (0, 1, 2),
+    learning_rates: tuple[float, ...] = (1e-3,),
     metric: str = "val/loss/tokens",
     mode: Literal["min", "max"] = "min",
     flops: float | None = None,
     tokens: float | None = None,
-    options: dict[str, Any] = {},
+    options: dict[str, Any] | None = None,
     jobs: int = 1,
     threads: int | None = None,
     output: str = "results",
@@ -103,7 +104,7 @@ def compare(
     if flops is not None and tokens is not None:
         raise InputError("give the budget of a comparison in flops or in tokens, not in both.")
     budget = {"budget.flops": flops, "budget.tokens": tokens}
-    common = options | {key: value for key, value in budget.items() if value is not None}
+    common = (options or {}) | {key: value for key, value in budget.items() if value is not None}
     path = Path(output) / f"{name}.json"
     command = "nextconcept " + " ".join(sys.argv[1:])
     head = {"name": name, "question": question, "metric": metric, "mode": mode, "command": command}
@@ -133,7 +134,10 @@ def _arguments(entry: Entry, common: dict[str, Any], rate: float, seed: int) -> 
         raise InputError(f"an entry names the configuration {missing or 'nothing'}, which is no file.")
     arguments = [part for file in entry.config for part in ("--config", file)]
     settings = common | entry.options | {"seed_everything": seed, "model.optimizer.lr": rate}
-    return (*arguments, *(part for key, value in settings.items() for part in (f"--{key}", json.dumps(value).strip('"'))))
+    return (
+        *arguments,
+        *(part for key, value in settings.items() for part in (f"--{key}", json.dumps(value).strip('"'))),
+    )
 
 
 def _best_rate(book: "_Book", runs: list[_Run], metric: str, mode: str) -> float:
@@ -242,7 +246,9 @@ class _Workers:
             )
         if done.returncode:
             said = [line for line in log.read_text(errors="replace").splitlines() if "error" in line.lower()]
-            raise InputError(f"a run of the comparison failed, see {log}: {said[-1] if said else 'no error was printed'}")
+            raise InputError(
+                f"a run of the comparison failed, see {log}: {said[-1] if said else 'no error was printed'}"
+            )
 
 
 def _scalars(folder: Path) -> dict[str, dict[int, float]]:
@@ -256,10 +262,14 @@ def _machine() -> str:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
         model = names[0] if names else model
     return f"{os.cpu_count()} cores of {model}"
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in ("nextconcept", "torch", "lightning")}
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in ("nextconcept", "torch", "lightning")
+    }

@@ -72,9 +72,17 @@ def _table(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]], nam
     names = list(dict.fromkeys(column for row in rows.values() for column in row))
     names = [column for column in names if any(row.get(column) for row in rows.values())]
     better = {"min": "less", "max": "more"}[content["mode"]]
-    lines = [f"# {name}", "", content["question"], "", f"Mean ± standard deviation over seeds of {content['metric']}; {better} is better."]
+    lines = [
+        f"# {name}",
+        "",
+        content["question"],
+        "",
+        f"Mean ± standard deviation over seeds of {content['metric']}; {better} is better.",
+    ]
     if any(column.endswith(" plan") and "branch" not in column for column in names):
-        lines[-1] += " Plan columns: what the loss gains (+) or loses (-) when that plan is read instead of the predicted one."
+        lines[-1] += (
+            " Plan columns: what the loss gains (+) or loses (-) when that plan is read instead of the predicted one."
+        )
     lines += ["", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {entry} | {' | '.join(row.get(column, '') for column in names)} |" for entry, row in rows.items()]
     versions = ", ".join(f"{package} {number}" for package, number in content["versions"].items())

@@ -41,7 +41,7 @@ class PlanPicture:
 def look_at_plan(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) -> PlanPicture:
     """Draw what ``model`` plans over (T,) token ids; 40 to 80 of them can be read."""
     weights: list[Tensor] = []
-    with torch.no_grad(), _watched(model, weights):
+    with torch.no_grad(), _Watched(model, weights):
         output = model(tokens[None])
     texts = [tokenizer.decode([token]) for token in tokens.tolist()]
     agreement = {level: _agreement(model, output, texts, level) for level in output.plans}
@@ -51,7 +51,7 @@ def look_at_plan(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) 
     return PlanPicture(agreement, attention, _table(model, tokenizer, tokens))
 
 
-class _watched:
+class _Watched:
     """Collects the weights with which tokens attend to their plan, (1, h, T, H) per block."""
 
     def __init__(self, model: NextConceptModel, weights: list[Tensor]) -> None:

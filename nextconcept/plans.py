@@ -99,7 +99,9 @@ def compare_plan(
     """
     config, encoder = model.config, model.encoder
     if not config.additive:
-        raise InputError(f"a plan can be put into words if the composition is a sum or mean, not {config.composition!r}.")
+        raise InputError(
+            f"a plan can be put into words if the composition is a sum or mean, not {config.composition!r}."
+        )
     edited = {(edit.level, edit.step): edit.concept for edit in edits or []}
     padding = -known % config.hierarchy.top_span if config.grid == "end" else 0
     result = []
@@ -134,7 +136,9 @@ def parse_edit(model: NextConceptModel, tokenizer: Tokenizer, text: str) -> Plan
         raise InputError(f"the edit {text!r} is not of the form LEVEL:STEP=TEXT, as in 1:0=king.")
     number = int(level)
     if number not in model.config.hierarchy.concept_levels:
-        raise InputError(f"the edit {text!r} names level {number}, but plans have levels 1 to {model.config.levels - 1}.")
+        raise InputError(
+            f"the edit {text!r} names level {number}, but plans have levels 1 to {model.config.levels - 1}."
+        )
     tokens, span = tokenizer.encode_prompt(words), model.config.hierarchy.span(number)
     if len(tokens) != span:
         raise InputError(f"the edit {text!r} has {len(tokens)} tokens, but a concept of level {number} has {span}.")

@@ -93,7 +93,9 @@ def test_compare__trains_reports_and_repeats_nothing(config: Path, capsys: pytes
     main(["compare", "--config", "compare.yaml", "--jobs", "2"])
     assert capsys.readouterr().out.count("finished") == 6
     found = json.loads(Path("results/trial.json").read_text())
-    assert {(run["entry"], run["seed"], run["steps"]) for run in found["runs"]} == {(e, s, 5) for e in ("gpt", "plan") for s in (0, 1)}
+    assert {(run["entry"], run["seed"], run["steps"]) for run in found["runs"]} == {
+        (e, s, 5) for e in ("gpt", "plan") for s in (0, 1)
+    }
     assert "| plan | " in Path("results/trial.md").read_text()
 
     kept = [run for run in found["runs"] if run["seed"] == 0]

@@ -1,13 +1,18 @@
 """Every shipped experiment runs."""
 
+import inspect
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from nextconcept.cli import main
+from nextconcept.compare import Entry, compare
 
-EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = [*sorted(ROOT.glob("experiments/*.yaml")), *sorted(ROOT.glob("experiments/star_graph/*.yaml"))]
+COMPARISONS = sorted(ROOT.glob("experiments/comparisons/*.yaml"))
 
 
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter", "ignore:.*does not have many workers.*")
@@ -43,3 +48,13 @@ def test_fit__two_steps(path: Path, corpus: Path, tmp_path: Path, monkeypatch: p
     checkpoint = torch.load(last, weights_only=True)
     assert checkpoint["global_step"] == 2
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_compare__names_experiments_that_exist(path: Path):
+    spec = yaml.safe_load(path.read_text())
+    assert spec["name"] == path.stem
+    assert set(spec) <= set(inspect.signature(compare).parameters)
+    files = [ROOT / file for entry in spec["entries"].values() for file in Entry(**entry).config]
+    assert files
+    assert set(files) <= set(EXPERIMENTS)

@@ -13,7 +13,12 @@ TOKENS = torch.tensor(list(b"To be, or not to be: $x$ that is\nthe question"))
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"levels": 3, "grid": "end"}, {"sharing": "shared", "levels": 3}, {"plan_mode": "rollout", "sharing": "separate"}],
+    [
+        {},
+        {"levels": 3, "grid": "end"},
+        {"sharing": "shared", "levels": 3},
+        {"plan_mode": "rollout", "sharing": "separate"},
+    ],
     ids=str,
 )
 def test_look_at_plan__draws_every_level(changes: dict, tmp_path):
@@ -37,7 +42,9 @@ def test_look_at_plan__attention_is_that_of_the_model():
         value = shape.split(module.value(plan, shape.width))  # (B, A, h, H, d)
         mixed = fold.fold(module.weights(x, plan, fold, shape)).transpose(1, 2) @ value
         gate = args[4]
-        seen["same"] = torch.allclose(module.out(fold.unfold(shape.merge(mixed), x.shape[1]), shape.width, gate), output, atol=1e-5)
+        seen["same"] = torch.allclose(
+            module.out(fold.unfold(shape.merge(mixed), x.shape[1]), shape.width, gate), output, atol=1e-5
+        )
 
     model.decoder.transformer.blocks[0].plan_attention.register_forward_hook(keep)
     with torch.no_grad():
@@ -51,4 +58,6 @@ def test_look_at_plan__prefix_has_no_picture_of_attention():
 
 
 def test_look_at_plan__compositions_that_cannot_be_read_back_have_no_table():
-    assert look_at_plan(open_model(small_config(vocab_size=256, composition="max")), ByteTokenizer(), TOKENS).table == ""
+    assert (
+        look_at_plan(open_model(small_config(vocab_size=256, composition="max")), ByteTokenizer(), TOKENS).table == ""
+    )

@@ -28,7 +28,13 @@ def row(text: str, stop: list[str]) -> tuple[str, list[str], bool]:
 
 @pytest.mark.parametrize(
     ("stop", "expected"),
-    [([], "to be or not"), (["or"], "to be "), (["xx", "not"], "to be or "), (["not to"], "to be or not"), (["be", "b"], "to ")],
+    [
+        ([], "to be or not"),
+        (["or"], "to be "),
+        (["xx", "not"], "to be or "),
+        (["not to"], "to be or not"),
+        (["be", "b"], "to "),
+    ],
 )
 def test_row__ends_at_a_stop_string(stop: list[str], expected: str):
     text, _, ended = row("to be or not", stop)

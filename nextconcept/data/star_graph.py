@@ -1,8 +1,8 @@
 """The star graph: a task that takes planning (Bachmann & Nagarajan, 2024, "The pitfalls of next-token prediction").
 
-A graph G(d, l) has d arms of l nodes that share the first, and is given as shuffled edges, a start (the centre) and a goal (the end of one arm). The
-path from start to goal is to be written. All but one of its nodes follow from the node before; the second, the *first branch*, takes
-looking ahead. A line reads ``a,b|c,d|...|e,f/start,goal=n1,...,nl``.
+A graph G(d, l) has d arms of l nodes that share the first, and is given as shuffled edges, a start (the centre) and a goal (the
+end of one arm). The path from start to goal is to be written. All but one of its nodes follow from the node before; the second, the
+*first branch*, takes looking ahead. A line reads ``a,b|c,d|...|e,f/start,goal=n1,...,nl``.
 
 Shapes: B lines, E = d (l - 1) edges, P = 3 E + 3 tokens of the question, l of the answer, T context.
 """

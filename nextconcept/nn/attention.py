@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nextconcept.config import ModelConfig
 from nextconcept.nn.attention_kernels import ChunkFold, Extras, causal_attention, joint_attention, tiny_attention
-from nextconcept.nn.layers import Linear, Norm, rotary_angles, rotate
+from nextconcept.nn.layers import Linear, rotary_angles, rotate
 
 __all__ = ["LevelShape", "PastAttention", "PlanAttention", "PlanPrefix", "RolloutCache", "SelfAttention"]
 

@@ -19,7 +19,7 @@ from nextconcept.nn.trace import Trace
 if TYPE_CHECKING:
     from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["CachedDecoder", "PlanHook", "PlainDecoder"]
+__all__ = ["CachedDecoder", "PlainDecoder", "PlanHook"]
 
 PlanHook = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """``(level, plan (R, A, H, D), anchors (R, A), rows (R,))`` to the plan that is read; anchors count from the first token."""
@@ -157,7 +157,11 @@ class CachedDecoder:
         span = self.config.hierarchy.span(level)
         place = self._place((lengths - starts) // span, rows)
         concept = self._compose(level, ids, lengths, lengths - starts, place)
-        predictor, stepper, feed_back = self.model.predictors[str(level)], self.steppers[level], self.model.feed_back(level)
+        predictor, stepper, feed_back = (
+            self.model.predictors[str(level)],
+            self.steppers[level],
+            self.model.feed_back(level),
+        )
         hidden = stepper.step(concept, place)
         plan = predictor.head(hidden)
         if predictor.rollout:

@@ -106,7 +106,9 @@ def _attend(query: Tensor, seen: list[tuple[Tensor, Tensor | None]]) -> Tensor:
     else:
         entries = torch.cat([part for part, _ in seen], 3)
         masks = [
-            torch.ones(part.shape[0], 1, 1, part.shape[3], dtype=torch.bool, device=part.device) if seen_ is None else seen_
+            torch.ones(part.shape[0], 1, 1, part.shape[3], dtype=torch.bool, device=part.device)
+            if seen_ is None
+            else seen_
             for part, seen_ in seen
         ]
         mask = torch.cat([part.expand(query.shape[0], -1, -1, -1) for part in masks], 3)
@@ -130,7 +132,9 @@ class _Packed:
     def of(cls, block: Block, shape: LevelShape, gates: PlanGates | None, index: int) -> "_Packed":
         width, order = shape.width, shape.feature_order()
         attention, forward = block.attention, block.feed_forward
-        qkv = torch.cat([part.weight[:width, :width][order] for part in (attention.query, attention.key, attention.value)])
+        qkv = torch.cat(
+            [part.weight[:width, :width][order] for part in (attention.query, attention.key, attention.value)]
+        )
         up = [part.weight[: shape.hidden, :width] for part in (forward.gate, forward.up) if part is not None]
         read_query = read_out = gate = None
         if gates is not None:
@@ -230,7 +234,9 @@ class LevelStepper:
 
     def _keys(self, memory: Tensor, weight: Tensor, positions: Tensor) -> Tensor:
         """(R, n, D_above) to the keys, turned to (n,) or (R, n) positions, and values of all blocks: (R, 2 b, h, n, d)."""
-        entries = F.linear(memory, weight[:, : memory.shape[-1]]).unflatten(-1, (-1, 2, self.shape.heads, self.shape.head_size))
+        entries = F.linear(memory, weight[:, : memory.shape[-1]]).unflatten(
+            -1, (-1, 2, self.shape.heads, self.shape.head_size)
+        )
         entries = entries.permute(0, 2, 3, 4, 1, 5)  # (R, b, 2, h, n, d)
         angles = rotary_angles(positions, self.shape.head_size, self.base)
         angles = angles if positions.dim() == 1 else angles[:, None, None]
@@ -268,7 +274,9 @@ class LevelStepper:
             x = x + block.after_attention(F.linear(mixed, packed.out))
             if packed.read_query is not None:
                 queries = F.linear(block.reading_norm(x), packed.read_query)
-                queries = rotate(queries.unflatten(-1, (-1, self.shape.heads, self.shape.head_size)), read).unsqueeze(-2)
+                queries = rotate(queries.unflatten(-1, (-1, self.shape.heads, self.shape.head_size)), read).unsqueeze(
+                    -2
+                )
                 parts = [] if self.prefix else [_attend(queries[:, 0], [(plan[:, at], None)])]
                 if past is not None:
                     parts.append(_attend(queries[:, -1], [(past[0][:, at], past[1])]))

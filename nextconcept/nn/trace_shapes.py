@@ -22,7 +22,9 @@ def describe(value: Any) -> str:
         inner = ", ".join(describe(item) for item in value)
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = ", ".join(f"{field.name}={describe(getattr(value, field.name))}" for field in dataclasses.fields(value))
+        fields = ", ".join(
+            f"{field.name}={describe(getattr(value, field.name))}" for field in dataclasses.fields(value)
+        )
         return f"{type(value).__name__}({fields})"
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)

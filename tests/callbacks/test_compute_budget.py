@@ -27,7 +27,9 @@ def test_setup__sets_the_steps_that_the_budget_allows(options: dict, tmp_path: P
     assert logged["model/parameters"] == sum(parameter.numel() for parameter in module.model.parameters())
 
 
-@pytest.mark.parametrize(("options", "message"), [({"flops": 1, "tokens": 1}, "not in both"), ({"tokens": 0}, "must be positive")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"flops": 1, "tokens": 1}, "not in both"), ({"tokens": 0}, "must be positive")]
+)
 def test_budget__bad_input(options: dict, message: str):
     with pytest.raises(InputError, match=message):
         ComputeBudget(**options)

@@ -11,7 +11,9 @@ def printed(capsys: pytest.CaptureFixture, levels: int, **trainer: object) -> st
     metrics = {"val/loss/tokens": 2.0, "val/loss/tokens_zero": 2.5, "val/loss/tokens_zero_l2": 2.25}
     values = {"is_global_zero": True, "state": SimpleNamespace(fn="validate"), "callback_metrics": metrics} | trainer
     values["callback_metrics"] = {name: torch.tensor(value) for name, value in values["callback_metrics"].items()}
-    InterventionTable().on_validation_end(SimpleNamespace(**values), SimpleNamespace(config=small_config(levels=levels)))
+    InterventionTable().on_validation_end(
+        SimpleNamespace(**values), SimpleNamespace(config=small_config(levels=levels))
+    )
     return capsys.readouterr().out
 
 

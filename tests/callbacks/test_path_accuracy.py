@@ -13,7 +13,9 @@ GRAPH = StarGraph(2, 4, 12)
 def logged(model: torch.nn.Module, **trainer: object) -> dict[str, float]:
     batch = StarGraphWindows(GRAPH, model.config.hierarchy, 1, 30).__getitems__(list(range(30)))
     values: dict[str, float] = {}
-    module = SimpleNamespace(model=model, log_dict=lambda found, **_: values.update({k: float(v) for k, v in found.items()}))
+    module = SimpleNamespace(
+        model=model, log_dict=lambda found, **_: values.update({k: float(v) for k, v in found.items()})
+    )
     state = {"datamodule": SimpleNamespace(star_graph=GRAPH), "sanity_checking": False} | trainer
     PathAccuracy().on_test_batch_end(SimpleNamespace(**state), module, None, batch, 0)
     return values
@@ -45,7 +47,9 @@ def test_path_accuracy__exact_paths_are_the_same_written_or_predicted():
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     tokens, mask = windows.__getitems__(list(range(30)))
     for _ in range(30):  # some of the thirty lines are learnt by heart, others not
-        losses = torch.nn.functional.cross_entropy(model(tokens[:, :-1]).logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+        losses = torch.nn.functional.cross_entropy(
+            model(tokens[:, :-1]).logits.transpose(1, 2), tokens[:, 1:], reduction="none"
+        )
         optimizer.zero_grad()
         (losses * mask[:, 1:]).mean().backward()
         optimizer.step()

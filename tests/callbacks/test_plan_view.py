@@ -16,7 +16,13 @@ def tags(tmp_path: Path, levels: int = 3, **trainer: object) -> set[str]:
     logger = TensorBoardLogger(tmp_path, name="", version="")
     windows = ContiguousWindows(np.arange(200, dtype=np.uint8), 64)
     data = SimpleNamespace(tokenizer=ByteTokenizer(), val_dataloader=lambda: SimpleNamespace(dataset=windows))
-    values = {"loggers": [logger], "sanity_checking": False, "is_global_zero": True, "global_step": 3, "datamodule": data}
+    values = {
+        "loggers": [logger],
+        "sanity_checking": False,
+        "is_global_zero": True,
+        "global_step": 3,
+        "datamodule": data,
+    }
     module = ConceptModule(small_config(vocab_size=256, levels=levels)).train()
     PlanView(windows=2).on_validation_end(SimpleNamespace(**(values | trainer)), module)
     assert module.model.training
@@ -26,7 +32,9 @@ def tags(tmp_path: Path, levels: int = 3, **trainer: object) -> set[str]:
 
 
 def test_on_validation_end__draws_fixed_windows(tmp_path: Path):
-    names = [f"plan/window_{w}/{name}" for w in (0, 1) for name in ("level_1", "level_2", "attention", "table/text_summary")]
+    names = [
+        f"plan/window_{w}/{name}" for w in (0, 1) for name in ("level_1", "level_2", "attention", "table/text_summary")
+    ]
     assert tags(tmp_path) == set(names)
 
 

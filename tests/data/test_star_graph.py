@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_draw_lines__are_star_graphs_with_their_path(graph: StarGraph):
         assert len({node for edge in edges for node in edge}) == graph.edges + 1
         assert sum(source == start for source, _ in edges) == graph.arms
         assert (path[0], path[-1], len(path)) == (start, goal, graph.path_length)
-        assert set(zip(path, path[1:], strict=False)) <= set(edges)
+        assert set(itertools.pairwise(path)) <= set(edges)
 
 
 def test_draw_lines__the_right_arm_stands_anywhere():

@@ -52,7 +52,9 @@ def test_generate__cached_equals_uncached(changes: dict, temperature: float):
     model = loud_model(**changes, context=32)
     cached = written(model, True, 45, temperature=temperature)
     assert torch.equal(cached, written(model, False, 45, temperature=temperature))
-    assert not torch.equal(cached, written(loud_model(**changes, context=32, window=4), True, 45, temperature=temperature))
+    assert not torch.equal(
+        cached, written(loud_model(**changes, context=32, window=4), True, 45, temperature=temperature)
+    )
 
 
 def test_generate__rows_of_a_batch_are_written_as_if_alone():
@@ -111,7 +113,13 @@ def test_visible_from__drops_whole_chunks_and_half_of_the_context_at_once():
 
 @pytest.mark.parametrize(
     ("options", "allowed"),
-    [({"min_p": 0.5}, {0, 1}), ({"top_k": 2}, {0, 1}), ({"top_p": 0.6}, {0, 1}), ({"top_p": 0.4}, {0}), ({"top_k": 99}, {0, 1, 2, 3})],
+    [
+        ({"min_p": 0.5}, {0, 1}),
+        ({"top_k": 2}, {0, 1}),
+        ({"top_p": 0.6}, {0, 1}),
+        ({"top_p": 0.4}, {0}),
+        ({"top_k": 99}, {0, 1, 2, 3}),
+    ],
     ids=str,
 )
 def test_sample__keeps_what_is_likely(options: dict, allowed: set):
@@ -132,7 +140,11 @@ def test_sample__keeps_what_is_likely(options: dict, allowed: set):
         (torch.tensor([[1]]), {"top_p": 1.5}, "top_p must be above 0"),
         (torch.tensor([[1]]), {"min_p": 0.0}, "min_p must be above 0"),
         (torch.tensor([[1]]), {"lengths": torch.tensor([2])}, "lengths must be one number from 1 to 1"),
-        (torch.tensor([[1]]), {"edits": [PlanEdit(2, 0, torch.zeros(32))]}, "no plan of level 2: this model plans at 1"),
+        (
+            torch.tensor([[1]]),
+            {"edits": [PlanEdit(2, 0, torch.zeros(32))]},
+            "no plan of level 2: this model plans at 1",
+        ),
         (torch.tensor([[1]]), {"edits": [PlanEdit(1, 3, torch.zeros(32))]}, "steps 0 to 2, not 3"),
         (torch.tensor([[1]]), {"edits": [PlanEdit(1, 0, torch.zeros(16))]}, "a concept of level 1 has shape"),
     ],

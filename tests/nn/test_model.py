@@ -168,7 +168,11 @@ def test_grid_end__padding_makes_the_grid_end_with_the_text(levels: int):
 def test_nested__parameters_are_those_of_the_top_level_and_small_extras(slicing: str):
     one = NextConceptModel(small_config(levels=1, width=64, heads=8))
     three = NextConceptModel(small_config(levels=3, width=64, heads=8, slicing=slicing, past="none"))
-    names = [name for name, _ in three.transformer.named_parameters() if not name.endswith("reading_norm.weight") and "plan_attention" not in name]
+    names = [
+        name
+        for name, _ in three.transformer.named_parameters()
+        if not name.endswith("reading_norm.weight") and "plan_attention" not in name
+    ]
     assert names == [name for name, _ in one.transformer.named_parameters()]
     assert all(
         three.transformer.get_parameter(name).shape == one.transformer.get_parameter(name).shape for name in names

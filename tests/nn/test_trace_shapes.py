@@ -11,7 +11,9 @@ def test_trace_shapes__prints_a_tree_and_leaves_no_hooks():
     with trace_shapes(model, file=file):
         model(torch.zeros(2, 9, dtype=torch.long))
     lines = file.getvalue().splitlines()
-    assert lines[0].startswith("model NextConceptModel((2, 9)) -> ModelOutput(logits=(2, 9, 64), plans={1: (2, 3, 3, 32)}")
+    assert lines[0].startswith(
+        "model NextConceptModel((2, 9)) -> ModelOutput(logits=(2, 9, 64), plans={1: (2, 3, 3, 32)}"
+    )
     assert "  encoder ConceptEncoder((2, 9)) -> {1: (2, 2, 32)}" in lines
     assert any(line.startswith("    transformer.blocks.0 Block(") or "transformer.blocks.0 " in line for line in lines)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -26,4 +28,6 @@ def test_trace_shapes__filters_by_name():
 
 def test_describe__nested_values():
     x = torch.zeros(2, 3)
-    assert describe([x, (x, None), {"a": x}, 3, "s", object()]) == "[(2, 3), ((2, 3), None), {a: (2, 3)}, 3, 's', object]"
+    assert (
+        describe([x, (x, None), {"a": x}, 3, "s", object()]) == "[(2, 3), ((2, 3), None), {a: (2, 3)}, 3, 's', object]"
+    )
