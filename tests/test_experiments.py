@@ -29,6 +29,7 @@ def test_fit__two_steps(path: Path, corpus: Path, tmp_path: Path, monkeypatch: p
         "data.eval_batch_size": 2,
         "data.split": "{by: contiguous, val: 0.2, test: 0.1}",
         "sample.max_new_tokens": 2,
+        "plan_view.length": 12,
         "trainer.max_steps": 2,
         "trainer.log_every_n_steps": 1,
         "trainer.val_check_interval": 2,

@@ -66,7 +66,10 @@ class Tokenizer(ABC):
             text.encode()
         except UnicodeEncodeError:
             raise InputError("the prompt is not valid UTF-8: retype it or convert it to UTF-8.") from None
-        return self.encode(text)
+        ids = self.encode(text)
+        if not len(ids):
+            raise InputError("the prompt has no token: give at least one with --prompt.")
+        return ids
 
 
 class ByteTokenizer(Tokenizer):
