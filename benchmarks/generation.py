@@ -38,8 +38,12 @@ def in_turns(contenders: dict[str, Callable[[], float]], turns: int) -> dict[str
 
 def equal_flops(wanted: float, context: int, candidates: list[ModelConfig]) -> NextConceptModel:
     """The candidate whose FLOPs per token lie nearest to ``wanted``."""
-    models = [NextConceptModel(config).eval() for config in candidates]
-    return min(models, key=lambda model: abs(model.flops_per_token(context) - wanted))
+
+    def distance(config: ModelConfig) -> float:
+        with torch.device("meta"):
+            return abs(NextConceptModel(config).flops_per_token(context) - wanted)
+
+    return NextConceptModel(min(candidates, key=distance)).eval()
 
 
 def main(
@@ -92,7 +96,7 @@ def main(
     gpt = {"levels": 1, "heads": heads // 2, "context": context}
     step = 2 * gpt["heads"]
     wider = [
-        ModelConfig(width=w // step * step, depth=depth, **gpt) for w in range(token_width, width + 1, width // 32)
+        ModelConfig(width=w // step * step, depth=depth, **gpt) for w in range(token_width, width + 1, step)
     ]
     deeper = [ModelConfig(width=token_width, depth=d, **gpt) for d in range(depth, 4 * depth)]
     contenders = {"2 levels": model} | {

@@ -42,7 +42,7 @@ def look_at_plan(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) 
     """Draw what ``model`` plans over (T,) token ids; 40 to 80 of them can be read."""
     weights: list[Tensor] = []
     with torch.no_grad(), _Watched(model, weights):
-        output = model(tokens[None])
+        output = model.forward(tokens[None])  # hooks and compiled calls do not go together
     texts = [tokenizer.decode([token]) for token in tokens.tolist()]
     agreement = {level: _agreement(model, output, texts, level) for level in output.plans}
     attention = None
@@ -135,7 +135,7 @@ def _table(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) -> str
     top = model.config.hierarchy.top_span
     known = max(top, len(tokens) // 2 // top * top)
     with torch.no_grad():
-        plans = {level: plan[0, -1] for level, plan in model(tokens[None, :known]).plans.items()}
+        plans = {level: plan[0, -1] for level, plan in model.forward(tokens[None, :known]).plans.items()}
     before = _visible(tokenizer.decode(tokens[max(0, known - 24) : known].tolist()))
     lines = [f"after `{before}`", "", "| level | chunks ahead | planned | written | cosine |", "|---|---|---|---|---|"]
     for step in compare_plan(model, tokenizer, tokens, known, plans, alternatives=0):

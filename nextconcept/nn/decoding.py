@@ -58,7 +58,8 @@ class PlainDecoder:
                 anchors = torch.arange(predicted.shape[1]) + starts[:, None] // self.model.config.hierarchy.span(level)
                 return self.hook(level, predicted, anchors, rows)
 
-        logits = self.model(window, plan, offset=0, trace=trace).logits
+        # Not through a compiled call: every prompt has another length.
+        logits = self.model.forward(window, plan, offset=0, trace=trace).logits
         last = (lengths - starts - 1).to(ids.device)
         return logits[torch.arange(len(rows), device=ids.device), last]
 

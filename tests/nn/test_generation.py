@@ -101,6 +101,16 @@ def test_generate__edits_may_differ_by_row():
         assert torch.equal(together[row], alone[0])
 
 
+def test_generate__leaves_a_compiled_forward_alone():
+    model = open_model(small_config())
+
+    def backend(*_: object) -> None:
+        raise AssertionError("compiled")
+
+    model.compile(backend=backend)
+    assert model.generate(torch.randint(64, (1, 5)), 3).shape == (1, 8)
+
+
 def test_visible_from__drops_whole_chunks_and_half_of_the_context_at_once():
     lengths = torch.arange(1, 60)
     starts = visible_from(lengths, 16, Hierarchy(3, 2))
