@@ -95,9 +95,7 @@ def main(
     flops, token_width = model.flops_per_token(measured), model.config.widths[0]
     gpt = {"levels": 1, "heads": heads // 2, "context": context}
     step = 2 * gpt["heads"]
-    wider = [
-        ModelConfig(width=w // step * step, depth=depth, **gpt) for w in range(token_width, width + 1, step)
-    ]
+    wider = [ModelConfig(width=w // step * step, depth=depth, **gpt) for w in range(token_width, width + 1, step)]
     deeper = [ModelConfig(width=token_width, depth=d, **gpt) for d in range(depth, 4 * depth)]
     contenders = {"2 levels": model} | {
         "GPT, wider": equal_flops(flops, measured, wider),

@@ -1,4 +1,4 @@
-"""The command line: ``nextconcept fit | validate | test | predict | generate | plan | export | compare``."""
+"""The command line: ``nextconcept fit | validate | test | predict | generate | plan | export | grow | compare``."""
 
 import os
 import sys
@@ -35,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "generate": commands.generate,
     "plan": commands.plan,
     "export": commands.export,
+    "grow": commands.grow,
     "compare": compare,
 }
 """Commands that need no Trainer."""

@@ -3,16 +3,18 @@
 import sys
 from json import dumps
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from nextconcept.checkpoint import load_run, save_pretrained
 from nextconcept.errors import InputError
+from nextconcept.growth import grow as grow_model
 from nextconcept.nn.generation import Sampling
 from nextconcept.plans import PlanStep, compare_plan, first_visible, parse_edit, plans_at_end
 from nextconcept.writing import batch_prompts, write_text
 
-__all__ = ["export", "generate", "plan"]
+__all__ = ["export", "generate", "grow", "plan"]
 
 
 def generate(
@@ -169,9 +171,36 @@ def export(ckpt_path: str, output: str) -> None:
     Raises:
         InputError: if there is no checkpoint, or ``output`` exists.
     """
-    folder = Path(output)
-    if folder.exists():
-        raise InputError(f"{output} exists: give a new folder with --output.")
+    folder = _new_folder(output)
     model, tokenizer = load_run(ckpt_path)
     save_pretrained(model, tokenizer, folder)
     print(f"wrote model.safetensors, config.json and tokenizer.json to {output}")
+
+
+def grow(source: str, output: str, init: Literal["copy", "random", "zeros"] = "copy", levels: int = 1) -> None:
+    """Add levels on top of a trained model, and write the bigger model as ``export`` does.
+
+    Args:
+        source: a checkpoint, the folder of a run, a folder of runs (the newest counts), or an exported model.
+        output: a new folder.
+        init: what stands in the new blocks of the matrices.
+        levels: how many to add.
+
+    Raises:
+        InputError: if there is no checkpoint, ``output`` exists, or an option is out of range.
+    """
+    folder = _new_folder(output)
+    model, tokenizer = load_run(source)
+    bigger = grow_model(model, init, levels)
+    save_pretrained(bigger, tokenizer, folder)
+    sizes = [f"{sum(parameter.numel() for parameter in one.parameters()) / 1e6:.2f} M" for one in (model, bigger)]
+    print(
+        f"grew {model.config.levels} levels of widths {model.config.widths} ({sizes[0]} parameters) to "
+        f"{bigger.config.levels} of {bigger.config.widths} ({sizes[1]}); wrote {output}"
+    )
+
+
+def _new_folder(output: str) -> Path:
+    if Path(output).exists():
+        raise InputError(f"{output} exists: give a new folder with --output.")
+    return Path(output)

@@ -90,6 +90,11 @@ def test_fit_validate_test_predict_generate_export(config: Path, capsys: pytest.
     capsys.readouterr()
     main(["generate", "--ckpt_path", "exported", *generate])
     assert capsys.readouterr().out == written
+    main(["grow", "--source", "logs/tiny", "--output", "grown", "--init", "random"])
+    assert "grew 2 levels of widths [16, 32]" in capsys.readouterr().out
+    main(["generate", "--ckpt_path", "grown", *generate])
+    assert capsys.readouterr().out == written
+    assert "grown exists" in fails(capsys, "grow", "--source", run, "--output", "grown")
     assert "exported exists" in fails(capsys, "export", "--ckpt_path", run, "--output", "exported")
 
 

@@ -17,7 +17,9 @@ class WritingSamples(L.Callback):
         seed: of the sampling, the same at each validation.
     """
 
-    def __init__(self, prompt: str | None = None, max_new_tokens: int = 200, temperature: float = 0.8, seed: int = 0) -> None:
+    def __init__(
+        self, prompt: str | None = None, max_new_tokens: int = 200, temperature: float = 0.8, seed: int = 0
+    ) -> None:
         self.prompt, self.max_new_tokens, self.temperature, self.seed = prompt, max_new_tokens, temperature, seed
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
