@@ -218,7 +218,7 @@ class _Workers:
         for events in sorted(folder.glob("final/version_*")):
             finals |= {tag: list(points.values())[-1] for tag, points in _scalars(events).items()}
         rates = curves.get("train/tokens_per_second", {0: 0.0}).values()  # a short run may log none
-        shown = {tag: sorted(points.items()) for tag, points in curves.items() if tag.startswith("val/loss/tokens")}
+        shown = {tag: sorted(points.items()) for tag, points in curves.items() if _is_curve(tag)}
         return {
             "entry": run.entry,
             "learning_rate": run.learning_rate,
@@ -249,6 +249,11 @@ class _Workers:
             raise InputError(
                 f"a run of the comparison failed, see {log}: {said[-1] if said else 'no error was printed'}"
             )
+
+
+def _is_curve(tag: str) -> bool:
+    """Whether a metric's whole course is kept, for pictures."""
+    return tag.startswith("val/loss/tokens") or tag in ("val/path/exact", "val/path/first_branch")
 
 
 def _scalars(folder: Path) -> dict[str, dict[int, float]]:
