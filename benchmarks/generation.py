@@ -15,19 +15,27 @@ from jsonargparse import auto_cli
 from nextconcept import ModelConfig, NextConceptModel
 from nextconcept.nn.generation import Sampling, write
 
+Clock = Callable[[], float]
 
-def seconds_per_token(model: NextConceptModel, batch: int, position: int, tokens: int, use_cache: bool = True) -> float:
-    """Mean time of a token after a prompt of ``position`` tokens, reading the prompt not counted."""
+
+def writing(
+    model: NextConceptModel, batch: int, position: int, tokens: int, turns: int, use_cache: bool = True
+) -> Clock:
+    """Read a prompt of ``position`` tokens, and return a clock: each call writes ``tokens`` more, and gives the mean time of one."""
     prompt = torch.randint(256, (batch, position))
-    writer = write(model, prompt, tokens + 1, Sampling(0.0), use_cache=use_cache)
+    writer = write(model, prompt, turns * tokens + 1, Sampling(0.0), use_cache=use_cache)
     next(writer)
-    started = time.perf_counter()
-    for _ in writer:
-        pass
-    return (time.perf_counter() - started) / tokens
+
+    def clock() -> float:
+        started = time.perf_counter()
+        for _ in range(tokens):
+            next(writer)
+        return (time.perf_counter() - started) / tokens
+
+    return clock
 
 
-def in_turns(contenders: dict[str, Callable[[], float]], turns: int) -> dict[str, float]:
+def in_turns(contenders: dict[str, Clock], turns: int) -> dict[str, float]:
     """Median of each contender's times."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(turns):
@@ -73,19 +81,17 @@ def main(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; 2 levels, widths {model.config.widths}, depth {depth}"
     )
 
-    medians = in_turns(
-        {
-            "cached": lambda: seconds_per_token(model, 1, 1000, 24),
-            "uncached": lambda: seconds_per_token(model, 1, 1000, 2, use_cache=False),
-        },
-        max(2, turns // 2),
-    )
+    few = max(2, turns // 2)
+    clocks = {
+        "cached": writing(model, 1, 1000, 24 // few, few),
+        "uncached": writing(model, 1, 1000, 2, few, use_cache=False),
+    }
+    medians = in_turns(clocks, few)
     print(f"\nat position 1000 to 1024, batch 1: {medians['cached'] * 1e3:.2f} ms per token cached,")
     print(f"{medians['uncached'] * 1e3:.0f} ms uncached: {medians['uncached'] / medians['cached']:.0f} times faster")
 
     windowed = NextConceptModel(ModelConfig(levels=2, window=window, **common)).eval()
-    places = {str(place): lambda place=place: seconds_per_token(windowed, 1, place, tokens) for place in (512, 4096)}
-    medians = in_turns(places, turns)
+    medians = in_turns({str(place): writing(windowed, 1, place, tokens, turns) for place in (512, 4096)}, turns)
     print(
         f"\nwith windows of {window}: {medians['512'] * 1e3:.2f} ms per token at 512, {medians['4096'] * 1e3:.2f} at 4096,"
     )
@@ -106,14 +112,9 @@ def main(
     )
     rates = {}
     for batch in (1, 32):
+        each = tokens if batch == 1 else tokens // 4
         medians = in_turns(
-            {
-                name: lambda one=one, batch=batch: seconds_per_token(
-                    one, batch, measured if batch == 1 else 256, tokens
-                )
-                for name, one in contenders.items()
-            },
-            turns if batch == 1 else max(2, turns // 2),
+            {name: writing(one, batch, measured, each, turns) for name, one in contenders.items()}, turns
         )
         rates[batch] = {name: batch / median for name, median in medians.items()}
     for name, one in contenders.items():

@@ -1,13 +1,14 @@
 """One level more, or one less.
 
-Growing widens what the levels share along both dimensions and adds what the new level has of its own. The old weights are the top-left
-blocks, and the new gates are zero, so the old levels compute what they computed, bit for bit. Cutting the blocks out again gives
-the old model back.
+Growing widens what the levels share along both dimensions and adds what the new level has of its own. The old weights are the
+top-left blocks, and the new gates are zero, so the old levels compute what they computed, bit for bit. Cutting the blocks out
+again gives the old model back.
 
 Sources: function-preserving widening as in Net2Net (Chen et al., 2016) and HyperCloning (Samragh et al., 2024); nested blocks as in MatFormer
 (Devvrit et al., 2023).
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,7 @@ from nextconcept.config import ModelConfig
 from nextconcept.errors import InputError
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["grow", "grown_config", "shrink", "shrunk_config"]
+__all__ = ["corner", "grow", "grown_config", "shrink", "shrunk_config"]
 
 Init = Literal["copy", "random", "zeros"]
 
@@ -25,8 +26,9 @@ Init = Literal["copy", "random", "zeros"]
 def grown_config(config: ModelConfig) -> ModelConfig:
     """The configuration with one level more on top.
 
-    ``nested``: ``split`` times as wide, with as many more heads (slicing by heads) or wider ones; ``separate``: the new level is shaped like the
-    old top level. The context is rounded up to whole chunks of the new level; a ``full`` horizon stays as long as it was then.
+    ``nested``: ``split`` times as wide, with as many more heads (slicing by heads) or wider ones; ``separate``: the new level is
+    shaped like the old top level. The context is rounded up to whole chunks of the new level; a ``full`` horizon stays as long as
+    it was then.
     """
     values, span = config.to_dict(), config.hierarchy.chunk_size**config.levels
     values["levels"] = config.levels + 1
@@ -70,13 +72,13 @@ def _listed(value: Any) -> list[Any]:
 def grow(model: NextConceptModel, init: Init = "copy", levels: int = 1) -> NextConceptModel:
     """Add levels on top of a model.
 
-    For the same tokens the logits and the old levels' plans stay the same bit for bit in fp32 on the CPU; with ``grid: end``, for the same offset,
-    since more levels take more padding.
+    For the same tokens the logits and the old levels' plans stay the same bit for bit in fp32 on the CPU; with ``grid: end``, for
+    the same offset, since more levels take more padding.
 
     Args:
         model: what to start from; it is left as it is.
-        init: what stands in the new blocks: ``copy`` (the new level starts as the old top level on features that are duplicated: blocks on the
-            diagonal, nothing beside them), ``random`` (as a new model would be initialised), or ``zeros``.
+        init: what stands in the new blocks: ``copy`` (the new level starts as the old top level on features that are duplicated:
+            blocks on the diagonal, nothing beside them), ``random`` (as a new model would be initialised), or ``zeros``.
         levels: how many to add.
 
     Raises:
@@ -105,12 +107,13 @@ def _grow_once(model: NextConceptModel, init: Init) -> NextConceptModel:
         if source is not None and init != "random":
             tensor.copy_(_blocks(source, tensor, repeat=init == "copy"))
         if name in old:
-            tensor[_corner(old[name])] = old[name]
+            tensor[corner(old[name].shape)] = old[name]
     return bigger
 
 
-def _corner(tensor: Tensor) -> tuple[slice, ...]:
-    return tuple(slice(size) for size in tensor.shape)
+def corner(shape: Iterable[int]) -> tuple[slice, ...]:
+    """Index of the top-left block of that shape, where the old weights lie."""
+    return tuple(slice(size) for size in shape)
 
 
 def _blocks(source: Tensor, like: Tensor, repeat: bool) -> Tensor:
@@ -124,7 +127,7 @@ def _blocks(source: Tensor, like: Tensor, repeat: bool) -> Tensor:
     for time in range(times):
         starts = [time * source.shape[axis] if axis in grown else 0 for axis in range(like.dim())]
         target = tuple(slice(start, start + size) for start, size in zip(starts, source.shape, strict=True))
-        result[target] = source[_corner(result[target])]
+        result[target] = source[corner(result[target].shape)]
     return result
 
 
@@ -138,5 +141,5 @@ def shrink(model: NextConceptModel) -> NextConceptModel:
     big, smaller = model.state_dict(), NextConceptModel(shrunk_config(model.config))
     smaller.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)
     for name, tensor in smaller.state_dict().items():
-        tensor.copy_(big[name][_corner(tensor)])
+        tensor.copy_(big[name][corner(tensor.shape)])
     return smaller

@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from nextconcept.errors import InputError
 
-__all__ = ["OptimizerConfig", "make_optimizer", "make_schedule"]
+__all__ = ["OptimizerConfig", "make_optimizer", "make_schedule", "parameter_groups"]
 
 
 @dataclass
@@ -41,13 +41,23 @@ class OptimizerConfig:
             )
 
 
-def make_optimizer(config: OptimizerConfig, model: nn.Module) -> AdamW:
-    """AdamW over the parameters of ``model`` in two groups, decayed and not."""
-    decayed, rest = [], []
+def parameter_groups(model: nn.Module) -> list[dict[str, nn.Parameter]]:
+    """The parameters of ``model`` by name in two groups: decayed (matrices) and not, in the order in which an optimizer counts them."""
+    decayed, rest = {}, {}
     for name, parameter in model.named_parameters():
-        (decayed if parameter.dim() >= 2 and ".gates." not in name else rest).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas, fused=True)
+        (decayed if parameter.dim() >= 2 and ".gates." not in name else rest)[name] = parameter
+    return [decayed, rest]
+
+
+def make_optimizer(config: OptimizerConfig, model: nn.Module) -> AdamW:
+    """AdamW over the two groups of :func:`parameter_groups`."""
+    decays = (config.weight_decay, 0.0)
+    groups = [
+        {"params": list(group.values()), "weight_decay": decay}
+        for group, decay in zip(parameter_groups(model), decays, strict=True)
+        if group
+    ]
+    return AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 
 def make_schedule(config: OptimizerConfig, optimizer: AdamW, steps: int | float) -> LambdaLR:

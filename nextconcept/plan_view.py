@@ -18,7 +18,7 @@ from nextconcept.plans import compare_plan
 
 __all__ = ["PlanPicture", "look_at_plan"]
 
-STRIP = 24
+STRIP = 16
 """Columns side by side, so that labels can be read in TensorBoard's small cards."""
 
 
@@ -83,7 +83,7 @@ def _heat_map(values: Tensor, columns: list[str], title: str, horizontal: str, b
     strips = -(-count // STRIP)
     shown = min(count, STRIP)
     height = 0.26 * steps + 0.6 + 0.1 * max(map(len, columns))  # inches: cells, margins, upright labels
-    figure = Figure(figsize=(max(6.0, 0.26 * shown + 1.8), strips * height + 0.6), layout="constrained")
+    figure = Figure(figsize=(max(4.6, 0.26 * shown + 1.2), strips * height + 0.6), layout="constrained")
     figure.suptitle(title, fontsize=10)
     for strip, axes in enumerate(figure.subplots(strips, squeeze=False)[:, 0]):
         part = values[:, strip * STRIP : (strip + 1) * STRIP].float().cpu()
@@ -109,7 +109,7 @@ def _agreement(model: NextConceptModel, output: ModelOutput, texts: list[str], l
     return _heat_map(
         cosine,
         chunks,
-        f"level {level}: planned against realised concepts (hatched: beyond the window)",
+        f"level {level}: planned against realised concepts\n(hatched: beyond the window)",
         "anchor: the plan is made just before this chunk",
         "cosine",
     )
@@ -123,8 +123,8 @@ def _attention(model: NextConceptModel, weights: Tensor, texts: list[str], offse
     return _heat_map(
         weights.T,
         columns,
-        f"attention of tokens over the plan, mean of blocks and heads; mean gate {mean:.3f}",
-        "token read, before the next one is written (|: here a new plan begins)",
+        f"attention of tokens over the plan\n(mean of blocks and heads; mean gate {mean:.3f})",
+        "token read (|: here a new plan begins)",
         "share of attention",
     )
 

@@ -115,9 +115,18 @@ def _attend(query: Tensor, seen: list[tuple[Tensor, Tensor | None]]) -> Tensor:
     return F.scaled_dot_product_attention(query, entries[:, 0], entries[:, 1], attn_mask=mask).flatten(1)
 
 
+def _laid_out(weight: Tensor) -> Tensor:
+    """(out, in) to the matrix (in, out) that is applied from the right, its longer side contiguous.
+
+    A product with a single vector is bound by reading the matrix, and that goes faster along the longer side.
+    """
+    rows, columns = weight.shape
+    return weight.t().contiguous() if rows > columns else weight.contiguous().t()
+
+
 @dataclass
 class _Packed:
-    """The matrices of one block that a level uses, the features of each head together."""
+    """The matrices of one block that a level uses, each (in, out), the features of each head together."""
 
     block: Block
     qkv: Tensor
@@ -145,13 +154,14 @@ class _Packed:
                 if part is not None
             ]
             if parts:
-                read_query = torch.cat([part.query.weight[:width, :width][order] for part, _ in parts])
-                read_out = torch.cat([g[:, None] * part.out.weight[:width, :width][:, order] for part, g in parts], 1)
+                queries = [part.query.weight[:width, :width][order] for part, _ in parts]
+                outs = [g[:, None] * part.out.weight[:width, :width][:, order] for part, g in parts]
+                read_query, read_out = _laid_out(torch.cat(queries)), _laid_out(torch.cat(outs, 1))
             if block.plan_prefix is not None:
                 gate = (gates.opening * gates.plan[index])[order]
-        out = attention.out.weight[:width, :width][:, order].contiguous()
-        down = forward.down.weight[:width, : shape.hidden].contiguous()
-        return cls(block, qkv, out, read_query, read_out, gate, torch.cat(up), down)
+        out = _laid_out(attention.out.weight[:width, :width][:, order])
+        down = _laid_out(forward.down.weight[:width, : shape.hidden])
+        return cls(block, _laid_out(qkv), out, read_query, read_out, gate, _laid_out(torch.cat(up)), down)
 
 
 class LevelStepper:
@@ -198,11 +208,10 @@ class LevelStepper:
             self.past = Slots(rows, entries, size // chunk_size + 2, past_window, like)
 
     def _stack(self, parts: list) -> Tensor:
-        """Keys and values of all blocks, one above the other: (b 2 D, D_above)."""
+        """Keys and values of all blocks, side by side: (D_above, b 2 D)."""
         order = self.shape.feature_order()
-        return torch.cat(
-            [linear.weight[: self.shape.width][order] for part in parts for linear in (part.key, part.value)]
-        )
+        maps = [linear.weight[: self.shape.width][order] for part in parts for linear in (part.key, part.value)]
+        return _laid_out(torch.cat(maps))
 
     def load(self, place: Place, cache: RolloutCache) -> None:
         """Take over the keys and values of a pass over whole prefixes."""
@@ -234,9 +243,7 @@ class LevelStepper:
 
     def _keys(self, memory: Tensor, weight: Tensor, positions: Tensor) -> Tensor:
         """(R, n, D_above) to the keys, turned to (n,) or (R, n) positions, and values of all blocks: (R, 2 b, h, n, d)."""
-        entries = F.linear(memory, weight[:, : memory.shape[-1]]).unflatten(
-            -1, (-1, 2, self.shape.heads, self.shape.head_size)
-        )
+        entries = (memory @ weight[: memory.shape[-1]]).unflatten(-1, (-1, 2, self.shape.heads, self.shape.head_size))
         entries = entries.permute(0, 2, 3, 4, 1, 5)  # (R, b, 2, h, n, d)
         angles = rotary_angles(positions, self.shape.head_size, self.base)
         angles = angles if positions.dim() == 1 else angles[:, None, None]
@@ -262,7 +269,7 @@ class LevelStepper:
             plan = place.of(self.plan)
         for index, packed in enumerate(self.blocks):
             block, at = packed.block, slice(2 * index, 2 * index + 2)
-            qkv = F.linear(block.attention_norm(x), packed.qkv).view(-1, 3, self.shape.heads, self.shape.head_size)
+            qkv = (block.attention_norm(x) @ packed.qkv).view(-1, 3, self.shape.heads, self.shape.head_size)
             turned, value = rotate(qkv[:, :2], turn), qkv[:, 2]
             entry, query = torch.stack((turned[:, 1], value), 1), turned[:, 0].unsqueeze(-2)
             seen = [self._remember(index, place, shift, entry, own)]
@@ -271,23 +278,23 @@ class LevelStepper:
             mixed = _attend(query, seen)
             if packed.gate is not None:
                 mixed = mixed + packed.gate * (_attend(query, [*seen, (plan[:, at], None)]) - mixed)
-            x = x + block.after_attention(F.linear(mixed, packed.out))
+            x = x + block.after_attention(mixed @ packed.out)
             if packed.read_query is not None:
-                queries = F.linear(block.reading_norm(x), packed.read_query)
+                queries = block.reading_norm(x) @ packed.read_query
                 queries = rotate(queries.unflatten(-1, (-1, self.shape.heads, self.shape.head_size)), read).unsqueeze(
                     -2
                 )
                 parts = [] if self.prefix else [_attend(queries[:, 0], [(plan[:, at], None)])]
                 if past is not None:
                     parts.append(_attend(queries[:, -1], [(past[0][:, at], past[1])]))
-                x = x + F.linear(torch.cat(parts, -1), packed.read_out)
-            inner = F.linear(block.feed_forward_norm(x), packed.up)
+                x = x + torch.cat(parts, -1) @ packed.read_out
+            inner = block.feed_forward_norm(x) @ packed.up
             if block.feed_forward.gate is None:
                 inner = F.gelu(inner)
             else:
                 gate, up = inner.chunk(2, -1)
                 inner = F.silu(gate) * up
-            x = x + block.after_feed_forward(F.linear(inner, packed.down))
+            x = x + block.after_feed_forward(inner @ packed.down)
         return self.norm(x)
 
     def _remember(
