@@ -22,11 +22,12 @@ KEY = "nextconcept"
 """Where :class:`~nextconcept.callbacks.SelfContained` keeps configuration and tokenizer in a Lightning checkpoint."""
 
 
-def find_checkpoint(path: str | Path) -> Path:
+def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "last.ckpt")) -> Path:
     """The checkpoint that ``path`` means.
 
     Args:
-        path: a ``.ckpt`` file; a run's folder (its best, else its last checkpoint); or a folder of runs (the newest).
+        path: a ``.ckpt`` file; a run's folder; or a folder of runs (the newest).
+        names: of the checkpoint in a run, the preferred one first.
 
     Raises:
         InputError: if there is none.
@@ -36,11 +37,11 @@ def find_checkpoint(path: str | Path) -> Path:
         return path
     if not path.is_dir():
         raise InputError(f"there is no checkpoint or run at {path}: give a .ckpt file or the folder of a run.")
-    for name in ("best.ckpt", "last.ckpt"):
+    for name in names:
         found = [*path.glob(name), *path.glob(f"checkpoints/{name}"), *path.glob(f"version_*/checkpoints/{name}")]
         if found:
             return max(found, key=lambda candidate: candidate.stat().st_mtime)
-    raise InputError(f"{path} holds no best.ckpt or last.ckpt: give a .ckpt file or the folder of a run.")
+    raise InputError(f"{path} holds no {' or '.join(names)}: give a .ckpt file or the folder of a run.")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

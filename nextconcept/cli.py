@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from jsonargparse import ActionYesNo, ArgumentParser, auto_cli
+from jsonargparse import ActionYesNo, ArgumentParser, Namespace, auto_cli
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -14,6 +14,7 @@ from nextconcept import commands
 from nextconcept.callbacks import (
     ComputeBudget,
     ConceptProgressBar,
+    GrownParts,
     InterventionTable,
     LastCheckpoint,
     LevelCurves,
@@ -25,9 +26,11 @@ from nextconcept.callbacks import (
 )
 from nextconcept.checkpoint import find_checkpoint, read_checkpoint
 from nextconcept.compare import compare
+from nextconcept.config import ModelConfig
 from nextconcept.data.datamodule import ConceptDataModule, vocabulary
 from nextconcept.errors import InputError
 from nextconcept.module import ConceptModule
+from nextconcept.starting_point import read_config
 
 __all__ = ["ConceptCLI", "main"]
 
@@ -115,6 +118,7 @@ class ConceptCLI(LightningCLI):
         parser.add_lightning_class_args(WritingSamples, "sample")
         parser.add_lightning_class_args(PlanView, "plan_view")
         parser.add_lightning_class_args(ComputeBudget, "budget")
+        parser.add_lightning_class_args(GrownParts, "grown")
         for name in ("levels", "chunk_size", "context"):
             parser.link_arguments(f"model.config.{name}", f"data.{name}")
         sources = ("data.tokenizer", "data.vocab_size", "data.star_graph")
@@ -127,6 +131,34 @@ class ConceptCLI(LightningCLI):
         if options.get("ckpt_path") and options.ckpt_path not in ("best", "last", "hpc"):
             options.ckpt_path = str(find_checkpoint(options.ckpt_path))
             read_checkpoint(options.ckpt_path)
+
+    def before_instantiate_classes(self) -> None:
+        """Shape the model like the one that it begins with."""
+        options = self.config[self.config.subcommand]
+        if options.get("ckpt_path") not in (None, "best", "last", "hpc"):
+            options.model.init_from = None  # whatever it was, the checkpoint has gone on from it
+        if options.model.init_from is not None:
+            _adopt_config(options)
+
+
+def _adopt_config(options: Namespace) -> None:
+    """Shape model and data like the model that they begin with.
+
+    Raises:
+        InputError: if another shape was asked for.
+    """
+    path, defaults = options.model.init_from, ModelConfig().to_dict()
+    stored = read_config(path).to_dict()
+    given = {name: getattr(options.model.config, name) for name in stored}
+    other = [name for name, value in given.items() if value not in (defaults[name], stored[name])]
+    if other:
+        raise InputError(
+            f"the model in {path} has {other[0]} {stored[other[0]]}, not {given[other[0]]}: leave out model.config with "
+            "model.init_from."
+        )
+    options.model.config.update(Namespace(**stored))
+    for name in ("levels", "chunk_size", "context"):
+        options.data[name] = stored[name]
 
 
 def _vocab_size(tokenizer: str, vocab_size: int, star_graph: Any) -> int:

@@ -7,11 +7,12 @@ from typing import Literal
 
 import torch
 
-from nextconcept.checkpoint import load_run, save_pretrained
+from nextconcept.checkpoint import find_checkpoint, load_run, read_checkpoint, save_pretrained
 from nextconcept.errors import InputError
 from nextconcept.growth import grow as grow_model
 from nextconcept.nn.generation import Sampling
 from nextconcept.plans import PlanStep, compare_plan, first_visible, parse_edit, plans_at_end
+from nextconcept.starting_point import TrainingState
 from nextconcept.writing import batch_prompts, write_text
 
 __all__ = ["export", "generate", "grow", "plan"]
@@ -178,11 +179,11 @@ def export(ckpt_path: str, output: str) -> None:
 
 
 def grow(source: str, output: str, init: Literal["copy", "random", "zeros"] = "copy", levels: int = 1) -> None:
-    """Add levels on top of a trained model, and write the bigger model as ``export`` does.
+    """Add levels on top of a trained model, to go on training with ``nextconcept fit --model.init_from OUTPUT``.
 
     Args:
-        source: a checkpoint, the folder of a run, a folder of runs (the newest counts), or an exported model.
-        output: a new folder.
+        source: a checkpoint, the folder of a run (its last checkpoint), a folder of runs (the newest), or an exported model.
+        output: a new folder: what ``export`` writes, and of a checkpoint also the optimizer's moments and progress.
         init: what stands in the new blocks of the matrices.
         levels: how many to add.
 
@@ -190,9 +191,13 @@ def grow(source: str, output: str, init: Literal["copy", "random", "zeros"] = "c
         InputError: if there is no checkpoint, ``output`` exists, or an option is out of range.
     """
     folder = _new_folder(output)
-    model, tokenizer = load_run(source)
+    exported = (Path(source) / "model.safetensors").is_file()
+    path = Path(source) if exported else find_checkpoint(source, ("last.ckpt", "best.ckpt"))
+    model, tokenizer = load_run(path)
     bigger = grow_model(model, init, levels)
     save_pretrained(bigger, tokenizer, folder)
+    if not exported:
+        TrainingState.of(read_checkpoint(path), model).grown(bigger).save(folder)
     sizes = [f"{sum(parameter.numel() for parameter in one.parameters()) / 1e6:.2f} M" for one in (model, bigger)]
     print(
         f"grew {model.config.levels} levels of widths {model.config.widths} ({sizes[0]} parameters) to "

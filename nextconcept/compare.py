@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import queue
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,31 @@ from nextconcept.checkpoint import read_checkpoint
 from nextconcept.compare_report import write_report
 from nextconcept.errors import InputError
 
-__all__ = ["Entry", "compare"]
+__all__ = ["Entry", "Growth", "compare"]
+
+
+@dataclass
+class Growth:
+    """A run that begins small and grows by a level between its stages.
+
+    Args:
+        config: configuration files of the stages after the first, whose model is the grown one.
+        shares: parts of the budget, one per stage, that add up to 1.
+        init: what stands in the new blocks; see :func:`~nextconcept.growth.grow`.
+        before: further settings of all stages but the last, as ``model.optimizer.min_lr_ratio: 1.0``.
+
+    Raises:
+        InputError: if the shares do not add up.
+    """
+
+    config: list[str]
+    shares: list[float]
+    init: Literal["copy", "random", "zeros"] = "copy"
+    before: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if min(self.shares, default=0) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
+            raise InputError(f"the shares of a growing entry must be positive and add up to 1, not {self.shares}.")
 
 
 @dataclass
@@ -36,10 +61,12 @@ class Entry:
     Args:
         config: configuration files of ``nextconcept fit``, later ones overriding earlier ones.
         options: further settings by their dotted names, as ``model.config.levels: 1``.
+        growth: how the model grows, if it does; the configuration is that of the smallest one.
     """
 
     config: list[str]
     options: dict[str, Any] = field(default_factory=dict)
+    growth: Growth | None = None
 
 
 @dataclass(frozen=True)
@@ -47,16 +74,17 @@ class _Run:
     entry: str
     learning_rate: float
     seed: int
-    arguments: tuple[str, ...]
+    stages: tuple[tuple[str, ...], ...]
+    init: str
     folder: Path
 
     @property
     def key(self) -> str:
         """Changes with anything that the run depends on but the code."""
-        files = [Path(self.arguments[i + 1]).read_bytes() for i, a in enumerate(self.arguments) if a == "--config"]
-        # Where the run is kept makes no difference to it.
-        said = [a for i, a in enumerate(self.arguments) if "logger" not in a and "logger" not in self.arguments[i - 1]]
-        return hashlib.sha256(b"\0".join([*files, *(a.encode() for a in said)])).hexdigest()[:16]
+        told = [argument for stage in self.stages for argument in stage]
+        files = [Path(told[i + 1]).read_bytes() for i, argument in enumerate(told) if argument == "--config"]
+        grown = [self.init.encode()] if len(self.stages) > 1 else []
+        return hashlib.sha256(b"\0".join([*files, *(part.encode() for part in told), *grown])).hexdigest()[:16]
 
 
 def compare(
@@ -111,7 +139,9 @@ def compare(
     book = _Book(path, head | {"machine": _machine(), "versions": _versions()})
 
     def run(entry: str, rate: float, seed: int) -> _Run:
-        return _Run(entry, rate, seed, _arguments(entries[entry], common, rate, seed), Path(logs) / name / entry)
+        growth, settings = entries[entry].growth, common | entries[entry].options
+        stages = _stages(entries[entry], settings | {"seed_everything": seed, "model.optimizer.lr": rate})
+        return _Run(entry, rate, seed, stages, growth.init if growth else "", Path(logs) / name / entry)
 
     workers = _Workers(jobs, threads, book)
     for _ in workers.do([run(entry, rate, seeds[0]) for entry in entries for rate in learning_rates]):
@@ -128,16 +158,32 @@ def compare(
     print(f"wrote {path}, {path.with_suffix('.md')} and {path.with_suffix('.png')}")
 
 
-def _arguments(entry: Entry, common: dict[str, Any], rate: float, seed: int) -> tuple[str, ...]:
-    missing = [file for file in entry.config if not Path(file).is_file()]
-    if missing or not entry.config:
+def _stages(entry: Entry, settings: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Arguments of ``nextconcept fit`` for each stage of an entry, of which there is one if it does not grow."""
+    if entry.growth is None:
+        return ((*_files(entry.config), *_told(settings)),)
+    budgets = [key for key in ("budget.flops", "budget.tokens") if key in settings]
+    if not budgets:
+        raise InputError("an entry that grows needs a budget of flops or tokens to share out.")
+    stages, shares = [], entry.growth.shares
+    for stage in range(len(shares)):
+        files = _files(entry.growth.config if stage else entry.config)
+        kept = {key: value for key, value in settings.items() if not (stage and key.startswith("model.config."))}
+        part = {budgets[0]: settings[budgets[0]] * sum(shares[: stage + 1])}
+        before = entry.growth.before if stage + 1 < len(shares) else {}
+        stages.append((*files, *_told(kept | before | part)))
+    return tuple(stages)
+
+
+def _files(config: list[str]) -> list[str]:
+    missing = [file for file in config if not Path(file).is_file()]
+    if missing or not config:
         raise InputError(f"an entry names the configuration {missing or 'nothing'}, which is no file.")
-    arguments = [part for file in entry.config for part in ("--config", file)]
-    settings = common | entry.options | {"seed_everything": seed, "model.optimizer.lr": rate}
-    return (
-        *arguments,
-        *(part for key, value in settings.items() for part in (f"--{key}", json.dumps(value).strip('"'))),
-    )
+    return [part for file in config for part in ("--config", file)]
+
+
+def _told(settings: dict[str, Any]) -> list[str]:
+    return [part for key, value in settings.items() for part in (f"--{key}", json.dumps(value).strip('"'))]
 
 
 def _best_rate(book: "_Book", runs: list[_Run], metric: str, mode: str) -> float:
@@ -202,16 +248,16 @@ class _Workers:
 
     def _train(self, run: _Run, environment: dict[str, str]) -> dict[str, Any]:
         folder = run.folder / run.key
-        folder.mkdir(parents=True, exist_ok=True)
-        logger = ("--trainer.logger.init_args.save_dir", str(run.folder), "--trainer.logger.init_args.name", run.key)
-        earlier = sorted(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda found: found.stat().st_mtime)
-        resumed = ("--ckpt_path", str(earlier[-1])) if earlier else ()
-        self._call("fit", [*run.arguments, *logger, *resumed], folder, environment)
-        newest = max(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda found: found.stat().st_mtime)
-        final = ("--trainer.logger.init_args.save_dir", str(folder), "--trainer.logger.init_args.name", "final")
-        self._call("validate", [*run.arguments, *final, "--ckpt_path", str(newest)], folder, environment)
+        start: tuple[str, ...] = ()
+        for stage, arguments in enumerate(run.stages):
+            if stage:
+                start = ("--model.init_from", str(self._grow(folder, stage, run.init, environment)))
+            self._fit(folder, stage, [*arguments, *start], environment)
+        newest, (*_, arguments) = _last_checkpoint(folder, len(run.stages) - 1), run.stages
+        logger = ("--trainer.logger.init_args.save_dir", str(folder), "--trainer.logger.init_args.name", "final")
+        self._call("validate", [*arguments, *logger, "--ckpt_path", str(newest)], folder, environment)
         curves: dict[str, dict[int, float]] = {}
-        for events in sorted(folder.glob("version_*")):
+        for events in sorted(folder.glob("stage_*/version_*")):
             for tag, points in _scalars(events).items():
                 curves.setdefault(tag, {}).update(points)
         finals: dict[str, float] = {}
@@ -219,20 +265,40 @@ class _Workers:
             finals |= {tag: list(points.values())[-1] for tag, points in _scalars(events).items()}
         rates = curves.get("train/tokens_per_second", {0: 0.0}).values()  # a short run may log none
         shown = {tag: sorted(points.items()) for tag, points in curves.items() if _is_curve(tag)}
+        costs = {tag: sorted(points.items()) for tag, points in curves.items() if tag.startswith("model/")}
         return {
             "entry": run.entry,
             "learning_rate": run.learning_rate,
             "seed": run.seed,
             "key": run.key,
-            "arguments": list(run.arguments),
+            "arguments": list(arguments),
             "steps": read_checkpoint(newest)["global_step"],
-            "parameters": int(curves["model/parameters"][0]),
-            "flops_per_token": curves["model/flops_per_token"][0],
-            "flops_per_step": curves["model/flops_per_step"][0],
+            "parameters": int(costs["model/parameters"][-1][1]),
+            "flops_per_token": costs["model/flops_per_token"][-1][1],
+            "stages": [list(stage) for stage in costs["model/flops_per_step"]],
             "tokens_per_second": median(rates),
             "final": {tag: round(value, 6) for tag, value in finals.items() if tag.startswith("val/")},
             "curves": {tag: [[step, round(value, 6)] for step, value in points] for tag, points in shown.items()},
         }
+
+    def _fit(self, folder: Path, stage: int, arguments: list[str], environment: dict[str, str]) -> None:
+        """Train a stage, or what is left of it."""
+        (folder / f"stage_{stage}").mkdir(parents=True, exist_ok=True)
+        name = ("--trainer.logger.init_args.save_dir", str(folder), "--trainer.logger.init_args.name", f"stage_{stage}")
+        earlier = _last_checkpoint(folder, stage)
+        resumed = ("--ckpt_path", str(earlier)) if earlier else ()
+        if not (folder / f"grown_{stage + 1}").exists():
+            self._call("fit", [*arguments, *name, *resumed], folder, environment)
+
+    def _grow(self, folder: Path, stage: int, init: str, environment: dict[str, str]) -> Path:
+        """The model that a stage begins with, grown from the end of the stage before."""
+        grown, partial = folder / f"grown_{stage}", folder / "partial"
+        if not grown.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+            source = ("--source", str(_last_checkpoint(folder, stage - 1)))
+            self._call("grow", [*source, "--output", str(partial), "--init", init], folder, environment)
+            partial.rename(grown)
+        return grown
 
     def _call(self, command: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
         log = folder / f"{command}.log"
@@ -249,6 +315,11 @@ class _Workers:
             raise InputError(
                 f"a run of the comparison failed, see {log}: {said[-1] if said else 'no error was printed'}"
             )
+
+
+def _last_checkpoint(folder: Path, stage: int) -> Path | None:
+    found = folder.glob(f"stage_{stage}/version_*/checkpoints/last.ckpt")
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _is_curve(tag: str) -> bool:

@@ -12,6 +12,13 @@ __all__ = ["write_report"]
 SOLVED = 0.99
 """Share of exact paths from which a run counts as having solved the star graph."""
 
+LABELS = {
+    "val/loss/tokens": "validation cross-entropy (nats per token)",
+    "val/path/exact": "exact paths (share of held-out lines)",
+    "val/path/first_branch": "right first branch (share of held-out lines)",
+}
+"""What metrics are called in pictures."""
+
 
 def write_report(content: dict[str, Any], chosen: list[str], path: Path) -> None:
     """Write ``PATH.md`` and ``PATH.png``.
@@ -27,6 +34,21 @@ def write_report(content: dict[str, Any], chosen: list[str], path: Path) -> None
             groups.setdefault(record["entry"], []).append(record)
     path.with_suffix(".md").write_text(_table(content, groups, path.name), encoding="utf-8")
     _picture(content, groups).savefig(path.with_suffix(".png"), dpi=110)
+
+
+def _stages(run: dict[str, Any]) -> list[tuple[int, float, float]]:
+    """``(first step, flops spent before it, flops per step)`` of each stage."""
+    stages: list[tuple[int, float, float]] = []
+    for step, cost in run["stages"]:
+        before = stages[-1][1] + (step - stages[-1][0]) * stages[-1][2] if stages else 0.0
+        stages.append((step, before, cost))
+    return stages
+
+
+def _tflops(run: dict[str, Any], steps: int) -> float:
+    """Training compute of the first ``steps`` optimizer steps, those of smaller models counted."""
+    first, before, cost = next(stage for stage in reversed(_stages(run)) if stage[0] <= steps)
+    return (before + (steps - first) * cost) / 1e12
 
 
 def _spread(values: Iterable[float]) -> str:
@@ -60,7 +82,7 @@ def _columns(content: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, s
     return columns | {
         "parameters": f"{first['parameters'] / 1e6:.2f} M",
         "MFLOPs per token": f"{first['flops_per_token'] / 1e6:.2f}",
-        "training TFLOPs": f"{first['flops_per_step'] * first['steps'] / 1e12:.1f}",
+        "training TFLOPs": f"{_tflops(first, first['steps']):.1f}",
         "steps": str(first["steps"]),
         "learning rate": f"{first['learning_rate']:g}",
         "tokens/s": f"{mean(run['tokens_per_second'] for run in runs):.0f}",
@@ -87,7 +109,7 @@ def _table(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]], nam
     lines += [f"| {entry} | {' | '.join(row.get(column, '') for column in names)} |" for entry, row in rows.items()]
     versions = ", ".join(f"{package} {number}" for package, number in content["versions"].items())
     tried = len(content["runs"]) - sum(map(len, groups.values()))
-    lines += ["", f"![Loss against training compute]({name}.png)", "", f"Command: `{content['command']}`", ""]
+    lines += ["", f"![The course of training]({name}.png)", "", f"Command: `{content['command']}`", ""]
     lines += [f"Machine: {content['machine']}; {versions}. Further runs, to choose learning rates: {tried}.", ""]
     return "\n".join(lines)
 
@@ -97,20 +119,23 @@ def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -
     axes = figure.add_subplot()
     styles = ["-", "--", ":", "-."]
     for index, (entry, runs) in enumerate(groups.items()):
+        look = {"linestyle": styles[index % len(styles)], "color": f"C{index % 10}", "linewidth": 1.2}
         for number, run in enumerate(runs):
-            points = run["curves"].get("val/loss/tokens", [])
+            points = run["curves"].get(content["metric"], [])
             axes.plot(
-                [(step + 1) * run["flops_per_step"] / 1e12 for step, _ in points],
+                [_tflops(run, step + 1) for step, _ in points],
                 [value for _, value in points],
-                styles[index % len(styles)],
-                color=f"C{index % 10}",
-                linewidth=1.2,
                 marker="o",
                 markersize=2.5,
                 label=f"{entry} ({len(runs)} seeds)" if number == 0 else None,
+                **look,
             )
-    axes.set_xlabel("training compute (TFLOPs)")
-    axes.set_ylabel("validation cross-entropy (nats per token)")
+            for _, spent, _ in _stages(run)[1:]:
+                axes.axvline(spent / 1e12, color=look["color"], linewidth=0.6, alpha=0.5)
+    axes.set_xlabel("training compute (TFLOPs); vertical lines: growth by a level")
+    if all(len(run["stages"]) == 1 for runs in groups.values() for run in runs):
+        axes.set_xlabel("training compute (TFLOPs)")
+    axes.set_ylabel(LABELS.get(content["metric"], content["metric"]))
     axes.set_title(content["name"], fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

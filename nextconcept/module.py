@@ -2,6 +2,7 @@
 
 import math
 import os
+from functools import cached_property
 from typing import Any
 
 import lightning as L
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 
 from nextconcept.config import MatchConfig, ModelConfig
 from nextconcept.data.windows import ConceptBatch
+from nextconcept.errors import InputError
 from nextconcept.losses import LossConfig, Losses, compute_losses, token_losses
 from nextconcept.metrics import Collapse, Means
 from nextconcept.nn.layers import normalise
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanChoice, PlanSource
 from nextconcept.optim import OptimizerConfig, make_optimizer, make_schedule
+from nextconcept.starting_point import StartingPoint, load_starting_point
 
 __all__ = ["ConceptModule"]
 
@@ -35,6 +38,8 @@ class ConceptModule(L.LightningModule):
         optimizer: AdamW and its schedule.
         train_plan: the plan that training reads; anything but ``predicted`` is for controls, and ``oracle`` leaks.
         compile: compile the model with torch.compile.
+        init_from: a folder made by ``nextconcept grow`` or ``export``, a run, or a checkpoint, whose weights to begin with; a grown
+            folder also brings the optimizer's moments, the number of the step and the position in the data.
     """
 
     def __init__(
@@ -44,10 +49,12 @@ class ConceptModule(L.LightningModule):
         optimizer: OptimizerConfig = OptimizerConfig(),
         train_plan: PlanSource = "predicted",
         compile: bool = False,
+        init_from: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.config, self.loss, self.optimizer_config, self.train_plan = config, loss, optimizer, train_plan
+        self.init_from = init_from
         self.model = NextConceptModel(config)
         loss.check(self.model)
         if compile:
@@ -86,7 +93,8 @@ class ConceptModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW, and its schedule stepped with every optimizer step."""
         optimizer = make_optimizer(self.optimizer_config, self.model)
-        schedule = make_schedule(self.optimizer_config, optimizer, self.trainer.estimated_stepping_batches)
+        begun = self.start.training.step if self.start and self.start.training else 0
+        schedule = make_schedule(self.optimizer_config, optimizer, self.trainer.estimated_stepping_batches - begun)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: ConceptBatch, batch_idx: int) -> Tensor:
@@ -100,7 +108,6 @@ class ConceptModule(L.LightningModule):
             logged["train/bits_per_byte"] = losses.tokens / math.log(2) / self._bytes_per_token(batch)
         schedule = self.lr_schedulers()
         logged["train/learning_rate"] = schedule.get_last_lr()[0]
-        logged["train/tokens_seen"] = float(self._tokens_seen(batch))
         self.log_dict(logged, batch_size=batch.tokens.shape[0])
         self.log("loss", losses.tokens.detach(), prog_bar=True, logger=False)
         return losses.total
@@ -116,11 +123,6 @@ class ConceptModule(L.LightningModule):
             return None
         return int(torch.randint(self.config.hierarchy.top_span, ()))
 
-    def _tokens_seen(self, batch: ConceptBatch) -> int:
-        rows, length = batch.tokens.shape
-        per_step = rows * (length - 1) * self.trainer.accumulate_grad_batches * self.trainer.world_size
-        return (self.trainer.global_step + 1) * per_step
-
     def _bytes_per_token(self, batch: ConceptBatch) -> Tensor:
         targets, mask = batch.tokens[:, 1:], batch.mask[:, 1:]
         return (self._byte_counts.to(targets.device)[targets] * mask).sum() / mask.sum()
@@ -130,9 +132,36 @@ class ConceptModule(L.LightningModule):
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
         self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
 
+    @cached_property
+    def start(self) -> StartingPoint | None:
+        """What ``init_from`` names."""
+        return load_starting_point(self.init_from) if self.init_from else None
+
+    def on_fit_start(self) -> None:
+        """Go on with the training of the model that this one was grown from, unless it is this run that is resumed."""
+        training = self.start.training if self.start else None
+        if training is not None and self.trainer.ckpt_path is None:
+            self.trainer.fit_loop.load_state_dict(training.loops)
+            training.restore_optimizer(self.trainer.optimizers[0], self.model)
+
     def setup(self, stage: str) -> None:
-        """Learn from the data how many bytes each token stands for."""
+        """Take over weights, and learn from the data how many bytes each token stands for.
+
+        Raises:
+            InputError: if the model of ``init_from`` has another shape or another tokenizer.
+        """
         tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        if self.start is not None:
+            try:
+                self.model.load_state_dict(self.start.model.state_dict())
+            except RuntimeError:
+                raise InputError(
+                    f"the model in {self.init_from} has another shape: use the configuration that is stored there."
+                ) from None
+            if tokenizer is not None and tokenizer.to_json() != self.start.tokenizer.to_json():
+                raise InputError(
+                    f"the model in {self.init_from} reads other tokens than this data: use the data it was trained on."
+                )
         if tokenizer is not None:
             counts = torch.ones(self.config.vocab_size, dtype=torch.long)
             known = torch.from_numpy(tokenizer.byte_counts())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nextconcept.checkpoint import load_run, read_checkpoint
+from nextconcept.checkpoint import load_run
 from nextconcept.config import ModelConfig
 from nextconcept.data.tokenizer import Tokenizer
 from nextconcept.errors import InputError
@@ -126,8 +126,3 @@ def read_config(path: str | Path) -> ModelConfig:
         InputError: if there is no model.
     """
     return load_run(path)[0].config
-
-
-def training_state(path: Path, model: NextConceptModel) -> TrainingState:
-    """The training that made the checkpoint at ``path``, whose model is ``model``."""
-    return TrainingState.of(read_checkpoint(path), model)

@@ -8,7 +8,7 @@ import yaml
 
 from nextconcept import InputError
 from nextconcept.cli import main
-from nextconcept.compare import Entry, compare
+from nextconcept.compare import Entry, Growth, compare
 from nextconcept.compare_report import write_report
 from tests.test_cli import config, fails  # noqa: F401
 
@@ -23,7 +23,7 @@ def record(entry: str, seed: int, loss: float, **final: float) -> dict:
         "steps": 10,
         "parameters": 2_500_000,
         "flops_per_token": 3e6,
-        "flops_per_step": 1e12,
+        "stages": [[0, 1e12]],
         "tokens_per_second": 1234.0,
         "final": finals,
         "curves": {"val/loss/tokens": [[4, loss + 1], [9, loss]]},
@@ -69,12 +69,62 @@ def test_write_report__star_graphs_have_a_solve_rate(tmp_path: Path):
         ({"entries": {"a": Entry(["missing.yaml"])}}, "missing.yaml.*no file"),
         ({"entries": {"a": Entry([])}}, "nothing"),
         ({"entries": {"a": Entry(["x"])}, "flops": 1.0, "tokens": 1.0}, "not in both"),
+        ({"entries": {"a": Entry([__file__], growth=Growth([__file__], [0.5, 0.5]))}}, "budget of flops or tokens"),
     ],
 )
 def test_compare__bad_input(options: dict, message: str, tmp_path: Path):
     with pytest.raises(InputError, match=message):
         compare("trial", output=str(tmp_path / "results"), logs=str(tmp_path / "logs"), **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_write_report__counts_the_flops_of_smaller_models(tmp_path: Path):
+    grown = record("grown", 0, 2.0) | {"stages": [[0, 1e12], [4, 3e12]]}
+    write_report(content(grown), ["grown0"], tmp_path / "trial")
+    assert "| 22.0 | 10 |" in (tmp_path / "trial.md").read_text()  # 4 steps of 1 and 6 of 3
+
+
+def test_growth__shares_that_do_not_add_up():
+    with pytest.raises(InputError, match="add up to 1"):
+        Growth(["x"], [0.5, 0.6])
+
+
+@pytest.mark.slow
+def test_compare__a_growing_entry(config: Path, capsys: pytest.CaptureFixture):  # noqa: F811
+    """Two stages spend the budget together; a stage that is finished is not repeated."""
+    later = yaml.safe_load(config.read_text())
+    del later["model"]
+    Path("later.yaml").write_text(yaml.safe_dump(later))
+    spec = {
+        "name": "trial",
+        "seeds": [0],
+        "tokens": 1280,
+        "entries": {
+            "grown": {
+                "config": [str(config)],
+                "options": {"model.config.levels": 1},
+                "growth": {
+                    "config": ["later.yaml"],
+                    "shares": [0.4, 0.6],
+                    "before": {"model.optimizer.min_lr_ratio": 1.0},
+                },
+            }
+        },
+    }
+    Path("compare.yaml").write_text(yaml.safe_dump(spec))
+    main(["compare", "--config", "compare.yaml"])
+    (run,) = json.loads(Path("results/trial.json").read_text())["runs"]
+    assert [step for step, _ in run["stages"]] == [0, 4]
+    assert run["stages"][0][1] < run["stages"][1][1]
+    assert run["steps"] == 10
+    assert "val/loss/tokens_zero" in run["final"]
+    (grown,) = Path("lightning_logs").glob("compare/trial/grown/*/grown_1")
+    made = grown.stat().st_mtime
+    Path("results/trial.json").unlink()
+    main(["compare", "--config", "compare.yaml"])
+    (again,) = json.loads(Path("results/trial.json").read_text())["runs"]
+    assert again["final"] == run["final"]
+    assert grown.stat().st_mtime == made
 
 
 @pytest.mark.slow

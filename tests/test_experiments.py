@@ -11,8 +11,8 @@ from nextconcept.cli import main
 from nextconcept.compare import Entry, compare
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = [*sorted(ROOT.glob("experiments/*.yaml")), *sorted(ROOT.glob("experiments/star_graph/*.yaml"))]
 COMPARISONS = sorted(ROOT.glob("experiments/comparisons/*.yaml"))
+EXPERIMENTS = sorted(set(ROOT.glob("experiments/**/*.yaml")) - set(COMPARISONS))
 
 
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter", "ignore:.*does not have many workers.*")
@@ -56,6 +56,7 @@ def test_compare__names_experiments_that_exist(path: Path):
     spec = yaml.safe_load(path.read_text())
     assert spec["name"] == path.stem
     assert set(spec) <= set(inspect.signature(compare).parameters)
-    files = [ROOT / file for entry in spec["entries"].values() for file in Entry(**entry).config]
+    entries = [Entry(**entry) for entry in spec["entries"].values()]
+    files = [ROOT / file for entry in entries for file in [*entry.config, *(entry.growth or {"config": []})["config"]]]
     assert files
     assert set(files) <= set(EXPERIMENTS)

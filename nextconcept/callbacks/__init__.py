@@ -1,6 +1,7 @@
 """Lightning callbacks."""
 
 from nextconcept.callbacks.compute_budget import ComputeBudget
+from nextconcept.callbacks.grown_parts import GrownParts
 from nextconcept.callbacks.intervention_table import InterventionTable
 from nextconcept.callbacks.last_checkpoint import LastCheckpoint
 from nextconcept.callbacks.level_curriculum import LevelCurriculum
@@ -15,6 +16,7 @@ from nextconcept.callbacks.writing_samples import WritingSamples
 __all__ = [
     "ComputeBudget",
     "ConceptProgressBar",
+    "GrownParts",
     "InterventionTable",
     "LastCheckpoint",
     "LevelCurriculum",
