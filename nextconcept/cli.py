@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ActionYesNo, ArgumentParser, Namespace, auto_cli
@@ -11,9 +12,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from nextconcept import commands
+from nextconcept.atomic_checkpoint import AtomicCheckpointIO
 from nextconcept.callbacks import (
     ComputeBudget,
     ConceptProgressBar,
+    FiniteGradients,
     GrownParts,
     InterventionTable,
     LastCheckpoint,
@@ -28,7 +31,7 @@ from nextconcept.checkpoint import find_checkpoint, read_checkpoint
 from nextconcept.compare import compare
 from nextconcept.config import ModelConfig
 from nextconcept.data.datamodule import ConceptDataModule, vocabulary
-from nextconcept.errors import InputError
+from nextconcept.errors import InputError, TrainingError
 from nextconcept.module import ConceptModule
 from nextconcept.starting_point import read_config
 
@@ -96,7 +99,9 @@ class ConceptCLI(LightningCLI):
                     LevelCurves(),
                     SelfContained(),
                     SurprisalWriter(),
-                ]
+                    FiniteGradients(),
+                ],
+                "plugins": [AtomicCheckpointIO()],
             },
             auto_configure_optimizers=False,
             args=args,
@@ -128,17 +133,43 @@ class ConceptCLI(LightningCLI):
         """Parse, and check a checkpoint before anything reads it."""
         super().parse_arguments(parser, args)
         options = self.config[self.config.subcommand]
-        if options.get("ckpt_path") and options.ckpt_path not in ("best", "last", "hpc"):
+        if options.get("ckpt_path") == "last":
+            _go_on_with_last(options)
+        if options.get("ckpt_path") and options.ckpt_path not in ("best", "hpc"):
             options.ckpt_path = str(find_checkpoint(options.ckpt_path))
             read_checkpoint(options.ckpt_path)
 
     def before_instantiate_classes(self) -> None:
         """Shape the model like the one that it begins with."""
         options = self.config[self.config.subcommand]
-        if options.get("ckpt_path") not in (None, "best", "last", "hpc"):
+        if options.get("ckpt_path") not in (None, "best", "hpc"):
             options.model.init_from = None  # whatever it was, the checkpoint has gone on from it
         if options.model.init_from is not None:
             _adopt_config(options)
+
+
+def _go_on_with_last(options: Namespace) -> None:
+    """Make ``--ckpt_path last`` mean the newest ``last.ckpt`` of the runs of this name; if there is none yet, begin.
+
+    The run goes on in its own folder, where what was logged after the checkpoint is dropped, so that curves have no overlap.
+
+    Raises:
+        InputError: if the logger has no folder.
+    """
+    logger = options.trainer.logger
+    told = getattr(logger, "init_args", None)
+    if told is None or told.get("save_dir") is None or told.get("name") is None:
+        raise InputError(
+            "--ckpt_path last looks for the newest run under the logger's save_dir and name: give a logger that has both, as the "
+            "experiments do, or the checkpoint's path."
+        )
+    found = Path(told.save_dir, told.name).glob("version_*/checkpoints/last.ckpt")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    options.ckpt_path = None if newest is None else str(newest)
+    if newest is not None:
+        told.version = newest.parents[1].name
+        if "TensorBoardLogger" in logger.class_path:
+            told.purge_step = read_checkpoint(newest)["global_step"]
 
 
 def _adopt_config(options: Namespace) -> None:
@@ -185,6 +216,9 @@ def main(args: list[str] | None = None) -> None:
     except InputError as error:
         print(f"nextconcept: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except TrainingError as error:
+        print(f"nextconcept: {error}", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:  # whoever reads our output has seen enough, as in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

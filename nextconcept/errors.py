@@ -1,6 +1,6 @@
-"""The one error that users are meant to see."""
+"""The errors that users are meant to see."""
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "TrainingError"]
 
 
 class InputError(ValueError):
@@ -8,4 +8,11 @@ class InputError(ValueError):
 
     The message is one sentence for the user: what is wrong, where, and what to do instead.
     The command line prints it and exits with code 2; in Python it is a ``ValueError``.
+    """
+
+
+class TrainingError(RuntimeError):
+    """Training that can't go on although nothing about its settings is wrong, as when numbers overflow.
+
+    The command line prints the message and exits with code 1.
     """

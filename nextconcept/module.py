@@ -69,6 +69,7 @@ class ConceptModule(L.LightningModule):
             }
         )
         self.level_factors: dict[int, float] = {}
+        self.loss_parts: dict[str, Tensor] = {}
         # Not a buffer: DDP would synchronise it at every forward pass, and evaluation has uneven batches.
         self._byte_counts: Tensor | None = None
 
@@ -101,6 +102,9 @@ class ConceptModule(L.LightningModule):
         """Loss of a batch, with its parts logged under ``train/``."""
         output = self.model(batch.tokens[:, :-1], self.train_plan, self._draw_offset())
         losses = compute_losses(self.loss, self.model, output, batch.tokens, batch.mask, self.level_factors)
+        self.loss_parts = {"cross-entropy of tokens": losses.tokens.detach()} | {
+            f"concept loss of level {level}": terms.total.detach() for level, terms in losses.concepts.items()
+        }
         logged = {"train/loss": losses.total, "train/loss/tokens": losses.tokens}
         for level, terms in losses.concepts.items():
             logged[f"train/loss/concepts_l{level}"] = terms.total

@@ -1,6 +1,7 @@
 """Lightning callbacks."""
 
 from nextconcept.callbacks.compute_budget import ComputeBudget
+from nextconcept.callbacks.finite import FiniteGradients
 from nextconcept.callbacks.grown_parts import GrownParts
 from nextconcept.callbacks.intervention_table import InterventionTable
 from nextconcept.callbacks.last_checkpoint import LastCheckpoint
@@ -16,6 +17,7 @@ from nextconcept.callbacks.writing_samples import WritingSamples
 __all__ = [
     "ComputeBudget",
     "ConceptProgressBar",
+    "FiniteGradients",
     "GrownParts",
     "InterventionTable",
     "LastCheckpoint",

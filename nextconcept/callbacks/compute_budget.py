@@ -71,8 +71,8 @@ class ComputeBudget(L.Callback):
         }
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the costs."""
-        for logger in trainer.loggers:
+        """Log the costs, unless the run is resumed and has done so."""
+        for logger in trainer.loggers if trainer.ckpt_path is None else ():
             logger.log_metrics(self._costs, step=self._before["step"])
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:

@@ -9,7 +9,7 @@ __all__ = ["LastCheckpoint"]
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps ``last.ckpt``: written at each validation, every so many steps if asked for, and at the last step.
+    """Keeps ``last.ckpt``: written at each validation, every so many steps if asked for, at the last step, and on SIGTERM.
 
     ``ModelCheckpoint(save_last=True)`` would follow the best checkpoint instead, and skip the steps that did not improve on it.
 
@@ -28,5 +28,7 @@ class LastCheckpoint(ModelCheckpoint):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         step = trainer.global_step
         due = step == trainer.max_steps or (self.every_n_steps > 0 and step % self.every_n_steps == 0)
+        # Saving is collective, and the signal may not have reached every process yet.
+        due |= trainer.strategy.reduce_boolean_decision(trainer.received_sigterm, all=False)
         if due and step != self._last_global_step_saved and not trainer.sanity_checking:
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))

@@ -28,6 +28,15 @@ class ConceptProgressBar(RichProgressBar):
             f"Epoch {current_epoch}" if self.trainer.max_epochs == -1 else super()._get_train_description(current_epoch)
         )
 
+    @property
+    def total_train_batches(self) -> int | float:
+        """Batches of this epoch, those before a resumption included."""
+        trainer, done = self.trainer, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        if trainer.max_steps < 0:
+            return trainer.num_training_batches
+        rest = (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
+        return min(trainer.num_training_batches, done + rest)
+
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:

@@ -138,6 +138,12 @@ class WindowLoader(DataLoader):
             self._given += step
             yield batch
 
+    def windows_of_batch(self, batch_idx: int) -> range:
+        """Indices of the windows that all ranks together read as batch ``batch_idx`` of this epoch."""
+        step = self.batch_size * self.sampler.num_replicas
+        first = self.sampler.epoch * self.sampler.total_size + batch_idx * step
+        return range(first, first + step)
+
     def state_dict(self) -> dict[str, int]:
         """Windows given in this epoch, over all ranks."""
         return {"windows": self._given}

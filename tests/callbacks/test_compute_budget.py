@@ -22,7 +22,7 @@ def test_setup__sets_the_steps_that_the_budget_allows(options: dict, tmp_path: P
     assert trainer.max_steps == {"tokens": 16, "flops": -int(-3e9 // per_step)}.get(next(iter(options), ""), 77)
     logged = {}
     logger = SimpleNamespace(log_metrics=lambda values, step: logged.update(values))
-    budget.on_fit_start(SimpleNamespace(loggers=[logger]), module)
+    budget.on_fit_start(SimpleNamespace(loggers=[logger], ckpt_path=None), module)
     assert logged["model/flops_per_step"] == per_step
     assert logged["model/parameters"] == sum(parameter.numel() for parameter in module.model.parameters())
 
