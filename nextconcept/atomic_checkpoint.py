@@ -18,7 +18,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     A run that is killed while it saves, or a disk that is full, leaves the checkpoint before. (Lightning's own way writes to the
     folder for temporary files first, and moving from there is no renaming if it lies on another disk.)
+
+    Attributes:
+        deferred: whether renaming waits for :meth:`commit`.
     """
+
+    def __init__(self) -> None:
+        self.deferred = False
+        self._waiting: dict[Path, Path] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Save.
@@ -44,8 +51,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.write(buffer.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(target)
+            self._waiting[partial] = target
+            if not self.deferred:
+                self.commit()
         except OSError as error:
+            self._waiting.pop(partial, None)
             partial.unlink(missing_ok=True)
             kept = "the checkpoint before it is kept" if target.exists() else "no checkpoint was there before"
             raise InputError(f"{target} can't be written: {error.strerror}; {kept}.") from None
+
+    def commit(self) -> None:
+        """Let what was written take the place of the checkpoint before."""
+        while self._waiting:
+            partial, target = self._waiting.popitem()
+            partial.replace(target)

@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from nextconcept import commands
-from nextconcept.atomic_checkpoint import AtomicCheckpointIO
 from nextconcept.callbacks import (
     ComputeBudget,
     ConceptProgressBar,
@@ -101,7 +100,7 @@ class ConceptCLI(LightningCLI):
                     SurprisalWriter(),
                     FiniteGradients(),
                 ],
-                "plugins": [AtomicCheckpointIO()],
+                "plugins": {"class_path": "nextconcept.atomic_checkpoint.AtomicCheckpointIO"},
             },
             auto_configure_optimizers=False,
             args=args,

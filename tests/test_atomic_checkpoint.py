@@ -16,6 +16,17 @@ def test_save__replaces_as_a_whole(tmp_path: Path):
     assert os.listdir(path.parent) == ["last.ckpt"]
 
 
+def test_save__deferred_until_commit(tmp_path: Path):
+    writer, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    writer.save_checkpoint({"step": 1}, path)
+    writer.deferred = True
+    writer.save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    writer.commit()
+    assert torch.load(path, weights_only=True) == {"step": 2}
+    assert os.listdir(tmp_path) == ["last.ckpt"]
+
+
 def test_save__a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     writer, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     with monkeypatch.context() as full:

@@ -5,6 +5,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from nextconcept.atomic_checkpoint import AtomicCheckpointIO
+
 __all__ = ["LastCheckpoint"]
 
 
@@ -26,9 +28,49 @@ class LastCheckpoint(ModelCheckpoint):
     ) -> None:
         """Save where it is due, once per optimizer step."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        step = trainer.global_step
+        step, loop = trainer.global_step, trainer.fit_loop.epoch_loop
         due = step == trainer.max_steps or (self.every_n_steps > 0 and step % self.every_n_steps == 0)
+        # Where validation follows, it saves: a run that went on from here would not make up for it.
+        due = due and not loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
         # Saving is collective, and the signal may not have reached every process yet.
         due |= trainer.strategy.reduce_boolean_decision(trainer.received_sigterm, all=False)
         if due and step != self._last_global_step_saved and not trainer.sanity_checking:
+            writer = trainer.strategy.checkpoint_io
+            if isinstance(writer, AtomicCheckpointIO):
+                writer.deferred = True  # until this step is in the curves, which Lightning writes after this hook
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Let the checkpoint of the step before count."""
+        self._commit(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The same."""
+        self._commit(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save, behind what validation has logged."""
+        _flush(trainer)
+        super().on_validation_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The same as for a batch."""
+        super().on_train_end(trainer, pl_module)
+        self._commit(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """The same, as after SIGTERM."""
+        super().on_exception(trainer, pl_module, exception)
+        self._commit(trainer)
+
+    def _commit(self, trainer: L.Trainer) -> None:
+        writer = trainer.strategy.checkpoint_io
+        if isinstance(writer, AtomicCheckpointIO) and writer.deferred:
+            _flush(trainer)
+            writer.commit()
+            writer.deferred = False
+
+
+def _flush(trainer: L.Trainer) -> None:
+    for logger in trainer.loggers:
+        logger.save()

@@ -10,7 +10,8 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader
 
 from nextconcept.data.star_graph import StarGraph, StarGraphTokenizer, StarGraphWindows
-from nextconcept.data.text import load_corpus
+from nextconcept.data.stream import StreamedWindows, StreamLoader
+from nextconcept.data.text import load_corpus, open_hub
 from nextconcept.data.token_file import SplitConfig, TokenFile, encode_corpus
 from nextconcept.data.tokenizer import Tokenizer
 from nextconcept.data.windows import ConceptBatch, ContiguousWindows, TrainingWindows, WindowLoader, as_is
@@ -50,6 +51,8 @@ class ConceptDataModule(L.LightningDataModule):
         hub_split: Hub only: the split to read.
         streaming: Hub only: read over the network document by document instead of downloading first.
         max_documents: Hub only: read no more documents than this.
+        train_on_stream: with ``streaming`` and ``max_documents``: train on the documents behind those, straight from the network, without
+            end, shared out over processes and workers; those first ones serve tokenizer, validation and test.
         seed: of the training windows; default: that of ``seed_everything``.
         num_workers: processes that prepare batches; windows are cheap, so none is needed.
         cache_dir: folder of encoded corpora; default: ``$NEXTCONCEPT_CACHE`` or ``~/.cache/nextconcept``.
@@ -75,6 +78,7 @@ class ConceptDataModule(L.LightningDataModule):
         hub_split: str = "train",
         streaming: bool = False,
         max_documents: int | None = None,
+        train_on_stream: bool = False,
         seed: int | None = None,
         num_workers: int = 0,
         cache_dir: str | None = None,
@@ -83,6 +87,8 @@ class ConceptDataModule(L.LightningDataModule):
         Hierarchy(levels, chunk_size).check_context(context)
         if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
             raise InputError(f"batch_size {batch_size} and eval_batch_size {eval_batch_size} must be 1 or more.")
+        if train_on_stream and not (streaming and max_documents):
+            raise InputError("train_on_stream needs streaming, and max_documents to hold out for validation and test.")
         self.hierarchy, self.star_graph = Hierarchy(levels, chunk_size), star_graph
         if star_graph and context != star_graph.layout(self.hierarchy)[1]:
             raise InputError(
@@ -98,6 +104,7 @@ class ConceptDataModule(L.LightningDataModule):
             "streaming": streaming,
             "max_documents": max_documents,
         }
+        self.train_on_stream = train_on_stream
         self.dataset, self.context, self.split, self.seed = dataset, context, split, seed
         self.tokenizer_kind, self.bpe_size = tokenizer, vocab_size
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
@@ -134,8 +141,10 @@ class ConceptDataModule(L.LightningDataModule):
         if not self.star_graph:
             self._file = self._encode()
 
-    def train_dataloader(self) -> WindowLoader:
-        """Random windows, the same sequence for a given seed at any number of processes."""
+    def train_dataloader(self) -> WindowLoader | StreamLoader:
+        """Random windows, the same sequence for a given seed at any number of processes; or those of a stream, in its order."""
+        if self.train_on_stream:
+            return self._stream()
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         if self.star_graph:
             graph, lines = self.star_graph, self.star_graph.train_lines
@@ -144,6 +153,13 @@ class ConceptDataModule(L.LightningDataModule):
         else:
             windows = TrainingWindows(self._encoded().tokens("train"), self.context, seed)
         return WindowLoader(windows, self.batch_size, *self._ranks(), **self.loader_options)
+
+    def _stream(self) -> StreamLoader:
+        options = {key: value for key, value in self.corpus_options.items() if key not in ("dataset", "max_documents")}
+        stream = open_hub(self.dataset, **options).skip(self.corpus_options["max_documents"])
+        ranks, rank = self._ranks()
+        windows = StreamedWindows(stream, options["column"], self.tokenizer, self.context, rank, ranks)
+        return StreamLoader(windows, self.batch_size, **self.loader_options)
 
     def val_dataloader(self) -> DataLoader[ConceptBatch]:
         """The validation split, each token predicted once."""

@@ -17,7 +17,7 @@ from datasets.exceptions import DatasetsError
 
 from nextconcept.errors import InputError
 
-__all__ = ["Corpus", "clean_play", "files_corpus", "hub_corpus", "load_corpus", "shakespeare_corpus"]
+__all__ = ["Corpus", "clean_play", "files_corpus", "hub_corpus", "load_corpus", "open_hub", "shakespeare_corpus"]
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,14 @@ def _checked_digest(path: str) -> bytes:
     return digest.digest()
 
 
-def hub_corpus(
-    name: str, column: str, subset: str | None, hub_split: str, streaming: bool, max_documents: int | None
-) -> Corpus:
-    """A Hugging Face dataset, mapped or streamed; see :func:`load_corpus`."""
+def open_hub(
+    name: str, column: str, subset: str | None, hub_split: str, streaming: bool
+) -> datasets.Dataset | datasets.IterableDataset:
+    """A Hugging Face dataset, mapped or streamed.
+
+    Raises:
+        InputError: if there is none, or it has no such column.
+    """
     try:
         loaded = datasets.load_dataset(name, subset, split=hub_split, streaming=streaming)
     except (DatasetsError, OSError, ValueError, ImportError) as error:
@@ -154,6 +158,14 @@ def hub_corpus(
         raise InputError(
             f"dataset {name!r} has no column {column!r}: choose one of {', '.join(columns)} with --data.column."
         )
+    return loaded
+
+
+def hub_corpus(
+    name: str, column: str, subset: str | None, hub_split: str, streaming: bool, max_documents: int | None
+) -> Corpus:
+    """The documents of a Hugging Face dataset; see :func:`load_corpus`."""
+    loaded = open_hub(name, column, subset, hub_split, streaming)
     if max_documents is not None:
         loaded = loaded.take(max_documents)
     content = None if streaming else loaded._fingerprint  # a stream is known by what was asked for

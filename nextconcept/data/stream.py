@@ -1,0 +1,139 @@
+"""Training windows straight from a stream of documents that no disk has to hold.
+
+Shapes: B batch, T context.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from nextconcept.data.tokenizer import Tokenizer
+from nextconcept.data.windows import ConceptBatch
+from nextconcept.errors import InputError
+
+__all__ = ["StreamLoader", "StreamedWindows"]
+
+
+class StreamedWindows(IterableDataset[ConceptBatch]):
+    """Windows of documents one after another, in the order of the stream, without end.
+
+    Each rank reads its own shards (or, if the shards can't be shared out evenly, its own documents), and each worker its own part of
+    them. A rank that has read all of its part begins again, so that unequal parts make nobody wait. Windows of ``context + 1`` tokens
+    overlap by one, so that each token is predicted once.
+
+    Args:
+        stream: the documents.
+        column: that holds the text.
+        tokenizer: encodes them.
+        context: T.
+        rank: this process.
+        ranks: number of processes.
+    """
+
+    def __init__(
+        self,
+        stream: datasets.IterableDataset,
+        column: str,
+        tokenizer: Tokenizer,
+        context: int,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.stream = split_dataset_by_node(stream, rank, ranks) if ranks > 1 else stream
+        self.column, self.tokenizer, self.context = column, tokenizer, context
+        self.passes, self.rest = 0, np.empty(0, np.int64)
+        self.place = self._beginning = self.stream.state_dict()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the stream, for a loader without workers."""
+        return {"passes": self.passes, "rest": self.rest.tolist(), "stream": self.place}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`."""
+        self.passes, self.rest = state["passes"], np.array(state["rest"], np.int64)
+        self.place = state["stream"]
+
+    def __iter__(self) -> Iterator[ConceptBatch]:
+        """Yield windows, each a batch of one.
+
+        Raises:
+            InputError: if a document is not text, or a pass over this part of the stream fills no window.
+        """
+        alone = get_worker_info() is None  # a worker's part has no place of its own
+        while True:
+            given = False
+            if alone:
+                self.stream.load_state_dict(copy.deepcopy(self.place))
+            for row in self.stream:
+                text = row[self.column]
+                if not isinstance(text, str):
+                    raise InputError(f"column {self.column!r} of the stream holds {type(text).__name__}, not text.")
+                self.place = self.stream.state_dict() if alone else self.place
+                self.rest = np.concatenate((self.rest, self.tokenizer.encode(text), [self.tokenizer.end_of_text]))
+                while len(self.rest) > self.context:
+                    window, self.rest = self.rest[: self.context + 1], self.rest[self.context :]
+                    given = True
+                    tokens = torch.from_numpy(window.astype(np.int64))[None]
+                    yield ConceptBatch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+            if not given and alone:
+                raise InputError(
+                    f"a process's part of the stream holds no window of {self.context + 1} tokens: use fewer processes or a "
+                    "smaller context."
+                )
+            if not given:
+                return  # more workers than shards
+            self.passes, self.place = self.passes + 1, self._beginning
+
+
+class StreamLoader(DataLoader):
+    """Batches of streamed windows, with a place to go on from.
+
+    Args:
+        windows: of this rank.
+        batch_size: B.
+        length: batches that count as an epoch.
+        **options: passed on to :class:`torch.utils.data.DataLoader`. With workers a resumed run begins the stream anew, because what they
+            have read ahead is lost.
+    """
+
+    def __init__(self, windows: StreamedWindows, batch_size: int, length: int = 1000, **options: Any) -> None:
+        super().__init__(windows, batch_size, collate_fn=_join, **options)
+        self.length = length
+
+    def __len__(self) -> int:
+        """Batches that count as an epoch."""
+        return self.length
+
+    def state_dict(self) -> dict[str, Any]:
+        """The places of all ranks; called on all of them."""
+        own = self.dataset.state_dict() if self.num_workers == 0 else None
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return {"ranks": [own]}
+        states: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(states, own)
+        return {"ranks": states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there.
+
+        Raises:
+            InputError: if there were another number of processes.
+        """
+        shared = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank, ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if shared else (0, 1)
+        if len(state["ranks"]) != ranks:
+            raise InputError(
+                f"the run was saved with {len(state['ranks'])} processes, each with its place in the stream: resume it with as many."
+            )
+        if self.num_workers == 0 and state["ranks"][rank] is not None:
+            self.dataset.load_state_dict(state["ranks"][rank])
+
+
+def _join(windows: list[ConceptBatch]) -> ConceptBatch:
+    return ConceptBatch(*(torch.cat(parts) for parts in zip(*windows, strict=True)))
