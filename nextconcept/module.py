@@ -54,7 +54,7 @@ class ConceptModule(L.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.config, self.loss, self.optimizer_config, self.train_plan = config, loss, optimizer, train_plan
-        self.init_from = init_from
+        self.init_from, self.first_step = init_from, 0
         self.model = NextConceptModel(config)
         loss.check(self.model)
         if compile:
@@ -94,8 +94,8 @@ class ConceptModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW, and its schedule stepped with every optimizer step."""
         optimizer = make_optimizer(self.optimizer_config, self.model)
-        begun = self.start.training.step if self.start and self.start.training else 0
-        schedule = make_schedule(self.optimizer_config, optimizer, self.trainer.estimated_stepping_batches - begun)
+        steps = self.trainer.estimated_stepping_batches - self.first_step
+        schedule = make_schedule(self.optimizer_config, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: ConceptBatch, batch_idx: int) -> Tensor:
@@ -105,13 +105,16 @@ class ConceptModule(L.LightningModule):
         self.loss_parts = {"cross-entropy of tokens": losses.tokens.detach()} | {
             f"concept loss of level {level}": terms.total.detach() for level, terms in losses.concepts.items()
         }
-        logged = {"train/loss": losses.total, "train/loss/tokens": losses.tokens}
+        values = {"train/loss": losses.total, "train/loss/tokens": losses.tokens}
         for level, terms in losses.concepts.items():
-            logged[f"train/loss/concepts_l{level}"] = terms.total
+            values[f"train/loss/concepts_l{level}"] = terms.total
         if self._byte_counts is not None:
-            logged["train/bits_per_byte"] = losses.tokens / math.log(2) / self._bytes_per_token(batch)
-        schedule = self.lr_schedulers()
-        logged["train/learning_rate"] = schedule.get_last_lr()[0]
+            values["train/bits_per_byte"] = losses.tokens / math.log(2) / self._bytes_per_token(batch)
+        means = torch.stack([value.detach() for value in values.values()])
+        if self.trainer.world_size > 1:  # one exchange, so that the curves are those of the whole batch
+            means = self.trainer.strategy.reduce(means, reduce_op="mean")
+        logged = dict(zip(values, means.unbind(), strict=True))
+        logged["train/learning_rate"] = self.lr_schedulers().get_last_lr()[0]
         self.log_dict(logged, batch_size=batch.tokens.shape[0])
         self.log("loss", losses.tokens.detach(), prog_bar=True, logger=False)
         return losses.total
@@ -148,6 +151,14 @@ class ConceptModule(L.LightningModule):
             self.trainer.fit_loop.load_state_dict(training.loops)
             training.restore_optimizer(self.trainer.optimizers[0], self.model)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember at which step this size of the model began, for the schedule."""
+        checkpoint["nextconcept_first_step"] = self.first_step
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Recall it."""
+        self.first_step = checkpoint.get("nextconcept_first_step", 0)
+
     def setup(self, stage: str) -> None:
         """Take over weights, and learn from the data how many bytes each token stands for.
 
@@ -156,6 +167,7 @@ class ConceptModule(L.LightningModule):
         """
         tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
         if self.start is not None:
+            self.first_step = self.start.training.step if self.start.training else 0
             try:
                 self.model.load_state_dict(self.start.model.state_dict())
             except RuntimeError:

@@ -12,10 +12,14 @@ from nextconcept.compare import Entry, compare
 
 ROOT = Path(__file__).parents[1]
 COMPARISONS = sorted(ROOT.glob("experiments/comparisons/*.yaml"))
-EXPERIMENTS = sorted(set(ROOT.glob("experiments/**/*.yaml")) - set(COMPARISONS))
+OVERLAYS = sorted(ROOT.glob("experiments/trainer/*.yaml"))
+EXPERIMENTS = sorted(set(ROOT.glob("experiments/**/*.yaml")) - set(COMPARISONS) - set(OVERLAYS))
 
 
-@pytest.mark.filterwarnings("ignore:LightningCLI's args parameter", "ignore:.*does not have many workers.*")
+pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*")
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_fit__two_steps(path: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -49,6 +53,20 @@ def test_fit__two_steps(path: Path, corpus: Path, tmp_path: Path, monkeypatch: p
     checkpoint = torch.load(last, weights_only=True)
     assert checkpoint["global_step"] == 2
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
+def test_overlay__is_understood(path: Path, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config", str(ROOT / "experiments/two_levels.yaml"), "--config", str(path), "--print_config"])
+    assert stopped.value.code == 0
+    asked, printed = yaml.safe_load(path.read_text())["trainer"], yaml.safe_load(capsys.readouterr().out)["trainer"]
+    for name, value in asked.items():
+        if isinstance(value, dict):
+            assert printed[name]["class_path"] == value["class_path"]
+            assert printed[name]["init_args"]["state_dict_type"] == value["init_args"]["state_dict_type"]
+        else:
+            assert printed[name] == value
 
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)

@@ -59,7 +59,9 @@ def test_fit__of_a_grown_model_goes_on(grown: Path, corpus: Path, tmp_path: Path
     assert whole["lr_schedulers"][0]["last_epoch"] == 7
 
     part = fit(tmp_path / "part", corpus, module_from(grown), ComputeBudget(), _StopAt(8), steps=12)
-    rest = fit(tmp_path / "rest", corpus, module_from(grown), ComputeBudget(), steps=12, ckpt_path=part)
+    module = module_from(grown)
+    module.init_from = None  # as the command line does where a run is resumed
+    rest = fit(tmp_path / "rest", corpus, module, ComputeBudget(), steps=12, ckpt_path=part)
     resumed = read_checkpoint(rest)
     assert resumed["nextconcept_compute"] == whole["nextconcept_compute"]
     for name, value in whole["state_dict"].items():
