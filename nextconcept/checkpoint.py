@@ -1,9 +1,7 @@
 """Runs on disk: find a checkpoint, check it, load model and tokenizer out of it."""
 
 import contextlib
-import pickle
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +50,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OSError, KeyError):
+    except Exception:  # what a damaged file makes the unpickler stumble over has no end
         checkpoint = None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or KEY not in checkpoint:
         raise InputError(
@@ -71,8 +69,12 @@ def load_run(path: str | Path) -> tuple[NextConceptModel, Tokenizer]:
         return load_pretrained(Path(path))
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)
-    stored = checkpoint[KEY]
-    model = NextConceptModel(ModelConfig.from_dict(stored["config"]))
+    try:
+        stored = checkpoint[KEY]
+        model = NextConceptModel(ModelConfig.from_dict(stored["config"]))
+        tokenizer = tokenizer_from_json(stored["tokenizer"])
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{file} is damaged: its configuration can't be read.") from None
     prefix = "model."
     weights = {
         name[len(prefix) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)
@@ -83,7 +85,7 @@ def load_run(path: str | Path) -> tuple[NextConceptModel, Tokenizer]:
         raise InputError(
             f"the weights in {file} do not fit its configuration: it was made by another version."
         ) from None
-    return model.eval(), tokenizer_from_json(stored["tokenizer"])
+    return model.eval(), tokenizer
 
 
 def save_pretrained(model: NextConceptModel, tokenizer: Tokenizer, folder: Path) -> None:
@@ -102,6 +104,8 @@ def load_pretrained(folder: Path) -> tuple[NextConceptModel, Tokenizer]:
         with contextlib.redirect_stdout(sys.stderr):  # the Hub mixin announces itself where our output belongs
             model = NextConceptModel.from_pretrained(folder)
         return model.eval(), tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    except (OSError, SafetensorError, RuntimeError, TypeError) as error:
+    except InputError as error:
+        raise InputError(f"{folder} can't be used: {error}") from None
+    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).split("\n")[0]
         raise InputError(f"{folder} is not an exported model: {reason}.") from None

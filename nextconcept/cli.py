@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ActionYesNo, ArgumentParser, Namespace, auto_cli
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nextconcept import commands
 from nextconcept.callbacks import (
@@ -132,11 +134,33 @@ class ConceptCLI(LightningCLI):
         """Parse, and check a checkpoint before anything reads it."""
         super().parse_arguments(parser, args)
         options = self.config[self.config.subcommand]
+        seed = options.get("seed_everything")
+        if type(seed) is int and not 0 <= seed < 2**32:
+            raise InputError(f"seed_everything must be from 0 to {2**32 - 1}, not {seed}.")
         if options.get("ckpt_path") == "last":
             _go_on_with_last(options)
         if options.get("ckpt_path") and options.ckpt_path not in ("best", "hpc"):
             options.ckpt_path = str(find_checkpoint(options.ckpt_path))
             read_checkpoint(options.ckpt_path)
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer out of the settings.
+
+        Raises:
+            InputError: if one of them refuses what it is given.
+        """
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            raise _input_error(error) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer, with our progress bar unless there is to be none."""
+        if self._get(self.config, "trainer.enable_progress_bar") is False:
+            bars = ConceptProgressBar
+            callbacks = self.trainer_defaults["callbacks"]
+            self.trainer_defaults["callbacks"] = [one for one in callbacks if not isinstance(one, bars)]
+        return super().instantiate_trainer(**kwargs)
 
     def before_instantiate_classes(self) -> None:
         """Shape the model like the one that it begins with."""
@@ -191,6 +215,16 @@ def _adopt_config(options: Namespace) -> None:
         options.data[name] = stored[name]
 
 
+def _input_error(error: BaseException) -> InputError:
+    """What is to be said about an error that came of settings: our own sentence if there is one behind it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return InputError(f"these settings can't be used: {' '.join(str(error).split())[:600].rstrip('.')}.")
+
+
 def _vocab_size(tokenizer: str, vocab_size: int, star_graph: Any) -> int:
     values = getattr(star_graph, "init_args", star_graph)  # where jsonargparse allows for subclasses
     return vocabulary(tokenizer, vocab_size, values.nodes if star_graph else None)
@@ -214,6 +248,9 @@ def main(args: list[str] | None = None) -> None:
             ConceptCLI(args)
     except InputError as error:
         print(f"nextconcept: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except MisconfigurationException as error:
+        print(f"nextconcept: error: {_input_error(error)}", file=sys.stderr)
         sys.exit(2)
     except TrainingError as error:
         print(f"nextconcept: {error}", file=sys.stderr)

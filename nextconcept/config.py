@@ -1,7 +1,8 @@
 """The shape of a model, checked once, before anything is built."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from nextconcept.errors import InputError
 from nextconcept.hierarchy import Hierarchy
@@ -35,6 +36,20 @@ class MatchConfig:
             raise InputError(
                 f"match: top_k {self.top_k} and beam {self.beam} must be 1 or more and temperature {self.temperature} 0 or more."
             )
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether ``value`` is of the type ``hint``, where an integer will do as a float and a truth value is no number."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if kind is Literal:
+        return value in parts
+    if kind is list:
+        return isinstance(value, list) and all(_fits(one, parts[0]) for one in value)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
 
 
 @dataclass
@@ -125,19 +140,36 @@ class ModelConfig:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.match, dict):  # out of config.json
+            self.match = MatchConfig(**self.match)
+        self._check_types()
         hierarchy = self.hierarchy
         if self.context is None:
             self.context = -(-256 // hierarchy.top_span) * hierarchy.top_span
         hierarchy.check_context(self.context)
-        if isinstance(self.match, dict):  # out of config.json
-            self.match = MatchConfig(**self.match)
         self._check_numbers()
         self._check_lists()
         self._check_widths()
         self._check_composition()
 
+    def _check_types(self) -> None:
+        """A file may hold anything; what the command line gives has been checked."""
+        for name, hint in get_type_hints(type(self)).items():
+            if not _fits(getattr(self, name), hint):
+                raise InputError(f"{name} can't be {getattr(self, name)!r}: see the docstring of ModelConfig.")
+
     def _check_numbers(self) -> None:
-        names = ("vocab_size", "width", "depth", "heads", "horizon", "split", "window", "feed_forward_ratio")
+        names = (
+            "vocab_size",
+            "width",
+            "depth",
+            "heads",
+            "horizon",
+            "split",
+            "window",
+            "feed_forward_ratio",
+            "rope_base",
+        )
         for name in names:
             value = getattr(self, name)
             numbers = [v for v in (value if isinstance(value, list) else [value]) if v not in ("full", None)]

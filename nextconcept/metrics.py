@@ -14,6 +14,8 @@ Names logged by :class:`~nextconcept.module.ConceptModule` (an interface; ``STAG
 - ``STAGE/collapse_lL/variance_ratio``: variance of predictions over that of realised concepts, both at unit scale.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -21,14 +23,24 @@ from torchmetrics import Metric
 __all__ = ["Collapse", "Means"]
 
 
-class Means(Metric):
+class _DoubleMetric(Metric):
+    """A metric whose sums stay in double precision when the module that it belongs to is halved (``--trainer.precision 16-true``)."""
+
+    full_state_update = False
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "_DoubleMetric":
+        super()._apply(*args, **kwargs)
+        for name in self._defaults:
+            setattr(self, name, getattr(self, name).double())
+        return self
+
+
+class Means(_DoubleMetric):
     """Weighted means under many names, with one synchronisation for all of them.
 
     Args:
         names: what is averaged; every update gives each name at most once.
     """
-
-    full_state_update = False
 
     def __init__(self, names: list[str]) -> None:
         super().__init__()
@@ -50,7 +62,7 @@ class Means(Metric):
         return {name: mean for name, mean, weight in zip(self.names, means, weights, strict=True) if weight}
 
 
-class Collapse(Metric):
+class Collapse(_DoubleMetric):
     """Effective rank and variance of a stream of vectors.
 
     The effective rank (Roy & Vetterli, 2007) is ``exp(-sum p log p)`` with p the singular values of the centred vectors over
@@ -59,8 +71,6 @@ class Collapse(Metric):
     Args:
         width: D.
     """
-
-    full_state_update = False
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -31,3 +31,9 @@ def test_collapse__counts_directions():
     assert rank == pytest.approx(16, rel=0.01)
     assert variance == pytest.approx(16 * 9, rel=0.05)
     assert line.compute()[0] == pytest.approx(1, abs=0.01)
+
+
+def test_means__stay_exact_in_a_module_that_is_halved():
+    holder = torch.nn.ModuleDict({"means": Means(["a"])}).half()
+    holder["means"].update({"a": (torch.tensor(1e6), torch.tensor(3e6))})
+    assert holder["means"].compute() == {"a": 1e6}

@@ -87,6 +87,8 @@ class ConceptDataModule(L.LightningDataModule):
         Hierarchy(levels, chunk_size).check_context(context)
         if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
             raise InputError(f"batch_size {batch_size} and eval_batch_size {eval_batch_size} must be 1 or more.")
+        if num_workers < 0:
+            raise InputError(f"num_workers must be 0 or more, not {num_workers}.")
         if train_on_stream and not (streaming and max_documents):
             raise InputError("train_on_stream needs streaming, and max_documents to hold out for validation and test.")
         self.hierarchy, self.star_graph = Hierarchy(levels, chunk_size), star_graph

@@ -61,6 +61,10 @@ def load_corpus(
     """
     if dataset == "shakespeare":
         return shakespeare_corpus()
+    if not dataset.strip():
+        raise InputError(
+            "the name of the dataset is empty: give 'shakespeare', text files, or the name of a Hugging Face dataset."
+        )
     path = Path(dataset)
     if glob.has_magic(dataset) or path.suffix == ".txt" or path.is_file():
         return files_corpus(dataset)

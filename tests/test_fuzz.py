@@ -1,0 +1,288 @@
+"""Whatever a user gives, the answer is a result or one sentence: no traceback, no hang, no file lost."""
+
+import json
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nextconcept import InputError, ModelConfig, NextConceptModel
+from nextconcept.checkpoint import KEY, load_run, save_pretrained
+from nextconcept.cli import main
+from nextconcept.data.star_graph import StarGraph, StarGraphTokenizer, read_lines
+from nextconcept.data.text import files_corpus
+from nextconcept.data.token_file import SplitConfig, encode_corpus
+from nextconcept.data.tokenizer import ByteTokenizer
+from tests.conftest import small_config
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:LightningCLI's args parameter", "ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings(
+        "ignore:.*TensorBoardLogger.*", "ignore:.*fast_dev_run.*", "ignore:Checkpoint directory"
+    ),
+    pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*", "ignore:.*log_every_n_steps.*"),
+]
+
+COUNTS: Counter[str] = Counter()
+
+
+def fuzz(examples: int) -> Callable:
+    """The same examples in every run, in one folder after another."""
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A folder with a corpus, a configuration, a checkpoint and an exported model, which no example may change."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        text = "".join(f"Line {i}: the quick brown fox jumps over the lazy dog.\n" for i in range(60))
+        (folder / "corpus.txt").write_text(text)
+        shape = {"levels": 2, "width": 16, "depth": 1, "heads": 2, "horizon": 2, "context": 16}
+        values = {
+            "model": {"config": shape},
+            "data": {"dataset": str(folder / "corpus.txt"), "batch_size": 2, "cache_dir": str(folder / "cache")},
+            "trainer": {"accelerator": "cpu", "fast_dev_run": True, "enable_progress_bar": False, "logger": False},
+        }
+        values["data"]["split"] = {"by": "contiguous", "val": 0.1, "test": 0.1}
+        values["trainer"]["enable_model_summary"] = False
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(values))
+        torch.manual_seed(0)
+        model = NextConceptModel(ModelConfig(**shape)).eval()
+        save_pretrained(model, ByteTokenizer(), folder / "exported")
+        stored = {"config": model.config.to_dict(), "tokenizer": ByteTokenizer().to_json()}
+        weights = {f"model.{name}": value for name, value in model.state_dict().items()}
+        torch.save({"state_dict": weights, KEY: stored}, folder / "good.ckpt")
+        yield folder
+    print(f"\n{sum(COUNTS.values())} cases: {dict(COUNTS)}")
+
+
+def runs(kind: str, call: Callable[[], object]) -> bool:
+    """Count a case; True if it ran, False if it was refused in one sentence. Anything else is a failure."""
+    COUNTS[kind] += 1
+    said = None
+    try:
+        call()
+    except InputError as error:
+        said = str(error)
+    assert said is None or 10 < len(said) < 1000
+    return said is None
+
+
+def exits(kind: str, capsys: pytest.CaptureFixture, *args: str) -> bool:
+    """The same for a command."""
+    COUNTS[kind] += 1
+    capsys.readouterr()
+    code: object = 0
+    try:
+        main([str(arg) for arg in args])
+    except SystemExit as stopped:
+        code = stopped.code or 0
+    said = capsys.readouterr().err
+    lines = [line for line in said.splitlines() if line.startswith("nextconcept: error: ")]
+    assert (code, len(lines)) in ((0, 0), (2, 1)), said
+    assert "Traceback" not in said
+    return code == 0
+
+
+numbers = st.one_of(st.integers(-2, 70), st.sampled_from([0, 1, 2, 4, 8, 16, 32, 64]))
+listed = st.one_of(numbers, st.lists(numbers, min_size=1, max_size=4))
+SHAPES = {
+    "levels": st.integers(-1, 4),
+    "chunk_size": st.integers(0, 5),
+    "width": listed,
+    "depth": st.one_of(st.integers(0, 2), st.lists(st.integers(0, 2), max_size=4)),
+    "heads": listed,
+    "horizon": st.one_of(st.integers(-1, 5), st.just("full"), st.lists(st.integers(0, 3), max_size=3)),
+    "plan_mode": st.sampled_from(["parallel", "rollout"]),
+    "entry": st.sampled_from(["cross", "prefix"]),
+    "past": st.sampled_from(["none", "concepts", "states"]),
+    "sharing": st.sampled_from(["nested", "shared", "separate"]),
+    "split": st.integers(0, 3),
+    "slicing": st.sampled_from(["heads", "head_size"]),
+    "window": st.one_of(st.none(), st.integers(-1, 9), st.lists(st.one_of(st.none(), st.integers(1, 9)), max_size=3)),
+    "context": st.one_of(st.none(), st.integers(-4, 64)),
+    "composition": st.sampled_from(["sum", "mlp->sum->mlp->norm", "linear", "norm", "max->max", "", "sum->", "mean"]),
+    "encoder_depth": st.integers(-1, 1),
+    "noise_width": st.integers(-1, 3),
+    "dropout": st.sampled_from([0.0, 0.1, 1.0, -1.0]),
+    "feed_forward_ratio": st.sampled_from([2.0, 0.01, 0.0, -1.0]),
+}
+
+
+@fuzz(150)
+@given(st.fixed_dictionaries({}, optional=SHAPES), st.integers(1, 40))
+def test_configs(values: dict, time: int):
+    assert set(SHAPES) <= {field.name for field in fields(ModelConfig)}
+
+    def call() -> None:
+        config = ModelConfig(**({"vocab_size": 30, "width": 16, "depth": 1, "heads": 2, "horizon": 2} | values))
+        model = NextConceptModel(config)
+        logits = model(torch.randint(30, (2, time))).logits
+        assert logits.shape == (2, time, 30)
+        assert logits.isfinite().all()
+        model.generate(torch.randint(30, (1, time)), 2)
+
+    runs("configurations", call)
+
+
+OPTIONS = {
+    "model.config.levels": ["0", "3", "x", "1.5", "null"],
+    "model.config.width": ["7", "-16", "[8, 16]", "wide"],
+    "model.config.context": ["17", "32", "1e9", "100000000"],
+    "model.config.sharing": ["none", "shared", "separate"],
+    "model.loss.terms": ["{mse: 1}", "{magic: 1}", "{decode: -1}", "{energy: 1}", "[]", "7"],
+    "model.loss.level_weight": ["[]", "0", "[1, 2]", "a"],
+    "model.optimizer.lr": ["-1", "0", "nan", "1e-3", "fast"],
+    "model.train_plan": ["oracle", "zero", "mine"],
+    "model.init_from": ["nowhere", "/", ""],
+    "data.dataset": ["missing.txt", "", "*.nothing", "a/b/c", "."],
+    "data.tokenizer": ["bpe", "words"],
+    "data.vocab_size": ["3", "300", "-1"],
+    "data.batch_size": ["0", "3", "-7", "many"],
+    "data.split": ["{val: 2}", "{by: word}", "{val: 0, test: 0}", "x"],
+    "data.star_graph": ["{arms: 9}", "{path_length: 1}", "{nodes: 3}", "{wings: 2}"],
+    "data.num_workers": ["-1", "two"],
+    "budget.flops": ["-1", "1e3", "x"],
+    "grown.freeze_steps": ["-1", "2"],
+    "last.every_n_train_steps": ["-1", "2", "x"],
+    "sample.prompt": ["", "x"],
+    "trainer.max_steps": ["0", "2", "x"],
+    "trainer.precision": ["bf16-mixed", "7", "16-true"],
+    "trainer.devices": ["0", "x"],
+    "ckpt_path": ["nowhere", "last", "corpus.txt", "."],
+    "seed_everything": ["-1", "x", "99999999999999999999"],
+    "wings": ["2"],
+}
+
+
+@pytest.mark.slow
+@fuzz(200)
+@given(st.sampled_from([(name, value) for name, values in OPTIONS.items() for value in values]))
+def test_command_line(home: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, option: tuple):
+    monkeypatch.chdir(home)
+    exits("command lines", capsys, "fit", "--config", "tiny.yaml", f"--{option[0]}", option[1])
+
+
+@fuzz(80)
+@given(
+    st.text(max_size=30),
+    st.sampled_from(["--temperature", "--top_k", "--top_p", "--min_p", "--max_new_tokens", "--num_samples", "--seed"]),
+    st.sampled_from(["-1", "0", "1", "0.5", "3", "nan", "inf", "x", ""]),
+)
+def test_prompts(home: Path, capsys: pytest.CaptureFixture, prompt: str, option: str, value: str):
+    common = ["--ckpt_path", home / "exported", f"--prompt={prompt}", f"{option}={value}"]
+    exits("prompts", capsys, "generate", *([] if "max_new" in option else ["--max_new_tokens", "2"]), *common)
+
+
+@fuzz(40)
+@given(st.text("0123456789:=abc é", max_size=12), st.booleans())
+def test_edits(home: Path, capsys: pytest.CaptureFixture, edit: str, as_json: bool):
+    common = ["--ckpt_path", home / "exported", "--prompt", "Line 5: th", f"--edit={edit}"]
+    exits("edits", capsys, "plan", *common, *(["--json"] if as_json else []))
+
+
+@fuzz(200)
+@given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)), st.sampled_from(["bytes", "bpe"]))
+def test_text_files(content: bytes, kind: str):
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "text.txt")
+        path.write_bytes(content)
+        split = SplitConfig("contiguous", 0.1, 0.1)
+        runs("text files", lambda: encode_corpus(files_corpus(str(path)), split, kind, 260, Path(name, "cache")))
+        assert path.read_bytes() == content
+        assert not list(Path(name).glob("cache/*.partial"))
+
+
+@fuzz(50)
+@given(st.lists(st.text("0123456789,|/=x \n", max_size=50), max_size=3))
+def test_star_graph_files(lines: list[str]):
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "lines.txt")
+        path.write_text("\n".join(lines))
+        runs("star-graph files", lambda: read_lines(str(path), StarGraph(2, 3, 9)))
+        runs("star-graph prompts", lambda: StarGraphTokenizer(9).encode_prompt("".join(lines)))
+
+
+def damaged(content: bytes, how: str, seed: int) -> bytes:
+    """Content as a bad disk or an interrupted copy leaves it."""
+    draw, result = random.Random(seed), bytearray(content)
+    if how == "cut":
+        return bytes(result[: draw.randrange(len(result))])
+    if how == "zeros":
+        start = draw.randrange(len(result))
+        result[start : start + 64] = bytes(len(result[start : start + 64]))
+        return bytes(result)
+    for _ in range(draw.randrange(1, 9)):
+        result[draw.randrange(len(result))] ^= 1 << draw.randrange(8)
+    return bytes(result)
+
+
+damages = st.sampled_from(["cut", "zeros", "bits"])
+
+
+@fuzz(90)
+@given(damages, st.integers(0, 10_000))
+def test_checkpoints(home: Path, how: str, seed: int):
+    """Weights whose bits were changed can't be told from others; everything else is refused."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "bad.ckpt")
+        path.write_bytes(damaged((home / "good.ckpt").read_bytes(), how, seed))
+        ran = runs("checkpoints", lambda: load_run(path))
+        assert not (ran and how == "cut")
+
+
+@fuzz(90)
+@given(st.sampled_from(["model.safetensors", "config.json", "tokenizer.json"]), damages, st.integers(0, 10_000))
+def test_exported_models(home: Path, file: str, how: str, seed: int):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(shutil.copytree(home / "exported", Path(name, "exported")))
+        (folder / file).write_bytes(damaged((folder / file).read_bytes(), how, seed))
+        runs("exported models", lambda: load_run(folder))
+
+
+@fuzz(60)
+@given(
+    st.sampled_from([field.name for field in fields(ModelConfig)]),
+    st.one_of(st.none(), st.booleans(), st.integers(-1, 40), st.text(max_size=3), st.lists(st.integers(), max_size=2)),
+)
+def test_config_json(home: Path, name: str, value: object):
+    """Settings of another type or size than the weights have."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(shutil.copytree(home / "exported", Path(place, "exported")))
+        config = json.loads((folder / "config.json").read_text())
+        config = config | ({name: value} if name in config else {"config": config.get("config", {}) | {name: value}})
+        (folder / "config.json").write_text(json.dumps(config))
+
+        def call() -> None:
+            model, _ = load_run(folder)
+            model.generate(torch.randint(256, (1, 5)), 2)
+
+        runs("config.json", call)
+
+
+def test_exported_model__of_another_size(home: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(home / "exported", tmp_path / "exported"))
+    save_pretrained(NextConceptModel(small_config(vocab_size=256)), ByteTokenizer(), tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.safetensors", folder)
+    assert not runs("exported models", lambda: load_run(folder))
+
+
+def test_cases__are_many():
+    """Runs last: the tests above count what they try."""
+    assert sum(COUNTS.values()) >= 500 or not COUNTS
