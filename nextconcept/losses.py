@@ -4,17 +4,19 @@ Shapes: B batch, T tokens, A anchors, H horizon, N concepts, D width of a level,
 concept.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept.errors import InputError
 from nextconcept.nn.model import ModelOutput, NextConceptModel, future
 
-__all__ = ["TERMS", "ConceptTerms", "LossConfig", "Losses", "compute_losses", "token_losses"]
+__all__ = ["TERMS", "ConceptTerms", "LossConfig", "Losses", "compute_losses", "loss_flops_per_token", "token_losses"]
 
 
 @dataclass
@@ -246,3 +248,21 @@ def _concept_terms(
     weighted = sum((weight * (discounts * steps[name]).mean() for name, weight in config.terms.items()), plan.sum() * 0)
     similarity = 1 - steps["cosine"] if "cosine" in steps else mean(_similarity(plan.detach(), targets))
     return ConceptTerms(weighted, steps, similarity.detach(), counts, targets, valid.bool())
+
+
+def loss_flops_per_token(config: LossConfig, model: NextConceptModel, time: int) -> float:
+    """Floating-point operations of the concept losses of ``time`` tokens, forward and backward, per token.
+
+    They come on top of three times ``model.flops_per_token(time)``; ``decode``, which scores the whole vocabulary at every place of every
+    planned chunk, is the dear one. Counted as there, on shapes without data.
+    """
+    ghost = copy.deepcopy(model).to("meta")
+    tokens = torch.zeros(1, time + 1, dtype=torch.long, device="meta")
+    output = ghost(tokens[:, :-1])
+    plans = {level: plan.detach().requires_grad_() for level, plan in output.plans.items()}
+    leaves = ModelOutput(output.logits.detach(), plans, output.concepts, output.predictions, output.offset)
+    with FlopCounterMode(display=False) as counter:
+        losses = compute_losses(config, ghost, leaves, tokens, torch.ones_like(tokens, dtype=torch.bool))
+        if plans:
+            losses.total.backward()
+    return counter.get_total_flops() / time

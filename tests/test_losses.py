@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from nextconcept import InputError, NextConceptModel
-from nextconcept.losses import TERMS, LossConfig, _Level, compute_losses
+from nextconcept.losses import TERMS, LossConfig, _Level, compute_losses, loss_flops_per_token
 from nextconcept.nn.model import ModelOutput, future
 from tests.conftest import small_config
 
@@ -163,3 +163,12 @@ def test_weight__list_too_short():
     assert LossConfig(level_weight=[0.1, 0.2]).weight(2) == 0.2
     with pytest.raises(InputError, match="no value for concept level 3"):
         LossConfig(level_weight=[0.1, 0.2]).weight(3)
+
+
+def test_loss_flops_per_token__is_that_of_the_read_back():
+    model = NextConceptModel(small_config(width=32, horizon=3, chunk_size=4))
+    assert loss_flops_per_token(LossConfig({"cosine": 1.0}), model, 64) == 0
+    # One matrix product forward and one backward: 17 anchors x 3 steps x 4 places, 32 features by 64 tokens.
+    wanted = 2 * 2 * 17 * 3 * 4 * 32 * 64 / 64
+    assert loss_flops_per_token(LossConfig({"decode": 1.0}), model, 64) == wanted
+    assert loss_flops_per_token(LossConfig(), NextConceptModel(small_config(levels=1)), 64) == 0

@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 
 from nextconcept.errors import InputError
+from nextconcept.losses import loss_flops_per_token
 from nextconcept.starting_point import COMPUTE
 
 __all__ = ["ComputeBudget"]
@@ -15,8 +16,8 @@ class ComputeBudget(L.Callback):
     """Sets the number of steps so that a run spends a given amount, and logs what was spent.
 
     Logged once, at the first step: ``model/parameters``, ``model/flops_per_token`` (forward, attention included) and
-    ``model/flops_per_step`` (training: three times the forward pass); with every step, ``train/flops`` and ``train/tokens_seen``. A
-    grown model's run counts what its smaller forms have spent. On the command line: ``--budget.flops 2e15`` or
+    ``model/flops_per_step`` (training: three times the forward pass, and the concept losses); with every step, ``train/flops`` and
+    ``train/tokens_seen``. A grown model's run counts what its smaller forms have spent. On the command line: ``--budget.flops 2e15`` or
     ``--budget.tokens 1e8``.
 
     Args:
@@ -43,7 +44,8 @@ class ComputeBudget(L.Callback):
         data, model = trainer.datamodule, pl_module.model
         tokens = data.batch_size * data.context * trainer.accumulate_grad_batches * trainer.world_size
         per_token = model.flops_per_token(data.context)
-        self._per_step = {"flops": 3 * per_token * tokens, "tokens": float(tokens)}
+        training = 3 * per_token + loss_flops_per_token(pl_module.loss, model, data.context)
+        self._per_step = {"flops": training * tokens, "tokens": float(tokens)}
         self._costs = {
             "model/parameters": float(sum(parameter.numel() for parameter in model.parameters())),
             "model/flops_per_token": per_token,

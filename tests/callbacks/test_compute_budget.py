@@ -6,6 +6,7 @@ import pytest
 
 from nextconcept import InputError
 from nextconcept.callbacks import ComputeBudget
+from nextconcept.losses import loss_flops_per_token
 from nextconcept.module import ConceptModule
 from tests.conftest import small_config
 
@@ -18,7 +19,7 @@ def test_setup__sets_the_steps_that_the_budget_allows(options: dict, tmp_path: P
     budget.setup(trainer, module, "validate")
     assert trainer.max_steps == 77
     budget.setup(trainer, module, "fit")
-    per_step = 3 * module.model.flops_per_token(32) * 64
+    per_step = (3 * module.model.flops_per_token(32) + loss_flops_per_token(module.loss, module.model, 32)) * 64
     assert trainer.max_steps == {"tokens": 16, "flops": -int(-3e9 // per_step)}.get(next(iter(options), ""), 77)
     logged = {}
     logger = SimpleNamespace(log_metrics=lambda values, step: logged.update(values))

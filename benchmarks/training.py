@@ -1,0 +1,149 @@
+"""Speed and memory of training: presets, and three nested levels of several widths, each against a GPT of equal counted FLOPs.
+
+    python benchmarks/training.py [--rows two_levels v11_2 nested_512] [--compile true] [--device cuda --precision bf16]
+
+The two of a row take turns, because machines are noisy; medians are compared. The GPT has the row's depth and window at the tokens, and
+the width at which ``flops_per_token`` agrees best. On a GPU the table also has MFU, the share of ``--peak_tflops`` that the counted FLOPs
+make up.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+from jsonargparse import auto_cli
+from torch import Tensor
+
+from nextconcept import ModelConfig, NextConceptModel
+from nextconcept.losses import LossConfig, compute_losses
+from nextconcept.optim import OptimizerConfig, make_optimizer
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+def row_of(name: str, context: int) -> tuple[ModelConfig, LossConfig]:
+    """A preset by its name, or ``nested_WIDTH``."""
+    if name.startswith("nested_"):
+        return ModelConfig(levels=3, width=int(name[7:]), depth=4, heads=8, context=context), LossConfig()
+    model = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())["model"]
+    return ModelConfig(**(model["config"] | {"context": context})), LossConfig(**model.get("loss", {}))
+
+
+def equal_gpt(config: ModelConfig, context: int) -> ModelConfig:
+    """The GPT whose FLOPs per token lie nearest."""
+
+    def flops(one: ModelConfig) -> float:
+        with torch.device("meta"):
+            return NextConceptModel(one).flops_per_token(context)
+
+    wanted = flops(config)
+    common = {"levels": 1, "sharing": "separate", "depth": config.depths[0], "heads": 4, "window": config.windows[0]}
+    common |= {name: getattr(config, name) for name in ("vocab_size", "norm", "feed_forward", "post_norm")}
+    candidates = [ModelConfig(width=width, context=context, **common) for width in range(32, 2 * max(config.widths), 8)]
+    return min(candidates, key=lambda one: abs(flops(one) - wanted))
+
+
+def step_of(
+    config: ModelConfig, loss: LossConfig, batch: Tensor, compiled: bool, precision: str
+) -> tuple[Callable[[], None], NextConceptModel]:
+    """A function that makes one training step, and its model."""
+    model = NextConceptModel(config).to(batch.device)
+    optimizer, mask = make_optimizer(OptimizerConfig(), model), torch.ones_like(batch, dtype=torch.bool)
+    if compiled:
+        model.compile()
+
+    def step() -> None:
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            losses = compute_losses(loss, model, model(batch[:, :-1]), batch, mask)
+        optimizer.zero_grad()
+        losses.total.backward()
+        optimizer.step()
+        if batch.is_cuda:
+            torch.cuda.synchronize()
+
+    return step, model
+
+
+def memory(step: Callable[[], None], model: NextConceptModel, device: str) -> float:
+    """GiB that a step takes: measured on a GPU; on a CPU weights, gradients, moments and what is saved for the backward pass."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() / 2**30
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        step()
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    return (16 * weights + sum(saved.values())) / 2**30
+
+
+def main(
+    rows: list[str] | None = None,
+    context: int = 256,
+    batch_size: int = 16,
+    steps: int = 6,
+    compile: bool = False,
+    device: str = "cpu",
+    precision: str = "fp32",
+    peak_tflops: float = 989.0,
+) -> None:
+    """Print the table.
+
+    Args:
+        rows: presets by name, or ``nested_WIDTH`` for three levels.
+        context: tokens.
+        batch_size: windows.
+        steps: timed steps of each.
+        compile: compile both models.
+        device: ``cpu`` or ``cuda``.
+        precision: ``fp32`` or ``bf16`` (autocast).
+        peak_tflops: of the GPU, for MFU; 989 is an H100's or H200's in bfloat16 without sparsity.
+    """
+    torch.manual_seed(0)
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(
+        f"{where}, torch {torch.__version__}, {precision}, {'compiled' if compile else 'eager'}, {batch_size} x {context} tokens\n"
+    )
+    extra = " MFU |" if device == "cuda" else ""
+    print(
+        f"| | parameters | MFLOPs per token | tokens/s | GPT: width | tokens/s | ratio at equal FLOPs | GiB | GPT: GiB |{extra}"
+    )
+    print("|---" * (9 + bool(extra)) + "|")
+    for name in rows or ["two_levels", "three_levels", "v11_2", "v11_3", "nested_256", "nested_512", "nested_1024"]:
+        config, loss = row_of(name, context)
+        contenders = [(config, loss), (equal_gpt(config, context), replace(loss, terms={"cosine": 1.0}))]
+        batch = torch.randint(config.vocab_size, (batch_size, context + 1), device=device)
+        made = [step_of(*one, batch, compile, precision) for one in contenders]
+        times: list[list[float]] = [[], []]
+        for turn in range(steps + 2):
+            for index, (step, _) in enumerate(made):
+                started = time.perf_counter()
+                step()
+                if turn >= 2:
+                    times[index].append(time.perf_counter() - started)
+        rates = [batch_size * context / statistics.median(values) for values in times]
+        flops = [model.flops_per_token(context) for _, model in made]
+        ratio = rates[0] * flops[0] / (rates[1] * flops[1])
+        used = [f"{memory(step, model, device):.2f}" for step, model in made]
+        size = sum(parameter.numel() for parameter in made[0][1].parameters()) / 1e6
+        cells = [name, f"{size:.2f} M", f"{flops[0] / 1e6:.2f}", f"{rates[0]:.0f}", str(contenders[1][0].width)]
+        cells += [f"{rates[1]:.0f}", f"{ratio:.2f}", *used]
+        if extra:
+            cells.append(f"{3 * flops[0] * rates[0] / (peak_tflops * 1e12):.1%}")
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)
