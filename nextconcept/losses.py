@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nextconcept.errors import InputError
 from nextconcept.nn.model import ModelOutput, NextConceptModel, future
 
-__all__ = ["TERMS", "ConceptTerms", "LossConfig", "Losses", "compute_losses", "loss_flops_per_token", "token_losses"]
+__all__ = ["TERMS", "ConceptTerms", "LossConfig", "Losses", "TermInput", "compute_losses", "loss_flops_per_token", "token_losses"]
 
 
 @dataclass
@@ -115,7 +115,7 @@ class Losses:
 
 
 @dataclass
-class _Level:
+class TermInput:
     """What a term may look at; each term maps it to (B, A, H) distances."""
 
     config: LossConfig
@@ -133,23 +133,23 @@ def _similarity(plan: Tensor, targets: Tensor) -> Tensor:
     return (plan * targets).sum(-1) * squares.clamp(min=1e-16).rsqrt()
 
 
-def _cosine(at: _Level) -> Tensor:
+def _cosine(at: TermInput) -> Tensor:
     return 1 - _similarity(at.plan, at.targets)
 
 
-def _mse(at: _Level) -> Tensor:
+def _mse(at: TermInput) -> Tensor:
     return F.mse_loss(at.plan, at.targets, reduction="none").mean(-1)
 
 
-def _mae(at: _Level) -> Tensor:
+def _mae(at: TermInput) -> Tensor:
     return F.l1_loss(at.plan, at.targets, reduction="none").mean(-1)
 
 
-def _smooth_l1(at: _Level) -> Tensor:
+def _smooth_l1(at: TermInput) -> Tensor:
     return F.smooth_l1_loss(at.plan, at.targets, reduction="none").mean(-1)
 
 
-def _info_nce(at: _Level) -> Tensor:
+def _info_nce(at: TermInput) -> Tensor:
     concepts = F.normalize(at.output.concepts[at.level].detach().float(), dim=-1)
     targets = F.normalize(at.targets, dim=-1)
     plan = F.normalize(at.plan, dim=-1)
@@ -160,7 +160,7 @@ def _info_nce(at: _Level) -> Tensor:
     return torch.cat((right, others.masked_fill(same, -torch.inf)), -1).logsumexp(-1) - right.squeeze(-1)
 
 
-def _energy(at: _Level) -> Tensor:
+def _energy(at: TermInput) -> Tensor:
     steps = at.output.predictions[at.level].steps
     first, second = at.model.predictors[str(at.level)].sample(steps, 2).float()
     scale = at.plan.shape[-1] ** -0.5
@@ -171,7 +171,7 @@ def _energy(at: _Level) -> Tensor:
     return (apart(first, at.targets) + apart(second, at.targets)) / 2 - apart(first, second) / 2
 
 
-def _decode(at: _Level) -> Tensor:
+def _decode(at: TermInput) -> Tensor:
     span, count = at.model.config.hierarchy.span(at.level), at.plan.shape[1] - 1
     logits = at.config.decode_scale * at.model.encoder.read_back(at.plan, at.level)
     chunks = at.tokens[:, : count * span].unflatten(1, (count, span)).float()
@@ -180,7 +180,7 @@ def _decode(at: _Level) -> Tensor:
     return losses.unflatten(0, truth.shape).mean(-1)
 
 
-TERMS: dict[str, Callable[[_Level], Tensor]] = {
+TERMS: dict[str, Callable[[TermInput], Tensor]] = {
     "cosine": _cosine,
     "mse": _mse,
     "mae": _mae,
@@ -241,7 +241,7 @@ def _concept_terms(
     def mean(values: Tensor) -> Tensor:
         return (values * valid).sum((0, 1)) / counts.clamp(min=1)
 
-    at = _Level(config, model, output, level, tokens, plan, targets)
+    at = TermInput(config, model, output, level, tokens, plan, targets)
     steps = {name: mean(TERMS[name](at)) for name in config.terms}
     discounts = config.discount ** torch.arange(horizon, device=plan.device)
     # The empty sum keeps every parameter of the level in the graph, as DDP wants.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from nextconcept import InputError, NextConceptModel
-from nextconcept.losses import TERMS, LossConfig, _Level, compute_losses, loss_flops_per_token
+from nextconcept.losses import TERMS, LossConfig, TermInput, compute_losses, loss_flops_per_token
 from nextconcept.nn.model import ModelOutput, future
 from tests.conftest import small_config
 
@@ -80,7 +80,7 @@ def test_energy__prefers_the_right_spread(mode: str):
     for spread in (0.01, 1.0, 4.0):
         predictor.sample = lambda steps, count, spread=spread: spread * torch.randn(count, 400, *data.shape)
         out.predictions[1].steps = None
-        at = _Level(LossConfig(), model, out, 1, tokens, data, data)
+        at = TermInput(LossConfig(), model, out, 1, tokens, data, data)
         scores[spread] = TERMS["energy"](at).mean().item()
     assert scores[1.0] < min(scores[0.01], scores[4.0])
     del predictor.sample

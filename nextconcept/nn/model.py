@@ -74,15 +74,16 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
 
     Args:
         config: the architecture.
+        encoder: class of the concept encoder, for one of your own.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, encoder: type[ConceptEncoder] = ConceptEncoder) -> None:
         super().__init__()
         self.config = config
         levels = range(config.levels)
         shared = config.sharing != "separate"
         self.transformer = Transformer.for_levels(config, levels) if shared else None
-        self.encoder = ConceptEncoder(config)
+        self.encoder = encoder(config)
         self.predictors = nn.ModuleDict(
             {str(level): ConceptPredictor(config, level, self.transformer) for level in levels[1:]}
         )
