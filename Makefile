@@ -2,6 +2,8 @@
 # make test    run the tests but the slow ones
 # make slow    run the slow ones
 # make lint    what CI checks besides: ruff and import-linter
+# make format  lays out code and strips notebooks
+# make docs    builds docs/html/index.html; every warning is an error
 # Each sets up .venv first if it is missing or out of date. PYTHON=python3.12 chooses another interpreter.
 
 PYTHON ?= python3
@@ -10,7 +12,7 @@ BIN := $(VENV)/bin
 RUN := lightning_logs/shakespeare
 STEPS ?=
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow lint format docs clean
 demo: $(VENV)/installed
 	$(BIN)/nextconcept fit --config experiments/shakespeare.yaml $(if $(STEPS),--trainer.max_steps $(STEPS))
 	$(BIN)/nextconcept validate --config experiments/shakespeare.yaml --ckpt_path $(RUN)
@@ -27,6 +29,15 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout notebooks/*.ipynb
+
+docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs docs/html
+
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("nextconcept needs Python 3.10 or newer, this is " + sys.version) if sys.version_info < (3, 10) else None'
 	$(PYTHON) -m venv $(VENV)
@@ -35,4 +46,4 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build docs/generated docs/html *.egg-info
