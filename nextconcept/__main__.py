@@ -1,5 +1,6 @@
-"""``python -m nextconcept`` is ``nextconcept``."""
+"""``python -m nextconcept``, the same as the command ``nextconcept``."""
 
 from nextconcept.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from nextconcept.errors import InputError
 from nextconcept.nn.model import ModelOutput, NextConceptModel, future
 
-__all__ = ["TERMS", "ConceptTerms", "LossConfig", "Losses", "TermInput", "compute_losses", "loss_flops_per_token", "token_losses"]
+__all__ = [
+    "TERMS",
+    "ConceptTerms",
+    "LossConfig",
+    "Losses",
+    "TermInput",
+    "compute_losses",
+    "loss_flops_per_token",
+    "token_losses",
+]
 
 
 @dataclass
