@@ -1,7 +1,10 @@
-"""One TensorBoard chart for the losses of all levels."""
+"""What TensorBoard is told once: a chart for the losses of all levels, and the settings of the run."""
+
+from dataclasses import asdict
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
 
 __all__ = ["LevelCurves"]
 
@@ -9,7 +12,8 @@ __all__ = ["LevelCurves"]
 class LevelCurves(L.Callback):
     """Draws ``loss/tokens`` and ``loss/concepts_lL`` of every level together, in TensorBoard's "Custom scalars" tab.
 
-    One chart for training, one for validation, and one for validation under each plan source. Used by default; by hand:
+    One chart for training, one for validation, and one for validation under each plan source. Settings of model, loss and optimizer
+    go to the "HParams" tab, beside the validation losses. Used by default; by hand:
 
     .. code-block:: yaml
 
@@ -30,3 +34,16 @@ class LevelCurves(L.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_custom_scalars({"loss per level": charts})
+                for summary in hparams(
+                    _settings(pl_module), dict.fromkeys(("val/loss/tokens", "val/bits_per_byte"), 0)
+                ):
+                    logger.experiment.file_writer.add_summary(summary)
+
+
+def _settings(pl_module: L.LightningModule) -> dict[str, bool | float | str]:
+    """Settings by name, as plain values."""
+    parts = {"": pl_module.config, "loss.": pl_module.loss, "optimizer.": pl_module.optimizer_config}
+    values = {f"{prefix}{name}": value for prefix, part in parts.items() for name, value in asdict(part).items()}
+    return {
+        name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in values.items()
+    }
