@@ -130,7 +130,7 @@ def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, w
     whole = weights_after(trainer("whole", 41), module_of(dropout=0.0), data_of(corpus))
     # The schedule needs to know the planned length, so the first part is stopped from outside.
     first = trainer("first", 41)
-    first.callbacks.append(_StopAt(stop))
+    first.callbacks.append(StopAt(stop))
     weights_after(first, module_of(), data_of(corpus))
     path = tmp_path / "first" / "last.ckpt"
     torch.manual_seed(123)
@@ -138,7 +138,7 @@ def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, w
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-class _StopAt(L.Callback):
+class StopAt(L.Callback):
     def __init__(self, step: int) -> None:
         self.step = step
 

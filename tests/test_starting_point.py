@@ -15,7 +15,7 @@ from nextconcept.losses import LossConfig
 from nextconcept.module import ConceptModule
 from nextconcept.optim import OptimizerConfig
 from nextconcept.starting_point import TrainingState, load_starting_point
-from tests.test_module import data_of, module_of, trainer_of
+from tests.test_module import StopAt, data_of, module_of, trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
 
@@ -58,7 +58,7 @@ def test_fit__of_a_grown_model_goes_on(grown: Path, corpus: Path, tmp_path: Path
     assert whole["nextconcept_compute"]["flops"] == pytest.approx(spent + 7 * budget._per_step["flops"])
     assert whole["lr_schedulers"][0]["last_epoch"] == 7
 
-    part = fit(tmp_path / "part", corpus, module_from(grown), ComputeBudget(), _StopAt(8), steps=12)
+    part = fit(tmp_path / "part", corpus, module_from(grown), ComputeBudget(), StopAt(8), steps=12)
     module = module_from(grown)
     module.init_from = None  # as the command line does where a run is resumed
     rest = fit(tmp_path / "rest", corpus, module, ComputeBudget(), steps=12, ckpt_path=part)
@@ -66,15 +66,6 @@ def test_fit__of_a_grown_model_goes_on(grown: Path, corpus: Path, tmp_path: Path
     assert resumed["nextconcept_compute"] == whole["nextconcept_compute"]
     for name, value in whole["state_dict"].items():
         assert torch.equal(value, resumed["state_dict"][name])
-
-
-class _StopAt(L.Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        if trainer.global_step == self.step:
-            trainer.should_stop = True
 
 
 def test_training_state__old_blocks_keep_their_moments(grown: Path, tmp_path: Path):
