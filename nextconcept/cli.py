@@ -157,9 +157,8 @@ class ConceptCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, with our progress bar unless there is to be none."""
         if self._get(self.config, "trainer.enable_progress_bar") is False:
-            bars = ConceptProgressBar
-            callbacks = self.trainer_defaults["callbacks"]
-            self.trainer_defaults["callbacks"] = [one for one in callbacks if not isinstance(one, bars)]
+            kept = [one for one in self.trainer_defaults["callbacks"] if not isinstance(one, ConceptProgressBar)]
+            self.trainer_defaults["callbacks"] = kept
         return super().instantiate_trainer(**kwargs)
 
     def before_instantiate_classes(self) -> None:

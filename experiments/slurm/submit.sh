@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Two nodes of four GPUs; goes on by itself when the time is up or the job is preempted.
 #   sbatch experiments/slurm/submit.sh experiments/two_levels.yaml
-# Lightning reads nodes and ranks from SLURM. 90 seconds before the end SLURM signals, Lightning saves and requeues the job, and
-# --ckpt_path last finds the newest checkpoint of this run.
+# Lightning reads nodes and ranks from SLURM. 90 seconds before the end SLURM signals, and Lightning requeues the job; then, or after a
+# node has failed, --ckpt_path last goes on from the newest last.ckpt of this run, at most 500 steps back.
 #SBATCH --job-name=nextconcept
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
