@@ -31,28 +31,27 @@ class GrownParts(L.Callback):
             raise InputError(f"freeze_steps {freeze_steps} and warmup_steps {warmup_steps} must be 0 or more.")
         self.freeze_steps, self.warmup_steps = freeze_steps, warmup_steps
         self.shapes: dict[str, list[int]] = {}
-        self.first = 0
         self._before: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Which blocks are old, and since when."""
-        return {"shapes": self.shapes, "first": self.first}
+        """Which blocks are old."""
+        return {"shapes": self.shapes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Undo :meth:`state_dict`."""
-        self.shapes, self.first = state_dict["shapes"], state_dict["first"]
+        self.shapes = state_dict["shapes"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Learn what is old."""
         start = pl_module.start
         if trainer.ckpt_path is None and start is not None and start.training is not None:
-            self.shapes, self.first = start.training.shapes, start.training.step
+            self.shapes = start.training.shapes
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Remember the weights."""
-        since = trainer.global_step - self.first
+        since = trainer.global_step - pl_module.first_step
         if self.shapes and since < max(self.freeze_steps, self.warmup_steps):
             self._before = {name: weight.detach().clone() for name, weight in pl_module.model.named_parameters()}
             self._factors = float(since >= self.freeze_steps), min(1.0, (since + 1) / (self.warmup_steps + 1))

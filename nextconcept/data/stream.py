@@ -47,16 +47,16 @@ class StreamedWindows(IterableDataset[ConceptBatch]):
     ) -> None:
         self.stream = split_dataset_by_node(stream, rank, ranks) if ranks > 1 else stream
         self.column, self.tokenizer, self.context = column, tokenizer, context
-        self.passes, self.rest = 0, np.empty(0, np.int64)
+        self.rest = np.empty(0, np.int64)
         self.place = self._beginning = self.stream.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the stream, for a loader without workers."""
-        return {"passes": self.passes, "rest": self.rest.tolist(), "stream": self.place}
+        return {"rest": self.rest.tolist(), "stream": self.place}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state_dict`."""
-        self.passes, self.rest = state["passes"], np.array(state["rest"], np.int64)
+        self.rest = np.array(state["rest"], np.int64)
         self.place = state["stream"]
 
     def __iter__(self) -> Iterator[ConceptBatch]:
@@ -88,7 +88,7 @@ class StreamedWindows(IterableDataset[ConceptBatch]):
                 )
             if not given:
                 return  # more workers than shards
-            self.passes, self.place = self.passes + 1, self._beginning
+            self.place = self._beginning
 
 
 class StreamLoader(DataLoader):

@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept import InputError, NextConceptModel
+from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import future
 from tests.conftest import open_model, small_config
 
@@ -90,6 +91,28 @@ def test_causality__no_later_token_changes_an_earlier_output(index: int):
     model = open_model(small_config(**GRID[index]))
     plans = ("predicted", "zero", "shuffled") if model.config.levels > 1 else ("predicted",)
     assert leaks(model, plans[index % len(plans)], time=(17, 12, 7)[index % 3]) == []
+
+
+class WeighingEncoder(ConceptEncoder):
+    """An encoder of one's own: tokens have weights."""
+
+    def forward(self, tokens: torch.Tensor) -> dict[int, torch.Tensor]:
+        weights = 1 + tokens[..., None] / self.config.vocab_size
+        levels = self.config.hierarchy.concept_levels
+        return {level: self.concepts(self.embed(tokens, level) * weights, level) for level in levels}
+
+
+def test_causality__holds_with_an_encoder_of_ones_own():
+    torch.manual_seed(1)
+    config = small_config(levels=3, chunk_size=2)
+    model, plain = (NextConceptModel(config, encoder).eval() for encoder in (WeighingEncoder, ConceptEncoder))
+    for name, parameter in model.named_parameters():
+        if ".gates." in name:
+            torch.nn.init.normal_(parameter)
+    plain.load_state_dict(model.state_dict())
+    assert leaks(model, "predicted", 17) == []
+    tokens = torch.randint(64, (2, 17))
+    assert not torch.equal(model(tokens).logits, plain(tokens).logits)
 
 
 @pytest.mark.parametrize("index", [i for i, config in enumerate(GRID) if config["levels"] > 1][::5])
