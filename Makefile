@@ -2,6 +2,7 @@
 # make test    run the tests but the slow ones
 # make slow    run the slow ones
 # make lint    what CI checks besides: ruff and import-linter
+# make types   mypy, strict
 # make format  lays out code and strips notebooks
 # make docs    builds docs/html/index.html; every warning is an error
 # Each sets up .venv first if it is missing or out of date. PYTHON=python3.12 chooses another interpreter.
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 RUN := lightning_logs/shakespeare
 STEPS ?=
 
-.PHONY: demo test slow lint format docs clean
+.PHONY: demo test slow lint types format docs clean
 demo: $(VENV)/installed
 	$(BIN)/nextconcept fit --config experiments/shakespeare.yaml $(if $(STEPS),--trainer.max_steps $(STEPS))
 	$(BIN)/nextconcept validate --config experiments/shakespeare.yaml --ckpt_path $(RUN)
@@ -28,6 +29,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+types: $(VENV)/installed
+	$(BIN)/mypy
 
 format: $(VENV)/installed
 	$(BIN)/ruff format .

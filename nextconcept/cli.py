@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ActionYesNo, ArgumentParser, Namespace, auto_cli
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nextconcept import commands
 from nextconcept.callbacks import (

@@ -82,7 +82,7 @@ def _prompt(prompt: str | None, prompt_file: str | None) -> str:
     if prompt is not None:
         return prompt
     try:
-        content = sys.stdin.buffer.read() if prompt_file == "-" else Path(prompt_file).read_bytes()
+        content = sys.stdin.buffer.read() if prompt_file == "-" else Path(str(prompt_file)).read_bytes()
         return content.decode()
     except OSError as error:
         raise InputError(f"the prompt file {prompt_file} can't be read: {error.strerror}.") from None

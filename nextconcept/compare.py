@@ -187,9 +187,9 @@ def _told(settings: dict[str, Any]) -> list[str]:
 
 
 def _best_rate(book: "_Book", runs: list[_Run], metric: str, mode: str) -> float:
-    values = {run.learning_rate: book.find(run)["final"].get(metric) for run in runs}
+    values = {run.learning_rate: book[run]["final"].get(metric) for run in runs}
     if None in values.values():
-        raise InputError(f"the runs have not logged {metric}: they have {', '.join(book.find(runs[0])['final'])}.")
+        raise InputError(f"the runs have not logged {metric}: they have {', '.join(book[runs[0]]['final'])}.")
     return (min if mode == "min" else max)(values, key=lambda rate: values[rate])
 
 
@@ -201,9 +201,13 @@ class _Book:
         kept = json.loads(path.read_text())["runs"] if path.exists() else []
         self.content = head | {"runs": kept}
 
-    def find(self, run: _Run) -> dict[str, Any] | None:
-        """The record of a run, if it is finished."""
-        return next((record for record in self.content["runs"] if record["key"] == run.key), None)
+    def __contains__(self, run: _Run) -> bool:
+        return any(record["key"] == run.key for record in self.content["runs"])
+
+    def __getitem__(self, run: _Run) -> dict[str, Any]:
+        """The record of a finished run."""
+        found: dict[str, Any] = next(record for record in self.content["runs"] if record["key"] == run.key)
+        return found
 
     def add(self, record: dict[str, Any]) -> None:
         """Keep a record."""
@@ -227,7 +231,7 @@ class _Workers:
 
     def do(self, runs: list[_Run]) -> Iterator[dict[str, Any]]:
         """Make the runs that are not finished, and yield the record of each."""
-        waiting = [run for run in runs if self.book.find(run) is None]
+        waiting = [run for run in runs if run not in self.book]
         with ThreadPoolExecutor(self.jobs) as pool:
             for record in pool.map(self._one, waiting):
                 rate, seed = record["learning_rate"], record["seed"]
@@ -255,6 +259,7 @@ class _Workers:
             self._fit(folder, stage, [*arguments, *start], environment)
         newest, (*_, arguments) = _last_checkpoint(folder, len(run.stages) - 1), run.stages
         logger = ("--trainer.logger.init_args.save_dir", str(folder), "--trainer.logger.init_args.name", "final")
+        assert newest is not None  # it has been fitted
         self._call("validate", [*arguments, *logger, "--ckpt_path", str(newest)], folder, environment)
         curves: dict[str, dict[int, float]] = {}
         for events in sorted(folder.glob("stage_*/version_*")):

@@ -119,7 +119,7 @@ def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -
     axes = figure.add_subplot()
     styles = ["-", "--", ":", "-."]
     for index, (entry, runs) in enumerate(groups.items()):
-        look = {"linestyle": styles[index % len(styles)], "color": f"C{index % 10}", "linewidth": 1.2}
+        style, color = styles[index % len(styles)], f"C{index % 10}"
         for number, run in enumerate(runs):
             points = run["curves"].get(content["metric"], [])
             axes.plot(
@@ -128,10 +128,12 @@ def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -
                 marker="o",
                 markersize=2.5,
                 label=f"{entry} ({len(runs)} seeds)" if number == 0 else None,
-                **look,
+                linestyle=style,
+                color=color,
+                linewidth=1.2,
             )
             for _, spent, _ in _stages(run)[1:]:
-                axes.axvline(spent / 1e12, color=look["color"], linewidth=0.6, alpha=0.5)
+                axes.axvline(spent / 1e12, color=color, linewidth=0.6, alpha=0.5)
     axes.set_xlabel("training compute (TFLOPs); vertical lines: growth by a level")
     if all(len(run["stages"]) == 1 for runs in groups.values() for run in runs):
         axes.set_xlabel("training compute (TFLOPs)")

@@ -260,10 +260,16 @@ class ModelConfig:
         """Attention window of each level, tokens first."""
         return self._per_level(self.window)
 
+    @property
+    def context_length(self) -> int:
+        """Tokens in a training window, whether given or by default."""
+        assert self.context is not None  # since __post_init__
+        return self.context
+
     def horizon_of(self, level: int) -> int:
         """Steps of the plan of a concept level."""
         horizon = self.horizon[level - 1] if isinstance(self.horizon, list) else self.horizon
-        return self.hierarchy.length(self.context, level) if horizon == "full" else horizon
+        return self.hierarchy.length(self.context_length, level) if horizon == "full" else horizon
 
     def _per_level(self, value: Any) -> list[Any]:
         return list(value) if isinstance(value, list) else [value] * self.levels

@@ -32,7 +32,7 @@ def grown_config(config: ModelConfig) -> ModelConfig:
     """
     values, span = config.to_dict(), config.hierarchy.chunk_size**config.levels
     values["levels"] = config.levels + 1
-    values["context"] = -(-config.context // span) * span
+    values["context"] = -(-config.context_length // span) * span
     if config.sharing == "nested":
         values["width"] = config.width * config.split
         values["heads"] = config.heads * (config.split if config.slicing == "heads" else 1)

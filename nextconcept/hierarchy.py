@@ -43,7 +43,7 @@ class Hierarchy:
 
     def span(self, level: int) -> int:
         """Tokens under one element of ``level``."""
-        return self.chunk_size**level
+        return int(self.chunk_size**level)
 
     def length(self, time: int, level: int) -> int:
         """Complete elements of ``level`` in ``time`` tokens."""

@@ -5,6 +5,7 @@ concept.
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -171,8 +172,8 @@ def _info_nce(at: TermInput) -> Tensor:
 
 def _energy(at: TermInput) -> Tensor:
     steps = at.output.predictions[at.level].steps
-    first, second = at.model.predictors[str(at.level)].sample(steps, 2).float()
-    scale = at.plan.shape[-1] ** -0.5
+    first, second = at.model.predictor(at.level).sample(steps, 2).float()
+    scale = 1 / math.sqrt(at.plan.shape[-1])
 
     def apart(a: Tensor, b: Tensor) -> Tensor:
         return (a - b).square().sum(-1).clamp(min=1e-12).sqrt() * scale
@@ -186,7 +187,7 @@ def _decode(at: TermInput) -> Tensor:
     chunks = at.tokens[:, : count * span].unflatten(1, (count, span)).float()
     truth = future(chunks, at.plan.shape[2])[0].long()
     losses = F.cross_entropy(logits.flatten(0, -2), truth.flatten(), reduction="none")
-    return losses.unflatten(0, truth.shape).mean(-1)
+    return losses.view(truth.shape).mean(-1)
 
 
 TERMS: dict[str, Callable[[TermInput], Tensor]] = {
@@ -274,4 +275,4 @@ def loss_flops_per_token(config: LossConfig, model: NextConceptModel, time: int)
         losses = compute_losses(config, ghost, leaves, tokens, torch.ones_like(tokens, dtype=torch.bool))
         if plans:
             losses.total.backward()
-    return counter.get_total_flops() / time
+    return float(counter.get_total_flops()) / time

@@ -42,6 +42,9 @@ class Means(_DoubleMetric):
         names: what is averaged; every update gives each name at most once.
     """
 
+    sums: Tensor
+    weights: Tensor
+
     def __init__(self, names: list[str]) -> None:
         super().__init__()
         self.names = names
@@ -71,6 +74,10 @@ class Collapse(_DoubleMetric):
     Args:
         width: D.
     """
+
+    count: Tensor
+    total: Tensor
+    products: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()

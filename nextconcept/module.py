@@ -3,11 +3,12 @@
 import math
 import os
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from nextconcept.config import MatchConfig, ModelConfig
 from nextconcept.data.windows import ConceptBatch
@@ -89,7 +90,8 @@ class ConceptModule(L.LightningModule):
 
     def forward(self, tokens: Tensor) -> ModelOutput:
         """Run the model on (B, T) token ids."""
-        return self.model(tokens)
+        output: ModelOutput = self.model(tokens)
+        return output
 
     def configure_optimizers(self) -> Any:
         """AdamW, and its schedule stepped with every optimizer step."""
@@ -109,12 +111,14 @@ class ConceptModule(L.LightningModule):
         for level, terms in losses.concepts.items():
             values[f"train/loss/concepts_l{level}"] = terms.total
         if self._byte_counts is not None:
-            values["train/bits_per_byte"] = losses.tokens / math.log(2) / self._bytes_per_token(batch)
+            values["train/bits_per_byte"] = (
+                losses.tokens / math.log(2) / self._bytes_per_token(batch, self._byte_counts)
+            )
         means = torch.stack([value.detach() for value in values.values()])
         if self.trainer.world_size > 1:  # one exchange, so that the curves are those of the whole batch
             means = self.trainer.strategy.reduce(means, reduce_op="mean")
-        logged = dict(zip(values, means.unbind(), strict=True))
-        logged["train/learning_rate"] = self.lr_schedulers().get_last_lr()[0]
+        logged: dict[str, Any] = dict(zip(values, means.unbind(), strict=True))
+        logged["train/learning_rate"] = cast(LRScheduler, self.lr_schedulers()).get_last_lr()[0]
         self.log_dict(logged, batch_size=batch.tokens.shape[0])
         self.log("loss", losses.tokens.detach(), prog_bar=True, logger=False)
         return losses.total
@@ -130,9 +134,9 @@ class ConceptModule(L.LightningModule):
             return None
         return int(torch.randint(self.config.hierarchy.top_span, ()))
 
-    def _bytes_per_token(self, batch: ConceptBatch) -> Tensor:
+    def _bytes_per_token(self, batch: ConceptBatch, byte_counts: Tensor) -> Tensor:
         targets, mask = batch.tokens[:, 1:], batch.mask[:, 1:]
-        return (self._byte_counts.to(targets.device)[targets] * mask).sum() / mask.sum()
+        return (byte_counts.to(targets.device)[targets] * mask).sum() / mask.sum()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the norm of the gradient, before it is clipped."""
@@ -210,13 +214,16 @@ class ConceptModule(L.LightningModule):
         self.log_dict({f"{stage}/{name}": mean for name, mean in self.means.compute().items()})
         self.means.reset()
         for level in self._levels:
-            plan, target = (self.collapse[f"l{level}_{kind}"] for kind in ("plan", "target"))
+            plan, target = (self._monitor(level, kind) for kind in ("plan", "target"))
             (rank_plan, variance_plan), (rank_target, variance_target) = plan.compute(), target.compute()
             values = {"effective_rank_plan": rank_plan, "effective_rank_target": rank_target}
             values["variance_ratio"] = variance_plan / max(variance_target, 1e-12)
             self.log_dict({f"{stage}/collapse_l{level}/{name}": value for name, value in values.items()})
             plan.reset()
             target.reset()
+
+    def _monitor(self, level: int, kind: str) -> Collapse:
+        return cast(Collapse, self.collapse[f"l{level}_{kind}"])
 
     def _evaluate(self, batch: ConceptBatch) -> None:
         mask = batch.mask[:, 1:]
@@ -231,7 +238,7 @@ class ConceptModule(L.LightningModule):
             losses = compute_losses(self.loss, self.model, output, batch.tokens, batch.mask)
             values[f"loss/tokens{suffix}"] = losses.tokens, weight
             if self._byte_counts is not None:
-                ratio = self._bytes_per_token(batch)
+                ratio = self._bytes_per_token(batch, self._byte_counts)
                 bits = losses.tokens / math.log(2) / ratio.clamp(min=torch.finfo(ratio.dtype).tiny)
                 values[f"bits_per_byte{suffix}"] = bits, weight * ratio
             if source == "predicted":
@@ -252,7 +259,7 @@ class ConceptModule(L.LightningModule):
     def _watch_collapse(self, output: ModelOutput, losses: Losses) -> None:
         for level, terms in losses.concepts.items():
             for kind, vectors in (("plan", output.plans[level].float()), ("target", terms.targets)):
-                self.collapse[f"l{level}_{kind}"].update(normalise(vectors[terms.valid], "rms"))
+                self._monitor(level, kind).update(normalise(vectors[terms.valid], "rms"))
 
 
 def _shown_steps(horizon: int) -> list[int]:

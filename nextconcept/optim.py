@@ -43,7 +43,8 @@ class OptimizerConfig:
 
 def parameter_groups(model: nn.Module) -> list[dict[str, nn.Parameter]]:
     """The parameters of ``model`` by name in two groups: decayed (matrices) and not, in the order in which an optimizer counts them."""
-    decayed, rest = {}, {}
+    decayed: dict[str, nn.Parameter] = {}
+    rest: dict[str, nn.Parameter] = {}
     for name, parameter in model.named_parameters():
         (decayed if parameter.dim() >= 2 and ".gates." not in name else rest)[name] = parameter
     return [decayed, rest]

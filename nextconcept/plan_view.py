@@ -5,6 +5,7 @@ Shapes: T tokens, A anchors, H horizon, h heads.
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,13 +56,13 @@ class _Watched:
     """Collects the weights with which tokens attend to their plan, (1, h, T, H) per block."""
 
     def __init__(self, model: NextConceptModel, weights: list[Tensor]) -> None:
-        self.blocks, self.shape, self.weights = model.decoder.transformer.blocks, model.decoder.shape, weights
+        self.blocks, self.weights = model.decoder.transformer.blocks, weights
 
     def __enter__(self) -> None:
-        attentions = [block.plan_attention for block in self.blocks if block.plan_attention is not None]
+        attentions = [part for block in self.blocks for part in block.children() if isinstance(part, PlanAttention)]
         self.handles = [module.register_forward_pre_hook(self._look) for module in attentions]
 
-    def _look(self, module: PlanAttention, args: tuple) -> None:
+    def _look(self, module: PlanAttention, args: tuple[Any, ...]) -> None:
         x, plan, fold, shape, *_ = args
         # With shared weights the module also serves higher levels; the tokens are those that start with no BOS.
         if fold.first == 1:
@@ -119,7 +120,7 @@ def _attention(model: NextConceptModel, weights: Tensor, texts: list[str], offse
     first = [(index + offset + 1) % model.config.chunk_size == 0 for index in range(len(texts))]
     columns = [("| " if new else "") + _visible(text) for new, text in zip(first, texts, strict=True)]
     gates = model.decoder.gates
-    mean = float(gates.plan.detach().abs().mean()) * gates.opening
+    mean = float(gates.plan.detach().abs().mean()) * gates.opening if gates else 0.0
     return _heat_map(
         weights.T,
         columns,

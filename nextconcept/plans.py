@@ -61,7 +61,7 @@ def first_visible(model: NextConceptModel, length: int) -> int:
     """The first token that generation sees of a prompt of ``length`` tokens."""
     config = model.config
     padding = -length % config.hierarchy.top_span if config.grid == "end" else 0
-    return max(0, int(visible_from(torch.tensor(length + padding), config.context, config.hierarchy)) - padding)
+    return max(0, int(visible_from(torch.tensor(length + padding), config.context_length, config.hierarchy)) - padding)
 
 
 def plans_at_end(model: NextConceptModel, tokens: Tensor) -> dict[int, Tensor]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 
+from nextconcept.callbacks.parts import data_of, module_of
 from nextconcept.errors import InputError
 from nextconcept.losses import loss_flops_per_token
 from nextconcept.starting_point import COMPUTE
@@ -35,25 +36,26 @@ class ComputeBudget(L.Callback):
         if budget is not None and budget <= 0:
             raise InputError(f"the budget must be positive, not {budget}.")
         self.flops, self.tokens = flops, tokens
-        self._before = {"step": 0, "flops": 0.0, "tokens": 0.0}
+        self._first_step, self._before = 0, {"flops": 0.0, "tokens": 0.0}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Count, and set the number of steps before the schedule asks for it."""
         if stage != "fit":
             return
-        data, model = trainer.datamodule, pl_module.model
+        data, module = data_of(trainer), module_of(pl_module)
+        model = module.model
         tokens = data.batch_size * data.context * trainer.accumulate_grad_batches * trainer.world_size
         per_token = model.flops_per_token(data.context)
-        training = 3 * per_token + loss_flops_per_token(pl_module.loss, model, data.context)
-        self._per_step = {"flops": training * tokens, "tokens": float(tokens)}
+        per_token_trained = 3 * per_token + loss_flops_per_token(module.loss, model, data.context)
+        self._per_step = {"flops": per_token_trained * tokens, "tokens": float(tokens)}
         self._costs = {
             "model/parameters": float(sum(parameter.numel() for parameter in model.parameters())),
             "model/flops_per_token": per_token,
             "model/flops_per_step": self._per_step["flops"],
         }
-        if pl_module.start is not None and pl_module.start.training is not None:
-            training = pl_module.start.training
-            self._before = {"step": training.step, "flops": training.flops, "tokens": training.tokens}
+        if module.start is not None and module.start.training is not None:
+            training = module.start.training
+            self._first_step, self._before = training.step, {"flops": training.flops, "tokens": training.tokens}
         self._limit(trainer)
 
     def _limit(self, trainer: L.Trainer) -> None:
@@ -64,18 +66,16 @@ class ComputeBudget(L.Callback):
                     raise InputError(
                         f"the budget of {budget:g} {kind} is spent: the model to go on from has taken {self._before[kind]:g}."
                     )
-                trainer.fit_loop.epoch_loop.max_steps = self._before["step"] + math.ceil(rest / self._per_step[kind])
+                trainer.fit_loop.epoch_loop.max_steps = self._first_step + math.ceil(rest / self._per_step[kind])
 
     def spent(self, step: int) -> dict[str, float]:
         """Flops and tokens of the training up to an optimizer step."""
-        return {
-            kind: self._before[kind] + (step - self._before["step"]) * cost for kind, cost in self._per_step.items()
-        }
+        return {kind: self._before[kind] + (step - self._first_step) * cost for kind, cost in self._per_step.items()}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the costs, unless the run is resumed and has done so."""
         for logger in trainer.loggers if trainer.ckpt_path is None else ():
-            logger.log_metrics(self._costs, step=self._before["step"])
+            logger.log_metrics(self._costs, step=self._first_step)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Log what was spent."""
@@ -84,10 +84,12 @@ class ComputeBudget(L.Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep what was spent."""
-        checkpoint[COMPUTE] = {"before": self._before, **self.spent(trainer.global_step)}
+        before = {"step": self._first_step, **self._before}
+        checkpoint[COMPUTE] = {"before": before, **self.spent(trainer.global_step)}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on counting."""
         if trainer.state.fn == "fit" and COMPUTE in checkpoint:
-            self._before = checkpoint[COMPUTE]["before"]
+            self._before = dict(checkpoint[COMPUTE]["before"])
+            self._first_step = int(self._before.pop("step"))
             self._limit(trainer)

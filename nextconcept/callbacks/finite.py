@@ -4,6 +4,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from nextconcept.callbacks.parts import module_of
 from nextconcept.data.windows import WindowLoader
 from nextconcept.errors import TrainingError
 
@@ -25,7 +26,7 @@ class FiniteGradients(L.Callback):
         Raises:
             TrainingError: if it is not finite.
         """
-        wrong = [name for name, value in pl_module.loss_parts.items() if not value.isfinite()]
+        wrong = [name for name, value in module_of(pl_module).loss_parts.items() if not value.isfinite()]
         if trainer.precision != "16-mixed" or wrong:
             gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
             if torch.nn.utils.get_total_norm(gradients).isfinite():

@@ -6,6 +6,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from nextconcept.callbacks.parts import module_of
 from nextconcept.errors import InputError
 from nextconcept.growth import corner
 
@@ -43,7 +44,7 @@ class GrownParts(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Learn what is old."""
-        start = pl_module.start
+        start = module_of(pl_module).start
         if trainer.ckpt_path is None and start is not None and start.training is not None:
             self.shapes = start.training.shapes
 
@@ -51,9 +52,11 @@ class GrownParts(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Remember the weights."""
-        since = trainer.global_step - pl_module.first_step
+        since = trainer.global_step - module_of(pl_module).first_step
         if self.shapes and since < max(self.freeze_steps, self.warmup_steps):
-            self._before = {name: weight.detach().clone() for name, weight in pl_module.model.named_parameters()}
+            self._before = {
+                name: weight.detach().clone() for name, weight in module_of(pl_module).model.named_parameters()
+            }
             self._factors = float(since >= self.freeze_steps), min(1.0, (since + 1) / (self.warmup_steps + 1))
 
     @torch.no_grad()
@@ -62,7 +65,7 @@ class GrownParts(L.Callback):
         if not self._before:
             return
         old, new = self._factors
-        for name, weight in pl_module.model.named_parameters():
+        for name, weight in module_of(pl_module).model.named_parameters():
             before, after = self._before[name], weight.clone()
             weight.copy_(torch.lerp(before, after, new))
             if name in self.shapes:

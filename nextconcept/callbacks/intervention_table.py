@@ -2,6 +2,8 @@
 
 import lightning as L
 
+from nextconcept.callbacks.parts import module_of
+
 __all__ = ["InterventionTable"]
 
 
@@ -23,7 +25,7 @@ class InterventionTable(L.Callback):
         self._print(trainer, pl_module, "test")
 
     def _print(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        metrics, levels = trainer.callback_metrics, pl_module.config.hierarchy.concept_levels
+        metrics, levels = trainer.callback_metrics, module_of(pl_module).config.hierarchy.concept_levels
         predicted = metrics.get(f"{stage}/loss/tokens")
         if not trainer.is_global_zero or not levels or predicted is None:
             return

@@ -31,7 +31,8 @@ class LastCheckpoint(ModelCheckpoint):
         step, loop = trainer.global_step, trainer.fit_loop.epoch_loop
         due = step == trainer.max_steps or (self.every_n_steps > 0 and step % self.every_n_steps == 0)
         # Where validation follows, it saves: a run that went on from here would not make up for it.
-        due = due and not loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+        fetcher = trainer.fit_loop._data_fetcher
+        due = due and not (fetcher is not None and loop._should_check_val_fx(fetcher))
         # Saving is collective, and the signal may not have reached every process yet.
         due |= trainer.strategy.reduce_boolean_decision(trainer.received_sigterm, all=False)
         if due and step != self._last_global_step_saved and not trainer.sanity_checking:

@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning as L
 
+from nextconcept.callbacks.parts import module_of
 from nextconcept.errors import InputError
 
 __all__ = ["LevelCurriculum"]
@@ -42,7 +43,7 @@ class LevelCurriculum(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check that there is a start for every level."""
-        levels = pl_module.config.levels - 1
+        levels = module_of(pl_module).config.levels - 1
         if len(self.start) != levels:
             raise InputError(f"the curriculum has {len(self.start)} starts for {levels} concept levels: {self.start}.")
 
@@ -50,8 +51,9 @@ class LevelCurriculum(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Set loss factors and gates; they depend on the step alone, so that a resumed run goes on alike."""
-        model, step = pl_module.model, trainer.global_step
-        for level in range(1, pl_module.config.levels):
-            factor = pl_module.level_factors[level] = self.factor(level, step)
-            reader = model.decoder if level == 1 else model.predictors[str(level - 1)]
-            reader.gates.opening = float(factor > 0)
+        module = module_of(pl_module)
+        for level in range(1, module.config.levels):
+            factor = module.level_factors[level] = self.factor(level, trainer.global_step)
+            gates = module.model.part(level - 1).gates
+            if gates is not None:
+                gates.opening = float(factor > 0)

@@ -1,10 +1,14 @@
 """What TensorBoard is told once: a chart for the losses of all levels, and the settings of the run."""
 
 from dataclasses import asdict
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
+
+from nextconcept.callbacks.parts import module_of
+from nextconcept.module import ConceptModule
 
 __all__ = ["LevelCurves"]
 
@@ -35,14 +39,14 @@ class LevelCurves(L.Callback):
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_custom_scalars({"loss per level": charts})
                 for summary in hparams(
-                    _settings(pl_module), dict.fromkeys(("val/loss/tokens", "val/bits_per_byte"), 0)
+                    _settings(module_of(pl_module)), dict.fromkeys(("val/loss/tokens", "val/bits_per_byte"), 0)
                 ):
                     logger.experiment.file_writer.add_summary(summary)
 
 
-def _settings(pl_module: L.LightningModule) -> dict[str, bool | float | str]:
+def _settings(module: ConceptModule) -> dict[str, bool | float | str]:
     """Settings by name, as plain values."""
-    parts = {"": pl_module.config, "loss.": pl_module.loss, "optimizer.": pl_module.optimizer_config}
+    parts: dict[str, Any] = {"": module.config, "loss.": module.loss, "optimizer.": module.optimizer_config}
     values = {f"{prefix}{name}": value for prefix, part in parts.items() for name, value in asdict(part).items()}
     return {
         name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in values.items()

@@ -6,7 +6,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from nextconcept.callbacks.parts import data_of, module_of
 from nextconcept.data.windows import ConceptBatch
+from nextconcept.nn.model import PlanSource
 
 __all__ = ["PathAccuracy"]
 
@@ -34,17 +36,18 @@ class PathAccuracy(L.Callback):
         self._count(trainer, pl_module, batch, "test")
 
     def _count(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: ConceptBatch, stage: str) -> None:
-        graph = getattr(trainer.datamodule, "star_graph", None)
+        graph = getattr(data_of(trainer), "star_graph", None)
         if graph is None or trainer.sanity_checking:
             return
-        model, tokens = pl_module.model, batch.tokens
+        model, tokens = module_of(pl_module).model, batch.tokens
         begin = graph.layout(model.config.hierarchy)[0] + graph.question
         path = tokens[:, begin : begin + graph.path_length]
         written = model.generate(tokens[:, :begin], graph.path_length, temperature=0.0)[:, begin:]
         values = self._shares(written == path, "")
         values |= {f"node_{node + 1}": share for node, share in enumerate((written == path).double().mean(0))}
         if model.config.levels > 1:
-            for source in ("zero", "shuffled") if len(tokens) > 1 else ("zero",):
+            sources: tuple[PlanSource, ...] = ("zero", "shuffled") if len(tokens) > 1 else ("zero",)
+            for source in sources:
                 with torch.no_grad():
                     logits = model(tokens[:, :-1], source).logits
                 said = logits[:, begin - 1 : begin - 1 + graph.path_length].argmax(-1)

@@ -1,8 +1,11 @@
 """Pictures of the plan at each validation."""
 
+from typing import Any
+
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from nextconcept.callbacks.parts import data_of, module_of
 from nextconcept.plan_view import look_at_plan
 
 __all__ = ["PlanView"]
@@ -33,15 +36,15 @@ class PlanView(L.Callback):
         """Draw, on one process, with the bare model."""
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         idle = trainer.sanity_checking or not trainer.is_global_zero or not boards
-        if idle or pl_module.config.levels == 1:
+        if idle or module_of(pl_module).config.levels == 1:
             return
-        model, tokenizer = pl_module.model, trainer.datamodule.tokenizer
+        model, data = module_of(pl_module).model, data_of(trainer)
         training = model.training
         model.eval()
-        windows = trainer.datamodule.val_dataloader().dataset
+        windows: Any = data.val_dataloader().dataset
         for index in range(min(self.windows, len(windows))):
             tokens = windows[index].tokens[0, : self.length].to(pl_module.device)
-            picture = look_at_plan(model, tokenizer, tokens)
+            picture = look_at_plan(model, data.tokenizer, tokens)
             figures = {f"level_{level}": figure for level, figure in picture.agreement.items()}
             if picture.attention is not None:
                 figures["attention"] = picture.attention

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 
+from nextconcept.callbacks.parts import data_of, module_of
 from nextconcept.checkpoint import KEY
 
 __all__ = ["SelfContained"]
@@ -21,11 +22,11 @@ class SelfContained(L.Callback):
         folder = trainer.log_dir  # a collective call: every process has to make it
         if folder is not None and trainer.is_global_zero and trainer.loggers:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            (Path(folder) / "tokenizer.json").write_text(trainer.datamodule.tokenizer.to_json(), encoding="utf-8")
+            (Path(folder) / "tokenizer.json").write_text(data_of(trainer).tokenizer.to_json(), encoding="utf-8")
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add configuration and tokenizer."""
         checkpoint[KEY] = {
-            "config": pl_module.config.to_dict(),
-            "tokenizer": trainer.datamodule.tokenizer.to_json(),
+            "config": module_of(pl_module).config.to_dict(),
+            "tokenizer": data_of(trainer).tokenizer.to_json(),
         }

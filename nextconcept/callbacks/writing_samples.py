@@ -4,6 +4,8 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from nextconcept.callbacks.parts import data_of, module_of
+
 __all__ = ["WritingSamples"]
 
 
@@ -27,10 +29,10 @@ class WritingSamples(L.Callback):
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if trainer.sanity_checking or not trainer.is_global_zero or not boards or not self.max_new_tokens:
             return
-        tokenizer = trainer.datamodule.tokenizer
+        tokenizer = data_of(trainer).tokenizer
         ids = self._prompt(trainer).to(pl_module.device)
         generator = torch.Generator(pl_module.device).manual_seed(self.seed)
-        written = pl_module.model.generate(ids, self.max_new_tokens, self.temperature, generator=generator)
+        written = module_of(pl_module).model.generate(ids, self.max_new_tokens, self.temperature, generator=generator)
         text = tokenizer.decode(written[0].tolist())
         for board in boards:
             # Four spaces make a code block, which keeps line breaks.
@@ -38,6 +40,6 @@ class WritingSamples(L.Callback):
 
     def _prompt(self, trainer: L.Trainer) -> torch.Tensor:
         if self.prompt is not None:
-            return torch.from_numpy(trainer.datamodule.tokenizer.encode_prompt(self.prompt).astype("int64"))[None]
-        tokens, mask = trainer.datamodule.val_dataloader().dataset[0]
+            return torch.from_numpy(data_of(trainer).tokenizer.encode_prompt(self.prompt).astype("int64"))[None]
+        tokens, mask = data_of(trainer).val_dataloader().dataset[0]
         return tokens[:, : max(1, int(mask[0].int().argmax()))]

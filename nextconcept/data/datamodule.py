@@ -1,8 +1,9 @@
 """Text -> tokens -> windows, as a LightningDataModule."""
 
+import functools
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -14,7 +15,7 @@ from nextconcept.data.stream import StreamedWindows, StreamLoader
 from nextconcept.data.text import load_corpus, open_hub
 from nextconcept.data.token_file import SplitConfig, TokenFile, encode_corpus
 from nextconcept.data.tokenizer import Tokenizer
-from nextconcept.data.windows import ConceptBatch, ContiguousWindows, TrainingWindows, WindowLoader, as_is
+from nextconcept.data.windows import ConceptBatch, ContiguousWindows, TrainingWindows, WindowLoader, Windows, as_is
 from nextconcept.errors import InputError
 from nextconcept.hierarchy import Hierarchy
 
@@ -98,19 +99,14 @@ class ConceptDataModule(L.LightningDataModule):
                 f"{star_graph.layout(self.hierarchy)[1]}, not {context}: set --model.config.context."
             )
         self.save_hyperparameters()
-        self.corpus_options = {
-            "dataset": dataset,
-            "column": column,
-            "subset": subset,
-            "hub_split": hub_split,
-            "streaming": streaming,
-            "max_documents": max_documents,
-        }
-        self.train_on_stream = train_on_stream
+        hub = (column, subset, hub_split, streaming)
+        self.load_corpus = functools.partial(load_corpus, dataset, *hub, max_documents)
+        self.open_stream = functools.partial(open_hub, dataset, *hub) if train_on_stream else None
+        self.column, self.max_documents = column, max_documents or 0
         self.dataset, self.context, self.split, self.seed = dataset, context, split, seed
         self.tokenizer_kind, self.bpe_size = tokenizer, vocab_size
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.loader_options = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+        self.loader_options: dict[str, Any] = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
         self.cache = Path(cache_dir or os.environ.get("NEXTCONCEPT_CACHE") or "~/.cache/nextconcept").expanduser()
         self._file: TokenFile | None = None
 
@@ -145,23 +141,18 @@ class ConceptDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> WindowLoader | StreamLoader:
         """Random windows, the same sequence for a given seed at any number of processes; or those of a stream, in its order."""
-        if self.train_on_stream:
-            return self._stream()
+        if self.open_stream is not None:
+            stream, (ranks, rank) = self.open_stream().skip(self.max_documents), self._ranks()
+            streamed = StreamedWindows(stream, self.column, self.tokenizer, self.context, rank, ranks)
+            return StreamLoader(streamed, self.batch_size, **self.loader_options)
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         if self.star_graph:
             graph, lines = self.star_graph, self.star_graph.train_lines
             epoch = lines or 1000 * self.batch_size  # without end; an epoch is a convention
-            windows = StarGraphWindows(graph, self.hierarchy, 3 * seed, lines, epoch, graph.train_file)
+            windows: Windows = StarGraphWindows(graph, self.hierarchy, 3 * seed, lines, epoch, graph.train_file)
         else:
             windows = TrainingWindows(self._encoded().tokens("train"), self.context, seed)
         return WindowLoader(windows, self.batch_size, *self._ranks(), **self.loader_options)
-
-    def _stream(self) -> StreamLoader:
-        options = {key: value for key, value in self.corpus_options.items() if key not in ("dataset", "max_documents")}
-        stream = open_hub(self.dataset, **options).skip(self.corpus_options["max_documents"])
-        ranks, rank = self._ranks()
-        windows = StreamedWindows(stream, options["column"], self.tokenizer, self.context, rank, ranks)
-        return StreamLoader(windows, self.batch_size, **self.loader_options)
 
     def val_dataloader(self) -> DataLoader[ConceptBatch]:
         """The validation split, each token predicted once."""
@@ -184,7 +175,7 @@ class ConceptDataModule(L.LightningDataModule):
             windows, batch_size=self.eval_batch_size, sampler=sampler, collate_fn=as_is, **self.loader_options
         )
 
-    def _held_out(self, split: str) -> ContiguousWindows | StarGraphWindows:
+    def _held_out(self, split: str) -> Windows:
         if self.star_graph:
             # The same lines for every training seed, and no training seed draws them.
             seed, graph = {"val": 1, "test": 2}[split], self.star_graph
@@ -201,8 +192,7 @@ class ConceptDataModule(L.LightningDataModule):
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def _encode(self) -> TokenFile:
-        corpus = load_corpus(**self.corpus_options)
-        return encode_corpus(corpus, self.split, self.tokenizer_kind, self.bpe_size, self.cache)
+        return encode_corpus(self.load_corpus(), self.split, self.tokenizer_kind, self.bpe_size, self.cache)
 
     def _encoded(self) -> TokenFile:
         if self._file is None:

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from nextconcept.data.tokenizer import Tokenizer
-from nextconcept.data.windows import ConceptBatch
+from nextconcept.data.windows import ConceptBatch, Windows
 from nextconcept.errors import InputError
 from nextconcept.hierarchy import Hierarchy
 
@@ -178,7 +177,7 @@ def read_lines(path: str, graph: StarGraph) -> np.ndarray:
     return np.stack(lines)
 
 
-class StarGraphWindows(Dataset[ConceptBatch]):
+class StarGraphWindows(Windows):
     """Lines as windows whose edges are chunks of three tokens and whose answer begins with a chunk; only the answer is learnt.
 
     Args:
@@ -199,18 +198,19 @@ class StarGraphWindows(Dataset[ConceptBatch]):
         epoch: int | None = None,
         file: str | None = None,
     ) -> None:
-        self.graph, self.seed, self.count, self.epoch = graph, seed, count, epoch
+        self.graph, self.seed = graph, seed
         self.front, self.context = graph.layout(hierarchy)
         self.lines = None if file is None else read_lines(file, graph)
+        self.count = count if self.lines is None else len(self.lines)
+        self.epoch = epoch or self.count or 0
 
     def __len__(self) -> int:
         """Windows in an epoch."""
-        return self.epoch or (self.count if self.lines is None else len(self.lines))
+        return self.epoch
 
     def __getitems__(self, indices: list[int]) -> ConceptBatch:
         """Windows ``indices``, as one batch."""
-        count = self.count if self.lines is None else len(self.lines)
-        chosen = [index % count for index in indices] if count else indices
+        chosen = [index % self.count for index in indices] if self.count else indices
         lines = draw_lines(self.graph, self.seed, chosen) if self.lines is None else self.lines[chosen]
         tokens = torch.full((len(lines), self.context + 1), self.graph.nodes + 3)
         tokens[:, self.front : self.front + lines.shape[1]] = torch.from_numpy(lines)
@@ -218,7 +218,3 @@ class StarGraphWindows(Dataset[ConceptBatch]):
         # The end of text that fills the last chunk is learnt with the path: a concept counts if all of it does.
         mask[:, self.front + self.graph.question : self.context] = True
         return ConceptBatch(tokens, mask)
-
-    def __getitem__(self, index: int) -> ConceptBatch:
-        """Window ``index``, as a batch of one."""
-        return self.__getitems__([index])

@@ -91,7 +91,7 @@ class StreamedWindows(IterableDataset[ConceptBatch]):
             self.place = self._beginning
 
 
-class StreamLoader(DataLoader):
+class StreamLoader(DataLoader[ConceptBatch]):
     """Batches of streamed windows, with a place to go on from.
 
     Args:
@@ -104,7 +104,7 @@ class StreamLoader(DataLoader):
 
     def __init__(self, windows: StreamedWindows, batch_size: int, length: int = 1000, **options: Any) -> None:
         super().__init__(windows, batch_size, collate_fn=_join, **options)
-        self.length = length
+        self.windows, self.length = windows, length
 
     def __len__(self) -> int:
         """Batches that count as an epoch."""
@@ -112,7 +112,7 @@ class StreamLoader(DataLoader):
 
     def state_dict(self) -> dict[str, Any]:
         """The places of all ranks; called on all of them."""
-        own = self.dataset.state_dict() if self.num_workers == 0 else None
+        own = self.windows.state_dict() if self.num_workers == 0 else None
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return {"ranks": [own]}
         states: list[Any] = [None] * torch.distributed.get_world_size()
@@ -132,7 +132,7 @@ class StreamLoader(DataLoader):
                 f"the run was saved with {len(state['ranks'])} processes, each with its place in the stream: resume it with as many."
             )
         if self.num_workers == 0 and state["ranks"][rank] is not None:
-            self.dataset.load_state_dict(state["ranks"][rank])
+            self.windows.load_state_dict(state["ranks"][rank])
 
 
 def _join(windows: list[ConceptBatch]) -> ConceptBatch:

@@ -157,9 +157,11 @@ def _write(corpus: Corpus, split: SplitConfig, tokenizer: Tokenizer, folder: Pat
         pieces = split_documents(corpus, split)
         for name, text, ends in track(pieces, f"Encoding {corpus.name}", corpus.count, transient=True):
             for start in range(0, len(text), _PIECE):
-                counts[name] += files[name].write(tokenizer.encode(text[start : start + _PIECE]).astype(dtype))
+                counts[name] += files[name].write(
+                    tokenizer.encode(text[start : start + _PIECE]).astype(dtype).tobytes()
+                )
             if ends:
-                files[name].write(end)
+                files[name].write(end.tobytes())
     finally:
         for file in files.values():
             file.close()

@@ -3,15 +3,16 @@
 Shapes: B batch, T context.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-__all__ = ["ConceptBatch", "ContiguousWindows", "TrainingWindows", "WindowLoader", "WindowSampler", "as_is"]
+__all__ = ["ConceptBatch", "ContiguousWindows", "TrainingWindows", "WindowLoader", "WindowSampler", "Windows", "as_is"]
 
 
 class ConceptBatch(NamedTuple):
@@ -23,7 +24,23 @@ class ConceptBatch(NamedTuple):
     """(B, T + 1) bool: False where a token is padding or not to be learnt."""
 
 
-class TrainingWindows(Dataset[ConceptBatch]):
+class Windows(Dataset[ConceptBatch], ABC):
+    """Windows that are read a batch at a time."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Windows in an epoch."""
+
+    @abstractmethod
+    def __getitems__(self, indices: list[int]) -> ConceptBatch:
+        """Windows ``indices``, as one batch."""
+
+    def __getitem__(self, index: int) -> ConceptBatch:
+        """Window ``index``, as a batch of one."""
+        return self.__getitems__([index])
+
+
+class TrainingWindows(Windows):
     """Random windows; window i is a function of ``seed`` and ``i`` alone.
 
     A counter-based generator (Philox; Salmon et al., 2011) draws them, so that a resumed run and any number of ranks see the
@@ -48,12 +65,8 @@ class TrainingWindows(Dataset[ConceptBatch]):
         starts = [np.random.Philox(key=self.seed, counter=index).random_raw() % choices for index in indices]
         return _batch([self.tokens[start : start + self.context + 1] for start in map(int, starts)], self.context)
 
-    def __getitem__(self, index: int) -> ConceptBatch:
-        """Window ``index``, as a batch of one."""
-        return self.__getitems__([index])
 
-
-class ContiguousWindows(Dataset[ConceptBatch]):
+class ContiguousWindows(Windows):
     """The stream cut into windows: each token but the first is predicted exactly once.
 
     The last window is padded, and its mask says where.
@@ -74,10 +87,6 @@ class ContiguousWindows(Dataset[ConceptBatch]):
         """Windows ``indices``, as one batch."""
         starts = [index * self.context for index in indices]
         return _batch([self.tokens[start : start + self.context + 1] for start in starts], self.context)
-
-    def __getitem__(self, index: int) -> ConceptBatch:
-        """Window ``index``, as a batch of one."""
-        return self.__getitems__([index])
 
 
 def _batch(windows: list[np.ndarray], context: int) -> ConceptBatch:
@@ -110,7 +119,7 @@ class WindowSampler(DistributedSampler[Any]):
         )
 
 
-class WindowLoader(DataLoader):
+class WindowLoader(DataLoader[ConceptBatch]):
     """A loader of training windows that knows how many it gave, so that Lightning can resume it inside an epoch.
 
     Args:
@@ -121,28 +130,25 @@ class WindowLoader(DataLoader):
         **options: passed on to :class:`torch.utils.data.DataLoader`.
     """
 
-    def __init__(
-        self, windows: TrainingWindows, batch_size: int, ranks: int = 1, rank: int = 0, **options: Any
-    ) -> None:
+    def __init__(self, windows: Windows, batch_size: int, ranks: int = 1, rank: int = 0, **options: Any) -> None:
         # Whole batches only, so that every step of every rank has the same size.
         size = -(-len(windows) // (batch_size * ranks)) * batch_size * ranks
         sampler = WindowSampler(size, ranks, rank)
         super().__init__(windows, batch_size, sampler=sampler, collate_fn=as_is, **options)
         self._given = 0
 
-    def __iter__(self) -> Iterator[ConceptBatch]:
+    def __iter__(self) -> Iterator[ConceptBatch]:  # type: ignore[override]
         """Yield batches of this rank."""
-        step = self.batch_size * self.sampler.num_replicas
-        self._given = self.sampler.skip
+        step = self._step
+        self._given = self._order.skip
         for batch in super().__iter__():
             self._given += step
             yield batch
 
     def windows_of_batch(self, batch_idx: int) -> range:
         """Indices of the windows that all ranks together read as batch ``batch_idx`` of this epoch."""
-        step = self.batch_size * self.sampler.num_replicas
-        first = self.sampler.epoch * self.sampler.total_size + batch_idx * step
-        return range(first, first + step)
+        first = self._order.epoch * self._order.total_size + batch_idx * self._step
+        return range(first, first + self._step)
 
     def state_dict(self) -> dict[str, int]:
         """Windows given in this epoch, over all ranks."""
@@ -150,9 +156,18 @@ class WindowLoader(DataLoader):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on behind the windows that ``state`` counts."""
-        self.sampler.skip = state["windows"] % self.sampler.total_size
+        self._order.skip = state["windows"] % self._order.total_size
+
+    @property
+    def _order(self) -> WindowSampler:
+        return cast(WindowSampler, self.sampler)
+
+    @property
+    def _step(self) -> int:
+        """Windows in a batch of all ranks."""
+        return cast(int, self.batch_size) * self._order.num_replicas
 
 
-def as_is(batch: ConceptBatch) -> ConceptBatch:
+def as_is(batch: Any) -> ConceptBatch:
     """Collate nothing: windows come as a batch."""
-    return batch
+    return cast(ConceptBatch, batch)

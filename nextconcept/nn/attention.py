@@ -117,7 +117,7 @@ class SelfAttention(nn.Module):
         x: Tensor,
         shape: LevelShape,
         plan: Extras | None = None,
-        gate: Tensor | None = None,
+        gate: Tensor | float = 1.0,
         cache: RolloutCache | None = None,
         block: int = 0,
     ) -> Tensor:
@@ -155,7 +155,8 @@ class SelfAttention(nn.Module):
             both = plan if extras is None else _concatenate(plan, extras, time)
             with_plan = shape.merge(joint_attention(query, key, value, both, shape.window, step))
             mixed = mixed + gate * (with_plan - mixed)
-        return self.out(mixed, width)
+        written: Tensor = self.out(mixed, width)
+        return written
 
 
 def _concatenate(chunked: Extras, single: Extras, time: int) -> Extras:
@@ -163,7 +164,8 @@ def _concatenate(chunked: Extras, single: Extras, time: int) -> Extras:
 
     def spread(x: Tensor) -> Tensor:
         repeated = x.flatten(-2).unsqueeze(-2).expand(-1, -1, -1, chunked.fold.chunk_size, -1)
-        return chunked.fold.unfold(repeated, time).unflatten(-1, x.shape[-2:])
+        own: Tensor = chunked.fold.unfold(repeated, time).unflatten(-1, x.shape[-2:])
+        return own
 
     key = torch.cat((spread(chunked.key), single.key), 3)
     value = torch.cat((spread(chunked.value), single.value), 3)
@@ -239,7 +241,8 @@ class PlanAttention(_CrossAttention):
         time, width = x.shape[-2:]
         query, key = self._query_key(x, plan, fold, shape, step)
         mixed = shape.merge(tiny_attention(query, key, shape.split(self.value(plan, width))))
-        return self.out(fold.unfold(mixed, time), width, gate)
+        read: Tensor = self.out(fold.unfold(mixed, time), width, gate)
+        return read
 
     def weights(self, x: Tensor, plan: Tensor, fold: ChunkFold, shape: LevelShape) -> Tensor:
         """How much each position attends to each step of its plan: (B, h, T, H), arguments as in :meth:`forward`."""
@@ -304,4 +307,5 @@ class PastAttention(_CrossAttention):
         key, value = (part.repeat_interleave(fold.chunk_size, 1) for part in (key, value))
         mixed = causal_attention(query, key, value, window)
         mixed = rearrange(mixed, "b (h c) a d -> b h a c d", h=shape.heads)
-        return self.out(shape.merge(fold.unfold(mixed, time)), width, gate)
+        read: Tensor = self.out(shape.merge(fold.unfold(mixed, time)), width, gate)
+        return read

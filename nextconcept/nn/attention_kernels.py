@@ -34,7 +34,8 @@ class ChunkFold:
         time = x.shape[-2]
         anchors = (time + self.first - 1) // self.chunk_size + 1
         back = anchors * self.chunk_size - self.first - time
-        return F.pad(x, (0, 0, self.first, back)).unflatten(-2, (anchors, self.chunk_size))
+        folded: Tensor = F.pad(x, (0, 0, self.first, back)).unflatten(-2, (anchors, self.chunk_size))
+        return folded
 
     def unfold(self, x: Tensor, time: int) -> Tensor:
         """Undo :meth:`fold`: (..., A, c, D) to (..., T, D)."""
@@ -61,7 +62,7 @@ class Extras:
 def _blocks(x: Tensor, window: int, previous: bool) -> Tensor:
     """(..., T, d) to (..., n, W, d), or (..., n, 2 W, d) with each block's predecessor in front."""
     pad = -x.shape[-2] % window
-    own = F.pad(x, (0, 0, 0, pad)).unflatten(-2, (-1, window))
+    own: Tensor = F.pad(x, (0, 0, 0, pad)).unflatten(-2, (-1, window))
     if not previous:
         return own
     return torch.cat((F.pad(own, (0, 0, 0, 0, 1, 0))[..., :-1, :, :], own), -2)
@@ -95,7 +96,8 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | No
     queries = _blocks(query.flatten(0, 1), window, previous=False)
     keys, values = (_blocks(part.flatten(0, 1), window, previous=True) for part in (key, value))
     mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=_band(time, window, 0, query.device))
-    return mixed.flatten(1, 2)[:, :time].unflatten(0, (batch, heads))
+    joined: Tensor = mixed.flatten(1, 2)[:, :time].unflatten(0, (batch, heads))
+    return joined
 
 
 def joint_attention(
@@ -116,7 +118,7 @@ def joint_attention(
     """
     time = query.shape[2]
     whole = window is None or window >= time + shift
-    span = time if whole else window
+    span = time if window is None or whole else window
     scale = 1 / math.sqrt(query.shape[-1])
     folded = extras.fold.fold(query)  # (B, h, A, c, d)
     extra = extras.fold.unfold(folded @ extras.key.transpose(-1, -2), time) * scale  # (B, h, T, E)
@@ -148,7 +150,8 @@ def tiny_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if query.shape[-2] * key.shape[-2] > 32:
         # The groups go into the batch: the attention kernels take four axes.
         mixed = F.scaled_dot_product_attention(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
-        return mixed.unflatten(0, query.shape[:2])
+        parted: Tensor = mixed.unflatten(0, query.shape[:2])
+        return parted
     # Matrix products of four rows by four columns spend most of their time on being called. So each key in turn meets all
     # groups at once.
     scores = torch.stack([(query * one.unsqueeze(-2)).sum(-1) for one in key.unbind(-2)], -1)

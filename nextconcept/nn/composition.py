@@ -19,7 +19,8 @@ class _Mlp(nn.Module):
         self.up, self.down = Linear(width, width), Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x, x.shape[-1])), x.shape[-1])
+        mapped: Tensor = self.down(F.gelu(self.up(x, x.shape[-1])), x.shape[-1])
+        return mapped
 
 
 class _Join(nn.Module):
@@ -40,7 +41,8 @@ class _JoinMlp(nn.Module):
         self.join, self.down = _Join(chunk_size, width), Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.join(x)), x.shape[-1])
+        joined: Tensor = self.down(F.gelu(self.join(x)), x.shape[-1])
+        return joined
 
 
 class Composition(nn.Module):

@@ -3,6 +3,8 @@
 Shapes: B batch, P tokens (padding in front included), N elements of a level, c chunk size, D width, V vocabulary.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,7 +46,7 @@ class ConceptEncoder(nn.Module):
 
     def composition(self, level: int) -> Composition:
         """Return what makes concepts of ``level``."""
-        return self.compositions[min(level, len(self.compositions)) - 1]
+        return cast(Composition, self.compositions[min(level, len(self.compositions)) - 1])
 
     def embed(self, tokens: Tensor, level: int) -> Tensor:
         """(B, P) token ids to (B, P, D_level), the columns of the embedding that ``level`` reads.

@@ -56,6 +56,7 @@ class PlanHead(nn.Module):
         """(..., D) states, and (..., noise_width) noise, to (..., maps, D); without noise the central prediction."""
         x = self.norm(states)
         if noise is not None:
+            assert self.noise is not None, "a model without noise_width takes no noise"
             x = x + self.noise(noise)
         if self.hidden is not None:
             x = F.gelu(self.hidden(x))
@@ -76,10 +77,11 @@ class ConceptPredictor(nn.Module):
         super().__init__()
         self.shape = LevelShape.of(config, level)
         self.horizon, self.rollout = config.horizon_of(level), config.plan_mode == "rollout"
-        self.detach = config.detach_plan
+        self.detach, self.noise_width = config.detach_plan, config.noise_width
         width = self.shape.width
         self.own = None if transformer else Transformer.for_levels(config, range(level, level + 1))
-        self._borrowed = (transformer,)
+        # In a tuple, so that it does not count as a part of this module.
+        self._borrowed: tuple[Transformer, ...] = () if transformer is None else (transformer,)
         self.bos = nn.Parameter(torch.randn(width))
         reads_plan = level + 1 < config.levels
         self.gates = PlanGates(config.depths[level], width, config.past != "none") if reads_plan else None
@@ -88,7 +90,7 @@ class ConceptPredictor(nn.Module):
     @property
     def transformer(self) -> Transformer:
         """The weights in use, own or shared."""
-        return self.own or self._borrowed[0]
+        return self._borrowed[0] if self.own is None else self.own
 
     def start(self, concepts: Tensor) -> Tensor:
         """Put the BOS in front: (B, N, D) to (B, A, D), the predictor's inputs."""
@@ -131,7 +133,7 @@ class ConceptPredictor(nn.Module):
 
     def sample(self, steps: Tensor, count: int) -> Tensor:
         """Draw plans: ``Prediction.steps`` to (S, B, A, H, D), each with noise of its own."""
-        noise = torch.randn(
-            count, *steps.shape[:-1], self.head.noise.in_features, device=steps.device, dtype=steps.dtype
-        )
-        return self.head(steps.expand(count, *steps.shape), noise).flatten(-3, -2)
+        size = (count, *steps.shape[:-1], self.noise_width)
+        noise = torch.randn(size, device=steps.device, dtype=steps.dtype)
+        plans: Tensor = self.head(steps.expand(count, *steps.shape), noise).flatten(-3, -2)
+        return plans

@@ -51,15 +51,15 @@ class PlainDecoder:
         """(R, V) logits of ``rows`` alone, which index all other arguments."""
         starts, lengths = starts[rows], lengths[rows]
         window = _window(ids[rows.to(ids.device)], starts, lengths)
-        plan: object = "predicted"
-        if self.hook is not None:
 
-            def plan(level: int, predicted: Tensor) -> Tensor:
-                anchors = torch.arange(predicted.shape[1]) + starts[:, None] // self.model.config.hierarchy.span(level)
-                return self.hook(level, predicted, anchors, rows)
+        def changed(level: int, predicted: Tensor) -> Tensor:
+            if self.hook is None:
+                return predicted
+            anchors = torch.arange(predicted.shape[1]) + starts[:, None] // self.model.config.hierarchy.span(level)
+            return self.hook(level, predicted, anchors, rows)
 
         # Not through a compiled call: every prompt has another length.
-        logits = self.model.forward(window, plan, offset=0, trace=trace).logits
+        logits = self.model.forward(window, changed, offset=0, trace=trace).logits
         last = (lengths - starts - 1).to(ids.device)
         return logits[torch.arange(len(rows), device=ids.device), last]
 
@@ -82,11 +82,12 @@ class CachedDecoder:
         config, hierarchy = model.config, model.config.hierarchy
         self.steppers = {}
         for level in range(config.levels):
-            part = model.predictors[str(level)] if level else model.decoder
+            part = model.part(level)
             above = config.windows[level + 1] if level + 1 < config.levels else None
-            options = (part.gates, config.chunk_size, int(level == 0), above)
-            kept = size // hierarchy.span(level) + 1
-            self.steppers[level] = LevelStepper(part.transformer, part.shape, rows, kept, *options)
+            kept, first = size // hierarchy.span(level) + 1, int(level == 0)
+            self.steppers[level] = LevelStepper(
+                part.transformer, part.shape, rows, kept, part.gates, config.chunk_size, first, above
+            )
         context, shape = self.encoder.context, self.encoder.shape
         self.context = LevelStepper(context, shape, rows, size) if context else None
         self.states = model.decoder.output_matrix.new_zeros(rows, hierarchy.top_span, shape.width)
@@ -121,9 +122,8 @@ class CachedDecoder:
             place, below = self._place(counts // hierarchy.span(level), rows), self.steppers[level - 1]
             self.steppers[level].load(place, trace.caches[level])
             below.read_plan(place, trace.plans[level][torch.arange(len(rows), device=ids.device), place.last])
-            if below.past is not None:
-                below.load_past(place, trace.past[level])
-        if self.context is not None:
+            below.load_past(place, trace.past[level])
+        if self.context is not None and trace.states is not None:
             self.context.load(tokens, trace.context)
             slots = torch.arange(hierarchy.top_span, device=ids.device)
             latest = (tokens.last[:, None] - (tokens.last[:, None] - slots) % hierarchy.top_span).clamp(min=0)
@@ -158,11 +158,7 @@ class CachedDecoder:
         span = self.config.hierarchy.span(level)
         place = self._place((lengths - starts) // span, rows)
         concept = self._compose(level, ids, lengths, lengths - starts, place)
-        predictor, stepper, feed_back = (
-            self.model.predictors[str(level)],
-            self.steppers[level],
-            self.model.feed_back(level),
-        )
+        predictor, stepper, feed_back = self.model.predictor(level), self.steppers[level], self.model.feed_back(level)
         hidden = stepper.step(concept, place)
         plan = predictor.head(hidden)
         if predictor.rollout:
@@ -177,8 +173,7 @@ class CachedDecoder:
             plan = self.hook(level, plan[:, None], (lengths // span)[:, None], every)[:, 0]
         below = self.steppers[level - 1]
         below.read_plan(place, self.encoder.composition(level).norm(plan))
-        if below.past is not None:
-            below.read_past(place, hidden if self.config.past == "states" else concept)
+        below.read_past(place, hidden if self.config.past == "states" else concept)
 
     def _compose(self, level: int, ids: Tensor, lengths: Tensor, counts: Tensor, place: Place) -> Tensor:
         """What the predictor reads: (R, D)."""

@@ -22,4 +22,4 @@ def flops_per_token(model: nn.Module, time: int, vocab_size: int) -> float:
     # The plain kernel consists of matrix products, which the counter knows on every device.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         ghost(tokens)
-    return counter.get_total_flops() / time
+    return float(counter.get_total_flops()) / time

@@ -169,10 +169,10 @@ def write(
     ids.scatter_(1, index, tokens)
     lengths = lengths + offsets
     hook = _Edits(edits, lengths, hierarchy) if edits else None
-    size = min(config.context, int(lengths.max()) + max_new_tokens)
+    size = min(config.context_length, int(lengths.max()) + max_new_tokens)
     decoder = CachedDecoder(model, len(ids), size, hook) if use_cache else PlainDecoder(model, hook)
     for _ in range(max_new_tokens):
-        logits = decoder(ids, visible_from(lengths, config.context, hierarchy), lengths)
+        logits = decoder(ids, visible_from(lengths, config.context_length, hierarchy), lengths)
         drawn = sample(logits, sampling, generator)
         ids.scatter_(1, lengths[:, None].to(ids.device), drawn[:, None])
         lengths = lengths + 1

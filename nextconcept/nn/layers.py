@@ -98,7 +98,8 @@ class FeedForward(nn.Module):
         """(..., D) to (..., D), through the first ``hidden`` hidden features."""
         up = self.up(x, hidden)
         inner = F.gelu(up) if self.gate is None else F.silu(self.gate(x, hidden)) * up
-        return self.down(inner, x.shape[-1])
+        mapped: Tensor = self.down(inner, x.shape[-1])
+        return mapped
 
 
 def rotary_angles(positions: Tensor, head_size: int, base: float) -> Tensor:

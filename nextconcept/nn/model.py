@@ -5,7 +5,7 @@ Shapes: B batch, T tokens, V vocabulary, A anchors, H horizon, D width of a leve
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -21,12 +21,13 @@ from nextconcept.nn.generation import PlanEdit, Sampling, check_prompt, write
 from nextconcept.nn.matching import match
 from nextconcept.nn.token_decoder import TokenDecoder
 from nextconcept.nn.trace import Trace
-from nextconcept.nn.transformer import PlanGates, Reading, Transformer
+from nextconcept.nn.transformer import Reading, Transformer
 
 __all__ = ["ModelOutput", "NextConceptModel", "PlanChoice", "PlanSource", "future"]
 
 PlanSource = Literal["predicted", "zero", "shuffled", "oracle"]
-PlanChoice = PlanSource | dict[int, PlanSource | Tensor] | Callable[[int, Tensor], Tensor]
+LevelPlan = PlanSource | Tensor | Callable[[int, Tensor], Tensor]
+PlanChoice = LevelPlan | dict[int, LevelPlan]
 
 
 @dataclass
@@ -123,12 +124,11 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         predictions: dict[int, Prediction] = {}
         reading = None
         for level in reversed(self.config.hierarchy.concept_levels):
-            predictor = self.predictors[str(level)]
+            predictor = self.predictor(level)
             predicted = predictor(inputs[level], reading, self.feed_back(level), caches.get(level))
             past = {"none": None, "concepts": predictor.start(inputs[level]), "states": predicted.states}
-            below = self.decoder if level == 1 else self.predictors[str(level - 1)]
             source = self._source(plan, level, predicted.plan, concepts[level])
-            reading = self._reading(level, source, past[self.config.past], below.gates)
+            reading = self._reading(level, source, past[self.config.past])
             predictions[level] = predicted
             if trace:
                 trace.plans[level], trace.past[level] = reading.plan, reading.past
@@ -190,6 +190,14 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             index = (lengths[:, None] + torch.arange(max_new_tokens)).to(tokens.device)
             result.scatter_(1, index, torch.stack(written, 1))
         return result
+
+    def predictor(self, level: int) -> ConceptPredictor:
+        """The predictor of a concept level, 1 or more."""
+        return cast(ConceptPredictor, self.predictors[str(level)])
+
+    def part(self, level: int) -> TokenDecoder | ConceptPredictor:
+        """What runs at a level: the decoder at level 0, a predictor above."""
+        return self.predictor(level) if level else self.decoder
 
     def compose(self, tokens: Tensor, level: int = 1) -> Tensor:
         """The concept of ``level`` that chunks of tokens make: (..., c^level) int64 to (..., D_level)."""
@@ -265,9 +273,10 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             return torch.where(known[..., None], targets, plan)
         raise InputError(f"unknown plan source {source!r}: choose predicted, zero, shuffled or oracle.")
 
-    def _reading(self, level: int, plan: Tensor, past: Tensor | None, gates: PlanGates) -> Reading:
+    def _reading(self, level: int, plan: Tensor, past: Tensor | None) -> Reading:
         if self.config.detach_plan:
             plan = plan.detach()
         fold = ChunkFold(self.config.chunk_size, first=1 if level == 1 else 0)
-        norm = self.encoder.composition(level).norm
+        norm, gates = self.encoder.composition(level).norm, self.part(level - 1).gates
+        assert gates is not None  # every level below another has them
         return Reading(norm(plan), past, self.config.windows[level], fold, gates)

@@ -6,14 +6,16 @@ once into as few as possible, and everything about positions is computed once pe
 Shapes: B rows of the batch, R rows that take a step, S slots, h heads, d head size, D width, b blocks, H horizon, A anchors.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextconcept.nn.attention import LevelShape, RolloutCache
-from nextconcept.nn.layers import rotary_angles, rotate
+from nextconcept.nn.attention import LevelShape, PastAttention, PlanAttention, PlanPrefix, RolloutCache
+from nextconcept.nn.layers import Norm, rotary_angles, rotate
 from nextconcept.nn.transformer import Block, PlanGates, Transformer
 
 __all__ = ["LevelStepper", "Place", "Slots"]
@@ -125,14 +127,33 @@ def _laid_out(weight: Tensor) -> Tensor:
 
 
 @dataclass
+class _Reader:
+    """What reads plan and past in one block: their matrices side by side, the gates multiplied in."""
+
+    norm: Norm
+    query: Tensor
+    out: Tensor
+
+    @classmethod
+    def of(cls, block: Block, shape: LevelShape, gates: PlanGates, index: int) -> "_Reader | None":
+        width, order = shape.width, shape.feature_order()
+        readers = [(block.plan_attention, gates.plan), (block.past_attention, gates.past)]
+        parts = [(part, gates.opening * gate[index]) for part, gate in readers if part is not None and gate is not None]
+        if block.reading_norm is None:
+            return None
+        queries = [part.query.weight[:width, :width][order] for part, _ in parts]
+        outs = [gate[:, None] * part.out.weight[:width, :width][:, order] for part, gate in parts]
+        return cls(block.reading_norm, _laid_out(torch.cat(queries)), _laid_out(torch.cat(outs, 1)))
+
+
+@dataclass
 class _Packed:
     """The matrices of one block that a level uses, each (in, out), the features of each head together."""
 
     block: Block
     qkv: Tensor
     out: Tensor
-    read_query: Tensor | None
-    read_out: Tensor | None
+    reader: "_Reader | None"
     gate: Tensor | None
     up: Tensor
     down: Tensor
@@ -145,23 +166,11 @@ class _Packed:
             [part.weight[:width, :width][order] for part in (attention.query, attention.key, attention.value)]
         )
         up = [part.weight[: shape.hidden, :width] for part in (forward.gate, forward.up) if part is not None]
-        read_query = read_out = gate = None
-        if gates is not None:
-            openings = (gates.plan, gates.past)
-            parts = [
-                (part, gates.opening * opening[index])
-                for part, opening in zip((block.plan_attention, block.past_attention), openings, strict=True)
-                if part is not None
-            ]
-            if parts:
-                queries = [part.query.weight[:width, :width][order] for part, _ in parts]
-                outs = [g[:, None] * part.out.weight[:width, :width][:, order] for part, g in parts]
-                read_query, read_out = _laid_out(torch.cat(queries)), _laid_out(torch.cat(outs, 1))
-            if block.plan_prefix is not None:
-                gate = (gates.opening * gates.plan[index])[order]
+        reader = _Reader.of(block, shape, gates, index) if gates else None
+        gate = (gates.opening * gates.plan[index])[order] if gates and block.plan_prefix else None
         out = _laid_out(attention.out.weight[:width, :width][:, order])
         down = _laid_out(forward.down.weight[:width, : shape.hidden])
-        return cls(block, _laid_out(qkv), out, read_query, read_out, gate, _laid_out(torch.cat(up)), down)
+        return cls(block, _laid_out(qkv), out, reader, gate, _laid_out(torch.cat(up)), down)
 
 
 class LevelStepper:
@@ -189,28 +198,28 @@ class LevelStepper:
         first: int = 0,
         past_window: int | None = None,
     ) -> None:
-        blocks = list(transformer.blocks)
+        blocks = cast(list[Block], list(transformer.blocks))
         self.shape, self.norm, self.base = shape, transformer.norm, blocks[0].attention.rope_base
         self.chunk_size, self.first = chunk_size, first
         self.blocks = [_Packed.of(block, shape, gates, index) for index, block in enumerate(blocks)]
         like, heads = self.blocks[0].qkv, (shape.heads, shape.head_size)
         self.slots = [Slots(rows, (2, *heads), size, shape.window, like) for _ in blocks]
-        self.past = self.plan_weight = self.past_weight = None
-        self.plan = like.new_zeros(0)
+        self.past: Slots | None = None
+        self.plan = self.plan_weight = self.past_weight = like.new_zeros(0)
         self._rows = rows
-        if gates is None:
+        self.reads, self.prefix = gates is not None, blocks[0].plan_prefix is not None
+        if not self.reads:
             return
-        self.prefix = blocks[0].plan_prefix is not None
-        self.plan_weight = self._stack([block.plan_prefix if self.prefix else block.plan_attention for block in blocks])
+        self.plan_weight = self._stack([block.plan_prefix or block.plan_attention for block in blocks])
         if blocks[0].past_attention is not None:
             self.past_weight = self._stack([block.past_attention for block in blocks])
             entries = (2 * len(blocks), *heads)
             self.past = Slots(rows, entries, size // chunk_size + 2, past_window, like)
 
-    def _stack(self, parts: list) -> Tensor:
+    def _stack(self, parts: Sequence[PlanPrefix | PlanAttention | PastAttention | None]) -> Tensor:
         """Keys and values of all blocks, side by side: (D_above, b 2 D)."""
         order = self.shape.feature_order()
-        maps = [linear.weight[: self.shape.width][order] for part in parts for linear in (part.key, part.value)]
+        maps = [linear.weight[: self.shape.width][order] for part in parts if part for linear in (part.key, part.value)]
         return _laid_out(torch.cat(maps))
 
     def load(self, place: Place, cache: RolloutCache) -> None:
@@ -218,13 +227,17 @@ class LevelStepper:
         for slots, (key, value) in zip(self.slots, cache.prefix, strict=True):
             slots.load(place, torch.stack((key, value), 1))
 
-    def load_past(self, place: Place, past: Tensor) -> None:
-        """Take over the past (R, A, D_above) of whole prefixes; ``place`` is that of the anchors."""
+    def load_past(self, place: Place, past: Tensor | None) -> None:
+        """Take over the past (R, A, D_above) of whole prefixes, if the level reads it; ``place`` is that of the anchors."""
+        if self.past is None or past is None:
+            return
         positions = torch.arange(past.shape[1], device=past.device) * self.chunk_size
         self.past.load(place, self._keys(past, self.past_weight, positions))
 
     def read_past(self, place: Place, past: Tensor) -> None:
-        """Go on with the past (R, D_above) of the next anchor."""
+        """Go on with the past (R, D_above) of the next anchor, if the level reads it."""
+        if self.past is None:
+            return
         entries = self._keys(past[:, None], self.past_weight, place.last[:, None] * self.chunk_size)
         self.past.write(place, entries.squeeze(3))
 
@@ -249,7 +262,7 @@ class LevelStepper:
         angles = angles if positions.dim() == 1 else angles[:, None, None]
         return torch.stack((rotate(entries[:, :, 0], angles), entries[:, :, 1]), 2).flatten(1, 2)
 
-    def step(self, x: Tensor, place: Place, shift: int = 0, own: list[list[Tensor]] | None = None) -> Tensor:
+    def step(self, x: Tensor, place: Place, shift: int = 0, own: Sequence[list[Tensor]] = ()) -> Tensor:
         """Run one position of each row.
 
         Args:
@@ -262,8 +275,7 @@ class LevelStepper:
             (R, D) normalised hidden states.
         """
         turn = place.angles(place.last + shift, self.shape, self.base)[:, None]  # (R, 1, 1, d / 2)
-        read = None
-        if self.plan_weight is not None:
+        if self.reads:
             anchors, read = place.coarser(self.chunk_size, self.first), self._read_turn(place, shift)
             past = self.past.read(anchors) if self.past else None
             plan = place.of(self.plan)
@@ -279,15 +291,14 @@ class LevelStepper:
             if packed.gate is not None:
                 mixed = mixed + packed.gate * (_attend(query, [*seen, (plan[:, at], None)]) - mixed)
             x = x + block.after_attention(mixed @ packed.out)
-            if packed.read_query is not None:
-                queries = block.reading_norm(x) @ packed.read_query
-                queries = rotate(queries.unflatten(-1, (-1, self.shape.heads, self.shape.head_size)), read).unsqueeze(
-                    -2
-                )
+            if packed.reader is not None:
+                queries = packed.reader.norm(x) @ packed.reader.query
+                queries = queries.unflatten(-1, (-1, self.shape.heads, self.shape.head_size))
+                queries = rotate(queries, read).unsqueeze(-2)
                 parts = [] if self.prefix else [_attend(queries[:, 0], [(plan[:, at], None)])]
                 if past is not None:
                     parts.append(_attend(queries[:, -1], [(past[0][:, at], past[1])]))
-                x = x + torch.cat(parts, -1) @ packed.read_out
+                x = x + torch.cat(parts, -1) @ packed.reader.out
             inner = block.feed_forward_norm(x) @ packed.up
             if block.feed_forward.gate is None:
                 inner = F.gelu(inner)
@@ -295,10 +306,11 @@ class LevelStepper:
                 gate, up = inner.chunk(2, -1)
                 inner = F.silu(gate) * up
             x = x + block.after_feed_forward(inner @ packed.down)
-        return self.norm(x)
+        states: Tensor = self.norm(x)
+        return states
 
     def _remember(
-        self, index: int, place: Place, shift: int, entry: Tensor, own: list[list[Tensor]] | None
+        self, index: int, place: Place, shift: int, entry: Tensor, own: Sequence[list[Tensor]]
     ) -> tuple[Tensor, Tensor | None]:
         if shift == 0:
             self.slots[index].write(place, entry)
@@ -311,10 +323,11 @@ class LevelStepper:
         window = len(entries) if self.shape.window is None else self.shape.window
         return [(torch.stack(entries[-window:], 3), None)]
 
-    def _read_turn(self, place: Place, shift: int) -> Tensor | None:
-        """Rotations of the queries that read plan and past: (R, 1 or 2, 1, d / 2)."""
+    def _read_turn(self, place: Place, shift: int) -> Tensor:
+        """Rotations of the queries that read plan and past: (R, 0 to 2, 1, d / 2)."""
         element = place.last + self.first
         positions = [] if self.prefix else [element % self.chunk_size + shift]
         if self.past is not None:
             positions.append(element + shift)
-        return place.angles(torch.stack(positions, 1), self.shape, self.base) if positions else None
+        stacked = torch.stack(positions, 1) if positions else element.new_zeros(len(element), 0)
+        return place.angles(stacked, self.shape, self.base)

@@ -30,13 +30,15 @@ class TokenDecoder(nn.Module):
         self.shape = LevelShape.of(config, 0)
         self.own = None if transformer else Transformer.for_levels(config, range(1))
         self.head = None if embedding else Linear(self.shape.width, config.vocab_size)
-        self._borrowed = (transformer, embedding)
+        # In tuples, so that they do not count as parts of this module.
+        self._borrowed: tuple[Transformer, ...] = () if transformer is None else (transformer,)
+        self._tied: tuple[nn.Embedding, ...] = () if embedding is None else (embedding,)
         self.gates = PlanGates(config.depths[0], self.shape.width, config.past != "none") if config.levels > 1 else None
 
     @property
     def transformer(self) -> Transformer:
         """The weights in use, own or shared."""
-        return self.own or self._borrowed[0]
+        return self._borrowed[0] if self.own is None else self.own
 
     def forward(self, states: Tensor, reading: Reading | None = None, cache: RolloutCache | None = None) -> Tensor:
         """Next-token logits.
@@ -54,4 +56,4 @@ class TokenDecoder(nn.Module):
     @property
     def output_matrix(self) -> Tensor:
         """(V, D), from hidden states to logits."""
-        return self._borrowed[1].weight[:, : self.shape.width] if self.head is None else self.head.weight
+        return self._tied[0].weight[:, : self.shape.width] if self.head is None else self.head.weight

@@ -50,19 +50,19 @@ def trace_shapes(model: nn.Module, names: str = "*", file: TextIO | None = None)
     calls: list[list[Any]] = []  # depth, text, whether to print
     open_calls: list[list[Any]] = []
 
-    def enter(module: nn.Module, args: tuple, kwargs: dict, name: str) -> None:
+    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> None:
         given = [describe(value) for value in args] + [f"{key}={describe(value)}" for key, value in kwargs.items()]
         call = [len(open_calls), f"{name} {type(module).__name__}({', '.join(given)})", fnmatch(name, names)]
         calls.append(call)
         open_calls.append(call)
 
-    def leave(module: nn.Module, args: tuple, output: Any) -> None:
+    def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         open_calls.pop()[1] += f" -> {describe(output)}"
 
     handles = []
     for name, module in model.named_modules():
 
-        def pre(module: nn.Module, args: tuple, kwargs: dict, name: str = name or "model") -> None:
+        def pre(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name or "model") -> None:
             enter(module, args, kwargs, name)
 
         handles.append(module.register_forward_pre_hook(pre, with_kwargs=True))

@@ -19,7 +19,7 @@ from nextconcept.nn.attention import (
     RolloutCache,
     SelfAttention,
 )
-from nextconcept.nn.attention_kernels import ChunkFold
+from nextconcept.nn.attention_kernels import ChunkFold, Extras
 from nextconcept.nn.layers import FeedForward, Norm
 
 __all__ = ["PlanGates", "Reading", "Transformer", "initialise"]
@@ -96,7 +96,8 @@ class Block(nn.Module):
         self, x: Tensor, shape: LevelShape, reading: Reading | None, cache: RolloutCache | None, index: int
     ) -> Tensor:
         """(B, T, D) to (B, T, D); ``index`` is the block's own, for gates and cache."""
-        plan = gate = None
+        plan: Extras | None = None
+        gate: Tensor | float = 1.0
         if self.plan_prefix is not None and reading is not None:
             gate = reading.gates.opening * reading.gates.plan[index]
             plan = self.plan_prefix(reading.plan, reading.fold, shape)
@@ -104,14 +105,18 @@ class Block(nn.Module):
         x = x + self.dropout(self.after_attention(attended))
         if self.reading_norm is not None and reading is not None:
             x = x + self.dropout(self._read(self.reading_norm(x), shape, reading, cache.step if cache else 0, index))
-        return x + self.dropout(self.after_feed_forward(self.feed_forward(self.feed_forward_norm(x), shape.hidden)))
+        mapped = self.feed_forward(self.feed_forward_norm(x), shape.hidden)
+        states: Tensor = x + self.dropout(self.after_feed_forward(mapped))
+        return states
 
     def _read(self, x: Tensor, shape: LevelShape, reading: Reading, step: int, index: int) -> Tensor:
-        gates, fold, parts = reading.gates, reading.fold, []
+        gates, fold = reading.gates, reading.fold
+        parts: list[Tensor] = []
         if self.plan_attention is not None:
             gate = gates.opening * gates.plan[index]
             parts.append(self.plan_attention(x, reading.plan, fold, shape, gate, step))
         if self.past_attention is not None:
+            assert gates.past is not None  # they come together, by the configuration
             gate = gates.opening * gates.past[index]
             parts.append(self.past_attention(x, reading.past, fold, shape, gate, reading.past_window, step))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
@@ -163,7 +168,8 @@ class Transformer(nn.Module):
                 x = checkpoint(block, x, shape, reading, cache, index, use_reentrant=False)
             else:
                 x = block(x, shape, reading, cache, index)
-        return self.norm(x)
+        states: Tensor = self.norm(x)
+        return states
 
 
 def initialise(module: nn.Module, depth: int) -> None:
