@@ -12,9 +12,13 @@ from nextconcept.config import ModelConfig
 from nextconcept.data.tokenizer import Tokenizer
 from nextconcept.data.tokenizer_json import tokenizer_from_json
 from nextconcept.errors import InputError
+from nextconcept.model_card import RECORD, model_card
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["find_checkpoint", "load_pretrained", "load_run", "read_checkpoint", "save_pretrained"]
+__all__ = ["find_checkpoint", "load_pretrained", "load_run", "read_checkpoint", "read_record", "save_pretrained"]
+
+COMPUTE = "nextconcept_compute"
+"""Where :class:`~nextconcept.callbacks.ComputeBudget` keeps what was spent in a Lightning checkpoint."""
 
 KEY = "nextconcept"
 """Where :class:`~nextconcept.callbacks.SelfContained` keeps configuration and tokenizer in a Lightning checkpoint."""
@@ -59,6 +63,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def read_record(path: str | Path) -> dict[str, Any]:
+    """What a run's checkpoint tells for a card: ``data``, ``measured``, and ``spent`` by the training up to it.
+
+    Raises:
+        InputError: if there is no checkpoint at ``path``.
+    """
+    checkpoint = read_checkpoint(find_checkpoint(path))
+    spent = {"optimizer steps": checkpoint["global_step"]}
+    for name, key in (("tokens seen", "tokens"), ("training FLOPs", "flops")):
+        if key in checkpoint.get(COMPUTE, {}):
+            spent[name] = f"{checkpoint[COMPUTE][key]:.3g}"
+    record: dict[str, Any] = checkpoint[KEY].get(RECORD, {})
+    if "version" in record:
+        spent["nextconcept"] = record["version"]
+    return record | {"spent": spent}
+
+
 def load_run(path: str | Path) -> tuple[NextConceptModel, Tokenizer]:
     """Model (in eval mode, on the CPU) and tokenizer of a run, a checkpoint, or a folder made by ``nextconcept export``.
 
@@ -88,9 +109,17 @@ def load_run(path: str | Path) -> tuple[NextConceptModel, Tokenizer]:
     return model.eval(), tokenizer
 
 
-def save_pretrained(model: NextConceptModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write ``model.safetensors``, ``config.json`` and ``tokenizer.json`` into ``folder``."""
-    model.save_pretrained(folder)
+def save_pretrained(
+    model: NextConceptModel, tokenizer: Tokenizer, folder: Path, record: dict[str, Any] | None = None
+) -> None:
+    """Write ``model.safetensors``, ``config.json``, ``tokenizer.json`` and a card, ``README.md``, into ``folder``.
+
+    ``record`` is what the card tells of data, training and metrics; see :mod:`nextconcept.model_card`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    model_card(model.config, parameters, record or {}).save(folder / "README.md")
+    model.save_pretrained(folder)  # which leaves a card alone that is there
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from nextconcept.checkpoint import find_checkpoint, load_run, read_checkpoint, save_pretrained
+from nextconcept.checkpoint import find_checkpoint, load_run, read_checkpoint, read_record, save_pretrained
 from nextconcept.errors import InputError
 from nextconcept.growth import grow as grow_model
 from nextconcept.nn.generation import Sampling
@@ -163,7 +163,7 @@ def _print_tables(prompt: str, written: str, steps: list[PlanStep]) -> None:
 
 
 def export(ckpt_path: str, output: str) -> None:
-    """Write a trained model as safetensors, with its configuration and tokenizer.
+    """Write a trained model as safetensors, with its configuration, its tokenizer and a card of data, training and metrics.
 
     Args:
         ckpt_path: a checkpoint, the folder of a run, or a folder of runs (the newest counts).
@@ -174,8 +174,8 @@ def export(ckpt_path: str, output: str) -> None:
     """
     folder = _new_folder(output)
     model, tokenizer = load_run(ckpt_path)
-    save_pretrained(model, tokenizer, folder)
-    print(f"wrote model.safetensors, config.json and tokenizer.json to {output}")
+    save_pretrained(model, tokenizer, folder, read_record(ckpt_path))
+    print(f"wrote model.safetensors, config.json, tokenizer.json and README.md, a model card, to {output}")
 
 
 def grow(source: str, output: str, init: Literal["copy", "random", "zeros"] = "copy", levels: int = 1) -> None:
@@ -195,7 +195,8 @@ def grow(source: str, output: str, init: Literal["copy", "random", "zeros"] = "c
     path = Path(source) if exported else find_checkpoint(source, ("last.ckpt", "best.ckpt"))
     model, tokenizer = load_run(path)
     bigger = grow_model(model, init, levels)
-    save_pretrained(bigger, tokenizer, folder)
+    record = {} if exported else read_record(path)
+    save_pretrained(bigger, tokenizer, folder, record | {"measured": {}})
     if not exported:
         TrainingState.of(read_checkpoint(path), model).grown(bigger).save(folder)
     sizes = [f"{sum(parameter.numel() for parameter in one.parameters()) / 1e6:.2f} M" for one in (model, bigger)]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nextconcept.checkpoint import load_run
+from nextconcept.checkpoint import COMPUTE, load_run
 from nextconcept.config import ModelConfig
 from nextconcept.data.tokenizer import Tokenizer
 from nextconcept.errors import InputError
@@ -21,10 +21,7 @@ from nextconcept.growth import corner
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.optim import parameter_groups
 
-__all__ = ["COMPUTE", "StartingPoint", "TrainingState", "load_starting_point", "read_config"]
-
-COMPUTE = "nextconcept_compute"
-"""Where :class:`~nextconcept.callbacks.ComputeBudget` keeps what was spent in a Lightning checkpoint."""
+__all__ = ["StartingPoint", "TrainingState", "load_starting_point", "read_config"]
 
 FILE = "training.ckpt"
 

@@ -87,6 +87,10 @@ def test_fit_validate_test_predict_generate_export(config: Path, capsys: pytest.
     check_writing(capsys, written)
     check_plan(capsys)
     main(["export", "--ckpt_path", str(run), "--output", "exported"])
+    card = Path("exported", "README.md").read_text()
+    assert f"| `val/loss/tokens` | {best['nextconcept']['record']['measured']['val/loss/tokens']:.4f} |" in card
+    assert "at step 4" in card
+    assert "- optimizer steps: 4" in card
     capsys.readouterr()
     main(["generate", "--ckpt_path", "exported", *generate])
     assert capsys.readouterr().out == written

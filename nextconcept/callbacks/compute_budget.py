@@ -6,9 +6,9 @@ from typing import Any
 import lightning as L
 
 from nextconcept.callbacks.parts import data_of, module_of
+from nextconcept.checkpoint import COMPUTE
 from nextconcept.errors import InputError
 from nextconcept.losses import loss_flops_per_token
-from nextconcept.starting_point import COMPUTE
 
 __all__ = ["ComputeBudget"]
 
