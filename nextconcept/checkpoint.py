@@ -13,6 +13,7 @@ from nextconcept.data.tokenizer import Tokenizer
 from nextconcept.data.tokenizer_json import tokenizer_from_json
 from nextconcept.errors import InputError
 from nextconcept.model_card import RECORD, model_card
+from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["find_checkpoint", "load_pretrained", "load_run", "read_checkpoint", "read_record", "save_pretrained"]
@@ -80,19 +81,23 @@ def read_record(path: str | Path) -> dict[str, Any]:
     return record | {"spent": spent}
 
 
-def load_run(path: str | Path) -> tuple[NextConceptModel, Tokenizer]:
+def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> tuple[NextConceptModel, Tokenizer]:
     """Model (in eval mode, on the CPU) and tokenizer of a run, a checkpoint, or a folder made by ``nextconcept export``.
 
+    Args:
+        path: of a run, a checkpoint or an exported folder.
+        encoder: class of the concept encoder, if the model was trained with one of your own.
+
     Raises:
-        InputError: if there is none at ``path``.
+        InputError: if there is none at ``path``, or its encoder is another.
     """
     if (Path(path) / "model.safetensors").is_file():
-        return load_pretrained(Path(path))
+        return load_pretrained(Path(path), encoder)
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)
     try:
         stored = checkpoint[KEY]
-        model = NextConceptModel(ModelConfig.from_dict(stored["config"]))
+        model = NextConceptModel(ModelConfig.from_dict(stored["config"]), encoder)
         tokenizer = tokenizer_from_json(stored["tokenizer"])
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{file} is damaged: its configuration can't be read.") from None
@@ -123,7 +128,7 @@ def save_pretrained(
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
 
 
-def load_pretrained(folder: Path) -> tuple[NextConceptModel, Tokenizer]:
+def load_pretrained(folder: Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> tuple[NextConceptModel, Tokenizer]:
     """Read what :func:`save_pretrained` wrote.
 
     Raises:
@@ -131,7 +136,7 @@ def load_pretrained(folder: Path) -> tuple[NextConceptModel, Tokenizer]:
     """
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the Hub mixin announces itself where our output belongs
-            model = NextConceptModel.from_pretrained(folder)
+            model = NextConceptModel.from_pretrained(folder, encoder=encoder)
         return model.eval(), tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
     except InputError as error:
         raise InputError(f"{folder} can't be used: {error}") from None

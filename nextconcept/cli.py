@@ -56,6 +56,13 @@ class _OneSentence(ArgumentParser):
         print(f"nextconcept: error: {text}; {prog} --help lists what is accepted.", file=sys.stderr)
         sys.exit(2)
 
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse; a class that is named but can't be imported is a bad argument too."""
+        try:
+            return super().parse_args(*args, **kwargs)
+        except (ImportError, AttributeError) as error:
+            self.error(f"a name that was given can't be imported: {error}")
+
 
 class _TrainerParser(_OneSentence, LightningArgumentParser):
     pass
@@ -141,7 +148,7 @@ class ConceptCLI(LightningCLI):
             _go_on_with_last(options)
         if options.get("ckpt_path") and options.ckpt_path not in ("best", "hpc"):
             options.ckpt_path = str(find_checkpoint(options.ckpt_path))
-            read_checkpoint(options.ckpt_path)
+            _check_imports(read_checkpoint(options.ckpt_path), options)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer out of the settings.
@@ -168,6 +175,23 @@ class ConceptCLI(LightningCLI):
             options.model.init_from = None  # whatever it was, the checkpoint has gone on from it
         if options.model.init_from is not None:
             _adopt_config(options)
+
+
+def _check_imports(checkpoint: dict[str, Any], options: Namespace) -> None:
+    """Let a checkpoint name no code that the user has not named: Lightning takes over the settings in it, and these two are imported.
+
+    Raises:
+        InputError: if it does.
+    """
+    told = checkpoint.get("hyper_parameters", {})
+    terms = [
+        name for name in told.get("loss", {}).get("terms", {}) if "." in name and name not in options.model.loss.terms
+    ]
+    if terms or "encoder" in told:
+        raise InputError(
+            f"the checkpoint {options.ckpt_path} asks for code of its own, {(*terms, told.get('encoder'))[0]}: if you trust it, name it "
+            "with the settings it was trained with, --model.loss.terms and --model.encoder."
+        )
 
 
 def _go_on_with_last(options: Namespace) -> None:
@@ -201,7 +225,7 @@ def _adopt_config(options: Namespace) -> None:
         InputError: if another shape was asked for.
     """
     path, defaults = options.model.init_from, ModelConfig().to_dict()
-    stored = read_config(path).to_dict()
+    stored = read_config(path, options.model.encoder).to_dict()
     given = {name: getattr(options.model.config, name) for name in stored}
     other = [name for name, value in given.items() if value not in (defaults[name], stored[name])]
     if other:

@@ -10,6 +10,7 @@ import torch
 from nextconcept.checkpoint import find_checkpoint, load_run, read_checkpoint, read_record, save_pretrained
 from nextconcept.errors import InputError
 from nextconcept.growth import grow as grow_model
+from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.generation import Sampling
 from nextconcept.plans import PlanStep, compare_plan, first_visible, parse_edit, plans_at_end
 from nextconcept.starting_point import TrainingState
@@ -31,6 +32,7 @@ def generate(
     min_p: float | None = None,
     stop: str | list[str] | None = None,
     seed: int = 0,
+    encoder: type[ConceptEncoder] = ConceptEncoder,
 ) -> None:
     """Continue a prompt and print both.
 
@@ -47,6 +49,7 @@ def generate(
         min_p: sample from tokens that are at least this times as likely as the likeliest.
         stop: one or more strings at which a continuation ends.
         seed: of the sampling.
+        encoder: full name of the concept encoder's class, if the model was trained with one of your own.
 
     Raises:
         InputError: if checkpoint, prompt or options can't be used.
@@ -55,7 +58,7 @@ def generate(
         raise InputError(f"num_samples must be 1 or more, not {num_samples}.")
     sampling = Sampling(temperature, top_k, top_p, min_p)
     text = _prompt(prompt, prompt_file)
-    model, tokenizer = load_run(ckpt_path)
+    model, tokenizer = load_run(ckpt_path, encoder)
     stops = [stop] if isinstance(stop, str) else stop
     pieces = write_text(model, tokenizer, [text] * num_samples, max_new_tokens, sampling, seed, stops)
     samples = [text] * num_samples
@@ -101,6 +104,7 @@ def plan(
     temperature: float = 0.0,
     seed: int = 0,
     json: bool = False,
+    encoder: type[ConceptEncoder] = ConceptEncoder,
 ) -> None:
     """Print what the model plans after a prompt, and what it then writes.
 
@@ -113,12 +117,13 @@ def plan(
         temperature: of the sampling; 0 takes the likeliest token.
         seed: of the sampling.
         json: print one JSON object instead of tables.
+        encoder: full name of the concept encoder's class, if the model was trained with one of your own.
 
     Raises:
         InputError: if checkpoint, prompt, edits or options can't be used.
     """
     text = _prompt(prompt, prompt_file)
-    model, tokenizer = load_run(ckpt_path)
+    model, tokenizer = load_run(ckpt_path, encoder)
     if model.config.levels == 1:
         raise InputError(f"the model in {ckpt_path} has tokens alone, and no plan: train one with more levels.")
     edits = [parse_edit(model, tokenizer, one) for one in ([edit] if isinstance(edit, str) else edit or [])]
@@ -162,23 +167,30 @@ def _print_tables(prompt: str, written: str, steps: list[PlanStep]) -> None:
         print("plan and text agree" if parted is None else f"plan and text part at step {parted}")
 
 
-def export(ckpt_path: str, output: str) -> None:
+def export(ckpt_path: str, output: str, encoder: type[ConceptEncoder] = ConceptEncoder) -> None:
     """Write a trained model as safetensors, with its configuration, its tokenizer and a card of data, training and metrics.
 
     Args:
         ckpt_path: a checkpoint, the folder of a run, or a folder of runs (the newest counts).
         output: a new folder.
+        encoder: full name of the concept encoder's class, if the model was trained with one of your own.
 
     Raises:
         InputError: if there is no checkpoint, or ``output`` exists.
     """
     folder = _new_folder(output)
-    model, tokenizer = load_run(ckpt_path)
+    model, tokenizer = load_run(ckpt_path, encoder)
     save_pretrained(model, tokenizer, folder, read_record(ckpt_path))
     print(f"wrote model.safetensors, config.json, tokenizer.json and README.md, a model card, to {output}")
 
 
-def grow(source: str, output: str, init: Literal["copy", "random", "zeros"] = "copy", levels: int = 1) -> None:
+def grow(
+    source: str,
+    output: str,
+    init: Literal["copy", "random", "zeros"] = "copy",
+    levels: int = 1,
+    encoder: type[ConceptEncoder] = ConceptEncoder,
+) -> None:
     """Add levels on top of a trained model, to go on training with ``nextconcept fit --model.init_from OUTPUT``.
 
     Args:
@@ -186,6 +198,7 @@ def grow(source: str, output: str, init: Literal["copy", "random", "zeros"] = "c
         output: a new folder: what ``export`` writes, and of a checkpoint also the optimizer's moments and progress.
         init: what stands in the new blocks of the matrices.
         levels: how many to add.
+        encoder: full name of the concept encoder's class, if the model was trained with one of your own.
 
     Raises:
         InputError: if there is no checkpoint, ``output`` exists, or an option is out of range.
@@ -193,7 +206,7 @@ def grow(source: str, output: str, init: Literal["copy", "random", "zeros"] = "c
     folder = _new_folder(output)
     exported = (Path(source) / "model.safetensors").is_file()
     path = Path(source) if exported else find_checkpoint(source, ("last.ckpt", "best.ckpt"))
-    model, tokenizer = load_run(path)
+    model, tokenizer = load_run(path, encoder)
     bigger = grow_model(model, init, levels)
     record = {} if exported else read_record(path)
     save_pretrained(bigger, tokenizer, folder, record | {"measured": {}})

@@ -101,6 +101,8 @@ class ModelConfig:
         dropout: probability of dropping a feature of a residual branch in training.
         rope_base: base of the rotary position frequencies (Su et al., 2021).
         gradient_checkpointing: recompute blocks in the backward pass instead of keeping their activations.
+        encoder_class: name of a concept encoder of one's own, which the model fills in. Nothing is imported by it: whoever loads
+            the model gives the class.
 
     Raises:
         InputError: if the values do not fit each other.
@@ -138,6 +140,7 @@ class ModelConfig:
     dropout: float = 0.0
     rope_base: float = 10_000.0
     gradient_checkpointing: bool = False
+    encoder_class: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.match, dict):  # out of config.json

@@ -95,7 +95,7 @@ def grow(model: NextConceptModel, init: Init = "copy", levels: int = 1) -> NextC
 
 @torch.no_grad()
 def _grow_once(model: NextConceptModel, init: Init) -> NextConceptModel:
-    old, bigger = model.state_dict(), NextConceptModel(grown_config(model.config))
+    old, bigger = model.state_dict(), NextConceptModel(grown_config(model.config), type(model.encoder))
     bigger.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)
     top, new = model.config.levels - 1, model.config.levels
     for name, tensor in bigger.state_dict().items():
@@ -138,7 +138,7 @@ def shrink(model: NextConceptModel) -> NextConceptModel:
     Raises:
         InputError: if there is no level above the tokens.
     """
-    big, smaller = model.state_dict(), NextConceptModel(shrunk_config(model.config))
+    big, smaller = model.state_dict(), NextConceptModel(shrunk_config(model.config), type(model.encoder))
     smaller.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)
     for name, tensor in smaller.state_dict().items():
         tensor.copy_(big[name][corner(tensor.shape)])

@@ -5,9 +5,11 @@ concept.
 """
 
 import copy
+import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +42,8 @@ class LossConfig:
             - ``info_nce``: the right concept among all of its window by cosine (van den Oord et al., 2018);
             - ``energy``: the energy score of plans drawn with noise (Gneiting & Raftery, 2007), a proper scoring rule;
               needs ``noise_width``;
-            - ``decode``: cross-entropy of the tokens read back out of the predicted concept; needs an additive composition.
+            - ``decode``: cross-entropy of the tokens read back out of the predicted concept; needs an additive composition;
+            - ``package.module.function``, one of your own: from :class:`TermInput` to (B, A, H) distances.
         level_weight: w, for all concept levels or a list, level 1 first.
         discount: gamma, per step of the horizon.
         temperature: of ``info_nce``.
@@ -58,8 +61,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for name, weight in self.terms.items():
-            if name not in TERMS:
-                raise InputError(f"unknown concept loss {name!r}: choose from {', '.join(TERMS)}.")
+            _term(name)
             if weight < 0:
                 raise InputError(f"the weight of concept loss {name!r} must be 0 or more, not {weight}.")
         if not 0 < self.discount <= 1:
@@ -202,6 +204,26 @@ TERMS: dict[str, Callable[[TermInput], Tensor]] = {
 """Concept losses by name."""
 
 
+def _term(name: str) -> Callable[[TermInput], Tensor]:
+    """A concept loss by its name, or by the full name of a function.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if name in TERMS:
+        return TERMS[name]
+    place, _, function = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(place), function)
+    except (ImportError, AttributeError, ValueError):
+        raise InputError(
+            f"unknown concept loss {name!r}: choose from {', '.join(TERMS)}, or give the full name of a function that can be imported."
+        ) from None
+    if not callable(found):
+        raise InputError(f"the concept loss {name!r} is no function, but {type(found).__name__}.")
+    return cast(Callable[[TermInput], Tensor], found)
+
+
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of each token in nats: (B, T, V) logits and (B, T) ids to (B, T)."""
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none").view_as(targets)
@@ -252,7 +274,7 @@ def _concept_terms(
         return (values * valid).sum((0, 1)) / counts.clamp(min=1)
 
     at = TermInput(config, model, output, level, tokens, plan, targets)
-    steps = {name: mean(TERMS[name](at)) for name in config.terms}
+    steps = {name: mean(_term(name)(at)) for name in config.terms}
     discounts = config.discount ** torch.arange(horizon, device=plan.device)
     # The empty sum keeps every parameter of the level in the graph, as DDP wants.
     weighted = sum((weight * (discounts * steps[name]).mean() for name, weight in config.terms.items()), plan.sum() * 0)

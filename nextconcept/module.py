@@ -15,6 +15,7 @@ from nextconcept.data.windows import ConceptBatch
 from nextconcept.errors import InputError
 from nextconcept.losses import LossConfig, Losses, compute_losses, token_losses
 from nextconcept.metrics import Collapse, Means
+from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.layers import normalise
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanChoice, PlanSource
 from nextconcept.optim import OptimizerConfig, make_optimizer, make_schedule
@@ -41,6 +42,7 @@ class ConceptModule(L.LightningModule):
         compile: compile the model with torch.compile.
         init_from: a folder made by ``nextconcept grow`` or ``export``, a run, or a checkpoint, whose weights to begin with; a grown
             folder also brings the optimizer's moments, the number of the step and the position in the data.
+        encoder: class of the concept encoder, for one of your own; on the command line its full name.
     """
 
     def __init__(
@@ -51,12 +53,15 @@ class ConceptModule(L.LightningModule):
         train_plan: PlanSource = "predicted",
         compile: bool = False,
         init_from: str | None = None,
+        encoder: type[ConceptEncoder] = ConceptEncoder,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.config, self.loss, self.optimizer_config, self.train_plan = config, loss, optimizer, train_plan
+        # Not the encoder: a checkpoint is to hold plain values, and whoever loads it says what may be imported.
+        self.save_hyperparameters(ignore=["encoder"])
+        self.loss, self.optimizer_config, self.train_plan = loss, optimizer, train_plan
         self.init_from, self.first_step = init_from, 0
-        self.model = NextConceptModel(config)
+        self.model = NextConceptModel(config, encoder)
+        self.config = self.model.config
         loss.check(self.model)
         if compile:
             self.model.compile()
@@ -146,7 +151,7 @@ class ConceptModule(L.LightningModule):
     @cached_property
     def start(self) -> StartingPoint | None:
         """What ``init_from`` names."""
-        return load_starting_point(self.init_from) if self.init_from else None
+        return load_starting_point(self.init_from, type(self.model.encoder)) if self.init_from else None
 
     def on_fit_start(self) -> None:
         """Go on with the training of the model that this one was grown from, unless it is this run that is resumed."""

@@ -18,6 +18,7 @@ from nextconcept.config import ModelConfig
 from nextconcept.data.tokenizer import Tokenizer
 from nextconcept.errors import InputError
 from nextconcept.growth import corner
+from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.optim import parameter_groups
 
@@ -99,13 +100,13 @@ class StartingPoint:
     training: TrainingState | None
 
 
-def load_starting_point(path: str | Path) -> StartingPoint:
+def load_starting_point(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> StartingPoint:
     """Read a folder made by ``nextconcept grow`` or ``export``; of a run or checkpoint, the weights alone.
 
     Raises:
         InputError: if there is no model at ``path``, or its training state is broken.
     """
-    model, tokenizer = load_run(path)
+    model, tokenizer = load_run(path, encoder)
     file = Path(path) / FILE
     if not file.is_file():
         return StartingPoint(model, tokenizer, None)
@@ -116,10 +117,10 @@ def load_starting_point(path: str | Path) -> StartingPoint:
     return StartingPoint(model, tokenizer, training)
 
 
-def read_config(path: str | Path) -> ModelConfig:
-    """The configuration of the model at ``path``.
+def read_config(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> ModelConfig:
+    """The configuration of the model at ``path``, whose encoder is of class ``encoder``.
 
     Raises:
         InputError: if there is no model.
     """
-    return load_run(path)[0].config
+    return load_run(path, encoder)[0].config

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nextconcept import ModelConfig, NextConceptModel
+from nextconcept.nn.concept_encoder import ConceptEncoder
 
 torch.set_num_threads(2)
 
@@ -51,10 +52,10 @@ def small_config(**changes: object) -> ModelConfig:
     return ModelConfig(**({"vocab_size": 64, "width": 32, "depth": 2, "heads": 4, "horizon": 3} | changes))
 
 
-def open_model(config: ModelConfig) -> NextConceptModel:
+def open_model(config: ModelConfig, encoder: type[ConceptEncoder] = ConceptEncoder) -> NextConceptModel:
     """A model in eval mode whose gates are open, so that plans matter."""
     torch.manual_seed(1)
-    model = NextConceptModel(config).eval()
+    model = NextConceptModel(config, encoder).eval()
     for name, parameter in model.named_parameters():
         if ".gates." in name:
             torch.nn.init.normal_(parameter)

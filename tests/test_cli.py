@@ -240,3 +240,62 @@ def test_plan__needs_concepts(config: Path, capsys: pytest.CaptureFixture):
 def test_generate__not_a_checkpoint(config: Path, capsys: pytest.CaptureFixture):
     assert "is not a checkpoint" in fails(capsys, "generate", "--ckpt_path", config, "--prompt", "x")
     assert "no checkpoint or run" in fails(capsys, "generate", "--ckpt_path", "nowhere", "--prompt", "x")
+
+
+OWN_PARTS = """
+import torch
+from nextconcept.nn.concept_encoder import ConceptEncoder
+
+class Weighing(ConceptEncoder):
+    def __init__(self, config):
+        super().__init__(config)
+        self.weights = torch.nn.Parameter(torch.full((config.vocab_size,), 0.5))
+
+    def forward(self, tokens):
+        weights, levels = self.weights[tokens][..., None], self.config.hierarchy.concept_levels
+        return {level: self.concepts(weights * self.embed(tokens, level), level) for level in levels}
+
+def angle(at):
+    return torch.nn.functional.mse_loss(at.plan, at.targets, reduction="none").sum(-1)
+
+seven = 7
+"""
+
+
+def test_encoder_and_loss_of_ones_own(config: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    Path("own_parts.py").write_text(OWN_PARTS)
+    monkeypatch.syspath_prepend(".")
+    own = ["--model.encoder", "own_parts.Weighing", "--model.loss.terms", "{own_parts.angle: 1.0}"]
+    main(["fit", "--config", str(config), *own])
+    run = Path("logs/tiny/version_0")
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert not torch.equal(checkpoint["state_dict"]["model.encoder.weights"], torch.full((256,), 0.5))
+    tags = EventAccumulator(str(run)).Reload().Tags()["scalars"]
+    assert "val/concepts_l1/own_parts.angle/step_1" in tags
+
+    generate = ["generate", "--prompt", "Line", "--max_new_tokens", "3"]
+    for source in ("logs/tiny", "exported"):
+        if source == "exported":
+            main(["export", "--ckpt_path", "logs/tiny", "--output", source, "--encoder", "own_parts.Weighing"])
+        assert "an encoder of its own, Weighing" in fails(capsys, *generate, "--ckpt_path", source)
+        main([*generate, "--ckpt_path", source, "--encoder", "own_parts.Weighing"])
+    main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", str(run)])
+    # What a checkpoint names is imported only if the user has named it too.
+    named = "asks for code of its own, own_parts.angle"
+    assert named in fails(capsys, "validate", "--config", config, "--ckpt_path", run, *own[:2])
+
+    assert "can't be imported" in fails(capsys, "fit", "--config", config, "--model.encoder", "own_parts.Nothing")
+    assert "can't be imported" in fails(capsys, *generate, "--ckpt_path", run, "--encoder", "no_parts.Nothing")
+    assert "Expected an import path" in fails(capsys, *generate, "--ckpt_path", run, "--encoder", "torch.nn.Linear")
+    for term, sentence in (("own_parts.no", "unknown concept loss"), ("own_parts.seven", "is no function, but int")):
+        assert sentence in fails(capsys, "fit", "--config", config, "--model.loss.terms", f"{{{term}: 1.0}}")
+
+
+def test_checkpoint_that_names_an_encoder_is_refused(config: Path, capsys: pytest.CaptureFixture):
+    main(["fit", "--config", str(config), "--trainer.max_steps", "1"])
+    path = Path("logs/tiny/version_0/checkpoints/last.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"]["encoder"] = "antigravity.nothing"
+    torch.save(checkpoint, path)
+    asked = fails(capsys, "validate", "--config", config, "--ckpt_path", path)
+    assert "asks for code of its own, antigravity.nothing" in asked

@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, V vocabulary, A anchors, H horizon, D width of a level.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -75,12 +76,22 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
 
     Args:
         config: the architecture.
-        encoder: class of the concept encoder, for one of your own.
+        encoder: class of the concept encoder, for one of your own; its name is kept in ``config.encoder_class``.
+
+    Raises:
+        InputError: if the configuration is that of a model with another encoder.
     """
 
     def __init__(self, config: ModelConfig, encoder: type[ConceptEncoder] = ConceptEncoder) -> None:
         super().__init__()
-        self.config = config
+        name = "" if encoder is ConceptEncoder else encoder.__qualname__
+        if config.encoder_class not in ("", name):
+            raise InputError(
+                f"the model composes concepts with an encoder of its own, {config.encoder_class}, not {encoder.__qualname__}: give its "
+                "class (in Python encoder=, on the command line --encoder or --model.encoder, and its full name)."
+            )
+        config = dataclasses.replace(config, encoder_class=name) if name != config.encoder_class else config
+        self.config = self._hub_mixin_config = config
         levels = range(config.levels)
         shared = config.sharing != "separate"
         self.transformer = Transformer.for_levels(config, levels) if shared else None

@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept import InputError, NextConceptModel
+from nextconcept.growth import grow, shrink
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import future
 from tests.conftest import open_model, small_config
@@ -297,6 +298,25 @@ def test_save_pretrained__round_trip(sharing: str, tmp_path):
     again = NextConceptModel.from_pretrained(tmp_path).eval()
     assert again.config == model.config
     assert torch.equal(again(tokens).logits, model(tokens).logits)
+
+
+class Doubling(ConceptEncoder):
+    """Composes twice of everything."""
+
+    def forward(self, tokens: torch.Tensor) -> dict[int, torch.Tensor]:
+        return {level: 2 * concepts for level, concepts in super().forward(tokens).items()}
+
+
+def test_encoder_of_ones_own__is_named_when_a_model_is_loaded(tmp_path):
+    model, tokens = open_model(small_config(), Doubling), torch.randint(17, (1, 9))
+    assert model.config.encoder_class == "Doubling"
+    model.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="an encoder of its own, Doubling, not ConceptEncoder"):
+        NextConceptModel.from_pretrained(tmp_path)
+    loaded = NextConceptModel.from_pretrained(tmp_path, encoder=Doubling)
+    assert torch.equal(loaded(tokens).logits, model(tokens).logits)
+    for other in (grow(model), shrink(model)):
+        assert isinstance(other.encoder, Doubling)
 
 
 def test_deepcopy__keeps_shared_weights_shared():
