@@ -89,9 +89,10 @@ def write_text(
     if "" in (stop or []):
         raise InputError("a stop string is empty: give at least one character with --stop.")
     tokens, lengths = batch_prompts(tokenizer, prompts)
-    generator = torch.Generator().manual_seed(seed)
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
     rows = [_Row(tokenizer, stop or []) for _ in prompts]
-    for drawn in write(model, tokens, max_new_tokens, sampling, generator, lengths=lengths, edits=edits):
+    for drawn in write(model, tokens.to(device), max_new_tokens, sampling, generator, lengths=lengths, edits=edits):
         for index, token in enumerate(drawn.tolist()):
             piece = "" if rows[index].done else rows[index].add(token)
             if piece:
