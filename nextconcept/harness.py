@@ -38,7 +38,7 @@ class ConceptLM(TemplateLM):  # type: ignore[misc]
     Args:
         ckpt_path: an exported model, a checkpoint, the folder of a run, or a folder of runs (the newest counts).
         batch_size: requests that are scored or continued together.
-        device: where the model runs.
+        device: where the model runs; the CPU if there is no such GPU.
         max_new_tokens: tokens to write where a task does not say.
 
     Raises:
@@ -52,7 +52,9 @@ class ConceptLM(TemplateLM):  # type: ignore[misc]
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise InputError(f"batch_size must be a number from 1, not {batch_size}.")
         self.model, self.reader = load_run(ckpt_path)
-        self.model.to(device or "cpu")
+        # The harness's command line asks for a GPU unless told otherwise.
+        absent = str(device).startswith("cuda") and not torch.cuda.is_available()
+        self.model.to("cpu" if device is None or absent else device)
         self.batch_size, self.max_new_tokens = int(batch_size), int(max_new_tokens)
         self.max_length = self.model.config.context_length
 

@@ -39,7 +39,10 @@ class ConceptEncoder(nn.Module):
         initialise(self.embedding, 1)
         self.padding = nn.Parameter(torch.randn(width) * 0.02) if config.grid == "end" else None
         self.shape = LevelShape.of(config, 0)
-        self.context = Transformer(config, self.shape.width, config.encoder_depth) if config.encoder_depth else None
+        self.context = None
+        if config.encoder_depth:
+            # Its residual stream runs on into the decoder: a norm between them would drown the embeddings, which are much smaller than 1.
+            self.context = Transformer(config, self.shape.width, config.encoder_depth, normalised=False)
         # With weights in common all levels compose alike; otherwise each level has a composition of its own.
         own = config.sharing == "separate"
         self.compositions = nn.ModuleList(Composition(config, width) for _ in range(config.levels - 1 if own else 1))
@@ -66,7 +69,7 @@ class ConceptEncoder(nn.Module):
         The embedding, or with ``encoder_depth`` the embedding plus what the causal token encoder adds, whose keys and values
         ``cache`` keeps.
         """
-        return embedded if self.context is None else embedded + self.context(embedded, self.shape, cache=cache)
+        return embedded if self.context is None else cast(Tensor, self.context(embedded, self.shape, cache=cache))
 
     def concepts(self, elements: Tensor, level: int) -> Tensor:
         """Compose ``level`` times: (B, P, D) at the tokens to (B, P // c^level, D)."""

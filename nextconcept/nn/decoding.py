@@ -139,7 +139,7 @@ class CachedDecoder:
         newest = ids.gather(1, (lengths - 1)[:, None].to(ids.device))
         state = self.encoder.embed(newest, 0)[:, 0]
         if self.context is not None:
-            state = state + self.context.step(state, tokens)
+            state = self.context.step(state, tokens)
             every = torch.arange(len(self.states)) if rows is None else rows
             self.states[every, (counts - 1) % hierarchy.top_span] = state.to(self.states.dtype)
         for level in reversed(hierarchy.concept_levels):
@@ -179,9 +179,11 @@ class CachedDecoder:
         """What the predictor reads: (R, D)."""
         span, top = self.config.hierarchy.span(level), self.config.hierarchy.top_span
         inside = torch.arange(-span, 0)
-        elements = self.encoder.embed(ids.gather(1, (lengths[:, None] + inside).to(ids.device)), level)
-        if self.context is not None:
-            slots = ((counts[:, None] + inside) % top).to(ids.device)
-            states = place.of(self.states).gather(1, slots[..., None].expand(-1, -1, self.states.shape[2]))
-            elements = torch.cat((states, elements[..., states.shape[2] :]), -1)
+        chunk = ids.gather(1, (lengths[:, None] + inside).to(ids.device))
+        if self.context is None:
+            concepts: Tensor = self.encoder(chunk)[level]
+            return concepts[:, 0]
+        slots = ((counts[:, None] + inside) % top).to(ids.device)
+        states = place.of(self.states).gather(1, slots[..., None].expand(-1, -1, self.states.shape[2]))
+        elements = torch.cat((states, self.encoder.embed(chunk, level)[..., states.shape[2] :]), -1)
         return self.encoder.concepts(elements, level)[:, 0]

@@ -213,7 +213,8 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
     def compose(self, tokens: Tensor, level: int = 1) -> Tensor:
         """The concept of ``level`` that chunks of tokens make: (..., c^level) int64 to (..., D_level)."""
         flat = tokens.reshape(-1, tokens.shape[-1])
-        return self.encoder.concepts(self.encoder.embed(flat, level), level)[:, 0].view(*tokens.shape[:-1], -1)
+        concepts: Tensor = self.encoder(flat)[level]
+        return concepts[:, 0].view(*tokens.shape[:-1], -1)
 
     def decode_plan(self, plan: Tensor, top_k: int = 5, level: int = 1) -> Tensor:
         """Say what a plan says: the tokens nearest to it at each place, read back by unbinding.

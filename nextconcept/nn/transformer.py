@@ -123,19 +123,27 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of blocks and a final norm.
+    """A stack of blocks, and a final norm unless another stack follows.
 
     Args:
         config: the model's configuration.
         width: full width of the matrices.
         depth: number of blocks.
         reads: full widths (reader, level above) of what reads the plan, or None for a level that reads none.
+        normalised: whether a norm ends the stack; without one its output is the residual stream, for another stack to go on from.
     """
 
-    def __init__(self, config: ModelConfig, width: int, depth: int, reads: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        width: int,
+        depth: int,
+        reads: tuple[int, int] | None = None,
+        normalised: bool = True,
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(config, width, reads) for _ in range(depth))
-        self.norm = Norm(width, config.norm, config.norm_affine)
+        self.norm = Norm(width, config.norm, config.norm_affine) if normalised else nn.Identity()
         self.gradient_checkpointing = config.gradient_checkpointing
         initialise(self, depth)
 
@@ -159,7 +167,7 @@ class Transformer(nn.Module):
             cache: of a rollout; its first pass fills it, later ones continue from it.
 
         Returns:
-            (B, T, D) normalised hidden states; state t is a function of inputs <= t and of what their chunks read.
+            (B, T, D) hidden states; state t is a function of inputs <= t and of what their chunks read.
         """
         # A recomputed block would write into the cache a second time.
         recompute = self.gradient_checkpointing and self.training and cache is None

@@ -48,3 +48,12 @@ def test_states__are_causal():
     changed[:, 4:] = (changed[:, 4:] + 1) % 64
     before, after = (encoder.states(encoder.embed(ids, 0)) for ids in (tokens, changed))
     assert torch.equal(before[:, :4], after[:, :4])
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_states__begin_near_the_embedding(depth: int):
+    """What the encoder adds at first is small beside the embedding, as in any stack of blocks that go on from one another."""
+    encoder = ConceptEncoder(small_config(encoder_depth=depth)).eval()
+    embedded = encoder.embed(torch.randint(64, (2, 16)), 0)
+    added = encoder.states(embedded) - embedded
+    assert 0 < added.norm() < embedded.norm()

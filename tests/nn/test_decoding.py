@@ -8,7 +8,7 @@ from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.decoding import CachedDecoder, PlainDecoder
 from nextconcept.nn.generation import visible_from
 from tests.conftest import open_model, small_config
-from tests.nn.test_model import GRID
+from tests.nn.test_model import GRID, Doubling
 
 
 @torch.no_grad()
@@ -43,6 +43,14 @@ def test_cached_decoder__equals_plain_decoder(index: int):
 def test_cached_decoder__equals_plain_decoder_for_long(index: int):
     model = open_model(small_config(**GRID[index]))
     assert difference(model, model, 30) < 1e-3
+
+
+@pytest.mark.parametrize("grid", ["start", "end"])
+def test_cached_decoder__with_an_encoder_of_ones_own(grid: str):
+    model = open_model(small_config(levels=3, chunk_size=2, grid=grid), Doubling)
+    assert difference(model, model, 12) < 1e-3
+    ordinary = open_model(small_config(levels=3, chunk_size=2, grid=grid))
+    assert difference(model, ordinary, 12) > 1e-2  # it does something
 
 
 @pytest.mark.parametrize("change", [{"window": 3}, {"past": "none"}, {"position_binding": False}], ids=str)
