@@ -1,6 +1,7 @@
 # make demo    train the quickstart and write text with it   (STEPS=20 for a trial)
 # make test    run the tests but the slow ones
 # make slow    run the slow ones
+# make notebooks  run the notebooks
 # make lint    what CI checks besides: ruff and import-linter
 # make types   mypy, strict
 # make format  lays out code and strips notebooks
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 RUN := lightning_logs/shakespeare
 STEPS ?=
 
-.PHONY: demo test slow lint types format docs clean
+.PHONY: demo test slow notebooks lint types format docs clean
 demo: $(VENV)/installed
 	$(BIN)/nextconcept fit --config experiments/shakespeare.yaml $(if $(STEPS),--trainer.max_steps $(STEPS))
 	$(BIN)/nextconcept validate --config experiments/shakespeare.yaml --ckpt_path $(RUN)
@@ -24,6 +25,9 @@ test: $(VENV)/installed
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
+
+notebooks: $(VENV)/installed
+	$(BIN)/python -m pytest --nbmake notebooks
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
