@@ -44,10 +44,10 @@ def look_at_plan(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) 
     weights: list[Tensor] = []
     with torch.no_grad(), _Watched(model, weights):
         output = model.forward(tokens[None])  # hooks and compiled calls do not go together
-    texts = [tokenizer.decode([token]) for token in tokens.tolist()]
-    agreement = {level: _agreement(model, output, texts, level) for level in output.plans}
+    agreement = {level: _agreement(model, tokenizer, tokens, output, level) for level in output.plans}
     attention = None
     if weights:
+        texts = [tokenizer.decode([token]) for token in tokens.tolist()]
         attention = _attention(model, torch.stack(weights).mean((0, 2))[0, output.offset :], texts, output.offset)
     return PlanPicture(agreement, attention, _table(model, tokenizer, tokens))
 
@@ -100,13 +100,16 @@ def _heat_map(values: Tensor, columns: list[str], title: str, horizontal: str, b
     return figure
 
 
-def _agreement(model: NextConceptModel, output: ModelOutput, texts: list[str], level: int) -> Figure:
+def _agreement(
+    model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor, output: ModelOutput, level: int
+) -> Figure:
     plan, concepts = output.plans[level], output.concepts[level]
     targets, known = future(concepts, plan.shape[2])
     cosine = F.cosine_similarity(plan[0], targets[0], dim=-1).masked_fill(~known, float("nan")).T
     span = model.config.hierarchy.span(level)
     starts = [index * span - output.offset for index in range(plan.shape[1])]
-    chunks = [_visible("".join(texts[max(0, start) : max(0, start + span)])) or "(next)" for start in starts]
+    parts = [tokens[max(0, start) : max(0, start + span)].tolist() for start in starts]
+    chunks = [_visible(tokenizer.decode(part)) or "(next)" for part in parts]
     return _heat_map(
         cosine,
         chunks,
