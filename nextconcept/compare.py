@@ -95,6 +95,7 @@ def compare(
     learning_rates: tuple[float, ...] = (1e-3,),
     metric: str = "val/loss/tokens",
     mode: Literal["min", "max"] = "min",
+    baseline: str | None = None,
     flops: float | None = None,
     tokens: float | None = None,
     options: dict[str, Any] | None = None,
@@ -116,6 +117,7 @@ def compare(
         learning_rates: to choose from.
         metric: that is compared, as logged by ``nextconcept validate``.
         mode: whether less or more of it is better.
+        baseline: an entry; the table then says with what share of its compute the others reach its final value.
         flops: training operations of each run.
         tokens: training tokens of each run; with neither budget the entries' own ``trainer.max_steps`` count.
         options: settings of all entries.
@@ -129,13 +131,22 @@ def compare(
     """
     if not entries or not seeds or not learning_rates or jobs < 1:
         raise InputError("a comparison needs entries, seeds, learning_rates, and jobs of 1 or more.")
+    if baseline is not None and baseline not in entries:
+        raise InputError(f"the baseline {baseline!r} is none of the entries {', '.join(entries)}.")
     if flops is not None and tokens is not None:
         raise InputError("give the budget of a comparison in flops or in tokens, not in both.")
     budget = {"budget.flops": flops, "budget.tokens": tokens}
     common = (options or {}) | {key: value for key, value in budget.items() if value is not None}
     path = Path(output) / f"{name}.json"
     command = "nextconcept " + " ".join(sys.argv[1:])
-    head = {"name": name, "question": question, "metric": metric, "mode": mode, "command": command}
+    head = {
+        "name": name,
+        "question": question,
+        "metric": metric,
+        "mode": mode,
+        "baseline": baseline,
+        "command": command,
+    }
     book = _Book(path, head | {"machine": _machine(), "versions": _versions()})
 
     def run(entry: str, rate: float, seed: int) -> _Run:

@@ -63,6 +63,21 @@ def _gap(runs: list[dict[str, Any]], source: str) -> str:
     return f"{mean(final[name] - final['val/loss/tokens'] for final in finals):+.4f}"
 
 
+def _reached(content: dict[str, Any], runs: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> str:
+    """With what share of the baseline's compute runs reach its final value, on average of those that do."""
+    metric, sign = content["metric"], 1 if content["mode"] == "min" else -1
+    target = mean(run["final"][metric] for run in baseline)
+    whole = mean(_tflops(run, run["steps"]) for run in baseline)
+    shares = []
+    for run in runs:
+        steps = [step for step, value in run["curves"].get(metric, []) if sign * value <= sign * target]
+        if steps:
+            shares.append(_tflops(run, steps[0] + 1) / whole)
+    if not shares:
+        return "never"
+    return f"{mean(shares):.0%}" + (f" ({len(shares)} of {len(runs)} runs)" if len(shares) < len(runs) else "")
+
+
 def _columns(content: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, str]:
     metric, first, finals = content["metric"], runs[0], [run["final"] for run in runs]
     columns = {metric: _spread(final[metric] for final in finals), "seeds": str(len(runs))}
@@ -91,6 +106,10 @@ def _columns(content: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, s
 
 def _table(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]], name: str) -> str:
     rows = {entry: _columns(content, runs) for entry, runs in groups.items()}
+    baseline = content.get("baseline")
+    if baseline in groups:
+        for entry, runs in groups.items():
+            rows[entry][f"reaches {baseline} at"] = _reached(content, runs, groups[baseline])
     names = list(dict.fromkeys(column for row in rows.values() for column in row))
     names = [column for column in names if any(row.get(column) for row in rows.values())]
     better = {"min": "less", "max": "more"}[content["mode"]]

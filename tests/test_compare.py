@@ -69,6 +69,7 @@ def test_write_report__star_graphs_have_a_solve_rate(tmp_path: Path):
         ({"entries": {"a": Entry(["missing.yaml"])}}, "missing.yaml.*no file"),
         ({"entries": {"a": Entry([])}}, "nothing"),
         ({"entries": {"a": Entry(["x"])}, "flops": 1.0, "tokens": 1.0}, "not in both"),
+        ({"entries": {"a": Entry(["x"])}, "baseline": "b"}, "'b' is none of the entries a"),
         ({"entries": {"a": Entry([__file__], growth=Growth([__file__], [0.5, 0.5]))}}, "budget of flops or tokens"),
     ],
 )
@@ -82,6 +83,24 @@ def test_write_report__counts_the_flops_of_smaller_models(tmp_path: Path):
     grown = record("grown", 0, 2.0) | {"stages": [[0, 1e12], [4, 3e12]]}
     write_report(content(grown), ["grown0"], tmp_path / "trial")
     assert "| 22.0 | 10 |" in (tmp_path / "trial.md").read_text()  # 4 steps of 1 and 6 of 3
+
+
+def test_write_report__compute_at_which_the_baseline_is_reached(tmp_path: Path):
+    runs = [record("gpt", 0, 2.0), record("gpt", 1, 2.2), record("plan", 0, 1.0), record("plan", 1, 2.5)]
+    runs.append(record("worse", 0, 3.0))
+    told = content(*runs) | {"baseline": "gpt"}
+    write_report(told, [run["key"] for run in runs], tmp_path / "trial")
+    lines = (tmp_path / "trial.md").read_text().splitlines()
+    head, *rows = (line for line in lines if line.startswith("|") and "---" not in line)
+    assert head.endswith("| reaches gpt at |")
+    ends = {row.split(" | ")[0]: row.split(" | ")[-1] for row in rows}
+    assert ends["| plan"] == "50% (1 of 2 runs) |"  # 2.1 is reached at step 5 of 10
+    assert ends["| worse"] == "never |"
+    upward = [run | {"final": {"val/loss/tokens": 0.5}} for run in runs[:1]] + runs[2:3]
+    write_report(told | {"mode": "max", "runs": upward}, [run["key"] for run in upward], tmp_path / "up")
+    assert any(
+        line.startswith("| plan") and line.endswith("| 50% |") for line in (tmp_path / "up.md").read_text().splitlines()
+    )
 
 
 def test_growth__shares_that_do_not_add_up():
