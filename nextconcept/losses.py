@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept.errors import InputError
+from nextconcept.nn.concept_predictor import Prediction
 from nextconcept.nn.model import ModelOutput, NextConceptModel, future
 
 __all__ = [
@@ -74,6 +75,8 @@ class LossConfig:
         config = model.config
         for level in config.hierarchy.concept_levels:
             self.weight(level)
+            for name in self.terms.keys() - TERMS.keys():
+                _try_out(name, self, model, level)
         if "energy" in self.terms and not config.noise_width:
             raise InputError(
                 "concept loss 'energy' compares plans drawn with noise: set the model's noise_width above 0."
@@ -222,6 +225,32 @@ def _term(name: str) -> Callable[[TermInput], Tensor]:
     if not callable(found):
         raise InputError(f"the concept loss {name!r} is no function, but {type(found).__name__}.")
     return cast(Callable[[TermInput], Tensor], found)
+
+
+def _try_out(name: str, config: LossConfig, model: NextConceptModel, level: int) -> None:
+    """Call a term of the user's own once, on a window of two chunks that are no real ones.
+
+    Raises:
+        InputError: if it fails, or does not return a distance for each planned concept.
+    """
+    width, horizon = model.config.widths[level], model.config.horizon_of(level)
+    concepts = torch.linspace(-1, 1, 2 * width).view(1, 2, width)
+    targets, _ = future(concepts, horizon)
+    plan, tokens = targets.flip(-1), torch.zeros(1, 2 * model.config.hierarchy.span(level), dtype=torch.long)
+    prediction = Prediction(plan, plan[:, :, 0], plan)
+    output = ModelOutput(torch.empty(0), {level: plan}, {level: concepts}, {level: prediction}, 0)
+    try:
+        found = _term(name)(TermInput(config, model, output, level, tokens, plan, targets))
+    except Exception as error:  # it may be anything
+        raise InputError(
+            f"the concept loss {name!r} fails on a plan of shape {tuple(plan.shape)}: {error!r}."
+        ) from error
+    if not isinstance(found, Tensor) or found.shape != plan.shape[:3]:
+        told = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(
+            f"the concept loss {name!r} returned {told} for a plan of shape {tuple(plan.shape)}: it must return one distance per planned "
+            f"concept, {tuple(plan.shape[:3])}."
+        )
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from nextconcept import InputError, NextConceptModel
 from nextconcept.losses import TERMS, LossConfig, TermInput, compute_losses, loss_flops_per_token
 from nextconcept.nn.model import ModelOutput, future
-from tests.conftest import small_config
+from tests.conftest import open_model, small_config
 
 
 def batch_of(time: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -172,3 +172,40 @@ def test_loss_flops_per_token__is_that_of_the_read_back():
     wanted = 2 * 2 * 17 * 3 * 4 * 32 * 64 / 64
     assert loss_flops_per_token(LossConfig({"decode": 1.0}), model, 64) == wanted
     assert loss_flops_per_token(LossConfig(), NextConceptModel(small_config(levels=1)), 64) == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        ("math.sqrt", "fails on a plan of shape"),
+        ("math.pi", "is no function, but float"),
+        ("nextconcept.losses.token_losses", "fails on a plan of shape"),
+        ("tests.test_losses.per_anchor", r"returned \(1, 3\) .* one distance per planned concept, \(1, 3, 3\)"),
+        ("tests.test_losses.nothing", "returned NoneType"),
+    ],
+)
+def test_check__a_term_of_ones_own_is_tried_out(function: str, sentence: str):
+    with pytest.raises(InputError, match=sentence):
+        LossConfig({function: 1.0}).check(NextConceptModel(small_config()))
+
+
+def per_anchor(at: TermInput) -> torch.Tensor:
+    return at.plan.sum((2, 3))
+
+
+def nothing(at: TermInput) -> None:
+    return None
+
+
+def of_ones_own(at: TermInput) -> torch.Tensor:
+    return (at.plan - at.targets).square().sum(-1)
+
+
+def test_compute_losses__a_term_of_ones_own():
+    model, tokens = open_model(small_config()), torch.randint(64, (2, 21))
+    mask, output = torch.ones_like(tokens, dtype=torch.bool), model(tokens[:, :-1])
+    name = "tests.test_losses.of_ones_own"
+    config = LossConfig({name: 1.0, "mse": 1.0})
+    config.check(model)
+    steps = compute_losses(config, model, output, tokens, mask).concepts[1].steps
+    torch.testing.assert_close(steps[name], steps["mse"] * 32)
