@@ -1,7 +1,7 @@
 # make demo    train the quickstart and write text with it   (STEPS=20 for a trial)
 # make test    run the tests but the slow ones
 # make slow    run the slow ones
-# make notebooks  run the notebooks
+# make notebooks  runs the notebooks
 # make lint    what CI checks besides: ruff and import-linter
 # make types   mypy, strict
 # make format  lays out code and strips notebooks
