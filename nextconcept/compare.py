@@ -10,10 +10,13 @@ import os
 import platform
 import queue
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -155,17 +158,18 @@ def compare(
         return _Run(entry, rate, seed, stages, growth.init if growth else "", Path(logs) / name / entry)
 
     workers = _Workers(jobs, threads, book)
-    for _ in workers.do([run(entry, rate, seeds[0]) for entry in entries for rate in learning_rates]):
-        pass
-    best = {
-        entry: _best_rate(book, [run(entry, rate, seeds[0]) for rate in learning_rates], metric, mode)
-        for entry in entries
-    }
-    chosen = [run(entry, best[entry], seed) for entry in entries for seed in seeds]
-    keys = [one.key for one in chosen]
-    write_report(book.content, keys, path.with_suffix(""))
-    for _ in workers.do(chosen):
-        write_report(book.content, keys, path.with_suffix(""))  # as far as it has come
+    with _stoppable():
+        for _ in workers.do([run(entry, rate, seeds[0]) for entry in entries for rate in learning_rates]):
+            pass
+        best = {
+            entry: _best_rate(book, [run(entry, rate, seeds[0]) for rate in learning_rates], metric, mode)
+            for entry in entries
+        }
+        chosen = [run(entry, best[entry], seed) for entry in entries for seed in seeds]
+        keys = [one.key for one in chosen]
+        write_report(book.content, keys, path.with_suffix(""))
+        for _ in workers.do(chosen):
+            write_report(book.content, keys, path.with_suffix(""))  # as far as it has come
     print(f"wrote {path}, {path.with_suffix('.md')} and {path.with_suffix('.png')}")
 
 
@@ -239,15 +243,24 @@ class _Workers:
         self.slots: queue.Queue[int] = queue.Queue()
         for slot in range(jobs):
             self.slots.put(slot)
+        self.processes: set[subprocess.Popen[bytes]] = set()
+        self.stopped = False
 
     def do(self, runs: list[_Run]) -> Iterator[dict[str, Any]]:
         """Make the runs that are not finished, and yield the record of each."""
         waiting = [run for run in runs if run not in self.book]
         with ThreadPoolExecutor(self.jobs) as pool:
-            for record in pool.map(self._one, waiting):
-                rate, seed = record["learning_rate"], record["seed"]
-                print(f"finished {record['entry']}, learning rate {rate:g}, seed {seed}", flush=True)
-                yield record
+            try:
+                for record in pool.map(self._one, waiting):
+                    rate, seed = record["learning_rate"], record["seed"]
+                    print(f"finished {record['entry']}, learning rate {rate:g}, seed {seed}", flush=True)
+                    yield record
+            except BaseException:  # also when we are to stop: runs save, and end with us
+                self.stopped = True
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in tuple(self.processes):
+                    process.terminate()
+                raise
 
     def _one(self, run: _Run) -> dict[str, Any]:
         slot = self.slots.get()
@@ -318,24 +331,38 @@ class _Workers:
 
     def _call(self, command: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
         log = folder / f"{command}.log"
+        if self.stopped:
+            raise InputError("the comparison was stopped.")
         with log.open("ab") as file:
-            done = subprocess.run(
-                [sys.executable, "-m", "nextconcept", command, *arguments],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                check=False,
-            )
-        if done.returncode:
+            told = [sys.executable, "-m", "nextconcept", command, *arguments]
+            with subprocess.Popen(told, stdout=file, stderr=subprocess.STDOUT, env=environment) as process:
+                self.processes.add(process)
+                process.wait()
+                self.processes.remove(process)
+        if process.returncode:
             said = [line for line in log.read_text(errors="replace").splitlines() if "error" in line.lower()]
             raise InputError(
                 f"a run of the comparison failed, see {log}: {said[-1] if said else 'no error was printed'}"
             )
 
 
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that a comparison ends its runs with itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _last_checkpoint(folder: Path, stage: int) -> Path | None:
+    """The furthest one: a process that outlived its comparison may have written after it."""
     found = folder.glob(f"stage_{stage}/version_*/checkpoints/last.ckpt")
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return max(found, key=lambda path: int(read_checkpoint(path)["global_step"]), default=None)
 
 
 def _is_curve(tag: str) -> bool:

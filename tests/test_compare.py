@@ -1,8 +1,13 @@
 """The comparison harness."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -178,3 +183,25 @@ def test_compare__trains_reports_and_repeats_nothing(config: Path, capsys: pytes
     Path("compare.yaml").write_text(yaml.safe_dump(spec))
     assert "wings" in fails(capsys, "compare", "--config", "compare.yaml")
     assert json.loads(Path("results/trial.json").read_text())["runs"]
+
+
+@pytest.mark.slow
+def test_compare__ends_its_runs_with_itself_and_goes_on(config: Path):  # noqa: F811
+    spec = {"name": "trial", "seeds": [0], "entries": {"gpt": {"config": [str(config)]}}}
+    Path("compare.yaml").write_text(yaml.safe_dump(spec | {"options": {"trainer.max_steps": 60}}))
+    told = [sys.executable, "-m", "nextconcept", "compare", "--config", "compare.yaml"]
+    with subprocess.Popen(told) as stopped:
+        while not list(Path("lightning_logs").glob("**/last.ckpt")):
+            time.sleep(0.1)
+            assert stopped.poll() is None
+        runs = psutil.Process(stopped.pid).children(recursive=True)
+        assert runs
+        stopped.terminate()
+    assert stopped.returncode == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(runs, timeout=30)
+    assert not alive
+    assert not Path("results/trial.json").exists()
+    assert subprocess.run(told, check=False).returncode == 0
+    (run,) = json.loads(Path("results/trial.json").read_text())["runs"]
+    assert run["steps"] == 60
+    assert len(list(Path("lightning_logs").glob("**/stage_0/version_*"))) == 2  # it went on where it was stopped
