@@ -22,4 +22,3 @@ napoleon_use_rtype = False
 html_theme = "furo"
 exclude_patterns = ["html", "generated/README.md"]
 templates_path = ["templates"]
-suppress_warnings = ["myst.xref_missing"]  # links of the pages to files beside the documentation
