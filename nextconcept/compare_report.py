@@ -51,6 +51,11 @@ def _tflops(run: dict[str, Any], steps: int) -> float:
     return (before + (steps - first) * cost) / 1e12
 
 
+def _course(run: dict[str, Any], metric: str) -> list[tuple[int, float]]:
+    """``(step, value)`` of a metric in training, and at its end."""
+    return [*run["curves"].get(metric, []), (run["steps"] - 1, run["final"][metric])]
+
+
 def _spread(values: Iterable[float]) -> str:
     values = list(values)
     return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
@@ -70,7 +75,7 @@ def _reached(content: dict[str, Any], runs: list[dict[str, Any]], baseline: list
     whole = mean(_tflops(run, run["steps"]) for run in baseline)
     shares = []
     for run in runs:
-        steps = [step for step, value in run["curves"].get(metric, []) if sign * value <= sign * target]
+        steps = [step for step, value in _course(run, metric) if sign * value <= sign * target]
         if steps:
             shares.append(_tflops(run, steps[0] + 1) / whole)
     if not shares:
@@ -109,7 +114,8 @@ def _table(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]], nam
     baseline = content.get("baseline")
     if baseline in groups:
         for entry, runs in groups.items():
-            rows[entry][f"reaches {baseline} at"] = _reached(content, runs, groups[baseline])
+            reached = "" if entry == baseline else _reached(content, runs, groups[baseline])
+            rows[entry][f"reaches {baseline} at"] = reached
     names = list(dict.fromkeys(column for row in rows.values() for column in row))
     names = [column for column in names if any(row.get(column) for row in rows.values())]
     better = {"min": "less", "max": "more"}[content["mode"]]
@@ -140,7 +146,7 @@ def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -
     for index, (entry, runs) in enumerate(groups.items()):
         style, color = styles[index % len(styles)], f"C{index % 10}"
         for number, run in enumerate(runs):
-            points = run["curves"].get(content["metric"], [])
+            points = _course(run, content["metric"])
             axes.plot(
                 [_tflops(run, step + 1) for step, _ in points],
                 [value for _, value in points],
