@@ -136,11 +136,11 @@ class _Reader:
 
     @classmethod
     def of(cls, block: Block, shape: LevelShape, gates: PlanGates, index: int) -> "_Reader | None":
+        if block.reading_norm is None:
+            return None
         width, order = shape.width, shape.feature_order()
         readers = [(block.plan_attention, gates.plan), (block.past_attention, gates.past)]
         parts = [(part, gates.opening * gate[index]) for part, gate in readers if part is not None and gate is not None]
-        if block.reading_norm is None:
-            return None
         queries = [part.query.weight[:width, :width][order] for part, _ in parts]
         outs = [gate[:, None] * part.out.weight[:width, :width][:, order] for part, gate in parts]
         return cls(block.reading_norm, _laid_out(torch.cat(queries)), _laid_out(torch.cat(outs, 1)))
