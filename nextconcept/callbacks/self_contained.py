@@ -60,9 +60,9 @@ class SelfContained(L.Callback):
 
 def _settings(data: ConceptDataModule) -> dict[str, Any]:
     """What text was read, and how, as plain values."""
-    given = data.hparams
-    values = {name: given[name] for name in ("dataset", "subset", "max_documents", "context")}
     if data.star_graph is not None:
         return {"star_graph": asdict(data.star_graph), "context": data.context}
+    given = data.hparams
+    values = {name: given[name] for name in ("dataset", "subset", "max_documents", "context")}
     values |= {"tokenizer": given["tokenizer"], "vocabulary": data.vocab_size, "split": asdict(data.split)}
     return {name: value for name, value in values.items() if value is not None}
