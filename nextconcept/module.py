@@ -8,6 +8,7 @@ from typing import Any, cast
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LRScheduler
 
 from nextconcept.config import MatchConfig, ModelConfig
@@ -18,7 +19,8 @@ from nextconcept.metrics import Collapse, Means
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.layers import normalise
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanChoice, PlanSource
-from nextconcept.optim import OptimizerConfig, make_optimizer, make_schedule
+from nextconcept.optim import OptimizerConfig, make_optimizer, make_schedule, number_by_place
+from nextconcept.sharding import gather, gradient_norm, release, shard
 from nextconcept.starting_point import StartingPoint, load_starting_point
 
 __all__ = ["ConceptModule"]
@@ -93,6 +95,24 @@ class ConceptModule(L.LightningModule):
     def _levels(self) -> range:
         return self.config.hierarchy.concept_levels
 
+    def configure_model(self) -> None:
+        """Share out the parameters, under Lightning's ``ModelParallelStrategy`` (FSDP2).
+
+        Raises:
+            InputError: if the strategy is set to what this model can't do.
+        """
+        mesh = self.device_mesh
+        if mesh is None or isinstance(self.model, FSDPModule):
+            return
+        if mesh["tensor_parallel"].size() > 1:
+            raise InputError(
+                f"the model can't be split within its matrices: set the strategy's data_parallel_size to {self.trainer.world_size}, the "
+                "number of processes, and tensor_parallel_size to 1."
+            )
+        if self.trainer.validate_loop.inference_mode:
+            raise InputError("parameters that are shared out can't be gathered in inference mode: set trainer.inference_mode to false.")
+        shard(self.model, mesh["data_parallel"])
+
     def forward(self, tokens: Tensor) -> ModelOutput:
         """Run the model on (B, T) token ids."""
         output: ModelOutput = self.model(tokens)
@@ -145,8 +165,7 @@ class ConceptModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the norm of the gradient, before it is clipped."""
-        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+        self.log("train/gradient_norm", gradient_norm(self.model))
 
     @cached_property
     def start(self) -> StartingPoint | None:
@@ -161,8 +180,9 @@ class ConceptModule(L.LightningModule):
             training.restore_optimizer(self.trainer.optimizers[0], self.model)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember at which step this size of the model began, for the schedule."""
+        """Remember at which step this size of the model began, for the schedule; number moments in one way for all strategies."""
         checkpoint["nextconcept_first_step"] = self.first_step
+        number_by_place(checkpoint["optimizer_states"], self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Recall it."""
@@ -192,6 +212,30 @@ class ConceptModule(L.LightningModule):
             known = torch.from_numpy(tokenizer.byte_counts())
             counts[: len(known)] = known
             self._byte_counts = counts
+
+    def on_validation_start(self) -> None:
+        """Gather parameters that are shared out, as in all that looks at the model."""
+        gather(self.model)
+
+    def on_validation_end(self) -> None:
+        """Share them out again, after the callbacks have looked."""
+        release(self.model)
+
+    def on_test_start(self) -> None:
+        """The same."""
+        gather(self.model)
+
+    def on_test_end(self) -> None:
+        """The same."""
+        release(self.model)
+
+    def on_predict_start(self) -> None:
+        """The same."""
+        gather(self.model)
+
+    def on_predict_end(self) -> None:
+        """The same."""
+        release(self.model)
 
     def validation_step(self, batch: ConceptBatch, batch_idx: int) -> None:
         """Losses and interventions on the validation split."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
@@ -9,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from nextconcept.errors import InputError
 
-__all__ = ["OptimizerConfig", "make_optimizer", "make_schedule", "parameter_groups"]
+__all__ = ["OptimizerConfig", "make_optimizer", "make_schedule", "number_by_place", "parameter_groups"]
 
 
 @dataclass
@@ -59,6 +60,22 @@ def make_optimizer(config: OptimizerConfig, model: nn.Module) -> AdamW:
         if group
     ]
     return AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+
+
+def number_by_place(states: list[dict[str, Any]], model: nn.Module) -> None:
+    """Number parameters in saved ``states`` of :func:`make_optimizer` by their place in ``model``, in place.
+
+    An optimizer numbers them group by group, and takes them back in that order whatever their numbers; strategies that share out
+    parameters number them by place and expect that.
+    """
+    places = {name: place for place, (name, _) in enumerate(model.named_parameters())}
+    order = [places[name] for group in parameter_groups(model) for name in group]
+    for state in states:
+        groups = state.get("param_groups", ())  # a process that saves nothing has none
+        number = dict(zip((old for group in groups for old in group["params"]), order))
+        for group in groups:
+            group["params"] = [number[old] for old in group["params"]]
+        state["state"] = {number[old]: values for old, values in state.get("state", {}).items()}
 
 
 def make_schedule(config: OptimizerConfig, optimizer: AdamW, steps: int | float) -> LambdaLR:

@@ -21,6 +21,7 @@ from nextconcept.growth import corner
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.optim import parameter_groups
+from nextconcept.sharding import as_shares
 
 __all__ = ["StartingPoint", "TrainingState", "load_starting_point", "read_config"]
 
@@ -50,14 +51,15 @@ class TrainingState:
     @classmethod
     def of(cls, checkpoint: dict[str, Any], model: NextConceptModel) -> "TrainingState":
         """Take the state out of a Lightning checkpoint of ``model``."""
-        names = [name for group in parameter_groups(model) for name in group]
-        states = checkpoint["optimizer_states"][0]["state"]
+        saved = checkpoint["optimizer_states"][0]
+        numbers = [number for group in saved["param_groups"] for number in group["params"]]
+        names = dict(zip(numbers, (name for group in parameter_groups(model) for name in group), strict=True))
         spent = checkpoint.get(COMPUTE, {"flops": 0.0, "tokens": 0.0})
         return cls(
             checkpoint["global_step"],
             spent["flops"],
             spent["tokens"],
-            {names[index]: state for index, state in states.items()},
+            {names[number]: state for number, state in saved["state"].items()},
             checkpoint["loops"]["fit_loop"],
             {name: list(parameter.shape) for name, parameter in model.named_parameters()},
         )
@@ -81,8 +83,8 @@ class TrainingState:
         """Give the parameters of ``model`` their moments."""
         for name, parameter in model.named_parameters():
             if name in self.moments:
-                values = self.moments[name].items()
-                optimizer.state[parameter] = {key: value.to(parameter.device).clone() for key, value in values}
+                values = {key: value.to(parameter.device).clone() for key, value in self.moments[name].items()}
+                optimizer.state[parameter] = {key: as_shares(value, parameter) for key, value in values.items()}
 
 
 def _widened(moment: Tensor, like: Tensor) -> Tensor:

@@ -10,10 +10,18 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
-def train(
-    folder: Path, corpus: Path, devices: int, sharing: str
-) -> tuple[dict[str, torch.Tensor], EventAccumulator, str]:
-    """Train twenty steps of eight windows on so many processes; weights, curves and what was printed."""
+SHARED_OUT = {
+    "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
+    "trainer.strategy.data_parallel_size": 2,
+    "trainer.strategy.tensor_parallel_size": 1,
+    "trainer.strategy.save_distributed_checkpoint": False,
+    "trainer.inference_mode": False,
+}
+"""experiments/trainer/fsdp.yaml on two processes."""
+
+
+def fit(folder: Path, corpus: Path, devices: int, sharing: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Train twenty steps of eight windows on so many processes."""
     arguments = {
         "model.config": f"{{levels: 3, width: 32, depth: 1, heads: 2, horizon: 2, context: 32, sharing: {sharing}}}",
         "model.optimizer.warmup_steps": 1,
@@ -24,40 +32,102 @@ def train(
         "sample.max_new_tokens": 5,
         "trainer.accelerator": "cpu",
         "trainer.devices": devices,
-        "trainer.strategy": "ddp" if devices > 1 else "auto",
         "trainer.max_steps": 20,
         "trainer.log_every_n_steps": 1,
         "trainer.val_check_interval": 10,
         "trainer.check_val_every_n_epoch": "null",
         "trainer.logger": "lightning.pytorch.loggers.TensorBoardLogger",
         "trainer.logger.save_dir": folder,
-        "trainer.logger.name": f"devices_{devices}",
+        **options,
     }
     command = [sys.executable, "-m", "nextconcept", "fit"]
-    command += [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+    command += [part for name, value in arguments.items() if value is not None for part in (f"--{name}", str(value))]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def train(
+    folder: Path, corpus: Path, devices: int, sharing: str, name: str, **options: object
+) -> tuple[dict[str, torch.Tensor], EventAccumulator, str]:
+    """Weights, curves and what was printed of a fit called ``name``."""
+    done = fit(folder, corpus, devices, sharing, **{"trainer.logger.name": name, **options})
     assert done.returncode == 0, done.stderr
-    run = folder / f"devices_{devices}" / "version_0"
+    run = folder / name / "version_0"
     weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     return weights, EventAccumulator(str(run)).Reload(), done.stdout
+
+
+def assert_equal_weights(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]):
+    for name, value in weights.items():
+        torch.testing.assert_close(
+            others[name], value, rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def assert_equal_runs(one: tuple, other: tuple):
+    """Same weights, same curves, one process that prints."""
+    (weights, events, said), (other_weights, other_events, other_said) = one, other
+    assert_equal_weights(weights, other_weights)
+    assert events.Tags()["scalars"] == other_events.Tags()["scalars"]
+    for tag in events.Tags()["scalars"]:
+        points = [[(event.step, event.value) for event in each.Scalars(tag)] for each in (events, other_events)]
+        assert [step for step, _ in points[0]] == [step for step, _ in points[1]]
+        # Another row's plan is another one where batches are shared out otherwise.
+        if tag.startswith(("val/loss/tokens", "train/loss", "train/tokens_seen")) and "shuffled" not in tag:
+            assert [value for _, value in points[1]] == pytest.approx([value for _, value in points[0]], rel=1e-5)
+    assert other_said.count("val/loss/tokens") == said.count("val/loss/tokens"), "one process alone prints"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
 @pytest.mark.parametrize("sharing", ["nested", "separate"])
 def test_fit__two_processes_equal_one(tmp_path: Path, corpus: Path, sharing: str):
-    one, events_one, said_one = train(tmp_path, corpus, 1, sharing)
-    two, events_two, said_two = train(tmp_path, corpus, 2, sharing)
-    for name, value in one.items():
-        torch.testing.assert_close(
-            two[name], value, rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
-        )
-    assert events_one.Tags()["scalars"] == events_two.Tags()["scalars"]
-    for tag in events_one.Tags()["scalars"]:
-        points = [[(event.step, event.value) for event in events.Scalars(tag)] for events in (events_one, events_two)]
-        assert [step for step, _ in points[0]] == [step for step, _ in points[1]]
-        # Another row's plan is another one where batches are shared out otherwise.
-        if tag.startswith(("val/loss/tokens", "train/loss", "train/tokens_seen")) and "shuffled" not in tag:
-            assert [value for _, value in points[1]] == pytest.approx([value for _, value in points[0]], rel=1e-5)
-    assert said_two.count("val/loss/tokens") == said_one.count("val/loss/tokens"), "one process alone prints"
+    one = train(tmp_path, corpus, 1, sharing, "one")
+    assert_equal_runs(one, train(tmp_path, corpus, 2, sharing, "ddp", **{"trainer.strategy": "ddp"}))
+    assert_equal_runs(one, train(tmp_path, corpus, 2, sharing, "fsdp", **SHARED_OUT))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
+def test_fit__checkpoints_go_from_one_process_to_two_that_share_out_and_back(tmp_path: Path, corpus: Path):
+    constant = {"model.optimizer.min_lr_ratio": 1.0}  # so that the schedule does not depend on the number of steps
+    half = constant | {"trainer.max_steps": 10}
+    expected, *_ = train(tmp_path, corpus, 1, "nested", "whole", **constant)
+    for before, devices, ways in (({}, 1, [(SHARED_OUT, 2)]), (SHARED_OUT, 2, [({}, 1), (SHARED_OUT, 2)])):
+        name = f"half_on_{devices}"
+        train(tmp_path, corpus, devices, "nested", name, **half, **before)
+        checkpoint = tmp_path / name / "version_0" / "checkpoints" / "last.ckpt"
+        for after, rest in ways:
+            options = constant | after | {"ckpt_path": checkpoint}
+            assert_equal_weights(expected, train(tmp_path, corpus, rest, "nested", f"{name}_rest_on_{rest}", **options)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
+def test_fit__a_grown_model_goes_on_shared_out(tmp_path: Path, corpus: Path):
+    train(tmp_path, corpus, 1, "nested", "small", **{"trainer.max_steps": 10})
+    checkpoint = tmp_path / "small" / "version_0" / "checkpoints" / "last.ckpt"
+    grow = [sys.executable, "-m", "nextconcept", "grow", "--source", str(checkpoint), "--output", "grown"]
+    subprocess.run(grow, cwd=tmp_path, check=True, timeout=120)
+    options = {"model.init_from": "grown", "grown.freeze_steps": 4, "grown.warmup_steps": 6}
+    options["model.config"] = None  # it comes with the grown model
+    one, *_ = train(tmp_path, corpus, 1, "nested", "one", **options)
+    assert_equal_weights(one, train(tmp_path, corpus, 2, "nested", "two", **options, **SHARED_OUT)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"trainer.inference_mode": True}, "set trainer.inference_mode to false"),
+        (
+            {"trainer.strategy.data_parallel_size": 1, "trainer.strategy.tensor_parallel_size": 2},
+            "set the strategy's data_parallel_size to 2",
+        ),
+    ],
+)
+def test_fit__settings_of_sharing_out_that_can_not_be(tmp_path: Path, corpus: Path, options: dict, said: str):
+    done = fit(tmp_path, corpus, 2, "nested", **SHARED_OUT | options)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr and "Traceback" not in done.stderr

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from nextconcept.callbacks.parts import module_of
 from nextconcept.data.windows import WindowLoader
 from nextconcept.errors import TrainingError
+from nextconcept.sharding import gradient_norm
 
 __all__ = ["FiniteGradients"]
 
@@ -28,8 +29,7 @@ class FiniteGradients(L.Callback):
         """
         wrong = [name for name, value in module_of(pl_module).loss_parts.items() if not value.isfinite()]
         if trainer.precision != "16-mixed" or wrong:
-            gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
-            if torch.nn.utils.get_total_norm(gradients).isfinite():
+            if gradient_norm(pl_module).isfinite():
                 return
         elif not wrong:
             return

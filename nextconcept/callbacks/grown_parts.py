@@ -9,6 +9,7 @@ from torch import Tensor
 from nextconcept.callbacks.parts import module_of
 from nextconcept.errors import InputError
 from nextconcept.growth import corner
+from nextconcept.sharding import as_shares, whole
 
 __all__ = ["GrownParts"]
 
@@ -55,7 +56,7 @@ class GrownParts(L.Callback):
         since = trainer.global_step - module_of(pl_module).first_step
         if self.shapes and since < max(self.freeze_steps, self.warmup_steps):
             self._before = {
-                name: weight.detach().clone() for name, weight in module_of(pl_module).model.named_parameters()
+                name: whole(weight.detach()).clone() for name, weight in module_of(pl_module).model.named_parameters()
             }
             self._factors = float(since >= self.freeze_steps), min(1.0, (since + 1) / (self.warmup_steps + 1))
 
@@ -66,9 +67,10 @@ class GrownParts(L.Callback):
             return
         old, new = self._factors
         for name, weight in module_of(pl_module).model.named_parameters():
-            before, after = self._before[name], weight.clone()
-            weight.copy_(torch.lerp(before, after, new))
+            before, after = self._before[name], whole(weight)
+            result = torch.lerp(before, after, new)
             if name in self.shapes:
                 block = corner(self.shapes[name])
-                weight[block] = torch.lerp(before[block], after[block], old)
+                result[block] = torch.lerp(before[block], after[block], old)
+            weight.copy_(as_shares(result, weight))
         self._before = {}

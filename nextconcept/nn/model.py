@@ -143,11 +143,11 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             predictions[level] = predicted
             if trace:
                 trace.plans[level], trace.past[level] = reading.plan, reading.past
-        logits = self.decoder(states, reading, caches.get(0))[:, offset:]
+        logits = self.decoder(states, reading, caches.get(0))
         if trace:
             trace.states = states
         plans = {level: prediction.plan for level, prediction in predictions.items()}
-        return ModelOutput(logits, plans, concepts, predictions, offset)
+        return ModelOutput(logits[:, offset:] if offset else logits, plans, concepts, predictions, offset)
 
     def generate(
         self,
