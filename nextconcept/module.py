@@ -62,6 +62,7 @@ class ConceptModule(L.LightningModule):
         self.save_hyperparameters(ignore=["encoder"])
         self.loss, self.optimizer_config, self.train_plan = loss, optimizer, train_plan
         self.init_from, self.first_step = init_from, 0
+        self._begun = False  # whether the weights of init_from are in place, which later calls of setup must not put back
         self.model = NextConceptModel(config, encoder)
         self.config = self.model.config
         loss.check(self.model)
@@ -110,7 +111,9 @@ class ConceptModule(L.LightningModule):
                 "number of processes, and tensor_parallel_size to 1."
             )
         if self.trainer.validate_loop.inference_mode:
-            raise InputError("parameters that are shared out can't be gathered in inference mode: set trainer.inference_mode to false.")
+            raise InputError(
+                "parameters that are shared out can't be gathered in inference mode: set trainer.inference_mode to false."
+            )
         shard(self.model, mesh["data_parallel"])
 
     def forward(self, tokens: Tensor) -> ModelOutput:
@@ -195,7 +198,8 @@ class ConceptModule(L.LightningModule):
             InputError: if the model of ``init_from`` has another shape or another tokenizer.
         """
         tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
-        if self.start is not None:
+        if self.start is not None and not self._begun:
+            self._begun = True
             self.first_step = self.start.training.step if self.start.training else 0
             try:
                 self.model.load_state_dict(self.start.model.state_dict())

@@ -72,7 +72,8 @@ def number_by_place(states: list[dict[str, Any]], model: nn.Module) -> None:
     order = [places[name] for group in parameter_groups(model) for name in group]
     for state in states:
         groups = state.get("param_groups", ())  # a process that saves nothing has none
-        number = dict(zip((old for group in groups for old in group["params"]), order))
+        olds = [old for group in groups for old in group["params"]]
+        number = dict(zip(olds, order[: len(olds)], strict=True))
         for group in groups:
             group["params"] = [number[old] for old in group["params"]]
         state["state"] = {number[old]: values for old, values in state.get("state", {}).items()}

@@ -23,8 +23,8 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
     The rest (embeddings, composition, heads, gates) stays gathered from the forward to the backward pass, because the losses use it.
     """
-    for block in _blocks(model):
-        fully_shard(block, mesh=mesh, reshard_after_forward=True)
+    for part in _blocks(model):
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
     # Logits are a view, and nobody changes them in place.
     warnings.filterwarnings("ignore", message=".*returned a view tensor")
     root = fully_shard(model, mesh=mesh, reshard_after_forward=False)
@@ -33,8 +33,9 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     root.set_modules_to_backward_prefetch([root])
     for stack in model.modules():
         if isinstance(stack, Transformer):
-            for before, block in zip((root, *stack.blocks), stack.blocks, strict=False):
-                cast(FSDPModule, block).set_modules_to_backward_prefetch([cast(FSDPModule, before)])
+            blocks = cast(list[FSDPModule], list(stack.blocks))
+            for block, before in zip(blocks, (root, *blocks), strict=False):
+                block.set_modules_to_backward_prefetch([before])
 
 
 def gather(model: nn.Module) -> None:
@@ -72,7 +73,7 @@ def as_shares(tensor: Tensor, like: Tensor) -> Tensor:
 def gradient_norm(model: nn.Module) -> Tensor:
     """Euclidean norm of all gradients together, ()."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    return whole(cast(Tensor, torch.nn.utils.get_total_norm(gradients)))
+    return whole(torch.nn.utils.get_total_norm(gradients))
 
 
 def _blocks(model: nn.Module) -> list[Block]:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-
 SHARED_OUT = {
     "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
     "trainer.strategy.data_parallel_size": 2,
@@ -99,7 +98,9 @@ def test_fit__checkpoints_go_from_one_process_to_two_that_share_out_and_back(tmp
         checkpoint = tmp_path / name / "version_0" / "checkpoints" / "last.ckpt"
         for after, rest in ways:
             options = constant | after | {"ckpt_path": checkpoint}
-            assert_equal_weights(expected, train(tmp_path, corpus, rest, "nested", f"{name}_rest_on_{rest}", **options)[0])
+            assert_equal_weights(
+                expected, train(tmp_path, corpus, rest, "nested", f"{name}_rest_on_{rest}", **options)[0]
+            )
 
 
 @pytest.mark.slow
@@ -130,4 +131,5 @@ def test_fit__a_grown_model_goes_on_shared_out(tmp_path: Path, corpus: Path):
 def test_fit__settings_of_sharing_out_that_can_not_be(tmp_path: Path, corpus: Path, options: dict, said: str):
     done = fit(tmp_path, corpus, 2, "nested", **SHARED_OUT | options)
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr and "Traceback" not in done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

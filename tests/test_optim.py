@@ -1,9 +1,10 @@
 import math
 
 import pytest
+import torch
 
 from nextconcept import InputError, NextConceptModel
-from nextconcept.optim import OptimizerConfig, make_optimizer, make_schedule
+from nextconcept.optim import OptimizerConfig, make_optimizer, make_schedule, number_by_place
 from tests.conftest import small_config
 
 
@@ -17,6 +18,25 @@ def test_make_optimizer__every_parameter_once_and_only_matrices_decay():
     assert not any(
         ".gates." in names[id(p)] or "norm" in names[id(p)] or "bos" in names[id(p)] for p in decayed["params"]
     )
+
+
+def test_number_by_place__numbers_are_places_and_the_optimizer_takes_them_back():
+    model = NextConceptModel(small_config(levels=3))
+    optimizer = make_optimizer(OptimizerConfig(), model)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    state = optimizer.state_dict()
+    number_by_place([state], model)
+    for place, parameter in enumerate(model.parameters()):
+        assert torch.equal(state["state"][place]["exp_avg"], optimizer.state[parameter]["exp_avg"])
+    other = make_optimizer(OptimizerConfig(), model)
+    other.load_state_dict(state)
+    for parameter in model.parameters():
+        assert torch.equal(other.state[parameter]["exp_avg"], optimizer.state[parameter]["exp_avg"])
+    empty: dict = {}  # what a process has that does not save
+    number_by_place([empty], model)
+    assert not any(empty.values())
 
 
 def test_make_schedule__warms_up_and_falls_to_the_minimum():

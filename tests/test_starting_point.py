@@ -68,6 +68,16 @@ def test_fit__of_a_grown_model_goes_on(grown: Path, corpus: Path, tmp_path: Path
         assert torch.equal(value, resumed["state_dict"][name])
 
 
+def test_init_from__is_read_once(grown: Path, corpus: Path, tmp_path: Path):
+    """What looks at the model after a fit finds the trained weights."""
+    module = module_from(grown)
+    fit(tmp_path / "fit", corpus, module, steps=7)
+    trained = {name: value.clone() for name, value in module.state_dict().items()}
+    trainer_of(tmp_path / "look", 1).validate(module, data_of(corpus, levels=3), verbose=False)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, trained[name]), name
+
+
 def test_training_state__old_blocks_keep_their_moments(grown: Path, tmp_path: Path):
     path = tmp_path / "old" / "last.ckpt"
     old = TrainingState.of(read_checkpoint(path), load_run(path)[0])

@@ -8,7 +8,7 @@ and may read what the anchor of that chunk knows. Folding positions by chunk tur
 without a mask.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -66,9 +66,10 @@ class LevelShape:
         return self.split(torch.arange(self.width)[None]).flatten()
 
 
-@dataclass
 class RolloutCache:
     """Keys and values of a rollout: those of the true prefix, and those of each anchor's own predictions.
+
+    Not a dataclass: FSDP2 hands blocks copies of those, and blocks write into this.
 
     Attributes:
         step: how far behind its anchor each query stands; 0 in the teacher-forced pass, which fills ``prefix``.
@@ -76,9 +77,10 @@ class RolloutCache:
         own: per block and earlier step, (B, h, A, d) keys and values of each anchor alone.
     """
 
-    step: int = 0
-    prefix: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    own: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.step = 0
+        self.prefix: list[tuple[Tensor, Tensor]] = []
+        self.own: list[list[tuple[Tensor, Tensor]]] = []
 
     def add(self, block: int, key: Tensor, value: Tensor) -> None:
         """Keep a block's keys and values of this step."""
