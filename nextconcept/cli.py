@@ -166,7 +166,9 @@ class ConceptCLI(LightningCLI):
         if self._get(self.config, "trainer.enable_progress_bar") is False:
             kept = [one for one in self.trainer_defaults["callbacks"] if not isinstance(one, ConceptProgressBar)]
             self.trainer_defaults["callbacks"] = kept
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        _check_shares(self.config[self.config.subcommand].trainer.strategy, trainer.world_size)
+        return trainer
 
     def before_instantiate_classes(self) -> None:
         """Shape the model like the one that it begins with."""
@@ -175,6 +177,23 @@ class ConceptCLI(LightningCLI):
             options.model.init_from = None  # whatever it was, the checkpoint has gone on from it
         if options.model.init_from is not None:
             _adopt_config(options)
+
+
+def _check_shares(strategy: Any, processes: int) -> None:
+    """Refuse a number of shares that Lightning would refuse in the middle of the start.
+
+    Raises:
+        InputError: if it is not the number of processes.
+    """
+    if not str(getattr(strategy, "class_path", "")).endswith(".ModelParallelStrategy"):
+        return
+    told = strategy.init_args
+    if (told.data_parallel_size, told.tensor_parallel_size) != (processes, 1):
+        raise InputError(
+            "parameters are shared out among all processes, and within no matrix: set trainer.strategy.init_args.data_parallel_size to "
+            f"{processes} (devices times nodes), not {told.data_parallel_size}, and tensor_parallel_size to 1, not "
+            f"{told.tensor_parallel_size}."
+        )
 
 
 def _check_imports(checkpoint: dict[str, Any], options: Namespace) -> None:

@@ -54,6 +54,20 @@ def fails(capsys: pytest.CaptureFixture, *args: str) -> str:
     return lines[0]
 
 
+@pytest.mark.parametrize(("shares", "splits"), [(8, 1), ("auto", "auto"), (1, 2)])
+def test_fit__shares_that_are_not_the_processes(
+    config: Path, capsys: pytest.CaptureFixture, shares: object, splits: object
+):
+    strategy = {
+        "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
+        "init_args": {"data_parallel_size": shares, "tensor_parallel_size": splits},
+    }
+    said = fails(
+        capsys, "fit", "--config", config, "--trainer.devices", "2", "--trainer.strategy", json.dumps(strategy)
+    )
+    assert "set trainer.strategy.init_args.data_parallel_size to 2" in said
+
+
 def test_fit_validate_test_predict_generate_export(config: Path, capsys: pytest.CaptureFixture):
     assert main(["fit", "--config", str(config)]) is None, "an installed script exits with what main returns"
     run = Path("logs/tiny/version_0")

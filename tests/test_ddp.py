@@ -114,22 +114,3 @@ def test_fit__a_grown_model_goes_on_shared_out(tmp_path: Path, corpus: Path):
     options["model.config"] = None  # it comes with the grown model
     one, *_ = train(tmp_path, corpus, 1, "nested", "one", **options)
     assert_equal_weights(one, train(tmp_path, corpus, 2, "nested", "two", **options, **SHARED_OUT)[0])
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"trainer.inference_mode": True}, "set trainer.inference_mode to false"),
-        (
-            {"trainer.strategy.data_parallel_size": 1, "trainer.strategy.tensor_parallel_size": 2},
-            "set the strategy's data_parallel_size to 2",
-        ),
-    ],
-)
-def test_fit__settings_of_sharing_out_that_can_not_be(tmp_path: Path, corpus: Path, options: dict, said: str):
-    done = fit(tmp_path, corpus, 2, "nested", **SHARED_OUT | options)
-    assert done.returncode == 2, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr

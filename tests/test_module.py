@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -163,3 +164,16 @@ def test_training__draws_every_phase_of_a_grid_that_ends_with_the_text(corpus: P
 def test_init__level_weights_too_few():
     with pytest.raises(InputError, match="no value for concept level 2"):
         ConceptModule(small_config(levels=3), LossConfig(level_weight=[0.1]))
+
+
+def test_configure_model__settings_of_sharing_out_that_can_not_be(tmp_path: Path):
+    module = module_of()
+    module.trainer = trainer_of(tmp_path, 1)
+    size = SimpleNamespace(size=lambda: 2)
+    module._device_mesh = {"tensor_parallel": size, "data_parallel": size}
+    with pytest.raises(InputError, match="tensor_parallel_size to 1"):
+        module.configure_model()
+    size.size = lambda: 1
+    assert module.trainer.validate_loop.inference_mode
+    with pytest.raises(InputError, match=r"set trainer.inference_mode to false"):
+        module.configure_model()
