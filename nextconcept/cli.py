@@ -87,6 +87,8 @@ class ConceptCLI(LightningCLI):
     def __init__(self, args: ArgsType = None) -> None:
         # Every run has a folder of its own, so a checkpoint always comes out of another one.
         warnings.filterwarnings("ignore", message="The dirpath has changed")
+        # What validation logs is the mean over all processes already.
+        warnings.filterwarnings("ignore", message=".*sync_dist=True")
         # Inside Lightning, and nothing that a user could change.
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
         super().__init__(
