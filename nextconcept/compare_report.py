@@ -140,7 +140,8 @@ def _table(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]], nam
 
 
 def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -> Figure:
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    crowded = len(groups) > 8
+    figure = Figure(figsize=(12 if crowded else 7.5, 4.5), layout="constrained")
     axes = figure.add_subplot()
     styles = ["-", "--", ":", "-."]
     for index, (entry, runs) in enumerate(groups.items()):
@@ -165,5 +166,8 @@ def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -
     axes.set_ylabel(LABELS.get(content["metric"], content["metric"]))
     axes.set_title(content["name"], fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    if crowded:
+        figure.legend(fontsize=8, loc="outside right center", ncols=2)
+    else:
+        axes.legend(fontsize=8)
     return figure
