@@ -227,21 +227,8 @@ class ConceptModule(L.LightningModule):
         """Share them out again, after the callbacks have looked."""
         release(self.model)
 
-    def on_test_start(self) -> None:
-        """The same."""
-        gather(self.model)
-
-    def on_test_end(self) -> None:
-        """The same."""
-        release(self.model)
-
-    def on_predict_start(self) -> None:
-        """The same."""
-        gather(self.model)
-
-    def on_predict_end(self) -> None:
-        """The same."""
-        release(self.model)
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
 
     def validation_step(self, batch: ConceptBatch, batch_idx: int) -> None:
         """Losses and interventions on the validation split."""

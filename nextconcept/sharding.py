@@ -64,7 +64,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def as_shares(tensor: Tensor, like: Tensor) -> Tensor:
-    """Share out a tensor that every process has, in the way that ``like`` is."""
+    """Share out a tensor that every process has in the way that ``like``, of the same shape, is; a number stays whole."""
     if not isinstance(like, DTensor) or tensor.dim() == 0:
         return tensor
     return distribute_tensor(tensor, like.device_mesh, like.placements)
