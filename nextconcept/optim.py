@@ -59,7 +59,11 @@ def make_optimizer(config: OptimizerConfig, model: nn.Module) -> AdamW:
         for group, decay in zip(parameter_groups(model), decays, strict=True)
         if group
     ]
-    return AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    optimizer = AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    # A fused step can scale gradients back by itself, so Lightning refuses to clip them under mixed precision, bfloat16 included, which
+    # scales nothing (Lightning issue 21435). Said not to, it gets them scaled back before they are clipped.
+    optimizer._step_supports_amp_scaling = False
+    return optimizer
 
 
 def number_by_place(states: list[dict[str, Any]], model: nn.Module) -> None:

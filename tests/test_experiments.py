@@ -21,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*")
+@pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_fit__two_steps(path: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
@@ -38,7 +39,6 @@ def test_fit__two_steps(path: Path, corpus: Path, tmp_path: Path, monkeypatch: p
         "trainer.log_every_n_steps": 1,
         "trainer.val_check_interval": 2,
         "trainer.limit_val_batches": 1,
-        "trainer.precision": "32",
         "trainer.accelerator": "cpu",
     }
     main(
