@@ -24,14 +24,15 @@ __all__ = ["Collapse", "Means"]
 
 
 class _DoubleMetric(Metric):
-    """A metric whose sums stay in double precision when the module that it belongs to is halved (``--trainer.precision 16-true``)."""
+    """A metric whose sums stay in double precision when the module that it belongs to is halved (``--trainer.precision bf16-true``)."""
 
     full_state_update = False
 
     def _apply(self, *args: Any, **kwargs: Any) -> "_DoubleMetric":
         super()._apply(*args, **kwargs)
-        for name in self._defaults:
+        for name, default in self._defaults.items():
             setattr(self, name, getattr(self, name).double())
+            self._defaults[name] = default.double()  # what the sums begin with after every reset
         return self
 
 

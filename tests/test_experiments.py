@@ -21,9 +21,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*")
-@pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_fit__two_steps(path: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.filterwarnings("ignore:Precision bf16-.* is not supported by the model summary")
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [*((path, {}) for path in EXPERIMENTS), (ROOT / "experiments/two_levels.yaml", {"trainer.precision": "bf16-true"})],
+    ids=lambda value: value.stem if isinstance(value, Path) else " ".join(value.values()),
+)
+def test_fit__two_steps(
+    path: Path, options: dict[str, str], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     overrides = {
         "model.config.depth": 1,
@@ -40,6 +46,7 @@ def test_fit__two_steps(path: Path, corpus: Path, tmp_path: Path, monkeypatch: p
         "trainer.val_check_interval": 2,
         "trainer.limit_val_batches": 1,
         "trainer.accelerator": "cpu",
+        **options,
     }
     main(
         [

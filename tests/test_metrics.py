@@ -33,7 +33,10 @@ def test_collapse__counts_directions():
     assert line.compute()[0] == pytest.approx(1, abs=0.01)
 
 
-def test_means__stay_exact_in_a_module_that_is_halved():
-    holder = torch.nn.ModuleDict({"means": Means(["a"])}).half()
-    holder["means"].update({"a": (torch.tensor(1e6), torch.tensor(3e6))})
-    assert holder["means"].compute() == {"a": 1e6}
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_means__stay_exact_in_a_module_that_is_halved_and_after_a_reset(dtype: torch.dtype):
+    holder = torch.nn.ModuleDict({"means": Means(["a"])}).to(dtype)
+    for _ in range(2):
+        holder["means"].update({"a": (torch.tensor(1e6), torch.tensor(3e6))})
+        assert holder["means"].compute() == {"a": 1e6}
+        holder["means"].reset()
