@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept import InputError, NextConceptModel
 from nextconcept.growth import grow, shrink
+from nextconcept.losses import LossConfig, compute_losses
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import future
 from tests.conftest import open_model, small_config
@@ -381,6 +382,22 @@ def test_gradient_checkpointing__gives_the_same_gradients(changes: dict):
     assert torch.equal(loss, again)
     for name, gradient in gradients.items():
         torch.testing.assert_close(recomputed[name], gradient, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("index", range(0, len(GRID), 18))
+def test_device__nothing_is_made_on_another_than_the_models(index: int):
+    """The meta device computes nothing, and refuses what lies on another device as a GPU does."""
+    with torch.device("meta"):
+        model = NextConceptModel(small_config(**GRID[index])).train()
+    tokens = torch.randint(64, (2, 34), device="meta")
+    terms = {"cosine": 1.0, "mse": 1.0, "info_nce": 1.0} | ({"energy": 1.0} if model.config.noise_width else {})
+    if model.config.composition.startswith("sum"):
+        terms["decode"] = 1.0
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    compute_losses(LossConfig(terms), model, model(tokens[:, :-1]), tokens, mask).total.backward()
+    assert all(parameter.grad is None or parameter.grad.is_meta for parameter in model.parameters())
+    for plan in ("zero", "shuffled", "oracle"):
+        assert model(tokens, plan=plan).logits.is_meta
 
 
 @pytest.mark.parametrize("changes", RUNTIME, ids=str)
