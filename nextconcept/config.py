@@ -71,8 +71,8 @@ class ModelConfig:
         plan_mode: ``parallel`` (a head per horizon step on the anchor's state) or ``rollout`` (autoregressive: each step
             attends to the true prefix and to the anchor's own earlier predictions).
         entry: how a plan enters the level below: ``cross`` attention, or ``prefix`` (plan vectors as attended positions).
-        past: what a level also reads of the chunks before its own: ``none``, their ``concepts``, or the predictor's
-            hidden ``states``.
+        past: what a level also reads of the chunks before its own: ``none`` (the default: on text it does best for its operations,
+            results/LOG.md), their ``concepts``, or the predictor's hidden ``states``.
         detach_plan: stop the gradient of whoever reads a plan, the next step of a rollout included.
         match: replace predicted concepts by reachable ones before a rollout goes on from them.
         sharing: ``nested`` (level l uses the top-left block of each matrix), ``shared`` (one transformer, one width) or
@@ -117,7 +117,7 @@ class ModelConfig:
     horizon: int | Literal["full"] | list[int | Literal["full"]] = 4
     plan_mode: Literal["parallel", "rollout"] = "parallel"
     entry: Literal["cross", "prefix"] = "cross"
-    past: Literal["none", "concepts", "states"] = "states"
+    past: Literal["none", "concepts", "states"] = "none"
     detach_plan: bool = False
     match: MatchConfig | None = None
     sharing: Literal["nested", "shared", "separate"] = "nested"

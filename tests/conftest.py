@@ -48,8 +48,9 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def small_config(**changes: object) -> ModelConfig:
-    """A model of a few thousand parameters."""
-    return ModelConfig(**({"vocab_size": 64, "width": 32, "depth": 2, "heads": 4, "horizon": 3} | changes))
+    """A model of a few thousand parameters, which reads all that there is to read."""
+    small = {"vocab_size": 64, "width": 32, "depth": 2, "heads": 4, "horizon": 3, "past": "states"}
+    return ModelConfig(**(small | changes))
 
 
 def open_model(config: ModelConfig, encoder: type[ConceptEncoder] = ConceptEncoder) -> NextConceptModel:
