@@ -32,7 +32,7 @@ class _DoubleMetric(Metric):
         super()._apply(*args, **kwargs)
         for name, default in self._defaults.items():
             setattr(self, name, getattr(self, name).double())
-            self._defaults[name] = default.double()  # what the sums begin with after every reset
+            self._defaults[name] = torch.as_tensor(default).double()  # what the sums begin with after every reset
         return self
 
 
