@@ -65,6 +65,8 @@ class ModelConfig:
         chunk_size: elements composed into one element of the next level.
         width: width of the residual stream. ``nested``: of the top level; each level below is ``split`` times narrower.
         depth: transformer blocks of a level.
+        loops: times that a level runs through its blocks, with the same weights each time (the Universal Transformer of Dehghani et
+            al., 2019): for steps of reasoning that are alike.
         heads: attention heads. ``nested``: of the top level; with ``slicing: heads`` lower levels have fewer heads of the
             same size, down to one head, which then narrows.
         horizon: concepts that a plan holds, H; ``full``: as many as a window of ``context`` tokens has.
@@ -113,6 +115,7 @@ class ModelConfig:
     chunk_size: int = 4
     width: int | list[int] = 256
     depth: int | list[int] = 6
+    loops: int | list[int] = 1
     heads: int | list[int] = 4
     horizon: int | Literal["full"] | list[int | Literal["full"]] = 4
     plan_mode: Literal["parallel", "rollout"] = "parallel"
@@ -166,6 +169,7 @@ class ModelConfig:
             "vocab_size",
             "width",
             "depth",
+            "loops",
             "heads",
             "horizon",
             "split",
@@ -186,11 +190,11 @@ class ModelConfig:
             raise InputError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
 
     def _check_lists(self) -> None:
-        for name in ("width", "depth", "heads", "window", "horizon"):
+        for name in ("width", "depth", "loops", "heads", "window", "horizon"):
             value = getattr(self, name)
             if not isinstance(value, list):
                 continue
-            if self.sharing != "separate" and name not in ("window", "horizon"):
+            if self.sharing != "separate" and name not in ("loops", "window", "horizon"):
                 raise InputError(f"{name} must be one number when sharing is {self.sharing!r}, not {value}.")
             expected = self.levels - 1 if name == "horizon" else self.levels
             if len(value) != expected:
@@ -257,6 +261,11 @@ class ModelConfig:
     def depths(self) -> list[int]:
         """Transformer blocks of each level, tokens first."""
         return self._per_level(self.depth)
+
+    @property
+    def level_loops(self) -> list[int]:
+        """Times that each level runs through its blocks, tokens first."""
+        return self._per_level(self.loops)
 
     @property
     def windows(self) -> list[int | None]:

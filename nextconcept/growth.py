@@ -36,7 +36,7 @@ def grown_config(config: ModelConfig) -> ModelConfig:
     if config.sharing == "nested":
         values["width"] = config.width * config.split
         values["heads"] = config.heads * (config.split if config.slicing == "heads" else 1)
-    for name in ("width", "depth", "heads", "window"):
+    for name in ("width", "depth", "loops", "heads", "window"):
         if isinstance(values[name], list):
             values[name] = [*values[name], values[name][-1]]
     horizons = [config.horizon_of(level) for level in config.hierarchy.concept_levels]
@@ -59,7 +59,7 @@ def shrunk_config(config: ModelConfig) -> ModelConfig:
     values["levels"] = config.levels - 1
     if config.sharing == "nested":
         values["width"], values["heads"] = config.widths[-2], config.level_heads[-2]
-    for name in ("width", "depth", "heads", "window", "horizon"):
+    for name in ("width", "depth", "loops", "heads", "window", "horizon"):
         if isinstance(values[name], list):
             values[name] = values[name][:-1]
     return ModelConfig.from_dict(values)

@@ -53,7 +53,7 @@ def look_at_plan(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) 
 
 
 class _Watched:
-    """Collects the weights with which tokens attend to their plan, (1, h, T, H) per block."""
+    """Collects the weights with which tokens attend to their plan, (1, h, T, H) per pass through a block."""
 
     def __init__(self, model: NextConceptModel, weights: list[Tensor]) -> None:
         self.blocks, self.weights = model.decoder.transformer.blocks, weights

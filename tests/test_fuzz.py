@@ -107,6 +107,7 @@ SHAPES = {
     "chunk_size": st.integers(0, 5),
     "width": listed,
     "depth": st.one_of(st.integers(0, 2), st.lists(st.integers(0, 2), max_size=4)),
+    "loops": st.one_of(st.integers(0, 2), st.lists(st.integers(1, 2), max_size=4)),
     "heads": listed,
     "horizon": st.one_of(st.integers(-1, 5), st.just("full"), st.lists(st.integers(0, 3), max_size=3)),
     "plan_mode": st.sampled_from(["parallel", "rollout"]),

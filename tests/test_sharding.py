@@ -21,7 +21,12 @@ def mesh() -> Iterator[DeviceMesh]:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"sharing": "separate", "encoder_depth": 1, "detach_plan": True}, {"plan_mode": "rollout"}]
+    "changes",
+    [
+        {},
+        {"sharing": "separate", "encoder_depth": 1, "detach_plan": True, "loops": [1, 2, 2]},
+        {"plan_mode": "rollout"},
+    ],
 )
 def test_shard__same_loss_and_gradient(mesh: DeviceMesh, changes: dict):
     config = small_config(levels=3, **changes)

@@ -32,6 +32,7 @@ class LevelShape:
         window: positions that self-attention reaches back, or None for all.
         interleaved: whether the features of a head lie ``h`` apart, so that a leading block holds a part of every head
             (slicing by head size), not whole heads.
+        loops: times that the blocks are run through.
     """
 
     width: int
@@ -39,13 +40,15 @@ class LevelShape:
     hidden: int
     window: int | None
     interleaved: bool
+    loops: int = 1
 
     @classmethod
     def of(cls, config: ModelConfig, level: int) -> "LevelShape":
         """Return the shape of ``level``."""
         width = config.widths[level]
         interleaved = config.sharing == "nested" and config.slicing == "head_size"
-        return cls(width, config.level_heads[level], config.hidden_width(width), config.windows[level], interleaved)
+        heads, hidden = config.level_heads[level], config.hidden_width(width)
+        return cls(width, heads, hidden, config.windows[level], interleaved, config.level_loops[level])
 
     @property
     def head_size(self) -> int:
@@ -73,8 +76,8 @@ class RolloutCache:
 
     Attributes:
         step: how far behind its anchor each query stands; 0 in the teacher-forced pass, which fills ``prefix``.
-        prefix: per block, (B, h, A, d) keys and values that all anchors share.
-        own: per block and earlier step, (B, h, A, d) keys and values of each anchor alone.
+        prefix: per pass through a block, (B, h, A, d) keys and values that all anchors share.
+        own: per pass and earlier step, (B, h, A, d) keys and values of each anchor alone.
     """
 
     def __init__(self) -> None:
@@ -83,7 +86,7 @@ class RolloutCache:
         self.own: list[list[tuple[Tensor, Tensor]]] = []
 
     def add(self, block: int, key: Tensor, value: Tensor) -> None:
-        """Keep a block's keys and values of this step."""
+        """Keep the keys and values of a pass through a block at this step."""
         if self.step == 0:
             self.prefix.append((key, value))
             self.own.append([])
@@ -132,7 +135,7 @@ class SelfAttention(nn.Module):
             gate: (D,) how much of the attention that includes the plan replaces the plain one.
             cache: of a rollout; from its first step on, position t attends to the true positions <= t and to its own
                 earlier predictions.
-            block: index of the block in the cache.
+            block: index of the pass through a block in the cache.
 
         Returns:
             (B, T, D); entry t is a function of positions <= t, of its chunk's plan and of its own rollout.

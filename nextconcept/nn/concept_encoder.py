@@ -3,6 +3,7 @@
 Shapes: B batch, P tokens (padding in front included), N elements of a level, c chunk size, D width, V vocabulary.
 """
 
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -38,7 +39,7 @@ class ConceptEncoder(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, width)
         initialise(self.embedding, 1)
         self.padding = nn.Parameter(torch.randn(width) * 0.02) if config.grid == "end" else None
-        self.shape = LevelShape.of(config, 0)
+        self.shape = replace(LevelShape.of(config, 0), loops=1)
         self.context = None
         if config.encoder_depth:
             # Its residual stream runs on into the decoder: a norm between them would drown the embeddings, which are much smaller than 1.

@@ -84,7 +84,7 @@ class ConceptPredictor(nn.Module):
         self._borrowed: tuple[Transformer, ...] = () if transformer is None else (transformer,)
         self.bos = nn.Parameter(torch.randn(width))
         reads_plan = level + 1 < config.levels
-        self.gates = PlanGates(config.depths[level], width, config.past != "none") if reads_plan else None
+        self.gates = PlanGates(config, level) if reads_plan else None
         self.head = PlanHead(config, width, 1 if self.rollout else self.horizon)
 
     @property

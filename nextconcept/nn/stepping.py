@@ -8,7 +8,6 @@ Shapes: B rows of the batch, R rows that take a step, S slots, h heads, d head s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -198,7 +197,7 @@ class LevelStepper:
         first: int = 0,
         past_window: int | None = None,
     ) -> None:
-        blocks = cast(list[Block], list(transformer.blocks))
+        blocks = transformer.passes(shape.loops)
         self.shape, self.norm, self.base = shape, transformer.norm, blocks[0].attention.rope_base
         self.chunk_size, self.first = chunk_size, first
         self.blocks = [_Packed.of(block, shape, gates, index) for index, block in enumerate(blocks)]
@@ -217,7 +216,7 @@ class LevelStepper:
             self.past = Slots(rows, entries, size // chunk_size + 2, past_window, like)
 
     def _stack(self, parts: Sequence[PlanPrefix | PlanAttention | PastAttention | None]) -> Tensor:
-        """Keys and values of all blocks, side by side: (D_above, b 2 D)."""
+        """Keys and values of all passes through blocks, side by side: (D_above, b 2 D)."""
         order = self.shape.feature_order()
         maps = [linear.weight[: self.shape.width][order] for part in parts if part for linear in (part.key, part.value)]
         return _laid_out(torch.cat(maps))
@@ -255,7 +254,7 @@ class LevelStepper:
             self.plan[place.rows] = keys
 
     def _keys(self, memory: Tensor, weight: Tensor, positions: Tensor) -> Tensor:
-        """(R, n, D_above) to the keys, turned to (n,) or (R, n) positions, and values of all blocks: (R, 2 b, h, n, d)."""
+        """(R, n, D_above) to the keys, turned to (n,) or (R, n) positions, and values of all passes: (R, 2 b, h, n, d)."""
         entries = (memory @ weight[: memory.shape[-1]]).unflatten(-1, (-1, 2, self.shape.heads, self.shape.head_size))
         entries = entries.permute(0, 2, 3, 4, 1, 5)  # (R, b, 2, h, n, d)
         angles = rotary_angles(positions, self.shape.head_size, self.base)
@@ -269,7 +268,7 @@ class LevelStepper:
             x: (R, D) inputs.
             place: their positions.
             shift: of a rollout: steps behind ``place``; 0 is a true position, which is kept.
-            own: per block, keys and values of the rollout so far; this step's are added.
+            own: per pass through a block, keys and values of the rollout so far; this step's are added.
 
         Returns:
             (R, D) normalised hidden states.

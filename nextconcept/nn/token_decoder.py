@@ -33,7 +33,7 @@ class TokenDecoder(nn.Module):
         # In tuples, so that they do not count as parts of this module.
         self._borrowed: tuple[Transformer, ...] = () if transformer is None else (transformer,)
         self._tied: tuple[nn.Embedding, ...] = () if embedding is None else (embedding,)
-        self.gates = PlanGates(config.depths[0], self.shape.width, config.past != "none") if config.levels > 1 else None
+        self.gates = PlanGates(config, 0) if config.levels > 1 else None
 
     @property
     def transformer(self) -> Transformer:

@@ -5,6 +5,7 @@ Shapes: B batch, T positions, D width of the level, A anchors above, H horizon.
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,21 +29,21 @@ __all__ = ["PlanGates", "Reading", "Transformer", "initialise"]
 class PlanGates(nn.Module):
     """Zero-initialised gates of a level: at step 0 it is a plain causal transformer; the plan enters as it becomes useful.
 
-    A gate per block and feature (as in LayerScale, Touvron et al., 2021) opens faster than one number per block would.
+    A gate per pass through a block and feature (as in LayerScale, Touvron et al., 2021) opens faster than one number per block would.
 
     Args:
-        depth: blocks of the level.
-        width: D of the level.
-        past: whether the level reads the past as well.
+        config: the model's configuration.
+        level: whose they are.
 
     Attributes:
         opening: factor on all gates, for a curriculum that engages levels one after another.
     """
 
-    def __init__(self, depth: int, width: int, past: bool) -> None:
+    def __init__(self, config: ModelConfig, level: int) -> None:
         super().__init__()
-        self.plan = nn.Parameter(torch.zeros(depth, width))
-        self.past = nn.Parameter(torch.zeros(depth, width)) if past else None
+        passes, width = config.depths[level] * config.level_loops[level], config.widths[level]
+        self.plan = nn.Parameter(torch.zeros(passes, width))
+        self.past = nn.Parameter(torch.zeros(passes, width)) if config.past != "none" else None
         self.opening = 1.0
 
 
@@ -95,7 +96,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, shape: LevelShape, reading: Reading | None, cache: RolloutCache | None, index: int
     ) -> Tensor:
-        """(B, T, D) to (B, T, D); ``index`` is the block's own, for gates and cache."""
+        """(B, T, D) to (B, T, D); ``index`` counts passes through blocks, for gates and cache."""
         plan: Extras | None = None
         gate: Tensor | float = 1.0
         if self.plan_prefix is not None and reading is not None:
@@ -130,6 +131,7 @@ class Transformer(nn.Module):
         width: full width of the matrices.
         depth: number of blocks.
         reads: full widths (reader, level above) of what reads the plan, or None for a level that reads none.
+        loops: how often the stack is run through at most; its initial scale allows for that.
         normalised: whether a norm ends the stack; without one its output is the residual stream, for another stack to go on from.
     """
 
@@ -139,13 +141,14 @@ class Transformer(nn.Module):
         width: int,
         depth: int,
         reads: tuple[int, int] | None = None,
+        loops: int = 1,
         normalised: bool = True,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(config, width, reads) for _ in range(depth))
         self.norm = Norm(width, config.norm, config.norm_affine) if normalised else nn.Identity()
         self.gradient_checkpointing = config.gradient_checkpointing
-        initialise(self, depth)
+        initialise(self, depth * loops)
 
     @classmethod
     def for_levels(cls, config: ModelConfig, levels: range) -> "Transformer":
@@ -153,7 +156,12 @@ class Transformer(nn.Module):
         widths = config.widths
         reads = [(widths[level], widths[level + 1]) for level in levels if level + 1 < config.levels]
         width, depth = widths[levels[-1]], config.depths[levels[-1]]
-        return cls(config, width, depth, reads[-1] if reads else None)
+        loops = max(config.level_loops[level] for level in levels)
+        return cls(config, width, depth, reads[-1] if reads else None, loops)
+
+    def passes(self, loops: int) -> list[Block]:
+        """The blocks in the order in which a level runs them."""
+        return cast(list[Block], list(self.blocks)) * loops
 
     def forward(
         self, x: Tensor, shape: LevelShape, reading: Reading | None = None, cache: RolloutCache | None = None
@@ -171,7 +179,7 @@ class Transformer(nn.Module):
         """
         # A recomputed block would write into the cache a second time.
         recompute = self.gradient_checkpointing and self.training and cache is None
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(self.passes(shape.loops)):
             if recompute:
                 x = checkpoint(block, x, shape, reading, cache, index, use_reentrant=False)
             else:

@@ -45,7 +45,9 @@ def written(model: NextConceptModel, use_cache: bool, count: int, **options: obj
 
 
 @pytest.mark.parametrize(
-    "changes", [{"levels": 1}, {}, {"levels": 3, "grid": "end"}, {"entry": "prefix", "plan_mode": "rollout"}], ids=str
+    "changes",
+    [{"levels": 1}, {}, {"levels": 3, "grid": "end"}, {"entry": "prefix", "plan_mode": "rollout"}, {"loops": [2, 3]}],
+    ids=str,
 )
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_generate__cached_equals_uncached(changes: dict, temperature: float):

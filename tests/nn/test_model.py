@@ -58,6 +58,11 @@ def option_grid() -> list[dict]:
             )
     own = {"width": [16, 48], "depth": [1, 3], "heads": [2, 3]}
     grid.append({"levels": 2, "sharing": "separate", **own, "entry": "prefix", "plan_mode": "rollout"})
+    grid.append({"levels": 2, "sharing": "separate", **own, "loops": [2, 3], "window": 3, "encoder_depth": 1})
+    for sharing, mode, entry in itertools.product(("nested", "shared"), ("parallel", "rollout"), ("cross", "prefix")):
+        grid.append(
+            {"levels": 3, "sharing": sharing, "plan_mode": mode, "entry": entry, "loops": [2, 1, 3], "chunk_size": 2}
+        )
     return grid
 
 
