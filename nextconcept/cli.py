@@ -193,7 +193,7 @@ def _check_shares(strategy: Any, processes: int) -> None:
     if (told.data_parallel_size, told.tensor_parallel_size) != (processes, 1):
         raise InputError(
             "parameters are shared out among all processes, and within no matrix: set trainer.strategy.init_args.data_parallel_size to "
-            f"{processes} (devices times nodes), not {told.data_parallel_size}, and tensor_parallel_size to 1, not "
+            f"{processes} (devices times nodes) and tensor_parallel_size to 1; they are {told.data_parallel_size} and "
             f"{told.tensor_parallel_size}."
         )
 
