@@ -46,7 +46,7 @@ class LossConfig:
             - ``decode``: cross-entropy of the tokens read back out of the predicted concept; needs an additive composition;
             - ``package.module.function``, one of your own: from :class:`TermInput` to (B, A, H) distances.
         level_weight: w, for all concept levels or a list, level 1 first.
-        discount: gamma, per step of the horizon.
+        discount: gamma, per step of the horizon; above 1 the far steps weigh most, for plans that are found from their end.
         temperature: of ``info_nce``.
         decode_scale: tau, the inverse temperature of ``decode``.
 
@@ -65,8 +65,8 @@ class LossConfig:
             _term(name)
             if weight < 0:
                 raise InputError(f"the weight of concept loss {name!r} must be 0 or more, not {weight}.")
-        if not 0 < self.discount <= 1:
-            raise InputError(f"discount must be above 0 and at most 1, not {self.discount}.")
+        if self.discount <= 0:
+            raise InputError(f"discount must be above 0, not {self.discount}.")
         if self.temperature <= 0 or self.decode_scale <= 0:
             raise InputError(f"temperature {self.temperature} and decode_scale {self.decode_scale} must be positive.")
 
