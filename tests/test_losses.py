@@ -15,9 +15,10 @@ def batch_of(time: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randint(64, (2, time + 1)), torch.ones(2, time + 1, dtype=torch.bool)
 
 
-def test_compute_losses__is_the_formula():
+@pytest.mark.parametrize("discount", [0.5, 2.0])
+def test_compute_losses__is_the_formula(discount: float):
     model = NextConceptModel(small_config())
-    config = LossConfig({"cosine": 1.0, "mse": 0.5}, level_weight=0.3, discount=0.5)
+    config = LossConfig({"cosine": 1.0, "mse": 0.5}, level_weight=0.3, discount=discount)
     tokens, mask = batch_of()
     out = model(tokens[:, :-1])
     losses = compute_losses(config, model, out, tokens, mask)
@@ -30,7 +31,7 @@ def test_compute_losses__is_the_formula():
                 plan, target = out.plans[1][:, m, j], out.concepts[1][:, m + j]
                 cosine.append(1 - F.cosine_similarity(plan, target))
                 mse.append((plan - target).pow(2).mean(-1))
-        expected = expected + 0.5**j * (torch.cat(cosine).mean() + 0.5 * torch.cat(mse).mean()) / 3
+        expected = expected + discount**j * (torch.cat(cosine).mean() + 0.5 * torch.cat(mse).mean()) / 3
     torch.testing.assert_close(losses.tokens, tokens_loss)
     torch.testing.assert_close(losses.concepts[1].total, expected)
     torch.testing.assert_close(losses.total, tokens_loss + 0.3 * expected)
