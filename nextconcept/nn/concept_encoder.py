@@ -39,6 +39,7 @@ class ConceptEncoder(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, width)
         initialise(self.embedding, 1)
         self.padding = nn.Parameter(torch.randn(width) * 0.02) if config.grid == "end" else None
+        # Of the decoder's shape, but each block runs once.
         self.shape = replace(LevelShape.of(config, 0), loops=1)
         self.context = None
         if config.encoder_depth:

@@ -375,7 +375,7 @@ RUNTIME = [
     {"levels": 1},
     {"levels": 3},
     {"levels": 2, "plan_mode": "rollout", "window": 8},
-    {"levels": 2, "entry": "prefix"},
+    {"levels": 2, "entry": "prefix", "loops": [1, 2]},
 ]
 
 
