@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from nextconcept.atomic_checkpoint import AtomicCheckpointIO
 
@@ -13,7 +14,8 @@ __all__ = ["LastCheckpoint"]
 class LastCheckpoint(ModelCheckpoint):
     """Keeps ``last.ckpt``: written at each validation, every so many steps if asked for, at the last step, and on SIGTERM.
 
-    ``ModelCheckpoint(save_last=True)`` would follow the best checkpoint instead, and skip the steps that did not improve on it.
+    SIGTERM during a validation leaves the checkpoint before, so that the whole of it is made again. ``ModelCheckpoint(save_last=True)``
+    would follow the best checkpoint instead, and skip the steps that did not improve on it.
 
     Args:
         every_n_train_steps: also save after each multiple of this many optimizer steps; 0: at validations only.
@@ -60,8 +62,12 @@ class LastCheckpoint(ModelCheckpoint):
         self._commit(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """The same, as after SIGTERM."""
+        """The same; and save a step that ended without, because SIGTERM came after its turn to save."""
         super().on_exception(trainer, pl_module, exception)
+        missed = isinstance(exception, SIGTERMException) and trainer.global_step != self._last_global_step_saved
+        # Several processes need not have stopped at the same step; and a validation that is cut short has to be made again.
+        if missed and trainer.world_size == 1 and trainer.training:
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         self._commit(trainer)
 
     def _commit(self, trainer: L.Trainer) -> None:
