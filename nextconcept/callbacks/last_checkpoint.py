@@ -14,8 +14,10 @@ __all__ = ["LastCheckpoint"]
 class LastCheckpoint(ModelCheckpoint):
     """Keeps ``last.ckpt``: written at each validation, every so many steps if asked for, at the last step, and on SIGTERM.
 
-    SIGTERM during a validation leaves the checkpoint before, so that the whole of it is made again. ``ModelCheckpoint(save_last=True)``
-    would follow the best checkpoint instead, and skip the steps that did not improve on it.
+    SIGTERM during a validation leaves the checkpoint before, so that the whole of it is made again, and so may SIGTERM between two steps of
+    several processes. Of accumulated gradients those of an unfinished step are lost.
+
+    ``ModelCheckpoint(save_last=True)`` would follow the best checkpoint instead, and skip the steps that did not improve on it.
 
     Args:
         every_n_train_steps: also save after each multiple of this many optimizer steps; 0: at validations only.
