@@ -7,8 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SOAK = Path(__file__).parent / "soak.py"
 
@@ -23,13 +25,22 @@ def test_kills__twenty_at_random_moments_change_nothing():
     assert "all equal" in done.stdout
 
 
-def test_sigterm__saves_and_stops(tmp_path: Path):
-    """The checkpoint is that of the step at which the signal came, not of the validation before."""
+def _has_curves(events: Path) -> bool:
+    return any(tag.startswith("train/") for tag in EventAccumulator(str(events)).Reload().Tags()["scalars"])
+
+
+@pytest.mark.parametrize(
+    ("processes", "signalled"),
+    [(1, 0), pytest.param(2, 0, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow)],
+)
+def test_sigterm__saves_and_stops(tmp_path: Path, processes: int, signalled: int):
+    """The checkpoint is that of the step at which the signal came to one of the processes, not of the validation before."""
     (tmp_path / "corpus.txt").write_text("The quick brown fox jumps over the lazy dog.\n" * 200)
     values = {
         "model.config": "{levels: 2, width: 32, depth: 1, heads: 2, horizon: 2, context: 32}",
         "data": f"{{dataset: {tmp_path / 'corpus.txt'}, batch_size: 2, split: {{by: contiguous, val: 0.1, test: 0.1}}}}",
         "trainer.accelerator": "cpu",
+        "trainer.devices": processes,
         "trainer.max_steps": 100_000,
         "trainer.val_check_interval": 1_000_000,
         "trainer.check_val_every_n_epoch": "null",
@@ -43,13 +54,16 @@ def test_sigterm__saves_and_stops(tmp_path: Path):
     with (tmp_path / "log").open("w") as log:
         run = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("logs/**/events*")) and time.monotonic() < deadline:
+        while not any(_has_curves(file) for file in tmp_path.glob("logs/**/events*")):
+            assert run.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.2)
-        time.sleep(3)
-        run.send_signal(signal.SIGTERM)
+        started = psutil.Process(run.pid).children()
+        (started[0] if signalled else run).send_signal(signal.SIGTERM)
         code = run.wait(60)
     said = (tmp_path / "log").read_text()
     assert code == 0, said[-2000:]
     assert "Traceback" not in said
     (last,) = tmp_path.glob("logs/**/last.ckpt")
     assert torch.load(last, weights_only=True)["global_step"] > 0
+    assert not psutil.wait_procs(started, timeout=30)[1]

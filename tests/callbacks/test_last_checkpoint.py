@@ -19,7 +19,7 @@ class Signals(Logger):
 
     def __init__(self, moment: str, step: int) -> None:
         super().__init__()
-        self.moment, self.step = moment, step
+        self.moment, self.step, self.curves = moment, step, []
         self.callback = L.Callback()
         self.callback.on_train_batch_start = lambda trainer, *_: self.reach("start", trainer.global_step + 1)
         self.callback.on_validation_batch_start = lambda trainer, *_: self.reach("validation", trainer.global_step)
@@ -29,31 +29,51 @@ class Signals(Logger):
             os.kill(os.getpid(), signal.SIGTERM)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.curves.append((step, {name: value for name, value in metrics.items() if "second" not in name}))
         self.reach("curves", -1 if step is None else step + 1)
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         pass
 
 
-def trainer(folder: Path, moment: str = "", step: int = 5) -> L.Trainer:
+def trainer(folder: Path, moment: str = "", step: int = 5, accumulated: int = 1) -> L.Trainer:
     last = LastCheckpoint()
     last.dirpath = str(folder)
     signals = Signals(moment, step)
-    callbacks = [SelfContained(), last, signals.callback]
-    options = {"val_check_interval": 4, "check_val_every_n_epoch": None, "limit_val_batches": 2, "log_every_n_steps": 1}
-    return trainer_of(folder, 9, callbacks=callbacks, logger=signals, enable_checkpointing=True, **options)
+    return trainer_of(
+        folder,
+        9,
+        callbacks=[SelfContained(), last, signals.callback],
+        logger=signals,
+        enable_checkpointing=True,
+        val_check_interval=4 * accumulated,
+        check_val_every_n_epoch=None,
+        limit_val_batches=2,
+        log_every_n_steps=1,
+        accumulate_grad_batches=accumulated,
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
+@pytest.mark.parametrize("accumulated", [1, 3])
 @pytest.mark.parametrize(
-    ("moment", "step", "kept"), [("start", 5, 5), ("curves", 5, 5), ("curves", 2, 2), ("validation", 8, 4)]
+    ("moment", "step", "kept"),
+    [("start", 5, 5), ("curves", 5, 6), ("curves", 1, 2), ("start", 8, 8), ("curves", 7, 8), ("validation", 8, 8)],
 )
-def test_sigterm__saves_the_step_whenever_it_comes(corpus: Path, tmp_path: Path, moment: str, step: int, kept: int):
-    """A validation that is cut short is made again: the checkpoint of the one before stays."""
-    whole = weights_after(trainer(tmp_path / "whole"), module_of(), data_of(corpus))
+def test_sigterm__stops_behind_a_step_and_its_validation(
+    corpus: Path, tmp_path: Path, moment: str, step: int, kept: int, accumulated: int
+):
+    """Weights and curves of the run and of the one that goes on from it are those of a run that nobody stopped."""
+    uninterrupted = trainer(tmp_path / "whole", accumulated=accumulated)
+    whole = weights_after(uninterrupted, module_of(), data_of(corpus))
+    first = trainer(tmp_path / "first", moment, step, accumulated)
+    handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit):
-        trainer(tmp_path / "first", moment, step).fit(module_of(), data_of(corpus))
+        first.fit(module_of(), data_of(corpus))
+    assert signal.getsignal(signal.SIGTERM) is handler
     path = tmp_path / "first" / "last.ckpt"
     assert torch.load(path, weights_only=True)["global_step"] == kept
-    resumed = weights_after(trainer(tmp_path / "second"), module_of(), data_of(corpus), path)
+    second = trainer(tmp_path / "second", accumulated=accumulated)
+    resumed = weights_after(second, module_of(), data_of(corpus), path)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert first.logger.curves + second.logger.curves == uninterrupted.logger.curves
