@@ -62,7 +62,7 @@ def test_sigterm__saves_and_stops(tmp_path: Path, processes: int, signalled: int
         (started[0] if signalled else run).send_signal(signal.SIGTERM)
         code = run.wait(60)
     said = (tmp_path / "log").read_text()
-    assert code == 0, said[-2000:]
+    assert code == 128 + signal.SIGTERM, said[-2000:]
     assert "Traceback" not in said
     (last,) = tmp_path.glob("logs/**/last.ckpt")
     assert torch.load(last, weights_only=True)["global_step"] > 0

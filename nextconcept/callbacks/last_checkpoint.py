@@ -17,8 +17,9 @@ class LastCheckpoint(ModelCheckpoint):
     """Keeps ``last.ckpt``: written at each validation, every so many steps if asked for, at the last step, and on SIGTERM.
 
     SIGTERM stops training behind the step, or the validation, that it finds going on, once that is saved: on every process behind the same
-    one, whichever got the signal. (Lightning's own handler, whose place this takes while training lasts, talks to the other processes from
-    inside the signal, and they wait for each other for ever; its issue 20806.)
+    one, whichever got the signal. The first process then exits with code 143, as shells report the signal. (Lightning's own handler, whose
+    place this takes while training lasts, talks to the other processes from inside the signal, and they wait for each other for ever; its
+    issue 20806.)
 
     ``ModelCheckpoint(save_last=True)`` would follow the best checkpoint instead, and skip the steps that did not improve on it.
 
@@ -68,7 +69,8 @@ class LastCheckpoint(ModelCheckpoint):
         """Let the checkpoint of the step before count; and stop, if it was the last one."""
         self._commit(trainer)
         if self._stopping:
-            raise SIGTERMException
+            # Not 0, so that nobody takes the run for finished; but Lightning kills the whole run where a process that it started fails.
+            raise SIGTERMException(128 + signal.SIGTERM if trainer.is_global_zero else 0)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The same."""

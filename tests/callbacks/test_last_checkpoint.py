@@ -68,7 +68,7 @@ def test_sigterm__stops_behind_a_step_and_its_validation(
     whole = weights_after(uninterrupted, module_of(), data_of(corpus))
     first = trainer(tmp_path / "first", moment, step, accumulated)
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
         first.fit(module_of(), data_of(corpus))
     assert signal.getsignal(signal.SIGTERM) is handler
     path = tmp_path / "first" / "last.ckpt"
