@@ -62,9 +62,8 @@ class ConceptModule(L.LightningModule):
         self.save_hyperparameters(ignore=["encoder"])
         self.loss, self.optimizer_config, self.train_plan = loss, optimizer, train_plan
         self.init_from, self.first_step = init_from, 0
-        self._begun = (
-            False  # whether the weights of init_from are in place, which later calls of setup must not put back
-        )
+        # Whether the weights of init_from are in place, which later calls of setup must not put back.
+        self._begun = False
         self.model = NextConceptModel(config, encoder)
         self.config = self.model.config
         loss.check(self.model)
