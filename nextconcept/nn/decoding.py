@@ -162,7 +162,7 @@ class CachedDecoder:
         hidden = stepper.step(concept, place)
         plan = predictor.head(hidden)
         if predictor.rollout:
-            own: list[list[Tensor]] = [[] for _ in stepper.blocks]
+            own: list[list[Tensor]] = [[] for _ in stepper.passes]
             steps = [plan]
             for shift in range(1, predictor.horizon):
                 said = feed_back(steps[-1]).squeeze(1)

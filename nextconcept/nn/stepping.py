@@ -147,29 +147,42 @@ class _Reader:
 
 @dataclass
 class _Packed:
-    """The matrices of one block that a level uses, each (in, out), the features of each head together."""
+    """The matrices of one block that a level uses, each (in, out), the features of each head together; the same in all passes."""
 
     block: Block
     qkv: Tensor
     out: Tensor
-    reader: "_Reader | None"
-    gate: Tensor | None
     up: Tensor
     down: Tensor
 
     @classmethod
-    def of(cls, block: Block, shape: LevelShape, gates: PlanGates | None, index: int) -> "_Packed":
+    def of(cls, block: Block, shape: LevelShape) -> "_Packed":
         width, order = shape.width, shape.feature_order()
         attention, forward = block.attention, block.feed_forward
         qkv = torch.cat(
             [part.weight[:width, :width][order] for part in (attention.query, attention.key, attention.value)]
         )
         up = [part.weight[: shape.hidden, :width] for part in (forward.gate, forward.up) if part is not None]
-        reader = _Reader.of(block, shape, gates, index) if gates else None
-        gate = (gates.opening * gates.plan[index])[order] if gates and block.plan_prefix else None
         out = _laid_out(attention.out.weight[:width, :width][:, order])
         down = _laid_out(forward.down.weight[:width, : shape.hidden])
-        return cls(block, _laid_out(qkv), out, reader, gate, _laid_out(torch.cat(up)), down)
+        return cls(block, _laid_out(qkv), out, _laid_out(torch.cat(up)), down)
+
+
+@dataclass
+class _Pass:
+    """A pass through a block, which may have several: what its gates are multiplied into is its own."""
+
+    packed: _Packed
+    reader: _Reader | None
+    gate: Tensor | None
+
+    @classmethod
+    def of(cls, packed: _Packed, shape: LevelShape, gates: PlanGates | None, index: int) -> "_Pass":
+        if gates is None:
+            return cls(packed, None, None)
+        gate = gates.opening * gates.plan[index]
+        reader = _Reader.of(packed.block, shape, gates, index)
+        return cls(packed, reader, gate[shape.feature_order()] if packed.block.plan_prefix else None)
 
 
 class LevelStepper:
@@ -200,8 +213,9 @@ class LevelStepper:
         blocks = transformer.passes(shape.loops)
         self.shape, self.norm, self.base = shape, transformer.norm, blocks[0].attention.rope_base
         self.chunk_size, self.first = chunk_size, first
-        self.blocks = [_Packed.of(block, shape, gates, index) for index, block in enumerate(blocks)]
-        like, heads = self.blocks[0].qkv, (shape.heads, shape.head_size)
+        packed = {block: _Packed.of(block, shape) for block in dict.fromkeys(blocks)}
+        self.passes = [_Pass.of(packed[block], shape, gates, index) for index, block in enumerate(blocks)]
+        like, heads = self.passes[0].packed.qkv, (shape.heads, shape.head_size)
         self.slots = [Slots(rows, (2, *heads), size, shape.window, like) for _ in blocks]
         self.past: Slots | None = None
         self.plan = self.plan_weight = self.past_weight = like.new_zeros(0)
@@ -278,7 +292,8 @@ class LevelStepper:
             anchors, read = place.coarser(self.chunk_size, self.first), self._read_turn(place, shift)
             past = self.past.read(anchors) if self.past else None
             plan = place.of(self.plan)
-        for index, packed in enumerate(self.blocks):
+        for index, one in enumerate(self.passes):
+            packed, reader, gate = one.packed, one.reader, one.gate
             block, at = packed.block, slice(2 * index, 2 * index + 2)
             qkv = (block.attention_norm(x) @ packed.qkv).view(-1, 3, self.shape.heads, self.shape.head_size)
             turned, value = rotate(qkv[:, :2], turn), qkv[:, 2]
@@ -287,23 +302,23 @@ class LevelStepper:
             if shift:
                 seen += self._own(own[index])
             mixed = _attend(query, seen)
-            if packed.gate is not None:
-                mixed = mixed + packed.gate * (_attend(query, [*seen, (plan[:, at], None)]) - mixed)
+            if gate is not None:
+                mixed = mixed + gate * (_attend(query, [*seen, (plan[:, at], None)]) - mixed)
             x = x + block.after_attention(mixed @ packed.out)
-            if packed.reader is not None:
-                queries = packed.reader.norm(x) @ packed.reader.query
+            if reader is not None:
+                queries = reader.norm(x) @ reader.query
                 queries = queries.unflatten(-1, (-1, self.shape.heads, self.shape.head_size))
                 queries = rotate(queries, read).unsqueeze(-2)
                 parts = [] if self.prefix else [_attend(queries[:, 0], [(plan[:, at], None)])]
                 if past is not None:
                     parts.append(_attend(queries[:, -1], [(past[0][:, at], past[1])]))
-                x = x + torch.cat(parts, -1) @ packed.reader.out
+                x = x + torch.cat(parts, -1) @ reader.out
             inner = block.feed_forward_norm(x) @ packed.up
             if block.feed_forward.gate is None:
                 inner = F.gelu(inner)
             else:
-                gate, up = inner.chunk(2, -1)
-                inner = F.silu(gate) * up
+                gated, up = inner.chunk(2, -1)
+                inner = F.silu(gated) * up
             x = x + block.after_feed_forward(inner @ packed.down)
         states: Tensor = self.norm(x)
         return states
