@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any, Literal
 
 import torch
@@ -96,6 +96,7 @@ def compare(
     question: str = "",
     seeds: tuple[int, ...] = (0, 1, 2),
     learning_rates: tuple[float, ...] = (1e-3,),
+    tuning_seeds: int = 1,
     metric: str = "val/loss/tokens",
     mode: Literal["min", "max"] = "min",
     baseline: str | None = None,
@@ -109,8 +110,8 @@ def compare(
 ) -> None:
     """Train every entry to the same budget with several seeds, and write ``OUTPUT/NAME.json``, ``.md`` and ``.png``.
 
-    The learning rate is chosen for each entry alike: all of ``learning_rates`` are tried with the first seed, and the best goes on. Finished
-    runs are kept in the JSON file: started again, the comparison goes on where it was stopped, inside a run too.
+    The learning rate is chosen for each entry alike: all of ``learning_rates`` are tried with the first ``tuning_seeds`` seeds, and the best
+    mean goes on. Finished runs are kept in the JSON file: started again, the comparison goes on where it was stopped, inside a run too.
 
     Args:
         name: of the result files.
@@ -118,6 +119,7 @@ def compare(
         question: what the comparison is to answer, for the head of the table.
         seeds: of the runs.
         learning_rates: to choose from.
+        tuning_seeds: how many seeds choose; more than one where a run fails with one seed and not with another.
         metric: that is compared, as logged by ``nextconcept validate``.
         mode: whether less or more of it is better.
         baseline: an entry; the table then says with what share of its compute the others reach its final value.
@@ -134,6 +136,8 @@ def compare(
     """
     if not entries or not seeds or not learning_rates or jobs < 1:
         raise InputError("a comparison needs entries, seeds, learning_rates, and jobs of 1 or more.")
+    if not 1 <= tuning_seeds <= len(seeds):
+        raise InputError(f"tuning_seeds must be between 1 and the number of seeds, {len(seeds)}, not {tuning_seeds}.")
     if baseline is not None and baseline not in entries:
         raise InputError(f"the baseline {baseline!r} is none of the entries {', '.join(entries)}.")
     if flops is not None and tokens is not None:
@@ -141,14 +145,13 @@ def compare(
     budget = {"budget.flops": flops, "budget.tokens": tokens}
     common = (options or {}) | {key: value for key, value in budget.items() if value is not None}
     path = Path(output) / f"{name}.json"
-    command = "nextconcept " + " ".join(sys.argv[1:])
     head = {
         "name": name,
         "question": question,
         "metric": metric,
         "mode": mode,
         "baseline": baseline,
-        "command": command,
+        "command": "nextconcept " + " ".join(sys.argv[1:]),
     }
     book = _Book(path, head | {"machine": _machine(), "versions": _versions()})
 
@@ -159,12 +162,12 @@ def compare(
 
     workers = _Workers(jobs, threads, book)
     with _stoppable():
-        for _ in workers.do([run(entry, rate, seeds[0]) for entry in entries for rate in learning_rates]):
-            pass
-        best = {
-            entry: _best_rate(book, [run(entry, rate, seeds[0]) for rate in learning_rates], metric, mode)
+        trials = {
+            entry: [run(entry, rate, seed) for rate in learning_rates for seed in seeds[:tuning_seeds]]
             for entry in entries
         }
+        list(workers.do([one for runs in trials.values() for one in runs]))
+        best = {entry: _best_rate(book, runs, metric, mode) for entry, runs in trials.items()}
         chosen = [run(entry, best[entry], seed) for entry in entries for seed in seeds]
         keys = [one.key for one in chosen]
         write_report(book.content, keys, path.with_suffix(""))
@@ -202,10 +205,13 @@ def _told(settings: dict[str, Any]) -> list[str]:
 
 
 def _best_rate(book: "_Book", runs: list[_Run], metric: str, mode: str) -> float:
-    values = {run.learning_rate: book[run]["final"].get(metric) for run in runs}
-    if None in values.values():
-        raise InputError(f"the runs have not logged {metric}: they have {', '.join(book[runs[0]]['final'])}.")
-    return (min if mode == "min" else max)(values, key=lambda rate: values[rate])
+    values: dict[float, list[float]] = {}
+    for run in runs:
+        final = book[run]["final"]
+        if metric not in final:
+            raise InputError(f"the runs have not logged {metric}: they have {', '.join(final)}.")
+        values.setdefault(run.learning_rate, []).append(final[metric])
+    return (min if mode == "min" else max)(values, key=lambda rate: mean(values[rate]))
 
 
 class _Book:

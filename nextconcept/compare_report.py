@@ -133,10 +133,20 @@ def _table(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]], nam
     lines += ["", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {entry} | {' | '.join(row.get(column, '') for column in names)} |" for entry, row in rows.items()]
     versions = ", ".join(f"{package} {number}" for package, number in content["versions"].items())
-    tried = len(content["runs"]) - sum(map(len, groups.values()))
+    counted = {run["key"] for runs in groups.values() for run in runs}
+    tried = [run for run in content["runs"] if run["key"] not in counted]
     lines += ["", f"![The course of training]({name}.png)", "", f"Command: `{content['command']}`", ""]
-    lines += [f"Machine: {content['machine']}; {versions}. Further runs, to choose learning rates: {tried}.", ""]
-    return "\n".join(lines)
+    lines += [f"Machine: {content['machine']}; {versions}. Further runs, to choose learning rates: {len(tried)}.", ""]
+    return "\n".join([*lines, *_not_chosen(tried, content["metric"])])
+
+
+def _not_chosen(runs: list[dict[str, Any]], metric: str) -> list[str]:
+    """Lines of a table of the learning rates that were tried and not chosen, if there are any."""
+    tried: dict[tuple[str, float], list[float]] = {}
+    for run in runs:
+        tried.setdefault((run["entry"], run["learning_rate"]), []).append(run["final"][metric])
+    rows = [f"| {entry} | {rate:g} | {_spread(values)} | {len(values)} |" for (entry, rate), values in tried.items()]
+    return [f"| not chosen | learning rate | {metric} | seeds |", "|---|---|---|---|", *rows, ""] if rows else []
 
 
 def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -> Figure:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -52,11 +53,12 @@ def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
     runs = [record("gpt", 0, 2.0), record("gpt", 1, 2.2), record("gpt", 9, 7.0), record("plan", 0, 1.5)]
     write_report(content(*runs), ["gpt0", "gpt1", "plan0"], tmp_path / "trial")
     lines = (tmp_path / "trial.md").read_text().splitlines()
-    (gpt,) = [line for line in lines if line.startswith("| gpt")]
+    gpt, *others = [line for line in lines if line.startswith("| gpt")]
     cells = [cell.strip() for cell in gpt.strip("|").split("|")]
     assert cells[:4] == ["gpt", "2.1000 ± 0.1414", "2", "+0.5000"]
     assert cells[4:] == ["2.50 M", "3.00", "10.0", "10", "0.001", "1234"]
     assert "Further runs, to choose learning rates: 1." in "\n".join(lines)
+    assert others == ["| gpt | 0.001 | 7.0000 | 1 |"]
     assert (tmp_path / "trial.png").stat().st_size > 5000
 
 
@@ -74,6 +76,7 @@ def test_write_report__star_graphs_have_a_solve_rate(tmp_path: Path):
         ({"entries": {"a": Entry(["missing.yaml"])}}, "missing.yaml.*no file"),
         ({"entries": {"a": Entry([])}}, "nothing"),
         ({"entries": {"a": Entry(["x"])}, "flops": 1.0, "tokens": 1.0}, "not in both"),
+        ({"entries": {"a": Entry(["x"])}, "tuning_seeds": 4}, "between 1 and the number of seeds, 3, not 4"),
         ({"entries": {"a": Entry(["x"])}, "baseline": "b"}, "'b' is none of the entries a"),
         ({"entries": {"a": Entry([__file__], growth=Growth([__file__], [0.5, 0.5]))}}, "budget of flops or tokens"),
     ],
@@ -106,6 +109,26 @@ def test_write_report__compute_at_which_the_baseline_is_reached(tmp_path: Path):
     assert any(
         line.startswith("| plan") and line.endswith("| 50% |") for line in (tmp_path / "up.md").read_text().splitlines()
     )
+
+
+@pytest.mark.parametrize(("tuning_seeds", "rate"), [(1, 2e-3), (2, 1e-3)])
+def test_compare__chooses_the_learning_rate_by_the_mean_over_seeds(
+    tuning_seeds: int, rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    losses = {(1e-3, 0): 2.1, (1e-3, 1): 2.1, (1e-3, 2): 2.1, (2e-3, 0): 2.0, (2e-3, 1): 9.0, (2e-3, 2): 9.0}
+
+    def train(self: object, run: Any, environment: dict) -> dict:
+        made = record(run.entry, run.seed, losses[run.learning_rate, run.seed])
+        return made | {"key": run.key, "learning_rate": run.learning_rate}
+
+    monkeypatch.setattr("nextconcept.compare._Workers._train", train)
+    monkeypatch.setattr("sys.argv", ["nextconcept", "compare"])
+    folders = {"output": str(tmp_path), "logs": str(tmp_path / "logs")}
+    compare("trial", {"gpt": Entry([__file__])}, learning_rates=(1e-3, 2e-3), tuning_seeds=tuning_seeds, **folders)
+    gpt = next(line for line in (tmp_path / "trial.md").read_text().splitlines() if line.startswith("| gpt |"))
+    assert f"| {rate:g} |" in gpt
+    tried = [(run["learning_rate"], run["seed"]) for run in json.loads((tmp_path / "trial.json").read_text())["runs"]]
+    assert len(tried) == len(set(tried)) == 3 + tuning_seeds
 
 
 def test_growth__shares_that_do_not_add_up():
