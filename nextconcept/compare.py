@@ -7,7 +7,6 @@ their event files.
 import hashlib
 import json
 import os
-import platform
 import queue
 import shutil
 import signal
@@ -18,7 +17,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, Literal
@@ -29,6 +27,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from nextconcept.checkpoint import read_checkpoint
 from nextconcept.compare_report import write_report
 from nextconcept.errors import InputError
+from nextconcept.machine import machine, versions
 
 __all__ = ["Entry", "Growth", "compare"]
 
@@ -153,7 +152,7 @@ def compare(
         "baseline": baseline,
         "command": "nextconcept " + " ".join(sys.argv[1:]),
     }
-    book = _Book(path, head | {"machine": _machine(), "versions": _versions()})
+    book = _Book(path, head | {"machine": machine(), "versions": versions()})
 
     def run(entry: str, rate: float, seed: int) -> _Run:
         growth, settings = entries[entry].growth, common | entries[entry].options
@@ -169,10 +168,10 @@ def compare(
         list(workers.do([one for runs in trials.values() for one in runs]))
         best = {entry: _best_rate(book, runs, metric, mode) for entry, runs in trials.items()}
         chosen = [run(entry, best[entry], seed) for entry in entries for seed in seeds]
-        keys = [one.key for one in chosen]
-        write_report(book.content, keys, path.with_suffix(""))
+        keys, tried = [one.key for one in chosen], [one.key for runs in trials.values() for one in runs]
+        write_report(book.content, keys, tried, path.with_suffix(""))
         for _ in workers.do(chosen):
-            write_report(book.content, keys, path.with_suffix(""))  # as far as it has come
+            write_report(book.content, keys, tried, path.with_suffix(""))  # as far as it has come
     print(f"wrote {path}, {path.with_suffix('.md')} and {path.with_suffix('.png')}")
 
 
@@ -379,22 +378,3 @@ def _is_curve(tag: str) -> bool:
 def _scalars(folder: Path) -> dict[str, dict[int, float]]:
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
-
-
-def _machine() -> str:
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    return f"{os.cpu_count()} cores of {model}"
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {
-        name: version(name) for name in ("nextconcept", "torch", "lightning")
-    }

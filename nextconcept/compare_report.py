@@ -20,19 +20,21 @@ LABELS = {
 """What metrics are called in pictures."""
 
 
-def write_report(content: dict[str, Any], chosen: list[str], path: Path) -> None:
+def write_report(content: dict[str, Any], chosen: list[str], tried: list[str], path: Path) -> None:
     """Write ``PATH.md`` and ``PATH.png``.
 
     Args:
         content: the JSON file of a comparison.
-        chosen: keys of the runs that count; the others tried learning rates.
+        chosen: keys of the runs that count.
+        tried: keys of the runs that tried learning rates; others are of an earlier state of the comparison.
         path: without suffix.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in content["runs"]:
         if record["key"] in chosen:
             groups.setdefault(record["entry"], []).append(record)
-    path.with_suffix(".md").write_text(_table(content, groups, path.name), encoding="utf-8")
+    others = [record for record in content["runs"] if record["key"] in tried and record["key"] not in chosen]
+    path.with_suffix(".md").write_text(_table(content, groups, others, path.name), encoding="utf-8")
     _picture(content, groups).savefig(path.with_suffix(".png"), dpi=110)
 
 
@@ -109,7 +111,9 @@ def _columns(content: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, s
     }
 
 
-def _table(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]], name: str) -> str:
+def _table(
+    content: dict[str, Any], groups: dict[str, list[dict[str, Any]]], others: list[dict[str, Any]], name: str
+) -> str:
     rows = {entry: _columns(content, runs) for entry, runs in groups.items()}
     baseline = content.get("baseline")
     if baseline in groups:
@@ -133,11 +137,9 @@ def _table(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]], nam
     lines += ["", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {entry} | {' | '.join(row.get(column, '') for column in names)} |" for entry, row in rows.items()]
     versions = ", ".join(f"{package} {number}" for package, number in content["versions"].items())
-    counted = {run["key"] for runs in groups.values() for run in runs}
-    tried = [run for run in content["runs"] if run["key"] not in counted]
     lines += ["", f"![The course of training]({name}.png)", "", f"Command: `{content['command']}`", ""]
-    lines += [f"Machine: {content['machine']}; {versions}. Further runs, to choose learning rates: {len(tried)}.", ""]
-    return "\n".join([*lines, *_not_chosen(tried, content["metric"])])
+    lines += [f"Machine: {content['machine']}; {versions}. Further runs, to choose learning rates: {len(others)}.", ""]
+    return "\n".join([*lines, *_not_chosen(others, content["metric"])])
 
 
 def _not_chosen(runs: list[dict[str, Any]], metric: str) -> list[str]:

@@ -51,7 +51,8 @@ def content(*runs: dict) -> dict:
 
 def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
     runs = [record("gpt", 0, 2.0), record("gpt", 1, 2.2), record("gpt", 9, 7.0), record("plan", 0, 1.5)]
-    write_report(content(*runs), ["gpt0", "gpt1", "plan0"], tmp_path / "trial")
+    runs.append(record("gpt", 5, 8.0))  # of an earlier state of the comparison
+    write_report(content(*runs), ["gpt0", "gpt1", "plan0"], ["gpt0", "gpt9"], tmp_path / "trial")
     lines = (tmp_path / "trial.md").read_text().splitlines()
     gpt, *others = [line for line in lines if line.startswith("| gpt")]
     cells = [cell.strip() for cell in gpt.strip("|").split("|")]
@@ -65,7 +66,7 @@ def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
 def test_write_report__star_graphs_have_a_solve_rate(tmp_path: Path):
     path = {"val/path/first_branch": 0.9, "val/path/first_branch_zero": 0.5, "val/path/first_branch_shuffled": 0.1}
     runs = [record("plan", seed, 1.0, **path, **{"val/path/exact": exact}) for seed, exact in ((0, 0.995), (1, 0.9))]
-    write_report(content(*runs), ["plan0", "plan1"], tmp_path / "trial")
+    write_report(content(*runs), ["plan0", "plan1"], [], tmp_path / "trial")
     assert "| 1 of 2 | 0.5000 ± 0.0000 | 0.1000 ± 0.0000 |" in (tmp_path / "trial.md").read_text()
 
 
@@ -89,7 +90,7 @@ def test_compare__bad_input(options: dict, message: str, tmp_path: Path):
 
 def test_write_report__counts_the_flops_of_smaller_models(tmp_path: Path):
     grown = record("grown", 0, 2.0) | {"stages": [[0, 1e12], [4, 3e12]]}
-    write_report(content(grown), ["grown0"], tmp_path / "trial")
+    write_report(content(grown), ["grown0"], [], tmp_path / "trial")
     assert "| 22.0 | 10 |" in (tmp_path / "trial.md").read_text()  # 4 steps of 1 and 6 of 3
 
 
@@ -97,7 +98,7 @@ def test_write_report__compute_at_which_the_baseline_is_reached(tmp_path: Path):
     runs = [record("gpt", 0, 2.0), record("gpt", 1, 2.2), record("plan", 0, 1.0), record("plan", 1, 2.5)]
     runs.append(record("worse", 0, 3.0))
     told = content(*runs) | {"baseline": "gpt"}
-    write_report(told, [run["key"] for run in runs], tmp_path / "trial")
+    write_report(told, [run["key"] for run in runs], [], tmp_path / "trial")
     lines = (tmp_path / "trial.md").read_text().splitlines()
     head, *rows = (line for line in lines if line.startswith("|") and "---" not in line)
     assert head.endswith("| reaches gpt at |")
@@ -105,7 +106,7 @@ def test_write_report__compute_at_which_the_baseline_is_reached(tmp_path: Path):
     assert ends["| plan"] == "50% (1 of 2 runs) |"  # 2.1 is reached at step 5 of 10
     assert (ends["| worse"], ends["| gpt"]) == ("never |", " |")
     upward = [run | {"final": {"val/loss/tokens": 0.5}} for run in runs[:1]] + runs[2:3]
-    write_report(told | {"mode": "max", "runs": upward}, [run["key"] for run in upward], tmp_path / "up")
+    write_report(told | {"mode": "max", "runs": upward}, [run["key"] for run in upward], [], tmp_path / "up")
     assert any(
         line.startswith("| plan") and line.endswith("| 50% |") for line in (tmp_path / "up.md").read_text().splitlines()
     )

@@ -1,0 +1,31 @@
+"""Where a result comes from: the machine, and the versions of what computed it."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+__all__ = ["machine", "versions"]
+
+
+def machine() -> str:
+    """GPUs, or cores and name of the processor."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return f"{os.cpu_count()} cores of {model}"
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of this package, and of what computes."""
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in ("nextconcept", "torch", "lightning")
+    }
