@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
+from nextconcept import __version__
 from nextconcept.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -126,3 +128,10 @@ def test_links__lead_somewhere(page: Path):
             re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in re.findall(r"^#+ (.*)$", text, re.M)
         ]
         assert anchor in heads
+
+
+def test_citation__names_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == __version__
+    assert f"Version {__version__}}}" in (ROOT / "README.md").read_text()
+    assert cited["title"] in (ROOT / "README.md").read_text()
