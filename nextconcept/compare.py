@@ -172,6 +172,7 @@ def compare(
         write_report(book.content, keys, tried, path.with_suffix(""))
         for _ in workers.do(chosen):
             write_report(book.content, keys, tried, path.with_suffix(""))  # as far as it has come
+        book.save()  # with question and command of this time, if no run was left to make
     print(f"wrote {path}, {path.with_suffix('.md')} and {path.with_suffix('.png')}")
 
 
@@ -233,6 +234,10 @@ class _Book:
         """Keep a record."""
         self.content["runs"].append(record)
         self.content["runs"].sort(key=lambda one: (one["entry"], one["learning_rate"], one["seed"]))
+        self.save()
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
         partial.write_text(json.dumps(self.content, indent=1) + "\n")

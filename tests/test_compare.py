@@ -130,6 +130,9 @@ def test_compare__chooses_the_learning_rate_by_the_mean_over_seeds(
     assert f"| {rate:g} |" in gpt
     tried = [(run["learning_rate"], run["seed"]) for run in json.loads((tmp_path / "trial.json").read_text())["runs"]]
     assert len(tried) == len(set(tried)) == 3 + tuning_seeds
+    compare("trial", {"gpt": Entry([__file__])}, "Which?", learning_rates=(rate,), **folders)
+    again = json.loads((tmp_path / "trial.json").read_text())
+    assert (len(again["runs"]), again["question"]) == (3 + tuning_seeds, "Which?")  # nothing was left to run
 
 
 def test_growth__shares_that_do_not_add_up():
