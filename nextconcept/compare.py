@@ -152,7 +152,7 @@ def compare(
         "baseline": baseline,
         "command": "nextconcept " + " ".join(sys.argv[1:]),
     }
-    book = _Book(path, head | {"machine": machine(), "versions": versions()})
+    book = _Book(path, head)
 
     def run(entry: str, rate: float, seed: int) -> _Run:
         growth, settings = entries[entry].growth, common | entries[entry].options
@@ -219,8 +219,10 @@ class _Book:
 
     def __init__(self, path: Path, head: dict[str, Any]) -> None:
         self.path = path
-        kept = json.loads(path.read_text())["runs"] if path.exists() else []
-        self.content = head | {"runs": kept}
+        kept = json.loads(path.read_text()) if path.exists() else {"runs": []}
+        # Files of earlier versions say once for all runs where they were made.
+        where = {key: kept[key] for key in ("machine", "versions") if key in kept}
+        self.content = head | {"runs": [where | record for record in kept["runs"]]}
 
     def __contains__(self, run: _Run) -> bool:
         return any(record["key"] == run.key for record in self.content["runs"])
@@ -310,6 +312,8 @@ class _Workers:
             "learning_rate": run.learning_rate,
             "seed": run.seed,
             "key": run.key,
+            "machine": machine(),
+            "versions": versions(),
             "arguments": list(arguments),
             "steps": read_checkpoint(newest)["global_step"],
             "parameters": int(costs["model/parameters"][-1][1]),

@@ -136,10 +136,16 @@ def _table(
         )
     lines += ["", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {entry} | {' | '.join(row.get(column, '') for column in names)} |" for entry, row in rows.items()]
-    versions = ", ".join(f"{package} {number}" for package, number in content["versions"].items())
+    counted = [*(run for runs in groups.values() for run in runs), *others]
+    places = " / ".join(dict.fromkeys(map(_place, counted)))
     lines += ["", f"![The course of training]({name}.png)", "", f"Command: `{content['command']}`", ""]
-    lines += [f"Machine: {content['machine']}; {versions}. Further runs, to choose learning rates: {len(others)}.", ""]
+    lines += [f"Machine: {places}. Further runs, to choose learning rates: {len(others)}.", ""]
     return "\n".join([*lines, *_not_chosen(others, content["metric"])])
+
+
+def _place(run: dict[str, Any]) -> str:
+    versions = ", ".join(f"{package} {number}" for package, number in run["versions"].items())
+    return f"{run['machine']}; {versions}"
 
 
 def _not_chosen(runs: list[dict[str, Any]], metric: str) -> list[str]:

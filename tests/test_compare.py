@@ -26,6 +26,8 @@ def record(entry: str, seed: int, loss: float, **final: float) -> dict:
         "learning_rate": 1e-3,
         "seed": seed,
         "key": f"{entry}{seed}",
+        "machine": "2 cores",
+        "versions": {"torch": "1"},
         "steps": 10,
         "parameters": 2_500_000,
         "flops_per_token": 3e6,
@@ -43,8 +45,6 @@ def content(*runs: dict) -> dict:
         "metric": "val/loss/tokens",
         "mode": "min",
         "command": "nextconcept compare --config x.yaml",
-        "machine": "2 cores",
-        "versions": {"torch": "1"},
         "runs": list(runs),
     }
 
@@ -60,6 +60,10 @@ def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
     assert cells[4:] == ["2.50 M", "3.00", "10.0", "10", "0.001", "1234"]
     assert "Further runs, to choose learning rates: 1." in "\n".join(lines)
     assert others == ["| gpt | 0.001 | 7.0000 | 1 |"]
+    assert "Machine: 2 cores; torch 1. Further" in "\n".join(lines)
+    runs[1] |= {"machine": "1 x H200"}
+    write_report(content(*runs), ["gpt0", "gpt1", "plan0"], ["gpt0", "gpt9"], tmp_path / "trial")
+    assert "Machine: 2 cores; torch 1 / 1 x H200; torch 1. Further" in (tmp_path / "trial.md").read_text()
     assert (tmp_path / "trial.png").stat().st_size > 5000
 
 
@@ -130,8 +134,13 @@ def test_compare__chooses_the_learning_rate_by_the_mean_over_seeds(
     assert f"| {rate:g} |" in gpt
     tried = [(run["learning_rate"], run["seed"]) for run in json.loads((tmp_path / "trial.json").read_text())["runs"]]
     assert len(tried) == len(set(tried)) == 3 + tuning_seeds
+    told = json.loads((tmp_path / "trial.json").read_text())
+    where = {key: told["runs"][0][key] for key in ("machine", "versions")}
+    told["runs"] = [{key: run[key] for key in run if key not in where} for run in told["runs"]]
+    (tmp_path / "trial.json").write_text(json.dumps(told | where))  # as earlier versions wrote it
     compare("trial", {"gpt": Entry([__file__])}, "Which?", learning_rates=(rate,), **folders)
     again = json.loads((tmp_path / "trial.json").read_text())
+    assert {run["machine"] for run in again["runs"]} == {"2 cores"}  # and not where the table was made again
     assert (len(again["runs"]), again["question"]) == (3 + tuning_seeds, "Which?")  # nothing was left to run
 
 
