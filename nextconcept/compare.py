@@ -117,7 +117,7 @@ def compare(
         entries: what is compared, by name.
         question: what the comparison is to answer, for the head of the table.
         seeds: of the runs.
-        learning_rates: to choose from.
+        learning_rates: to choose from; of equally good ones the first counts.
         tuning_seeds: how many seeds choose; more than one where a run fails with one seed and not with another.
         metric: that is compared, as logged by ``nextconcept validate``.
         mode: whether less or more of it is better.

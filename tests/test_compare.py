@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,32 +117,43 @@ def test_write_report__compute_at_which_the_baseline_is_reached(tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize(("tuning_seeds", "rate"), [(1, 2e-3), (2, 1e-3)])
-def test_compare__chooses_the_learning_rate_by_the_mean_over_seeds(
-    tuning_seeds: int, rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
+    """Compare without training: with 1e-3 all seeds end alike, with 2e-3 the first does better and the others fail."""
     losses = {(1e-3, 0): 2.1, (1e-3, 1): 2.1, (1e-3, 2): 2.1, (2e-3, 0): 2.0, (2e-3, 1): 9.0, (2e-3, 2): 9.0}
 
     def train(self: object, run: Any, environment: dict) -> dict:
         made = record(run.entry, run.seed, losses[run.learning_rate, run.seed])
         return made | {"key": run.key, "learning_rate": run.learning_rate}
 
+    def compared(**options: Any) -> dict:
+        compare("trial", {"gpt": Entry([__file__])}, output=str(tmp_path), logs=str(tmp_path / "logs"), **options)
+        return json.loads((tmp_path / "trial.json").read_text())
+
     monkeypatch.setattr("nextconcept.compare._Workers._train", train)
     monkeypatch.setattr("sys.argv", ["nextconcept", "compare"])
-    folders = {"output": str(tmp_path), "logs": str(tmp_path / "logs")}
-    compare("trial", {"gpt": Entry([__file__])}, learning_rates=(1e-3, 2e-3), tuning_seeds=tuning_seeds, **folders)
+    return compared
+
+
+@pytest.mark.parametrize(("tuning_seeds", "rate"), [(1, 2e-3), (2, 1e-3)])
+def test_compare__chooses_the_learning_rate_by_the_mean_over_seeds(
+    tuning_seeds: int, rate: float, untrained: Callable[..., dict], tmp_path: Path
+):
+    found = untrained(learning_rates=(1e-3, 2e-3), tuning_seeds=tuning_seeds)
     gpt = next(line for line in (tmp_path / "trial.md").read_text().splitlines() if line.startswith("| gpt |"))
     assert f"| {rate:g} |" in gpt
-    tried = [(run["learning_rate"], run["seed"]) for run in json.loads((tmp_path / "trial.json").read_text())["runs"]]
+    tried = [(run["learning_rate"], run["seed"]) for run in found["runs"]]
     assert len(tried) == len(set(tried)) == 3 + tuning_seeds
-    told = json.loads((tmp_path / "trial.json").read_text())
-    where = {key: told["runs"][0][key] for key in ("machine", "versions")}
-    told["runs"] = [{key: run[key] for key in run if key not in where} for run in told["runs"]]
-    (tmp_path / "trial.json").write_text(json.dumps(told | where))  # as earlier versions wrote it
-    compare("trial", {"gpt": Entry([__file__])}, "Which?", learning_rates=(rate,), **folders)
-    again = json.loads((tmp_path / "trial.json").read_text())
-    assert {run["machine"] for run in again["runs"]} == {"2 cores"}  # and not where the table was made again
-    assert (len(again["runs"]), again["question"]) == (3 + tuning_seeds, "Which?")  # nothing was left to run
+
+
+def test_compare__leaves_finished_runs_the_machine_that_made_them(untrained: Callable[..., dict], tmp_path: Path):
+    found = untrained()
+    where = {key: found["runs"][0][key] for key in ("machine", "versions")}
+    found["runs"] = [{key: run[key] for key in run if key not in where} for run in found["runs"]]
+    (tmp_path / "trial.json").write_text(json.dumps(found | where))  # as earlier versions wrote it
+    again = untrained(question="Which?")
+    assert {run["machine"] for run in again["runs"]} == {"2 cores"}
+    assert (len(again["runs"]), again["question"]) == (3, "Which?")  # nothing was left to run
 
 
 def test_growth__shares_that_do_not_add_up():
