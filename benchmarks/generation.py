@@ -14,7 +14,8 @@ import torch
 from jsonargparse import auto_cli
 
 from nextconcept import ModelConfig, NextConceptModel
-from nextconcept.nn.generation import Sampling, write
+from nextconcept.inference.generate import write
+from nextconcept.inference.sampling import Sampling
 
 Clock = Callable[[], float]
 
@@ -76,8 +77,8 @@ def main(
         turns: measurements of each contender.
     """
     torch.manual_seed(0)
-    common = {"width": width, "depth": depth, "heads": heads, "context": context}
-    model = NextConceptModel(ModelConfig(levels=2, past="states", **common)).eval()
+    common = {"width": width, "depth": depth, "num_heads": heads, "context_length": context}
+    model = NextConceptModel(ModelConfig(levels=2, reader__memory="states", **common)).eval()
     print(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; 2 levels, widths {model.config.widths}, depth {depth}"
     )
@@ -91,7 +92,7 @@ def main(
     print(f"\nat position 1000 to 1024, batch 1: {medians['cached'] * 1e3:.2f} ms per token cached,")
     print(f"{medians['uncached'] * 1e3:.0f} ms uncached: {medians['uncached'] / medians['cached']:.0f} times faster")
 
-    windowed = NextConceptModel(ModelConfig(levels=2, past="states", window=window, **common)).eval()
+    windowed = NextConceptModel(ModelConfig(levels=2, reader__memory="states", sliding_window=window, **common)).eval()
     medians = in_turns({str(place): writing(windowed, 1, place, tokens, turns) for place in (512, 4096)}, turns)
     print(
         f"\nwith windows of {window}: {medians['512'] * 1e3:.2f} ms per token at 512, {medians['4096'] * 1e3:.2f} at 4096,"
@@ -100,8 +101,8 @@ def main(
 
     measured = 1024
     flops, token_width = model.flops_per_token(measured), model.config.widths[0]
-    gpt = {"levels": 1, "heads": heads // 2, "context": context}
-    step = 2 * gpt["heads"]
+    gpt = {"levels": 1, "num_heads": heads // 2, "context_length": context}
+    step = 2 * gpt["num_heads"]
     wider = [ModelConfig(width=w // step * step, depth=depth, **gpt) for w in range(token_width, width + 1, step)]
     deeper = [ModelConfig(width=token_width, depth=d, **gpt) for d in range(depth, 4 * depth)]
     contenders = {"2 levels": model} | {

@@ -33,12 +33,12 @@ def main(
         config = ModelConfig(
             levels=levels,
             width=width * 2 ** (levels - 1),
-            heads=4 * 2 ** (levels - 1),
+            num_heads=4 * 2 ** (levels - 1),
             depth=depth,
             chunk_size=chunk_size,
             horizon=horizon,
-            context=context,
-            window=window,
+            context_length=context,
+            sliding_window=window,
         )
         model = NextConceptModel(config)
         parameters, flops = sum(p.numel() for p in model.parameters()), model.flops_per_token(context)

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from jsonargparse import auto_cli
 from torch import Tensor, nn
 
-from nextconcept.checkpoint import load_run
-from nextconcept.data.star_graph import StarGraph, StarGraphTokenizer, draw_lines
-from nextconcept.errors import InputError
+from nextconcept.checkpoints.files import load_run
+from nextconcept.core.errors import InputError
+from nextconcept.tasks.star_graph import StarGraph, draw_lines, star_graph_tokenizer
 
 
 def probe(states: Tensor, nodes: Tensor, labels: int) -> float:
@@ -45,7 +45,7 @@ def main(ckpt_path: str, lines: int = 3000, arms: int = 2, path_length: int = 5)
         path_length: of the star graph.
     """
     model, tokenizer = load_run(ckpt_path)
-    if not isinstance(tokenizer, StarGraphTokenizer) or model.config.levels < 2:
+    if not isinstance(tokenizer, star_graph_tokenizer) or model.config.levels < 2:
         raise InputError(f"{ckpt_path} is no run on the star graph with two levels or more.")
     graph = StarGraph(arms, path_length, tokenizer.nodes)
     drawn = torch.from_numpy(draw_lines(graph, 3, range(lines)))

@@ -11,11 +11,11 @@ import torch
 from jsonargparse import auto_cli
 from torch import Tensor
 
-from nextconcept import NextConceptModel
-from nextconcept.checkpoint import load_run
+from nextconcept import NextConceptModel, generate
+from nextconcept.checkpoints.files import load_run
 from nextconcept.data.datamodule import ConceptDataModule
-from nextconcept.data.star_graph import StarGraph, StarGraphTokenizer, draw_lines
-from nextconcept.nn.generation import PlanEdit
+from nextconcept.inference.generate import PlanEdit
+from nextconcept.tasks.star_graph import StarGraph, draw_lines, star_graph_tokenizer
 
 
 def star_graph_prompts(graph: StarGraph, count: int) -> tuple[Tensor, Tensor]:
@@ -36,7 +36,9 @@ def star_graph_prompts(graph: StarGraph, count: int) -> tuple[Tensor, Tensor]:
 def text_prompts(model: NextConceptModel, dataset: str, count: int, length: int) -> tuple[Tensor, Tensor]:
     """Prompts (B, length) from the validation split, and the chunk that follows another of them."""
     chunk = model.config.chunk_size
-    data = ConceptDataModule(dataset, context=model.config.context, levels=model.config.levels, chunk_size=chunk)
+    data = ConceptDataModule(
+        dataset, context_length=model.config.context_length, levels=model.config.levels, chunk_size=chunk
+    )
     data.prepare_data()
     data.setup()
     windows = data.val_dataloader().dataset
@@ -64,7 +66,7 @@ def main(
         path_length: of the star graph.
     """
     model, tokenizer = load_run(ckpt_path)
-    if isinstance(tokenizer, StarGraphTokenizer):
+    if isinstance(tokenizer, star_graph_tokenizer):
         graph = StarGraph(arms, path_length, tokenizer.nodes)
         given, wanted = star_graph_prompts(graph, prompts)
     else:
@@ -72,7 +74,7 @@ def main(
     edit = PlanEdit(1, 0, model.compose(wanted))
     print(f"{prompts} prompts, level 1, step 0 replaced")
     for name, edits in (("unedited", None), ("edited", [edit])):
-        written = model.generate(given, wanted.shape[1], temperature=0.0, edits=edits)[:, given.shape[1] :]
+        written = generate(model, given, wanted.shape[1], temperature=0.0, edits=edits)[:, given.shape[1] :]
         same = written == wanted
         print(f"{name:<9} whole chunk {same.all(1).double().mean():.3f}, single tokens {same.double().mean():.3f}")
 

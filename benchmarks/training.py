@@ -20,8 +20,8 @@ from jsonargparse import auto_cli
 from torch import Tensor
 
 from nextconcept import ModelConfig, NextConceptModel
-from nextconcept.losses import LossConfig, compute_losses
-from nextconcept.optim import OptimizerConfig, make_optimizer
+from nextconcept.training.losses import LossConfig, compute_losses
+from nextconcept.training.optim import OptimizerConfig, make_optimizer
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -29,10 +29,10 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 def row_of(name: str, context: int) -> tuple[ModelConfig, LossConfig]:
     """A preset by its name, or ``nested_WIDTH``."""
     if name.startswith("nested_"):
-        model: dict[str, Any] = {"config": {"levels": 3, "width": int(name[7:]), "depth": 4, "heads": 8}}
+        model: dict[str, Any] = {"config": {"levels": 3, "width": int(name[7:]), "depth": 4, "num_heads": 8}}
     else:
         model = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())["model"]
-    config = {"past": "states"} | model["config"] | {"context": context}
+    config = {"reader__memory": "states"} | model["config"] | {"context_length": context}
     return ModelConfig(**config), LossConfig(**model.get("loss", {}))
 
 
@@ -44,9 +44,17 @@ def equal_gpt(config: ModelConfig, context: int) -> ModelConfig:
             return NextConceptModel(one).flops_per_token(context)
 
     wanted = flops(config)
-    common = {"levels": 1, "sharing": "separate", "depth": config.depths[0], "heads": 4, "window": config.windows[0]}
+    common = {
+        "levels": 1,
+        "sharing": "separate",
+        "depth": config.depths[0],
+        "num_heads": 4,
+        "sliding_window": config.sliding_windows[0],
+    }
     common |= {name: getattr(config, name) for name in ("vocab_size", "norm", "feed_forward", "post_norm")}
-    candidates = [ModelConfig(width=width, context=context, **common) for width in range(32, 2 * max(config.widths), 8)]
+    candidates = [
+        ModelConfig(width=width, context_length=context, **common) for width in range(32, 2 * max(config.widths), 8)
+    ]
     return min(candidates, key=lambda one: abs(flops(one) - wanted))
 
 

@@ -1,8 +1,10 @@
 """Next-concept prediction: language models that plan in concepts and write in tokens."""
 
-from nextconcept.config import ModelConfig
-from nextconcept.errors import InputError
+from nextconcept.core.config import ModelConfig
+from nextconcept.core.errors import InputError
+from nextconcept.inference.generate import generate
+from nextconcept.nn.growth import grow, shrink
 from nextconcept.nn.model import ModelOutput, NextConceptModel
 
-__all__ = ["InputError", "ModelConfig", "ModelOutput", "NextConceptModel"]
-__version__ = "0.1.0"
+__all__ = ["InputError", "ModelConfig", "ModelOutput", "NextConceptModel", "generate", "grow", "shrink"]
+__version__ = "0.2.0"

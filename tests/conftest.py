@@ -9,11 +9,9 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 import pytest
 import torch
+import yaml
 
-from nextconcept import ModelConfig, NextConceptModel
-from nextconcept.nn.concept_encoder import ConceptEncoder
-
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(autouse=True)
@@ -47,17 +45,28 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-def small_config(**changes: object) -> ModelConfig:
-    """A model of a few thousand parameters, which reads all that there is to read."""
-    small = {"vocab_size": 64, "width": 32, "depth": 2, "heads": 4, "horizon": 3, "past": "states"}
-    return ModelConfig(**(small | changes))
-
-
-def open_model(config: ModelConfig, encoder: type[ConceptEncoder] = ConceptEncoder) -> NextConceptModel:
-    """A model in eval mode whose gates are open, so that plans matter."""
-    torch.manual_seed(1)
-    model = NextConceptModel(config, encoder).eval()
-    for name, parameter in model.named_parameters():
-        if ".gates." in name:
-            torch.nn.init.normal_(parameter)
-    return model
+@pytest.fixture
+def config(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of a few seconds."""
+    monkeypatch.chdir(tmp_path)
+    logger = {
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "init_args": {"save_dir": "logs", "name": "tiny"},
+    }
+    values = {
+        "model": {"config": {"levels": 2, "width": 32, "depth": 1, "num_heads": 2, "horizon": 2, "context_length": 32}},
+        "data": {"dataset": str(corpus), "batch_size": 4, "split": {"by": "contiguous", "val": 0.1, "test": 0.1}},
+        "sample": {"max_new_tokens": 5},
+        "trainer": {
+            "accelerator": "cpu",
+            "max_steps": 6,
+            "val_check_interval": 4,
+            "check_val_every_n_epoch": None,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
+            "logger": logger,
+        },
+    }
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path

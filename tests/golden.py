@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nextconcept.cli import main
+from nextconcept.cli.main import main
 
 FILE = Path(__file__).with_name("golden.json")
 STEPS = 30
-ROLLOUT = {"plan_mode": "rollout", "horizon": 2, "match": "{top_k: 4, beam: 4}"}
+ROLLOUT = {"planner.mode": "rollout", "horizon": 2, "planner.matching": "{top_k: 4, beam: 4}"}
 RUNS: dict[str, tuple[str, dict[str, str | int]]] = {
     "shakespeare": ("shakespeare", {}),
     "two_levels": ("two_levels", {}),
@@ -28,7 +28,7 @@ RUNS: dict[str, tuple[str, dict[str, str | int]]] = {
     "v11_3": ("v11_3", {}),
     "star_graph": ("star_graph/two_levels_d2_l5", {}),
     "rollout_with_matching": ("two_levels", ROLLOUT),
-    "memory_of_states": ("two_levels", {"past": "states"}),
+    "memory_of_states": ("two_levels", {"reader.memory": "states"}),
 }
 """Name of each run, its experiment, and what is changed in its model."""
 

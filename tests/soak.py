@@ -21,10 +21,10 @@ import torch
 from jsonargparse import auto_cli
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nextconcept.atomic_checkpoint import AtomicCheckpointIO
-from nextconcept.callbacks import LastCheckpoint
-from nextconcept.cli import main as nextconcept
-from nextconcept.data.tokenizer import ByteTokenizer
+from nextconcept.checkpoints.atomic import AtomicCheckpointIO
+from nextconcept.cli.main import main as nextconcept
+from nextconcept.data.tokenizers import ByteTokenizer
+from nextconcept.training.callbacks import LastCheckpoint
 
 STEPS = 40
 

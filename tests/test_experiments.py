@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 
-from nextconcept.cli import main
-from nextconcept.compare import Entry, compare
+from nextconcept.cli.main import main
+from nextconcept.evaluation.compare import Entry, compare
 
 ROOT = Path(__file__).parents[1]
 COMPARISONS = sorted(ROOT.glob("experiments/comparisons/*.yaml"))

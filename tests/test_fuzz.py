@@ -15,14 +15,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nextconcept import InputError, ModelConfig, NextConceptModel
-from nextconcept.checkpoint import KEY, load_run, save_pretrained
-from nextconcept.cli import main
-from nextconcept.data.star_graph import StarGraph, StarGraphTokenizer, read_lines
-from nextconcept.data.text import files_corpus
-from nextconcept.data.token_file import SplitConfig, encode_corpus
-from nextconcept.data.tokenizer import ByteTokenizer
-from tests.conftest import small_config
+from nextconcept import InputError, ModelConfig, NextConceptModel, generate
+from nextconcept.checkpoints.files import KEY, load_run, save_pretrained
+from nextconcept.cli.main import main
+from nextconcept.data.corpus import files_corpus
+from nextconcept.data.token_cache import SplitConfig, encode_corpus
+from nextconcept.data.tokenizers import ByteTokenizer
+from nextconcept.tasks.star_graph import StarGraph, read_lines, star_graph_tokenizer
+from tests.helpers import small_config
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:LightningCLI's args parameter", "ignore:.*does not have many workers.*"),
@@ -53,7 +53,7 @@ def home() -> Iterator[Path]:
         folder = Path(name)
         text = "".join(f"Line {i}: the quick brown fox jumps over the lazy dog.\n" for i in range(60))
         (folder / "corpus.txt").write_text(text)
-        shape = {"levels": 2, "width": 16, "depth": 1, "heads": 2, "horizon": 2, "context": 16}
+        shape = {"levels": 2, "width": 16, "depth": 1, "num_heads": 2, "horizon": 2, "context_length": 16}
         values = {
             "model": {"config": shape},
             "data": {"dataset": str(folder / "corpus.txt"), "batch_size": 2, "cache_dir": str(folder / "cache")},
@@ -107,22 +107,26 @@ SHAPES = {
     "chunk_size": st.integers(0, 5),
     "width": listed,
     "depth": st.one_of(st.integers(0, 2), st.lists(st.integers(0, 2), max_size=4)),
-    "loops": st.one_of(st.integers(0, 2), st.lists(st.integers(1, 2), max_size=4)),
-    "heads": listed,
+    "num_loops": st.one_of(st.integers(0, 2), st.lists(st.integers(1, 2), max_size=4)),
+    "num_heads": listed,
     "horizon": st.one_of(st.integers(-1, 5), st.just("full"), st.lists(st.integers(0, 3), max_size=3)),
-    "plan_mode": st.sampled_from(["parallel", "rollout"]),
-    "entry": st.sampled_from(["cross", "prefix"]),
-    "past": st.sampled_from(["none", "concepts", "states"]),
+    "planner__mode": st.sampled_from(["parallel", "rollout"]),
+    "reader__plan_conditioning": st.sampled_from(["cross", "prefix"]),
+    "reader__memory": st.sampled_from(["none", "concepts", "states"]),
     "sharing": st.sampled_from(["nested", "shared", "separate"]),
-    "split": st.integers(0, 3),
-    "slicing": st.sampled_from(["heads", "head_size"]),
-    "window": st.one_of(st.none(), st.integers(-1, 9), st.lists(st.one_of(st.none(), st.integers(1, 9)), max_size=3)),
-    "context": st.one_of(st.none(), st.integers(-4, 64)),
-    "composition": st.sampled_from(["sum", "mlp->sum->mlp->norm", "linear", "norm", "max->max", "", "sum->", "mean"]),
-    "encoder_depth": st.integers(-1, 1),
-    "noise_width": st.integers(-1, 3),
+    "nested__width_ratio": st.integers(0, 3),
+    "nested__slicing": st.sampled_from(["heads", "head_size"]),
+    "sliding_window": st.one_of(
+        st.none(), st.integers(-1, 9), st.lists(st.one_of(st.none(), st.integers(1, 9)), max_size=3)
+    ),
+    "context_length": st.one_of(st.none(), st.integers(-4, 64)),
+    "encoder__composition": st.sampled_from(
+        ["sum", "mlp->sum->mlp->norm", "linear", "norm", "max->max", "", "sum->", "mean"]
+    ),
+    "encoder__depth": st.integers(-1, 1),
+    "planner__noise_width": st.integers(-1, 3),
     "dropout": st.sampled_from([0.0, 0.1, 1.0, -1.0]),
-    "feed_forward_ratio": st.sampled_from([2.0, 0.01, 0.0, -1.0]),
+    "block__feed_forward_ratio": st.sampled_from([2.0, 0.01, 0.0, -1.0]),
 }
 
 
@@ -132,12 +136,12 @@ def test_configs(values: dict, time: int):
     assert set(SHAPES) <= {field.name for field in fields(ModelConfig)}
 
     def call() -> None:
-        config = ModelConfig(**({"vocab_size": 30, "width": 16, "depth": 1, "heads": 2, "horizon": 2} | values))
+        config = ModelConfig(**({"vocab_size": 30, "width": 16, "depth": 1, "num_heads": 2, "horizon": 2} | values))
         model = NextConceptModel(config)
         logits = model(torch.randint(30, (2, time))).logits
         assert logits.shape == (2, time, 30)
         assert logits.isfinite().all()
-        model.generate(torch.randint(30, (1, time)), 2)
+        generate(model, torch.randint(30, (1, time)), 2)
 
     runs("configurations", call)
 
@@ -145,7 +149,7 @@ def test_configs(values: dict, time: int):
 OPTIONS = {
     "model.config.levels": ["0", "3", "x", "1.5", "null"],
     "model.config.width": ["7", "-16", "[8, 16]", "wide"],
-    "model.config.context": ["17", "32", "1e9", "100000000"],
+    "model.config.context_length": ["17", "32", "1e9", "100000000"],
     "model.config.sharing": ["none", "shared", "separate"],
     "model.encoder": ["", "x", "torch.nn.Linear", "no.such", "nextconcept.nn.concept_encoder.ConceptEncoder", "7"],
     "model.loss.terms": [
@@ -229,7 +233,7 @@ def test_star_graph_files(lines: list[str]):
         path = Path(name, "lines.txt")
         path.write_text("\n".join(lines))
         runs("star-graph files", lambda: read_lines(str(path), StarGraph(2, 3, 9)))
-        runs("star-graph prompts", lambda: StarGraphTokenizer(9).encode_prompt("".join(lines)))
+        runs("star-graph prompts", lambda: star_graph_tokenizer(9).encode_prompt("".join(lines)))
 
 
 def damaged(content: bytes, how: str, seed: int) -> bytes:
@@ -284,7 +288,7 @@ def test_config_json(home: Path, name: str, value: object):
 
         def call() -> None:
             model, _ = load_run(folder)
-            model.generate(torch.randint(256, (1, 5)), 2)
+            generate(model, torch.randint(256, (1, 5)), 2)
 
         runs("config.json", call)
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from nextconcept import __version__
-from nextconcept.cli import main
+from nextconcept.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "results/LOG.md"]

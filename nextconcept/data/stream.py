@@ -1,6 +1,6 @@
 """Training windows straight from a stream of documents that no disk has to hold.
 
-Shapes: B batch, T context.
+Shapes: B batch, T context_length.
 """
 
 import copy
@@ -13,9 +13,9 @@ import torch
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from nextconcept.data.tokenizer import Tokenizer
+from nextconcept.core.errors import InputError
+from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.data.windows import ConceptBatch
-from nextconcept.errors import InputError
 
 __all__ = ["StreamLoader", "StreamedWindows"]
 
@@ -24,14 +24,14 @@ class StreamedWindows(IterableDataset[ConceptBatch]):
     """Windows of documents one after another, in the order of the stream, without end.
 
     Each rank reads its own shards (or, if the shards can't be shared out evenly, its own documents), and each worker its own part of
-    them. A rank that has read all of its part begins again, so that unequal parts make nobody wait. Windows of ``context + 1`` tokens
+    them. A rank that has read all of its part begins again, so that unequal parts make nobody wait. Windows of ``context_length + 1`` tokens
     overlap by one, so that each token is predicted once.
 
     Args:
         stream: the documents.
         column: that holds the text.
         tokenizer: encodes them.
-        context: T.
+        context_length: T.
         rank: this process.
         ranks: number of processes.
     """
@@ -41,12 +41,12 @@ class StreamedWindows(IterableDataset[ConceptBatch]):
         stream: datasets.IterableDataset,
         column: str,
         tokenizer: Tokenizer,
-        context: int,
+        context_length: int,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
         self.stream = split_dataset_by_node(stream, rank, ranks) if ranks > 1 else stream
-        self.column, self.tokenizer, self.context = column, tokenizer, context
+        self.column, self.tokenizer, self.context_length = column, tokenizer, context_length
         self.rest = np.empty(0, np.int64)
         self.place = self._beginning = self.stream.state_dict()
 
@@ -76,15 +76,15 @@ class StreamedWindows(IterableDataset[ConceptBatch]):
                     raise InputError(f"column {self.column!r} of the stream holds {type(text).__name__}, not text.")
                 self.place = self.stream.state_dict() if alone else self.place
                 self.rest = np.concatenate((self.rest, self.tokenizer.encode(text), [self.tokenizer.end_of_text]))
-                while len(self.rest) > self.context:
-                    window, self.rest = self.rest[: self.context + 1], self.rest[self.context :]
+                while len(self.rest) > self.context_length:
+                    window, self.rest = self.rest[: self.context_length + 1], self.rest[self.context_length :]
                     given = True
                     tokens = torch.from_numpy(window.astype(np.int64))[None]
                     yield ConceptBatch(tokens, torch.ones_like(tokens, dtype=torch.bool))
             if not given and alone:
                 raise InputError(
-                    f"a process's part of the stream holds no window of {self.context + 1} tokens: use fewer processes or a "
-                    "smaller context."
+                    f"a process's part of the stream holds no window of {self.context_length + 1} tokens: use fewer processes or a "
+                    "smaller context_length."
                 )
             if not given:
                 return  # more workers than shards

@@ -1,6 +1,6 @@
 """Windows: fixed stretches of a token stream, aligned with the chunks of every level.
 
-Shapes: B batch, T context.
+Shapes: B batch, T context_length.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-__all__ = ["ConceptBatch", "ContiguousWindows", "TrainingWindows", "WindowLoader", "WindowSampler", "Windows", "as_is"]
+__all__ = [
+    "ConceptBatch",
+    "ContiguousWindows",
+    "TrainingWindows",
+    "WindowLoader",
+    "WindowSampler",
+    "Windows",
+    "identity_collate",
+]
 
 
 class ConceptBatch(NamedTuple):
@@ -47,23 +55,25 @@ class TrainingWindows(Windows):
     same sequence without any state.
 
     Args:
-        tokens: the stream, at least ``context + 1`` long.
-        context: T.
+        tokens: the stream, at least ``context_length + 1`` long.
+        context_length: T.
         seed: of the sequence.
     """
 
-    def __init__(self, tokens: np.ndarray, context: int, seed: int) -> None:
-        self.tokens, self.context, self.seed = tokens, context, seed
+    def __init__(self, tokens: np.ndarray, context_length: int, seed: int) -> None:
+        self.tokens, self.context_length, self.seed = tokens, context_length, seed
 
     def __len__(self) -> int:
         """Windows that an epoch draws: as many as cover the stream once."""
-        return max(1, len(self.tokens) // self.context)
+        return max(1, len(self.tokens) // self.context_length)
 
     def __getitems__(self, indices: list[int]) -> ConceptBatch:
         """Windows ``indices``, as one batch."""
-        choices = len(self.tokens) - self.context
+        choices = len(self.tokens) - self.context_length
         starts = [np.random.Philox(key=self.seed, counter=index).random_raw() % choices for index in indices]
-        return _batch([self.tokens[start : start + self.context + 1] for start in map(int, starts)], self.context)
+        return _batch(
+            [self.tokens[start : start + self.context_length + 1] for start in map(int, starts)], self.context_length
+        )
 
 
 class ContiguousWindows(Windows):
@@ -73,24 +83,24 @@ class ContiguousWindows(Windows):
 
     Args:
         tokens: the stream, at least 2 long.
-        context: T.
+        context_length: T.
     """
 
-    def __init__(self, tokens: np.ndarray, context: int) -> None:
-        self.tokens, self.context = tokens, context
+    def __init__(self, tokens: np.ndarray, context_length: int) -> None:
+        self.tokens, self.context_length = tokens, context_length
 
     def __len__(self) -> int:
         """Number of windows."""
-        return -(-(len(self.tokens) - 1) // self.context)
+        return -(-(len(self.tokens) - 1) // self.context_length)
 
     def __getitems__(self, indices: list[int]) -> ConceptBatch:
         """Windows ``indices``, as one batch."""
-        starts = [index * self.context for index in indices]
-        return _batch([self.tokens[start : start + self.context + 1] for start in starts], self.context)
+        starts = [index * self.context_length for index in indices]
+        return _batch([self.tokens[start : start + self.context_length + 1] for start in starts], self.context_length)
 
 
-def _batch(windows: list[np.ndarray], context: int) -> ConceptBatch:
-    tokens = np.zeros((len(windows), context + 1), dtype=np.int64)
+def _batch(windows: list[np.ndarray], context_length: int) -> ConceptBatch:
+    tokens = np.zeros((len(windows), context_length + 1), dtype=np.int64)
     mask = np.zeros(tokens.shape, dtype=bool)
     for row, window in enumerate(windows):
         tokens[row, : len(window)] = window
@@ -134,7 +144,7 @@ class WindowLoader(DataLoader[ConceptBatch]):
         # Whole batches only, so that every step of every rank has the same size.
         size = -(-len(windows) // (batch_size * ranks)) * batch_size * ranks
         sampler = WindowSampler(size, ranks, rank)
-        super().__init__(windows, batch_size, sampler=sampler, collate_fn=as_is, **options)
+        super().__init__(windows, batch_size, sampler=sampler, collate_fn=identity_collate, **options)
         self._given = 0
 
     def __iter__(self) -> Iterator[ConceptBatch]:  # type: ignore[override]
@@ -168,6 +178,6 @@ class WindowLoader(DataLoader[ConceptBatch]):
         return cast(int, self.batch_size) * self._order.num_replicas
 
 
-def as_is(batch: Any) -> ConceptBatch:
+def identity_collate(batch: Any) -> ConceptBatch:
     """Collate nothing: windows come as a batch."""
     return cast(ConceptBatch, batch)

@@ -14,11 +14,11 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from nextconcept.config import ModelConfig
-from nextconcept.nn.attention_kernels import ChunkFold, Extras, causal_attention, joint_attention, tiny_attention
+from nextconcept.core.config import ModelConfig
+from nextconcept.nn.attention_kernels import ChunkFold, ExtraKeys, causal_attention, joint_attention, tiny_attention
 from nextconcept.nn.layers import Linear, rotary_angles, rotate
 
-__all__ = ["LevelShape", "PastAttention", "PlanAttention", "PlanPrefix", "RolloutCache", "SelfAttention"]
+__all__ = ["LevelShape", "MemoryAttention", "PlanAttention", "PlanPrefix", "RolloutCache", "SelfAttention"]
 
 
 @dataclass(frozen=True)
@@ -27,38 +27,38 @@ class LevelShape:
 
     Attributes:
         width: D.
-        heads: h.
+        num_heads: h.
         hidden: hidden width of the feed-forward layer.
-        window: positions that self-attention reaches back, or None for all.
+        sliding_window: positions that self-attention reaches back, or None for all.
         interleaved: whether the features of a head lie ``h`` apart, so that a leading block holds a part of every head
             (slicing by head size), not whole heads.
-        loops: times that the blocks are run through.
+        num_loops: times that the blocks are run through.
     """
 
     width: int
-    heads: int
+    num_heads: int
     hidden: int
-    window: int | None
+    sliding_window: int | None
     interleaved: bool
-    loops: int = 1
+    num_loops: int = 1
 
     @classmethod
     def of(cls, config: ModelConfig, level: int) -> "LevelShape":
         """Return the shape of ``level``."""
         width = config.widths[level]
-        interleaved = config.sharing == "nested" and config.slicing == "head_size"
-        heads, hidden = config.level_heads[level], config.hidden_width(width)
-        return cls(width, heads, hidden, config.windows[level], interleaved, config.level_loops[level])
+        interleaved = config.sharing == "nested" and config.nested.slicing == "head_size"
+        heads, hidden = config.level_heads[level], config.block.hidden_width(width)
+        return cls(width, heads, hidden, config.sliding_windows[level], interleaved, config.level_loops[level])
 
     @property
     def head_size(self) -> int:
         """Features per head, d."""
-        return self.width // self.heads
+        return self.width // self.num_heads
 
     def split(self, x: Tensor) -> Tensor:
         """(..., T, D) to (..., h, T, d)."""
         pattern = "... t (d h) -> ... h t d" if self.interleaved else "... t (h d) -> ... h t d"
-        return rearrange(x, pattern, h=self.heads)
+        return rearrange(x, pattern, h=self.num_heads)
 
     def merge(self, x: Tensor) -> Tensor:
         """Undo :meth:`split`: (..., h, T, d) to (..., T, D)."""
@@ -93,12 +93,12 @@ class RolloutCache:
         else:
             self.own[block].append((key, value))
 
-    def extras(self, block: int, window: int | None) -> Extras:
+    def extras(self, block: int, window: int | None) -> ExtraKeys:
         """The own predictions of each anchor, as extra keys of a chunk of one position."""
         key, value = (torch.stack(parts, 3) for parts in zip(*self.own[block], strict=True))
         age = self.step - 1 - torch.arange(key.shape[3], device=key.device)
         visible = torch.ones_like(age, dtype=torch.bool) if window is None else age < window
-        return Extras(key, value, ChunkFold(1, 0), visible)
+        return ExtraKeys(key, value, ChunkFold(1, 0), visible)
 
 
 class SelfAttention(nn.Module):
@@ -121,7 +121,7 @@ class SelfAttention(nn.Module):
         self,
         x: Tensor,
         shape: LevelShape,
-        plan: Extras | None = None,
+        plan: ExtraKeys | None = None,
         gate: Tensor | float = 1.0,
         cache: RolloutCache | None = None,
         block: int = 0,
@@ -150,21 +150,21 @@ class SelfAttention(nn.Module):
             cache.add(block, key, value)
             if step:
                 key, value = cache.prefix[block]
-                extras = cache.extras(block, shape.window)
+                extras = cache.extras(block, shape.sliding_window)
         if extras is None:
-            mixed = causal_attention(query, key, value, shape.window)
+            mixed = causal_attention(query, key, value, shape.sliding_window)
         else:
-            mixed = joint_attention(query, key, value, extras, shape.window, step)
+            mixed = joint_attention(query, key, value, extras, shape.sliding_window, step)
         mixed = shape.merge(mixed)
         if plan is not None:
             both = plan if extras is None else _concatenate(plan, extras, time)
-            with_plan = shape.merge(joint_attention(query, key, value, both, shape.window, step))
+            with_plan = shape.merge(joint_attention(query, key, value, both, shape.sliding_window, step))
             mixed = mixed + gate * (with_plan - mixed)
         written: Tensor = self.out(mixed, width)
         return written
 
 
-def _concatenate(chunked: Extras, single: Extras, time: int) -> Extras:
+def _concatenate(chunked: ExtraKeys, single: ExtraKeys, time: int) -> ExtraKeys:
     """Give every position the extra keys of its chunk beside its own."""
 
     def spread(x: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ def _concatenate(chunked: Extras, single: Extras, time: int) -> Extras:
 
     key = torch.cat((spread(chunked.key), single.key), 3)
     value = torch.cat((spread(chunked.value), single.value), 3)
-    return Extras(key, value, single.fold, torch.cat((chunked.visible, single.visible)))
+    return ExtraKeys(key, value, single.fold, torch.cat((chunked.visible, single.visible)))
 
 
 class PlanPrefix(nn.Module):
@@ -190,16 +190,16 @@ class PlanPrefix(nn.Module):
         super().__init__()
         self.key = Linear(memory_width, width)
         self.value = Linear(memory_width, width)
-        self.rope_base = config.rope_base
+        self.rope_base = config.block.rope_base
 
-    def forward(self, plan: Tensor, fold: ChunkFold, shape: LevelShape) -> Extras:
+    def forward(self, plan: Tensor, fold: ChunkFold, shape: LevelShape) -> ExtraKeys:
         """(B, A, H, D_above) to extra keys; step j of anchor a stands where chunk ``a + j`` begins."""
         anchors, horizon = plan.shape[1:3]
         starts = torch.arange(anchors, device=plan.device)[:, None] + torch.arange(horizon, device=plan.device)
         angles = rotary_angles(starts * fold.chunk_size - fold.first, shape.head_size, self.rope_base)
         key, value = (shape.split(part(plan, shape.width)).transpose(1, 2) for part in (self.key, self.value))
         visible = torch.ones(horizon, dtype=torch.bool, device=plan.device)
-        return Extras(rotate(key, angles), value, fold, visible)
+        return ExtraKeys(rotate(key, angles), value, fold, visible)
 
 
 class _CrossAttention(nn.Module):
@@ -209,7 +209,7 @@ class _CrossAttention(nn.Module):
         self.key = Linear(memory_width, width)
         self.value = Linear(memory_width, width)
         self.out = Linear(width, width)
-        self.rope_base = config.rope_base
+        self.rope_base = config.block.rope_base
 
 
 class PlanAttention(_CrossAttention):
@@ -266,7 +266,7 @@ class PlanAttention(_CrossAttention):
         return query, rotate(key, rotary_angles(starts, shape.head_size, self.rope_base))
 
 
-class PastAttention(_CrossAttention):
+class MemoryAttention(_CrossAttention):
     """Each position attends to what the level above knew at the anchors up to its chunk's.
 
     The places of a chunk become heads of their own, so that one causal attention over anchors serves all of them.
@@ -311,6 +311,6 @@ class PastAttention(_CrossAttention):
         key = rotate(key, rotary_angles(anchors, shape.head_size, self.rope_base))
         key, value = (part.repeat_interleave(fold.chunk_size, 1) for part in (key, value))
         mixed = causal_attention(query, key, value, window)
-        mixed = rearrange(mixed, "b (h c) a d -> b h a c d", h=shape.heads)
+        mixed = rearrange(mixed, "b (h c) a d -> b h a c d", h=shape.num_heads)
         read: Tensor = self.out(shape.merge(fold.unfold(mixed, time)), width, gate)
         return read

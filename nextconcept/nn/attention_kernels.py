@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ChunkFold", "Extras", "causal_attention", "joint_attention", "tiny_attention"]
+__all__ = ["ChunkFold", "ExtraKeys", "causal_attention", "joint_attention", "tiny_attention"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ChunkFold:
 
 
 @dataclass
-class Extras:
+class ExtraKeys:
     """Keys and values that only the positions of one chunk attend to.
 
     Attributes:
@@ -101,7 +101,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | No
 
 
 def joint_attention(
-    query: Tensor, key: Tensor, value: Tensor, extras: Extras, window: int | None, shift: int = 0
+    query: Tensor, key: Tensor, value: Tensor, extras: ExtraKeys, window: int | None, shift: int = 0
 ) -> Tensor:
     """Attend to earlier positions and to the extra keys of one's own chunk, in one softmax.
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextconcept.config import REDUCTIONS, ModelConfig
+from nextconcept.core.config import REDUCTIONS, ModelConfig
 from nextconcept.nn.layers import Linear, binding_angles, normalise, rotate
 
 __all__ = ["Composition"]
@@ -60,7 +60,7 @@ class Composition(nn.Module):
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
         self.config = config
-        chain = config.composition_chain
+        chain = config.encoder.chain
         self.chain = chain if "norm" in chain else [*chain, "norm"]
         learned = [index for index, name in enumerate(self.chain) if name in ("linear", "mlp")]
         self.joins = None if set(chain) & set(REDUCTIONS) else learned[-1]
@@ -77,7 +77,7 @@ class Composition(nn.Module):
 
     def norm(self, x: Tensor) -> Tensor:
         """The norm that ends a composition, and that whoever reads a predicted concept applies: (..., D) to (..., D)."""
-        return normalise(x, self.config.norm)
+        return normalise(x, self.config.block.norm)
 
     def forward(self, chunks: Tensor, stride: int) -> Tensor:
         """Compose.
@@ -102,7 +102,7 @@ class Composition(nn.Module):
 
     def bind(self, elements: Tensor, stride: int, undo: bool = False) -> Tensor:
         """Rotate element i of (..., n, D) by ``i * stride``, or back."""
-        if not self.config.position_binding:
+        if not self.config.encoder.position_binding:
             return elements
         places = torch.arange(elements.shape[-2], device=elements.device) * stride
         angles = binding_angles(places, elements.shape[-1])

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextconcept.config import ModelConfig
+from nextconcept.core.config import ModelConfig
 from nextconcept.nn.attention import LevelShape, RolloutCache
 from nextconcept.nn.composition import Composition
 from nextconcept.nn.transformer import Transformer, initialise
@@ -38,13 +38,13 @@ class ConceptEncoder(nn.Module):
         width = max(config.widths)
         self.embedding = nn.Embedding(config.vocab_size, width)
         initialise(self.embedding, 1)
-        self.padding = nn.Parameter(torch.randn(width) * 0.02) if config.grid == "end" else None
+        self.padding = nn.Parameter(torch.randn(width) * 0.02) if config.encoder.chunk_alignment == "end" else None
         # Of the decoder's shape, but each block runs once.
-        self.shape = replace(LevelShape.of(config, 0), loops=1)
+        self.shape = replace(LevelShape.of(config, 0), num_loops=1)
         self.context = None
-        if config.encoder_depth:
+        if config.token_encoder_depth:
             # Its residual stream runs on into the decoder: a norm between them would drown the embeddings, which are much smaller than 1.
-            self.context = Transformer(config, self.shape.width, config.encoder_depth, normalised=False)
+            self.context = Transformer(config, self.shape.width, config.token_encoder_depth, normalised=False)
         # With weights in common all levels compose alike; otherwise each level has a composition of its own.
         own = config.sharing == "separate"
         self.compositions = nn.ModuleList(Composition(config, width) for _ in range(config.levels - 1 if own else 1))

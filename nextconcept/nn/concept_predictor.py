@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextconcept.config import ModelConfig
+from nextconcept.core.config import ModelConfig
 from nextconcept.nn.attention import LevelShape, RolloutCache
 from nextconcept.nn.layers import Linear, Norm
-from nextconcept.nn.transformer import PlanGates, Reading, Transformer
+from nextconcept.nn.transformer import PlanGates, PlanInput, Transformer
 
 __all__ = ["ConceptPredictor", "PlanHead", "Prediction"]
 
@@ -44,9 +44,9 @@ class PlanHead(nn.Module):
 
     def __init__(self, config: ModelConfig, width: int, maps: int) -> None:
         super().__init__()
-        self.norm = Norm(width, config.norm, config.norm_affine)
-        self.hidden = Linear(width, width) if config.head == "mlp" else None
-        self.noise = Linear(config.noise_width, width) if config.noise_width else None
+        self.norm = Norm(width, config.block.norm, config.block.norm_affine)
+        self.hidden = Linear(width, width) if config.planner.plan_head == "mlp" else None
+        self.noise = Linear(config.planner.noise_width, width) if config.planner.noise_width else None
         self.maps = nn.Parameter(torch.randn(maps, width, width) * width**-0.5)
         for linear in (self.hidden, self.noise):
             if linear is not None:
@@ -76,8 +76,8 @@ class ConceptPredictor(nn.Module):
     def __init__(self, config: ModelConfig, level: int, transformer: Transformer | None = None) -> None:
         super().__init__()
         self.shape = LevelShape.of(config, level)
-        self.horizon, self.rollout = config.horizon_of(level), config.plan_mode == "rollout"
-        self.detach, self.noise_width = config.detach_plan, config.noise_width
+        self.horizon, self.rollout = config.horizon_of(level), config.planner.mode == "rollout"
+        self.detach, self.noise_width = config.planner.detach, config.planner.noise_width
         width = self.shape.width
         self.own = None if transformer else Transformer.for_levels(config, range(level, level + 1))
         # In a tuple, so that it does not count as a part of this module.
@@ -100,7 +100,7 @@ class ConceptPredictor(nn.Module):
     def forward(
         self,
         concepts: Tensor,
-        reading: Reading | None = None,
+        reading: PlanInput | None = None,
         feed_back: Callable[[Tensor], Tensor] = lambda concept: concept,
         cache: RolloutCache | None = None,
     ) -> Prediction:

@@ -63,7 +63,7 @@ def _match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, be
         below = _match(encoder, wanted.flatten(0, 1), level - 1, top_k, beam)
         tokens, elements = (part.unflatten(0, (-1, chunk)) for part in (below.tokens, below.concepts))
     bound = composition.bind(elements.transpose(1, 2), stride).transpose(1, 2)  # (M, c, K, D)
-    chosen = _beam_search(bound, concepts, beam, ordered=encoder.config.position_binding)  # (M, W, c)
+    chosen = _beam_search(bound, concepts, beam, ordered=encoder.config.encoder.position_binding)  # (M, W, c)
     index = chosen[..., None]
     picked = tokens[:, None].expand(-1, chosen.shape[1], *[-1] * (tokens.dim() - 1))
     picked = picked.gather(3, index[..., None].expand(*index.shape, tokens.shape[-1])).squeeze(3)

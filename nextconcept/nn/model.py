@@ -10,21 +10,20 @@ from typing import Literal, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from nextconcept.config import ModelConfig
-from nextconcept.errors import InputError
+from nextconcept.core.config import ModelConfig
+from nextconcept.core.errors import InputError
 from nextconcept.nn.attention_kernels import ChunkFold
 from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder
 from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
 from nextconcept.nn.flops import flops_per_token
-from nextconcept.nn.generation import PlanEdit, Sampling, check_prompt, write
 from nextconcept.nn.matching import match
+from nextconcept.nn.prefill import PrefillState
 from nextconcept.nn.token_decoder import TokenDecoder
-from nextconcept.nn.trace import Trace
-from nextconcept.nn.transformer import Reading, Transformer
+from nextconcept.nn.transformer import PlanInput, Transformer
 
-__all__ = ["ModelOutput", "NextConceptModel", "PlanChoice", "PlanSource", "future"]
+__all__ = ["ModelOutput", "NextConceptModel", "PlanChoice", "PlanSource", "horizon_targets"]
 
 PlanSource = Literal["predicted", "zero", "shuffled", "oracle"]
 LevelPlan = PlanSource | Tensor | Callable[[int, Tensor], Tensor]
@@ -50,7 +49,7 @@ class ModelOutput:
     offset: int
 
 
-def future(concepts: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
+def horizon_targets(concepts: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
     """Return the concepts that each anchor's plan is about.
 
     Args:
@@ -76,7 +75,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
 
     Args:
         config: the architecture.
-        encoder: class of the concept encoder, for one of your own; its name is kept in ``config.encoder_class``.
+        encoder: class of the concept encoder, for one of your own; its name is kept in ``config.encoder.class_name``.
 
     Raises:
         InputError: if the configuration is that of a model with another encoder.
@@ -85,12 +84,12 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
     def __init__(self, config: ModelConfig, encoder: type[ConceptEncoder] = ConceptEncoder) -> None:
         super().__init__()
         name = "" if encoder is ConceptEncoder else encoder.__qualname__
-        if config.encoder_class not in ("", name):
+        if config.encoder.class_name not in ("", name):
             raise InputError(
-                f"the model composes concepts with an encoder of its own, {config.encoder_class}, not {encoder.__qualname__}: give its "
+                f"the model composes concepts with an encoder of its own, {config.encoder.class_name}, not {encoder.__qualname__}: give its "
                 "class (in Python encoder=, on the command line --encoder or --model.encoder, and its full name)."
             )
-        config = dataclasses.replace(config, encoder_class=name) if name != config.encoder_class else config
+        config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, class_name=name))
         self.config = self._hub_mixin_config = config
         levels = range(config.levels)
         shared = config.sharing != "separate"
@@ -107,7 +106,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         tokens: Tensor,
         plan: PlanChoice = "predicted",
         offset: int | None = None,
-        trace: Trace | None = None,
+        trace: PrefillState | None = None,
     ) -> ModelOutput:
         """Predict the next token after each prefix, and the next concepts after each chunk.
 
@@ -139,7 +138,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             predicted = predictor(inputs[level], reading, self.feed_back(level), caches.get(level))
             past = {"none": None, "concepts": predictor.start(inputs[level]), "states": predicted.states}
             source = self._source(plan, level, predicted.plan, concepts[level])
-            reading = self._reading(level, source, past[self.config.past])
+            reading = self._reading(level, source, past[self.config.reader.memory])
             predictions[level] = predicted
             if trace:
                 trace.plans[level], trace.past[level] = reading.plan, reading.past
@@ -148,59 +147,6 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             trace.states = states
         plans = {level: prediction.plan for level, prediction in predictions.items()}
         return ModelOutput(logits[:, offset:] if offset else logits, plans, concepts, predictions, offset)
-
-    def generate(
-        self,
-        tokens: Tensor,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: Generator | None = None,
-        use_cache: bool = True,
-        *,
-        min_p: float | None = None,
-        lengths: Tensor | None = None,
-        edits: list[PlanEdit] | None = None,
-    ) -> Tensor:
-        """Continue prompts.
-
-        A text that outgrows ``config.context`` tokens loses whole top-level chunks at its beginning; the model sees at least
-        half of the context. With ``grid: end`` the grid ends with the prompt.
-
-        Args:
-            tokens: (B, T) int64, T >= 1.
-            max_new_tokens: how many tokens to append to each row.
-            temperature: divides the logits; 0 takes the likeliest token.
-            top_k: sample from the k likeliest tokens.
-            top_p: sample from the likeliest tokens that together reach probability p.
-            generator: source of randomness, on the device of ``tokens``.
-            use_cache: keep keys and values instead of running the model on the whole text for every token; the result is
-                the same.
-            min_p: sample from tokens that are at least this times as likely as the likeliest.
-            lengths: (B,) tokens of each prompt, if they differ; what follows them in ``tokens`` is ignored.
-            edits: planned concepts to replace.
-
-        Returns:
-            (B, T + max_new_tokens): each prompt, what was written, and zeros where ``lengths`` left room.
-
-        Raises:
-            InputError: if a prompt is empty or has an id outside the vocabulary, or an option is out of range.
-        """
-        lengths = check_prompt(tokens, self.config.vocab_size, lengths)
-        training = self.training
-        self.eval()
-        try:
-            sampling = Sampling(temperature, top_k, top_p, min_p)
-            written = list(write(self, tokens, max_new_tokens, sampling, generator, use_cache, lengths, edits))
-        finally:
-            self.train(training)
-        places = torch.arange(tokens.shape[1] + max_new_tokens)
-        result = nn.functional.pad(tokens, (0, max_new_tokens)) * (places < lengths[:, None]).to(tokens.device)
-        if written:
-            index = (lengths[:, None] + torch.arange(max_new_tokens)).to(tokens.device)
-            result.scatter_(1, index, torch.stack(written, 1))
-        return result
 
     def predictor(self, level: int) -> ConceptPredictor:
         """The predictor of a concept level, 1 or more."""
@@ -239,8 +185,8 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
     def _offset(self, time: int, offset: int | None) -> int:
         span = self.config.hierarchy.top_span
         if offset is None:
-            return -time % span if self.config.grid == "end" else 0
-        if offset and (self.config.grid != "end" or not 0 <= offset < span):
+            return -time % span if self.config.encoder.chunk_alignment == "end" else 0
+        if offset and (self.config.encoder.chunk_alignment != "end" or not 0 <= offset < span):
             raise InputError(
                 f"offset {offset} needs grid 'end' and must be below {span}, the tokens of a top-level chunk."
             )
@@ -248,7 +194,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
 
     def feed_back(self, level: int) -> Callable[[Tensor], Tensor]:
         """What a rollout at ``level`` makes of its prediction before it goes on from it."""
-        settings, norm = self.config.match, self.encoder.composition(level).norm
+        settings, norm = self.config.planner.matching, self.encoder.composition(level).norm
         if settings is None:
             return norm
 
@@ -281,14 +227,14 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                 raise InputError("a shuffled plan is another row's: give a batch of two rows or more.")
             return plan.roll(1, 0)
         if source == "oracle":
-            targets, known = future(concepts, plan.shape[2])
+            targets, known = horizon_targets(concepts, plan.shape[2])
             return torch.where(known[..., None], targets, plan)
         raise InputError(f"unknown plan source {source!r}: choose predicted, zero, shuffled or oracle.")
 
-    def _reading(self, level: int, plan: Tensor, past: Tensor | None) -> Reading:
-        if self.config.detach_plan:
+    def _reading(self, level: int, plan: Tensor, past: Tensor | None) -> PlanInput:
+        if self.config.planner.detach:
             plan = plan.detach()
         fold = ChunkFold(self.config.chunk_size, first=1 if level == 1 else 0)
         norm, gates = self.encoder.composition(level).norm, self.part(level - 1).gates
         assert gates is not None  # every level below another has them
-        return Reading(norm(plan), past, self.config.windows[level], fold, gates)
+        return PlanInput(norm(plan), past, self.config.sliding_windows[level], fold, gates)

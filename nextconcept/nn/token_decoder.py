@@ -6,10 +6,10 @@ Shapes: B batch, T tokens, D width of level 0, V vocabulary.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextconcept.config import ModelConfig
+from nextconcept.core.config import ModelConfig
 from nextconcept.nn.attention import LevelShape, RolloutCache
 from nextconcept.nn.layers import Linear
-from nextconcept.nn.transformer import PlanGates, Reading, Transformer
+from nextconcept.nn.transformer import PlanGates, PlanInput, Transformer
 
 __all__ = ["TokenDecoder"]
 
@@ -40,7 +40,7 @@ class TokenDecoder(nn.Module):
         """The weights in use, own or shared."""
         return self._borrowed[0] if self.own is None else self.own
 
-    def forward(self, states: Tensor, reading: Reading | None = None, cache: RolloutCache | None = None) -> Tensor:
+    def forward(self, states: Tensor, reading: PlanInput | None = None, cache: RolloutCache | None = None) -> Tensor:
         """Next-token logits.
 
         Args:

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nextconcept.config import ModelConfig
+from nextconcept.core.config import ModelConfig
 from nextconcept.nn.attention import (
     LevelShape,
-    PastAttention,
+    MemoryAttention,
     PlanAttention,
     PlanPrefix,
     RolloutCache,
     SelfAttention,
 )
-from nextconcept.nn.attention_kernels import ChunkFold, Extras
+from nextconcept.nn.attention_kernels import ChunkFold, ExtraKeys
 from nextconcept.nn.layers import FeedForward, Norm
 
-__all__ = ["PlanGates", "Reading", "Transformer", "initialise"]
+__all__ = ["PlanGates", "PlanInput", "Transformer", "initialise"]
 
 
 class PlanGates(nn.Module):
@@ -43,25 +43,25 @@ class PlanGates(nn.Module):
         super().__init__()
         passes, width = config.depths[level] * config.level_loops[level], config.widths[level]
         self.plan = nn.Parameter(torch.zeros(passes, width))
-        self.past = nn.Parameter(torch.zeros(passes, width)) if config.past != "none" else None
+        self.past = nn.Parameter(torch.zeros(passes, width)) if config.reader.memory != "none" else None
         self.opening = 1.0
 
 
 @dataclass
-class Reading:
+class PlanInput:
     """What a level reads of the level above.
 
     Attributes:
         plan: (B, A, H, D_above), the plan of each anchor.
         past: (B, A, D_above) or None; entry a knows the elements before chunk a.
-        past_window: anchors that the past reaches back, or None for all.
+        memory_window: anchors that the past reaches back, or None for all.
         fold: assigns the level's positions to chunks.
         gates: the level's own gates.
     """
 
     plan: Tensor
     past: Tensor | None
-    past_window: int | None
+    memory_window: int | None
     fold: ChunkFold
     gates: PlanGates
 
@@ -79,25 +79,27 @@ class Block(nn.Module):
         super().__init__()
 
         def norm() -> Norm:
-            return Norm(width, config.norm, config.norm_affine)
+            return Norm(width, config.block.norm, config.block.norm_affine)
 
         self.attention_norm = norm()
-        self.attention = SelfAttention(width, config.rope_base)
-        self.plan_attention = PlanAttention(config, *reads) if reads and config.entry == "cross" else None
-        self.plan_prefix = PlanPrefix(config, *reads) if reads and config.entry == "prefix" else None
-        self.past_attention = PastAttention(config, *reads) if reads and config.past != "none" else None
-        self.reading_norm = norm() if self.plan_attention or self.past_attention else None
+        self.attention = SelfAttention(width, config.block.rope_base)
+        self.plan_attention = (
+            PlanAttention(config, *reads) if reads and config.reader.plan_conditioning == "cross" else None
+        )
+        self.plan_prefix = PlanPrefix(config, *reads) if reads and config.reader.plan_conditioning == "prefix" else None
+        self.memory_attention = MemoryAttention(config, *reads) if reads and config.reader.memory != "none" else None
+        self.reading_norm = norm() if self.plan_attention or self.memory_attention else None
         self.feed_forward_norm = norm()
-        self.feed_forward = FeedForward(width, config.hidden_width(width), config.feed_forward)
-        self.after_attention = norm() if config.post_norm else nn.Identity()
-        self.after_feed_forward = norm() if config.post_norm else nn.Identity()
+        self.feed_forward = FeedForward(width, config.block.hidden_width(width), config.block.feed_forward)
+        self.after_attention = norm() if config.block.post_norm else nn.Identity()
+        self.after_feed_forward = norm() if config.block.post_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, shape: LevelShape, reading: Reading | None, cache: RolloutCache | None, index: int
+        self, x: Tensor, shape: LevelShape, reading: PlanInput | None, cache: RolloutCache | None, index: int
     ) -> Tensor:
         """(B, T, D) to (B, T, D); ``index`` counts passes through blocks, for gates and cache."""
-        plan: Extras | None = None
+        plan: ExtraKeys | None = None
         gate: Tensor | float = 1.0
         if self.plan_prefix is not None and reading is not None:
             gate = reading.gates.opening * reading.gates.plan[index]
@@ -110,16 +112,16 @@ class Block(nn.Module):
         states: Tensor = x + self.dropout(self.after_feed_forward(mapped))
         return states
 
-    def _read(self, x: Tensor, shape: LevelShape, reading: Reading, step: int, index: int) -> Tensor:
+    def _read(self, x: Tensor, shape: LevelShape, reading: PlanInput, step: int, index: int) -> Tensor:
         gates, fold = reading.gates, reading.fold
         parts: list[Tensor] = []
         if self.plan_attention is not None:
             gate = gates.opening * gates.plan[index]
             parts.append(self.plan_attention(x, reading.plan, fold, shape, gate, step))
-        if self.past_attention is not None:
+        if self.memory_attention is not None:
             assert gates.past is not None  # they come together, by the configuration
             gate = gates.opening * gates.past[index]
-            parts.append(self.past_attention(x, reading.past, fold, shape, gate, reading.past_window, step))
+            parts.append(self.memory_attention(x, reading.past, fold, shape, gate, reading.memory_window, step))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
@@ -146,8 +148,8 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(config, width, reads) for _ in range(depth))
-        self.norm = Norm(width, config.norm, config.norm_affine) if normalised else nn.Identity()
-        self.gradient_checkpointing = config.gradient_checkpointing
+        self.norm = Norm(width, config.block.norm, config.block.norm_affine) if normalised else nn.Identity()
+        self.gradient_checkpointing = config.block.gradient_checkpointing
         initialise(self, depth * loops)
 
     @classmethod
@@ -164,7 +166,7 @@ class Transformer(nn.Module):
         return cast(list[Block], list(self.blocks)) * loops
 
     def forward(
-        self, x: Tensor, shape: LevelShape, reading: Reading | None = None, cache: RolloutCache | None = None
+        self, x: Tensor, shape: LevelShape, reading: PlanInput | None = None, cache: RolloutCache | None = None
     ) -> Tensor:
         """Run a level.
 
@@ -179,7 +181,7 @@ class Transformer(nn.Module):
         """
         # A recomputed block would write into the cache a second time.
         recompute = self.gradient_checkpointing and self.training and cache is None
-        for index, block in enumerate(self.passes(shape.loops)):
+        for index, block in enumerate(self.passes(shape.num_loops)):
             if recompute:
                 x = checkpoint(block, x, shape, reading, cache, index, use_reentrant=False)
             else:
@@ -197,7 +199,7 @@ def initialise(module: nn.Module, depth: int) -> None:
     for name, parameter in module.named_parameters():
         if parameter.dim() < 2:
             continue
-        if any(part in name for part in ("plan_attention.", "plan_prefix.", "past_attention.")):
+        if any(part in name for part in ("plan_attention.", "plan_prefix.", "memory_attention.")):
             std = parameter.shape[1] ** -0.5
         else:
             std = 0.02 / math.sqrt(2 * depth) if name.endswith(("out.weight", "down.weight")) else 0.02

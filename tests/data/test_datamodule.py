@@ -3,15 +3,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
-from nextconcept.data.token_file import SplitConfig
-from nextconcept.errors import InputError
+from nextconcept.data.token_cache import SplitConfig
 
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
 def test_loaders__give_aligned_windows_of_every_split(corpus: Path, tokenizer: str):
     split = SplitConfig("contiguous", 0.1, 0.1)
-    data = ConceptDataModule(str(corpus), context=32, tokenizer=tokenizer, vocab_size=280, batch_size=4, split=split)
+    data = ConceptDataModule(
+        str(corpus), context_length=32, tokenizer=tokenizer, vocab_size=280, batch_size=4, split=split
+    )
     data.prepare_data()
     data.setup()
     assert data.vocab_size == (256 if tokenizer == "bytes" else 280)
@@ -28,20 +30,21 @@ def test_loaders__give_aligned_windows_of_every_split(corpus: Path, tokenizer: s
 
 def test_prepare_data__too_short(tmp_path: Path):
     (tmp_path / "short.txt").write_text("too short")
-    data = ConceptDataModule(str(tmp_path / "short.txt"), context=32, split=SplitConfig("contiguous"))
+    data = ConceptDataModule(str(tmp_path / "short.txt"), context_length=32, split=SplitConfig("contiguous"))
     with pytest.raises(InputError, match="fewer than one window of 33"):
         data.prepare_data()
 
 
 def test_val_dataloader__no_document_held_out(corpus: Path):
-    data = ConceptDataModule(str(corpus), context=32)
+    data = ConceptDataModule(str(corpus), context_length=32)
     data.setup()
     with pytest.raises(InputError, match="the val split .* is empty"):
         data.val_dataloader()
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"context": 30}, "context 30 is not divisible"), ({"batch_size": 0}, "batch_size 0")]
+    ("options", "message"),
+    [({"context_length": 30}, "context 30 is not divisible"), ({"batch_size": 0}, "batch_size 0")],
 )
 def test_init__bad(options: dict, message: str):
     with pytest.raises(InputError, match=message):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from nextconcept import InputError
+from nextconcept.data.corpus import open_hub
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.stream import StreamedWindows, StreamLoader
-from nextconcept.data.text import open_hub
-from nextconcept.data.tokenizer import ByteTokenizer
+from nextconcept.data.tokenizers import ByteTokenizer
 
 LENGTHS = (1, 9, 4)
 """Documents in each shard."""
@@ -98,7 +98,7 @@ def test_windows__too_little_text(tmp_path: Path):
 
 
 def test_datamodule__trains_on_what_is_not_held_out(stories: str, tmp_path: Path):
-    options = {"streaming": True, "max_documents": 6, "train_on_stream": True, "context": 8, "batch_size": 2}
+    options = {"streaming": True, "max_documents": 6, "train_on_stream": True, "context_length": 8, "batch_size": 2}
     data = ConceptDataModule(stories, **options, levels=2, cache_dir=str(tmp_path / "cache"))
     data.prepare_data()
     data.setup()

@@ -2,12 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept.nn.attention import LevelShape, PastAttention, PlanAttention, SelfAttention
+from nextconcept.nn.attention import LevelShape, MemoryAttention, PlanAttention, SelfAttention
 from nextconcept.nn.attention_kernels import ChunkFold
-from tests.conftest import small_config
+from tests.helpers import small_config
 
 CONFIG = small_config()
-SHAPE = LevelShape(width=16, heads=2, hidden=48, window=None, interleaved=False)
+SHAPE = LevelShape(width=16, num_heads=2, hidden=48, sliding_window=None, interleaved=False)
 
 
 def test_self_attention__is_causal():
@@ -35,7 +35,7 @@ def test_plan_attention__reads_the_plan_of_its_own_chunk_only():
 def test_past_attention__equals_masked_attention():
     """Places folded into heads must give what an explicit mask over anchors gives."""
     attention, x, past, fold = (
-        PastAttention(CONFIG, 16, 24),
+        MemoryAttention(CONFIG, 16, 24),
         torch.randn(2, 10, 16),
         torch.randn(2, 3, 24),
         ChunkFold(4, 1),

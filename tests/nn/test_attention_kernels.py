@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept.nn.attention_kernels import ChunkFold, Extras, causal_attention, joint_attention, tiny_attention
+from nextconcept.nn.attention_kernels import ChunkFold, ExtraKeys, causal_attention, joint_attention, tiny_attention
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -47,7 +47,7 @@ def test_joint_attention__equals_one_softmax_over_both(chunk: int, first: int, w
     anchors = fold.fold(query).shape[2]
     extra_key, extra_value = (torch.randn(2, 3, anchors, 5, 8) for _ in range(2))
     visible = torch.tensor([True, False, True, True, True])
-    result = joint_attention(query, key, value, Extras(extra_key, extra_value, fold, visible), window, shift)
+    result = joint_attention(query, key, value, ExtraKeys(extra_key, extra_value, fold, visible), window, shift)
     chunks = (torch.arange(time) + first) // chunk
     keys = torch.cat((key.unsqueeze(2).expand(-1, -1, time, -1, -1), extra_key[:, :, chunks]), 3)
     values = torch.cat((value.unsqueeze(2).expand(-1, -1, time, -1, -1), extra_value[:, :, chunks]), 3)
@@ -70,7 +70,7 @@ def test_causal_attention__memory_is_linear_with_a_window():
             return out
 
     query = torch.randn(1, 2, 16384, 16)
-    extras = Extras(
+    extras = ExtraKeys(
         torch.randn(1, 2, 4097, 4, 16), torch.randn(1, 2, 4097, 4, 16), ChunkFold(4, 1), torch.ones(4).bool()
     )
     with Watch():

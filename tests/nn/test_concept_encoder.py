@@ -3,11 +3,11 @@ import torch
 
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.layers import normalise
-from tests.conftest import small_config
+from tests.helpers import small_config
 
 
 def test_forward__composes_level_by_level():
-    encoder = ConceptEncoder(small_config(levels=3, position_binding=False))
+    encoder = ConceptEncoder(small_config(levels=3, encoder__position_binding=False))
     tokens = torch.randint(64, (2, 37))
     concepts = encoder(tokens)
     assert {level: c.shape for level, c in concepts.items()} == {1: (2, 9, 16), 2: (2, 2, 32)}
@@ -20,20 +20,20 @@ def test_forward__composes_level_by_level():
 
 @pytest.mark.parametrize("binding", [True, False])
 def test_forward__order_within_a_chunk_matters_with_binding_only(binding: bool):
-    encoder = ConceptEncoder(small_config(position_binding=binding))
+    encoder = ConceptEncoder(small_config(encoder__position_binding=binding))
     concepts, swapped = (encoder(torch.tensor([ids]))[1] for ids in ([1, 2, 3, 4], [2, 1, 3, 4]))
     assert torch.allclose(concepts, swapped, atol=1e-6) != binding
 
 
 def test_read_back__recovers_every_token_of_a_concept_of_level_2():
-    encoder = ConceptEncoder(small_config(levels=3, width=1024, chunk_size=3, heads=4, depth=1))
+    encoder = ConceptEncoder(small_config(levels=3, width=1024, chunk_size=3, num_heads=4, depth=1))
     tokens = torch.randint(64, (2, 18))
     nearest = encoder.read_back(encoder(tokens)[2], 2).argmax(-1)
     assert torch.equal(nearest.flatten(1), tokens)
 
 
 def test_inputs__token_encoder_changes_inputs_but_not_targets():
-    encoder = ConceptEncoder(small_config(encoder_depth=1)).eval()
+    encoder = ConceptEncoder(small_config(encoder__depth=1)).eval()
     tokens = torch.randint(64, (2, 16))
     concepts = encoder(tokens)
     inputs = encoder.inputs(tokens, encoder.states(encoder.embed(tokens, 0)), concepts)
@@ -42,7 +42,7 @@ def test_inputs__token_encoder_changes_inputs_but_not_targets():
 
 
 def test_states__are_causal():
-    encoder = ConceptEncoder(small_config(encoder_depth=2)).eval()
+    encoder = ConceptEncoder(small_config(encoder__depth=2)).eval()
     tokens = torch.randint(64, (1, 9))
     changed = tokens.clone()
     changed[:, 4:] = (changed[:, 4:] + 1) % 64
@@ -53,7 +53,7 @@ def test_states__are_causal():
 @pytest.mark.parametrize("depth", [1, 3])
 def test_states__begin_near_the_embedding(depth: int):
     """What the encoder adds at first is small beside the embedding, as in any stack of blocks that go on from one another."""
-    encoder = ConceptEncoder(small_config(encoder_depth=depth)).eval()
+    encoder = ConceptEncoder(small_config(encoder__depth=depth)).eval()
     embedded = encoder.embed(torch.randint(64, (2, 16)), 0)
     added = encoder.states(embedded) - embedded
     assert 0 < added.norm() < embedded.norm()

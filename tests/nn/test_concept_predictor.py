@@ -1,7 +1,7 @@
 import torch
 
 from nextconcept.nn.concept_predictor import ConceptPredictor
-from tests.conftest import small_config
+from tests.helpers import small_config
 
 
 def test_forward__works_alone_and_plans_from_every_anchor():

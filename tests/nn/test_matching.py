@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.matching import match
-from tests.conftest import small_config
+from tests.helpers import small_config
 
 
 def encoder_of(vocab: int, **changes: object) -> ConceptEncoder:
@@ -22,7 +22,7 @@ def compose(encoder: ConceptEncoder, tokens: torch.Tensor, level: int) -> torch.
 @pytest.mark.parametrize("binding", [True, False])
 @pytest.mark.parametrize(("vocab", "chunk"), [(5, 3), (9, 2), (4, 4)])
 def test_match__equals_brute_force(binding: bool, vocab: int, chunk: int):
-    encoder = encoder_of(vocab, chunk_size=chunk, position_binding=binding)
+    encoder = encoder_of(vocab, chunk_size=chunk, encoder__position_binding=binding)
     everything = torch.tensor(list(itertools.product(range(vocab), repeat=chunk)))
     reachable = compose(encoder, everything, 1)
     wanted = torch.randn(20, reachable.shape[-1])
@@ -34,7 +34,7 @@ def test_match__equals_brute_force(binding: bool, vocab: int, chunk: int):
 
 
 def test_match__multisets_come_once():
-    encoder = encoder_of(4, chunk_size=3, position_binding=False)
+    encoder = encoder_of(4, chunk_size=3, encoder__position_binding=False)
     found = match(encoder, torch.randn(1, 16), 1, top_k=4, beam=64)
     multisets = [tuple(sorted(tokens)) for tokens in found.tokens[0].tolist()]
     assert len(multisets) == len(set(multisets)) == 20  # 3 out of 4 with repetition
@@ -43,7 +43,7 @@ def test_match__multisets_come_once():
 @pytest.mark.parametrize("level", [1, 2])
 @pytest.mark.parametrize("shape", [(), (3,), (2, 5)])
 def test_match__recovers_real_concepts_at_every_level(level: int, shape: tuple):
-    encoder = encoder_of(32, width=512, heads=4, chunk_size=3)
+    encoder = encoder_of(32, width=512, num_heads=4, chunk_size=3)
     tokens = torch.randint(32, (*shape, 3**level))
     concepts = compose(encoder, tokens.reshape(-1, 3**level), level).reshape(*shape, -1)
     found = match(encoder, concepts, level, top_k=4, beam=4)
@@ -67,13 +67,13 @@ def loop_over_pairs(encoder: ConceptEncoder, concepts: torch.Tensor) -> torch.Te
 
 def test_match__is_much_faster_than_a_loop_over_rows_and_pairs():
     """The full loop at batch 32 and vocabulary 512 would take minutes: a 1,000th part of its pairs is timed."""
-    encoder = encoder_of(512, width=256, heads=4, chunk_size=4)
+    encoder = encoder_of(512, width=256, num_heads=4, chunk_size=4)
     concepts = torch.randn(32, encoder.config.widths[1])
     match(encoder, concepts, 1, 8, 8)
     started = time.perf_counter()
     match(encoder, concepts, 1, 8, 8)
     ours = time.perf_counter() - started
-    small = encoder_of(90, width=256, heads=4, chunk_size=4)  # 90 * 91 / 2 pairs, one row
+    small = encoder_of(90, width=256, num_heads=4, chunk_size=4)  # 90 * 91 / 2 pairs, one row
     started = time.perf_counter()
     loop_over_pairs(small, concepts[:1])
     theirs = (time.perf_counter() - started) * 32 * (512 * 513) / (90 * 91)

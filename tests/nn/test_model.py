@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import random
 
 import pytest
 import torch
@@ -10,63 +9,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept import InputError, NextConceptModel
-from nextconcept.growth import grow, shrink
-from nextconcept.losses import LossConfig, compute_losses
 from nextconcept.nn.concept_encoder import ConceptEncoder
-from nextconcept.nn.model import future
-from tests.conftest import open_model, small_config
-
-
-def option_grid() -> list[dict]:
-    """Configurations that between them combine any two options, for 1 to 4 levels."""
-    draw = random.Random(0)
-    structure = list(
-        itertools.product((2, 3, 4), ("nested", "shared", "separate"), ("parallel", "rollout"), ("cross", "prefix"))
-    )
-    choices = {
-        "past": ["none", "concepts", "states"],
-        "window": [None, 3, 8, [5, None, 2, 1]],
-        "composition": ["sum", "mean", "max", "linear", "mlp", "mlp->sum->mlp->norm", "norm->linear->mean"],
-        "position_binding": [True, False],
-        "encoder_depth": [0, 0, 1],
-        "chunk_size": [2, 3],
-        "horizon": [1, 3, "full"],
-        "norm": ["rms", "layer", "cosine"],
-        "norm_affine": [True, False],
-        "post_norm": [False, True],
-        "head": ["linear", "mlp"],
-        "noise_width": [0, 4],
-        "detach_plan": [False, True],
-        "slicing": ["heads", "head_size"],
-        "feed_forward": ["swiglu", "gelu"],
-        "tie_embeddings": [True, False],
-        "grid": ["start", "end"],
-        "match": [None, {"top_k": 3, "beam": 2}],
-    }
-    grid: list[dict] = [{"levels": 1}, {"levels": 1, "window": 3}, {"levels": 1, "norm": "layer", "post_norm": True}]
-    for levels, sharing, mode, entry in structure:
-        for _ in range(6):
-            options = {name: draw.choice(values) for name, values in choices.items()}
-            if isinstance(options["window"], list):
-                options["window"] = options["window"][:levels]
-            if mode == "parallel" or not {"sum", "mean", "norm"} >= set(options["composition"].split("->")):
-                options["match"] = None
-            grid.append(
-                options
-                | {"levels": levels, "sharing": sharing, "plan_mode": mode, "entry": entry, "depth": 1}
-                | {"width": 64 if sharing == "nested" else 24, "context": 2 * options["chunk_size"] ** (levels - 1)}
-            )
-    own = {"width": [16, 48], "depth": [1, 3], "heads": [2, 3]}
-    grid.append({"levels": 2, "sharing": "separate", **own, "entry": "prefix", "plan_mode": "rollout"})
-    grid.append({"levels": 2, "sharing": "separate", **own, "loops": [2, 3], "window": 3, "encoder_depth": 1})
-    for sharing, mode, entry in itertools.product(("nested", "shared"), ("parallel", "rollout"), ("cross", "prefix")):
-        grid.append(
-            {"levels": 3, "sharing": sharing, "plan_mode": mode, "entry": entry, "loops": [2, 1, 3], "chunk_size": 2}
-        )
-    return grid
-
-
-GRID = option_grid()
+from nextconcept.nn.growth import grow, shrink
+from nextconcept.nn.model import horizon_targets
+from nextconcept.training.losses import LossConfig, compute_losses
+from tests.helpers import GRID, Doubling, open_model, small_config
 
 
 def leaks(model: NextConceptModel, plan: str, time: int) -> list[str]:
@@ -130,7 +77,7 @@ def test_causality__oracle_leaks_so_the_test_can_fail(index: int):
 @pytest.mark.parametrize("index", [i for i, config in enumerate(GRID) if config["levels"] > 1][::5])
 def test_plan__training_computes_what_inference_computes(index: int):
     """The plan for anchor m of a whole window equals the plan made from the tokens before anchor m alone."""
-    model = open_model(small_config(**(GRID[index] | {"grid": "start"})))
+    model = open_model(small_config(**(GRID[index] | {"encoder__chunk_alignment": "start"})))
     tokens = torch.randint(64, (2, 19))
     with torch.no_grad():
         whole = model(tokens).plans
@@ -142,7 +89,9 @@ def test_plan__training_computes_what_inference_computes(index: int):
 @pytest.mark.parametrize("detach", [False, True])
 @pytest.mark.parametrize("mode", ["parallel", "rollout"])
 def test_detach_plan__decides_what_trains_the_predictor(mode: str, detach: bool):
-    model = open_model(small_config(plan_mode=mode, detach_plan=detach, past="none", sharing="separate")).train()
+    model = open_model(
+        small_config(planner__mode=mode, planner__detach=detach, reader__memory="none", sharing="separate")
+    ).train()
     out = model(torch.randint(64, (2, 16)))
     out.logits.sum().backward(retain_graph=True)
     head = model.predictors["1"].head.maps
@@ -157,7 +106,7 @@ def test_detach_plan__decides_what_trains_the_predictor(mode: str, detach: bool)
 
 def test_rollout__first_step_equals_parallel_and_later_ones_follow_from_it():
     """Step j of anchor m is what the predictor says after it is shown its own predictions as if they were true."""
-    model = open_model(small_config(plan_mode="rollout", levels=2, window=[None, 3]))
+    model = open_model(small_config(planner__mode="rollout", levels=2, sliding_window=[None, 3]))
     concepts = model(torch.randint(64, (2, 24))).concepts[1]
     predictor, norm = model.predictors["1"], model.encoder.composition(1).norm
     plan = predictor(concepts, None, norm).plan
@@ -170,8 +119,8 @@ def test_rollout__first_step_equals_parallel_and_later_ones_follow_from_it():
 
 
 def test_match__rollouts_go_on_from_reachable_concepts():
-    model = open_model(small_config(plan_mode="rollout", match={"top_k": 64, "beam": 8}, levels=2))
-    free = open_model(small_config(plan_mode="rollout", levels=2))
+    model = open_model(small_config(planner__mode="rollout", planner__matching={"top_k": 64, "beam": 8}, levels=2))
+    free = open_model(small_config(planner__mode="rollout", levels=2))
     tokens = torch.randint(64, (2, 16))
     plan, unmatched = model(tokens).plans[1], free(tokens).plans[1]
     assert torch.equal(plan[:, :, 0], unmatched[:, :, 0])
@@ -180,7 +129,7 @@ def test_match__rollouts_go_on_from_reachable_concepts():
 
 @pytest.mark.parametrize("levels", [2, 3])
 def test_grid_end__padding_makes_the_grid_end_with_the_text(levels: int):
-    model = open_model(small_config(levels=levels, grid="end", heads=4))
+    model = open_model(small_config(levels=levels, encoder__chunk_alignment="end", num_heads=4))
     span = model.config.hierarchy.top_span
     for time in (1, span - 1, span, span + 3):
         out = model(torch.randint(64, (2, time)))
@@ -196,8 +145,10 @@ def test_grid_end__padding_makes_the_grid_end_with_the_text(levels: int):
 
 @pytest.mark.parametrize("slicing", ["heads", "head_size"])
 def test_nested__parameters_are_those_of_the_top_level_and_small_extras(slicing: str):
-    one = NextConceptModel(small_config(levels=1, width=64, heads=8))
-    three = NextConceptModel(small_config(levels=3, width=64, heads=8, slicing=slicing, past="none"))
+    one = NextConceptModel(small_config(levels=1, width=64, num_heads=8))
+    three = NextConceptModel(
+        small_config(levels=3, width=64, num_heads=8, nested__slicing=slicing, reader__memory="none")
+    )
     names = [
         name
         for name, _ in three.transformer.named_parameters()
@@ -244,7 +195,7 @@ def test_forward__a_given_plan_replaces_the_predicted_one():
 def test_forward__oracle_reads_the_true_future():
     model, tokens = open_model(small_config(levels=2)), torch.randint(64, (2, 20))
     out = model(tokens)
-    targets, known = future(out.concepts[1], 3)
+    targets, known = horizon_targets(out.concepts[1], 3)
     assert torch.equal(
         model(tokens, {1: torch.where(known[..., None], targets, out.plans[1])}).logits, model(tokens, "oracle").logits
     )
@@ -252,7 +203,7 @@ def test_forward__oracle_reads_the_true_future():
 
 def test_future__aligns_targets_with_anchors():
     concepts = torch.arange(5.0).reshape(1, 5, 1)
-    targets, known = future(concepts, 3)
+    targets, known = horizon_targets(concepts, 3)
     assert targets.shape == (1, 6, 3, 1)
     for m, j in itertools.product(range(6), range(3)):
         assert known[m, j] == (m + j < 5)
@@ -281,13 +232,13 @@ def test_state_dict__each_tensor_has_one_name(sharing: str):
 @pytest.mark.parametrize("slicing", ["heads", "head_size"])
 def test_nested__lower_levels_use_the_top_left_blocks(slicing: str):
     """Noise outside the blocks of level 0 must not reach the logits of a model whose plan is off."""
-    model, tokens = NextConceptModel(small_config(slicing=slicing)).eval(), torch.randint(64, (2, 20))
+    model, tokens = NextConceptModel(small_config(nested__slicing=slicing)).eval(), torch.randint(64, (2, 20))
     before, width = model(tokens).logits, model.config.widths[0]
     noisy = copy.deepcopy(model)
-    hidden = model.config.hidden_width(width)
+    hidden = model.config.block.hidden_width(width)
     with torch.no_grad():
         for name, weight in noisy.transformer.named_parameters():
-            if "plan_attention" in name or "past_attention" in name:
+            if "plan_attention" in name or "memory_attention" in name:
                 continue
             rows = hidden if name.endswith(("up.weight", "gate.weight")) else width
             columns = hidden if name.endswith("down.weight") else width
@@ -306,16 +257,9 @@ def test_save_pretrained__round_trip(sharing: str, tmp_path):
     assert torch.equal(again(tokens).logits, model(tokens).logits)
 
 
-class Doubling(ConceptEncoder):
-    """Composes twice of everything."""
-
-    def forward(self, tokens: torch.Tensor) -> dict[int, torch.Tensor]:
-        return {level: 2 * concepts for level, concepts in super().forward(tokens).items()}
-
-
 def test_encoder_of_ones_own__is_named_when_a_model_is_loaded(tmp_path):
     model, tokens = open_model(small_config(), Doubling), torch.randint(17, (1, 9))
-    assert model.config.encoder_class == "Doubling"
+    assert model.config.encoder.class_name == "Doubling"
     model.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="an encoder of its own, Doubling, not ConceptEncoder"):
         NextConceptModel.from_pretrained(tmp_path)
@@ -332,8 +276,8 @@ def test_deepcopy__keeps_shared_weights_shared():
 
 
 def test_decode_plan__reads_true_concepts():
-    model, tokens = NextConceptModel(small_config(width=512, heads=4)), torch.randint(64, (1, 16))
-    targets, _ = future(model(tokens).concepts[1], 3)
+    model, tokens = NextConceptModel(small_config(width=512, num_heads=4)), torch.randint(64, (1, 16))
+    targets, _ = horizon_targets(model(tokens).concepts[1], 3)
     assert torch.equal(model.decode_plan(targets, top_k=2)[0, 0, :, :, 0].flatten(), tokens[0, :12])
 
 
@@ -343,8 +287,8 @@ def test_decode_plan__reads_true_concepts():
         {"levels": 1},
         {"levels": 2},
         {"levels": 3},
-        {"levels": 3, "plan_mode": "rollout"},
-        {"entry": "prefix", "window": 16},
+        {"levels": 3, "planner__mode": "rollout"},
+        {"reader__plan_conditioning": "prefix", "sliding_window": 16},
     ],
     ids=str,
 )
@@ -357,7 +301,7 @@ def test_flops_per_token__agrees_with_the_counter_on_real_tensors(changes: dict)
 
 def test_flops_per_token__is_the_sum_of_the_matrices_of_a_gpt():
     config = small_config(levels=1)
-    d, hidden, time = 32, config.hidden_width(32), 64
+    d, hidden, time = 32, config.block.hidden_width(32), 64
     per_block = 2 * (4 * d * d + 3 * d * hidden) + 4 * time * d
     expected = 2 * per_block + 2 * d * 64
     assert NextConceptModel(config).flops_per_token(time) == pytest.approx(expected, rel=0.01)
@@ -374,15 +318,17 @@ def training_loss(model: NextConceptModel, tokens: torch.Tensor, forward=None) -
 RUNTIME = [
     {"levels": 1},
     {"levels": 3},
-    {"levels": 2, "plan_mode": "rollout", "window": 8},
-    {"levels": 2, "entry": "prefix", "loops": [1, 2]},
+    {"levels": 2, "planner__mode": "rollout", "sliding_window": 8},
+    {"levels": 2, "reader__plan_conditioning": "prefix", "num_loops": [1, 2]},
 ]
 
 
 @pytest.mark.parametrize("changes", RUNTIME, ids=str)
 def test_gradient_checkpointing__gives_the_same_gradients(changes: dict):
     tokens = torch.randint(64, (2, 33))
-    plain, saving = (open_model(small_config(**changes, gradient_checkpointing=flag)).train() for flag in (False, True))
+    plain, saving = (
+        open_model(small_config(**changes, block__gradient_checkpointing=flag)).train() for flag in (False, True)
+    )
     (loss, gradients), (again, recomputed) = training_loss(plain, tokens), training_loss(saving, tokens)
     assert torch.equal(loss, again)
     for name, gradient in gradients.items():
@@ -395,8 +341,8 @@ def test_device__nothing_is_made_on_another_than_the_models(index: int):
     with torch.device("meta"):
         model = NextConceptModel(small_config(**GRID[index])).train()
     tokens = torch.randint(64, (2, 34), device="meta")
-    terms = {"cosine": 1.0, "mse": 1.0, "info_nce": 1.0} | ({"energy": 1.0} if model.config.noise_width else {})
-    if model.config.composition.startswith("sum"):
+    terms = {"cosine": 1.0, "mse": 1.0, "info_nce": 1.0} | ({"energy": 1.0} if model.config.planner.noise_width else {})
+    if model.config.encoder.composition.startswith("sum"):
         terms["decode"] = 1.0
     mask = torch.ones_like(tokens, dtype=torch.bool)
     compute_losses(LossConfig(terms), model, model(tokens[:, :-1]), tokens, mask).total.backward()

@@ -1,7 +1,7 @@
 import torch
 
 from nextconcept.nn.token_decoder import TokenDecoder
-from tests.conftest import small_config
+from tests.helpers import small_config
 
 
 def test_forward__works_alone_as_a_language_model():

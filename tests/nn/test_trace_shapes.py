@@ -3,7 +3,7 @@ import io
 import torch
 
 from nextconcept.nn.trace_shapes import describe, trace_shapes
-from tests.conftest import open_model, small_config
+from tests.helpers import open_model, small_config
 
 
 def test_trace_shapes__prints_a_tree_and_leaves_no_hooks():

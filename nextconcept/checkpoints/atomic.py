@@ -1,0 +1,67 @@
+"""Checkpoints that are there whole or not at all."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from nextconcept.core.errors import InputError
+
+__all__ = ["AtomicCheckpointIO"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside the one that it is to replace, and renames it when it is on the disk.
+
+    A run that is killed while it saves, or a disk that is full, leaves the checkpoint before. (Lightning's own way writes to the
+    folder for temporary files first, and moving from there is no renaming if it lies on another disk.)
+
+    Attributes:
+        deferred: whether renaming waits for :meth:`commit`.
+    """
+
+    def __init__(self) -> None:
+        self.deferred = False
+        self._waiting: dict[Path, Path] = {}
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Save.
+
+        Args:
+            checkpoint: what to save.
+            path: where.
+            storage_options: not used, as in the base class.
+
+        Raises:
+            InputError: if the file can't be written; the one before is kept.
+        """
+        if "://" in str(path):  # stores of objects replace as a whole
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.partial")
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            self._waiting[partial] = target
+            if not self.deferred:
+                self.commit()
+        except OSError as error:
+            self._waiting.pop(partial, None)
+            partial.unlink(missing_ok=True)
+            kept = "the checkpoint before it is kept" if target.exists() else "no checkpoint was there before"
+            raise InputError(f"{target} can't be written: {error.strerror}; {kept}.") from None
+
+    def commit(self) -> None:
+        """Let what was written take the place of the checkpoint before."""
+        while self._waiting:
+            partial, target = self._waiting.popitem()
+            partial.replace(target)

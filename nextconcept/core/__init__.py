@@ -1,0 +1,1 @@
+"""Errors, the arithmetic of levels, and the configuration of a model."""

@@ -1,0 +1,169 @@
+"""Tokens on disk: a corpus encoded once, split, and memory-mapped.
+
+A cache entry is a folder named by what made it: the content of the corpus, the split and the tokenizer. It is written under another
+name and renamed when complete, so that a killed run leaves no half entry.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from filelock import FileLock
+from rich.progress import track
+
+from nextconcept.core.errors import InputError
+from nextconcept.data.corpus import Corpus
+from nextconcept.data.tokenizers import ByteTokenizer, Tokenizer, tokenizer_from_json, train_bpe
+
+__all__ = ["SPLITS", "SplitConfig", "TokenCache", "encode_corpus", "split_documents"]
+
+SPLITS = ("train", "val", "test")
+_FORMAT = 1
+_PIECE = 1 << 20  # characters encoded at once, which bounds memory on documents of any size
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How documents become training, validation and test text; never overlapping, always the same.
+
+    Args:
+        by: ``document`` (whole documents are held out, spread evenly over the corpus) or ``contiguous`` (the corpus is cut in
+            three, in the order train, val, test).
+        val: fraction of documents or characters for validation.
+        test: fraction for the test.
+
+    Raises:
+        InputError: if the fractions leave nothing to train on.
+    """
+
+    by: Literal["document", "contiguous"] = "document"
+    val: float = 0.05
+    test: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.val < 0 or self.test < 0 or self.val + self.test >= 1:
+            raise InputError(f"split fractions val {self.val} and test {self.test} must be 0 or more and sum below 1.")
+
+
+@dataclass(frozen=True)
+class TokenCache:
+    """An encoded corpus.
+
+    Attributes:
+        folder: where it lies.
+        tokenizer: what encoded it.
+    """
+
+    folder: Path
+    tokenizer: Tokenizer
+
+    def tokens(self, split: str) -> np.ndarray:
+        """The tokens of ``train``, ``val`` or ``test``: (count,) unsigned integers, memory-mapped."""
+        path = self.folder / f"{split}.bin"
+        if path.stat().st_size == 0:
+            return np.empty(0, dtype=_dtype(self.tokenizer))
+        return np.memmap(path, dtype=_dtype(self.tokenizer), mode="r")
+
+
+def _dtype(tokenizer: Tokenizer) -> np.dtype:
+    return np.min_scalar_type(tokenizer.vocab_size - 1)
+
+
+def split_documents(corpus: Corpus, config: SplitConfig) -> Iterator[tuple[str, str, bool]]:
+    """Yield ``(split, text, ends)``: each piece of the corpus, where it belongs, and whether a document ends with it.
+
+    Raises:
+        InputError: if a streamed corpus, whose length is unknown, is to be cut by fraction.
+    """
+    if config.by == "contiguous":
+        yield from _contiguous(corpus, config)
+        return
+    golden = (5**0.5 - 1) / 2
+    for index, text in enumerate(corpus.read()):
+        # A low-discrepancy sequence holds out the right share of few documents as well as of many.
+        place = (index + 1) * golden % 1
+        split = "val" if place < config.val else "test" if place < config.val + config.test else "train"
+        yield split, text, True
+
+
+def _contiguous(corpus: Corpus, config: SplitConfig) -> Iterator[tuple[str, str, bool]]:
+    if corpus.count is None:
+        raise InputError("a streamed dataset has no known length: split it by document (--data.split.by document).")
+    total, position = sum(len(text) for text in corpus.read()), 0
+    bounds = (int(total * (1 - config.val - config.test)), int(total * (1 - config.test)), total)
+    for text in corpus.read():
+        start = 0
+        for split, bound in zip(SPLITS, bounds, strict=True):
+            end = min(len(text), max(start, bound - position))
+            if end > start:
+                yield split, text[start:end], end == len(text)
+            start = end
+        position += len(text)
+
+
+def encode_corpus(
+    corpus: Corpus, split: SplitConfig, tokenizer: Literal["bytes", "bpe"], vocab_size: int, cache: Path
+) -> TokenCache:
+    """Encode a corpus, or find it encoded.
+
+    Args:
+        corpus: the text.
+        split: how to split it.
+        tokenizer: ``bytes``, or ``bpe`` trained on the training split.
+        vocab_size: of the BPE.
+        cache: folder that holds the entries.
+
+    Raises:
+        InputError: if the corpus holds no text to train on.
+    """
+    made_by = {"format": _FORMAT, "corpus": corpus.fingerprint, "split": asdict(split), "tokenizer": tokenizer}
+    if tokenizer == "bpe":
+        made_by["vocab_size"] = vocab_size
+    key = hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=12).hexdigest()
+    folder, partial = cache / key, cache / f"{key}.partial"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f"{key}.lock"):
+        if not folder.exists():
+            shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
+            partial.mkdir()
+            try:
+                _write(corpus, split, _make_tokenizer(corpus, split, tokenizer, vocab_size), partial)
+                (partial / "made_by.json").write_text(json.dumps(made_by, indent=1))
+                os.rename(partial, folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    return TokenCache(folder, tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8")))
+
+
+def _make_tokenizer(corpus: Corpus, split: SplitConfig, kind: str, vocab_size: int) -> Tokenizer:
+    if kind == "bytes":
+        return ByteTokenizer()
+    return train_bpe((text for part, text, _ in split_documents(corpus, split) if part == "train"), vocab_size)
+
+
+def _write(corpus: Corpus, split: SplitConfig, tokenizer: Tokenizer, folder: Path) -> None:
+    counts = dict.fromkeys(SPLITS, 0)
+    dtype = _dtype(tokenizer)
+    end = np.array([tokenizer.end_of_text], dtype=dtype)
+    files = {name: open(folder / f"{name}.bin", "wb") for name in SPLITS}
+    try:
+        pieces = split_documents(corpus, split)
+        for name, text, ends in track(pieces, f"Encoding {corpus.name}", corpus.count, transient=True):
+            for start in range(0, len(text), _PIECE):
+                counts[name] += files[name].write(
+                    tokenizer.encode(text[start : start + _PIECE]).astype(dtype).tobytes()
+                )
+            if ends:
+                files[name].write(end.tobytes())
+    finally:
+        for file in files.values():
+            file.close()
+    if counts["train"] == 0:
+        raise InputError(f"dataset {corpus.name!r} leaves no text to train on: give it more text or hold out less.")
+    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Comparisons of models, the evaluation harness, and where figures come from."""

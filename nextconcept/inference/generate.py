@@ -1,0 +1,197 @@
+"""Writing token by token.
+
+Shapes: B batch, T tokens, V vocabulary, D width of a level, H horizon.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from nextconcept.core.errors import InputError
+from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.inference.generators import CachedGenerator, UncachedGenerator
+from nextconcept.inference.sampling import Sampling, sample
+from nextconcept.nn.concept_encoder import PADDING
+from nextconcept.nn.model import NextConceptModel
+
+__all__ = ["PlanEdit", "check_prompt", "generate", "generate_tokens", "visible_from"]
+
+
+@dataclass
+class PlanEdit:
+    """A planned concept that is replaced until it has been written.
+
+    Attributes:
+        level: of the plan, 1 or more.
+        step: of the plan that is made at the end of the prompt, from 0.
+        concept: (D,) what to plan instead, or (B, D), one for each row; see :meth:`~nextconcept.NextConceptModel.compose`.
+    """
+
+    level: int
+    step: int
+    concept: Tensor
+
+
+def check_prompt(tokens: Tensor, vocab_size: int, lengths: Tensor | None = None) -> Tensor:
+    """Check a prompt, and return the length of each of its rows.
+
+    Raises:
+        InputError: unless ``tokens`` is (B, T) int64, T >= 1, of ids below ``vocab_size``, and ``lengths`` (B,) int64 from 1
+            to T.
+    """
+    if tokens.dim() != 2 or tokens.shape[0] < 1 or tokens.shape[1] < 1:
+        raise InputError(f"a prompt needs shape (batch, time) and at least one token, not {tuple(tokens.shape)}.")
+    if tokens.dtype != torch.int64:
+        raise InputError(f"a prompt holds int64 token ids, not {tokens.dtype}.")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= vocab_size:
+        raise InputError(
+            f"token id {low if low < 0 else high} of the prompt is outside the vocabulary of {vocab_size} tokens."
+        )
+    if lengths is None:
+        return torch.full((len(tokens),), tokens.shape[1])
+    lengths = lengths.cpu()
+    if lengths.shape != (len(tokens),) or lengths.min() < 1 or lengths.max() > tokens.shape[1]:
+        raise InputError(f"lengths must be one number from 1 to {tokens.shape[1]} per row, not {lengths.tolist()}.")
+    return lengths
+
+
+def visible_from(lengths: Tensor, context: int, hierarchy: Hierarchy) -> Tensor:
+    """The first token that a model sees of texts of given lengths.
+
+    A text that outgrows the context loses whole top-level chunks, so that the grid stays where it was, and half of the
+    context at once, so that a cache has to be filled anew only once per half context.
+    """
+    span = hierarchy.top_span
+    hop = max(span, context // 2 // span * span)
+    excess = (lengths - context).clamp(min=0)
+    return (excess + hop - 1) // hop * hop
+
+
+class _Edits:
+    """Applies edits to the plans of the anchors from the end of the prompt on."""
+
+    def __init__(self, edits: list[PlanEdit], lengths: Tensor, hierarchy: Hierarchy) -> None:
+        self.edits, self.lengths, self.hierarchy = edits, lengths, hierarchy
+
+    def __call__(self, level: int, plan: Tensor, anchors: Tensor, rows: Tensor) -> Tensor:
+        since = (self.lengths[rows] // self.hierarchy.span(level))[:, None]
+        for edit in self.edits:
+            if edit.level == level:
+                steps = (since + edit.step - anchors)[..., None] == torch.arange(plan.shape[2])
+                here = (steps & (anchors >= since)[..., None]).to(plan.device)
+                concept = edit.concept if edit.concept.dim() == 1 else edit.concept[rows.to(plan.device)][:, None, None]
+                plan = torch.where(here[..., None], concept.to(plan.dtype), plan)
+        return plan
+
+
+@torch.no_grad()
+def generate_tokens(
+    model: NextConceptModel,
+    tokens: Tensor,
+    max_new_tokens: int,
+    sampling: Sampling,
+    generator: Generator | None = None,
+    use_cache: bool = True,
+    lengths: Tensor | None = None,
+    edits: list[PlanEdit] | None = None,
+) -> Iterator[Tensor]:
+    """Continue prompts, and yield the (B,) next tokens one after another; :meth:`~nextconcept.NextConceptModel.generate` is
+    the same in one piece, and describes the arguments.
+
+    Raises:
+        InputError: if prompts or options can't be used.
+    """
+    config, hierarchy = model.config, model.config.hierarchy
+    lengths = check_prompt(tokens, config.vocab_size, lengths)
+    if max_new_tokens < 0:
+        raise InputError(f"max_new_tokens must be 0 or more, not {max_new_tokens}.")
+    for edit in edits or []:
+        _check_edit(edit, model, len(tokens))
+    offsets = -lengths % hierarchy.top_span if config.encoder.chunk_alignment == "end" else torch.zeros_like(lengths)
+    size = int(offsets.max()) + tokens.shape[1] + max_new_tokens
+    ids = torch.where(torch.arange(size) < offsets[:, None], PADDING, 0).to(tokens.device)
+    index = (offsets[:, None] + torch.arange(tokens.shape[1])).to(ids.device)
+    ids.scatter_(1, index, tokens)
+    lengths = lengths + offsets
+    hook = _Edits(edits, lengths, hierarchy) if edits else None
+    size = min(config.window_length, int(lengths.max()) + max_new_tokens)
+    decoder = CachedGenerator(model, len(ids), size, hook) if use_cache else UncachedGenerator(model, hook)
+    for _ in range(max_new_tokens):
+        logits = decoder(ids, visible_from(lengths, config.window_length, hierarchy), lengths)
+        drawn = sample(logits, sampling, generator)
+        ids.scatter_(1, lengths[:, None].to(ids.device), drawn[:, None])
+        lengths = lengths + 1
+        yield drawn
+
+
+def generate(
+    model: NextConceptModel,
+    tokens: Tensor,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: Generator | None = None,
+    use_cache: bool = True,
+    *,
+    min_p: float | None = None,
+    lengths: Tensor | None = None,
+    edits: list[PlanEdit] | None = None,
+) -> Tensor:
+    """Continue prompts.
+
+    A text that outgrows ``config.window_length`` tokens loses whole top-level chunks at its beginning; the model sees at least
+    half of the context. With ``grid: end`` the grid ends with the prompt.
+
+    Args:
+        model: the model; it is in eval mode meanwhile.
+        tokens: (B, T) int64, T >= 1.
+        max_new_tokens: how many tokens to append to each row.
+        temperature: divides the logits; 0 takes the likeliest token.
+        top_k: sample from the k likeliest tokens.
+        top_p: sample from the likeliest tokens that together reach probability p.
+        generator: source of randomness, on the device of ``tokens``.
+        use_cache: keep keys and values instead of running the model on the whole text for every token; the result is
+            the same.
+        min_p: sample from tokens that are at least this times as likely as the likeliest.
+        lengths: (B,) tokens of each prompt, if they differ; what follows them in ``tokens`` is ignored.
+        edits: planned concepts to replace.
+
+    Returns:
+        (B, T + max_new_tokens): each prompt, what was written, and zeros where ``lengths`` left room.
+
+    Raises:
+        InputError: if a prompt is empty or has an id outside the vocabulary, or an option is out of range.
+    """
+    lengths = check_prompt(tokens, model.config.vocab_size, lengths)
+    training = model.training
+    model.eval()
+    try:
+        sampling = Sampling(temperature, top_k, top_p, min_p)
+        written = list(generate_tokens(model, tokens, max_new_tokens, sampling, generator, use_cache, lengths, edits))
+    finally:
+        model.train(training)
+    places = torch.arange(tokens.shape[1] + max_new_tokens)
+    result = torch.nn.functional.pad(tokens, (0, max_new_tokens)) * (places < lengths[:, None]).to(tokens.device)
+    if written:
+        index = (lengths[:, None] + torch.arange(max_new_tokens)).to(tokens.device)
+        result.scatter_(1, index, torch.stack(written, 1))
+    return result
+
+
+def _check_edit(edit: PlanEdit, model: NextConceptModel, rows: int) -> None:
+    levels = model.config.hierarchy.concept_levels
+    if edit.level not in levels:
+        known = ", ".join(map(str, levels)) or "no level, for it has tokens alone"
+        raise InputError(f"there is no plan of level {edit.level}: this model plans at {known}.")
+    horizon, width = model.config.horizon_of(edit.level), model.config.widths[edit.level]
+    if not 0 <= edit.step < horizon:
+        raise InputError(f"the plan of level {edit.level} has steps 0 to {horizon - 1}, not {edit.step}.")
+    if edit.concept.shape not in ((width,), (rows, width)):
+        raise InputError(
+            f"a concept of level {edit.level} has shape ({width},), or ({rows}, {width}) for {rows} rows, not "
+            f"{tuple(edit.concept.shape)}: make one with compose()."
+        )

@@ -1,0 +1,63 @@
+"""Logits -> tokens.
+
+Shapes: B batch, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from nextconcept.core.errors import InputError
+
+__all__ = ["Sampling", "sample"]
+
+
+@dataclass
+class Sampling:
+    """How tokens are drawn.
+
+    Args:
+        temperature: divides the logits; 0 takes the likeliest token.
+        top_k: keep the k likeliest tokens.
+        top_p: keep the smallest set of likeliest tokens whose probability reaches p (Holtzman et al., 2020).
+        min_p: keep tokens at least this times as likely as the likeliest (Nguyen et al., 2024).
+
+    Raises:
+        InputError: if a number is out of range.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise InputError(f"temperature must be 0 or more, not {self.temperature}.")
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"top_k must be 1 or more, not {self.top_k}.")
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise InputError(f"{name} must be above 0 and at most 1, not {value}.")
+
+
+def sample(logits: Tensor, options: Sampling, generator: Generator | None) -> Tensor:
+    """Draw one token per row: (B, V) logits to (B,) ids."""
+    if options.temperature == 0:
+        return logits.argmax(-1)
+    logits = logits.float() / options.temperature
+    if options.top_k is not None and options.top_k < logits.shape[-1]:
+        floor = logits.topk(options.top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < floor, -torch.inf)
+    if options.top_p is not None:
+        ordered, index = logits.sort(descending=True)
+        probabilities = ordered.softmax(-1)
+        beyond = probabilities.cumsum(-1) - probabilities >= options.top_p
+        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, index, beyond), -torch.inf)
+    probabilities = logits.softmax(-1)
+    if options.min_p is not None:
+        floor = options.min_p * probabilities.amax(-1, keepdim=True)
+        probabilities = probabilities.masked_fill(probabilities < floor, 0)
+    return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)

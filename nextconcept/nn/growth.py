@@ -1,0 +1,151 @@
+"""One level more, or one less.
+
+Growing widens what the levels share along both dimensions and adds what the new level has of its own. The old weights are the
+top-left blocks, and the new gates are zero, so the old levels compute what they computed, bit for bit. Cutting the blocks out
+again gives the old model back.
+
+Sources: function-preserving widening as in Net2Net (Chen et al., 2016) and HyperCloning (Samragh et al., 2024); nested blocks as in MatFormer
+(Devvrit et al., 2023).
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from nextconcept.core.config import ModelConfig
+from nextconcept.core.errors import InputError
+from nextconcept.nn.model import NextConceptModel
+
+__all__ = ["grow", "grown_config", "shrink", "shrunk_config", "top_left"]
+
+Init = Literal["copy", "random", "zeros"]
+
+
+def grown_config(config: ModelConfig) -> ModelConfig:
+    """The configuration with one level more on top.
+
+    ``nested``: ``split`` times as wide, with as many more heads (slicing by heads) or wider ones; ``separate``: the new level is
+    shaped like the old top level. The context is rounded up to whole chunks of the new level; a ``full`` horizon stays as long as
+    it was then.
+    """
+    values, span = config.to_dict(), config.hierarchy.chunk_size**config.levels
+    values["levels"] = config.levels + 1
+    values["context_length"] = -(-config.window_length // span) * span
+    if config.levels == 1:
+        values["encoder"]["depth"] = 0  # a token encoder, which a GPT does not have, would change its function
+    if config.sharing == "nested":
+        values["width"] = config.width * config.nested.width_ratio
+        values["num_heads"] = config.num_heads * (config.nested.width_ratio if config.nested.slicing == "heads" else 1)
+    for name in ("width", "depth", "num_loops", "num_heads", "sliding_window"):
+        if isinstance(values[name], list):
+            values[name] = [*values[name], values[name][-1]]
+    horizons = [config.horizon_of(level) for level in config.hierarchy.concept_levels]
+    if isinstance(config.horizon, list):
+        values["horizon"] = [*config.horizon, config.horizon[-1]] if config.horizon else 4
+    if (
+        horizons
+        and values["context_length"] != config.window_length
+        and "full" in (config.horizon, *_listed(config.horizon))
+    ):
+        values["horizon"] = [*horizons, _listed(config.horizon)[-1]]
+    return ModelConfig.from_dict(values)
+
+
+def shrunk_config(config: ModelConfig) -> ModelConfig:
+    """The configuration without its top level; the context stays.
+
+    Raises:
+        InputError: if there is no level above the tokens.
+    """
+    if config.levels == 1:
+        raise InputError("a model of tokens alone can't be shrunk: it has no level above them.")
+    values = config.to_dict()
+    values["levels"] = config.levels - 1
+    if config.sharing == "nested":
+        values["width"], values["num_heads"] = config.widths[-2], config.level_heads[-2]
+    for name in ("width", "depth", "num_loops", "num_heads", "sliding_window", "horizon"):
+        if isinstance(values[name], list):
+            values[name] = values[name][:-1]
+    return ModelConfig.from_dict(values)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def grow(model: NextConceptModel, init: Init = "copy", levels: int = 1) -> NextConceptModel:
+    """Add levels on top of a model.
+
+    For the same tokens the logits and the old levels' plans stay the same bit for bit in fp32 on the CPU; with ``grid: end``, for
+    the same offset, since more levels take more padding.
+
+    Args:
+        model: what to start from; it is left as it is.
+        init: what stands in the new blocks: ``copy`` (the new level starts as the old top level on features that are duplicated:
+            blocks on the diagonal, nothing beside them), ``random`` (as a new model would be initialised), or ``zeros``.
+        levels: how many to add.
+
+    Raises:
+        InputError: if ``init`` is unknown or ``levels`` below 1.
+    """
+    if init not in ("copy", "random", "zeros"):
+        raise InputError(f"unknown init {init!r} of new blocks: choose copy, random or zeros.")
+    if levels < 1:
+        raise InputError(f"levels to add must be 1 or more, not {levels}.")
+    for _ in range(levels):
+        model = _grow_once(model, init)
+    return model
+
+
+@torch.no_grad()
+def _grow_once(model: NextConceptModel, init: Init) -> NextConceptModel:
+    old, bigger = model.state_dict(), NextConceptModel(grown_config(model.config), type(model.encoder))
+    bigger.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)
+    top, new = model.config.levels - 1, model.config.levels
+    for name, tensor in bigger.state_dict().items():
+        if ".gates." in name and name not in old:
+            continue  # zero: nothing that is new is heard
+        source = old.get(name)
+        if source is None and init == "copy":
+            source = old.get(name.replace(f"predictors.{new}.", f"predictors.{top}."))
+        if source is not None and init != "random":
+            tensor.copy_(_blocks(source, tensor, repeat=init == "copy"))
+        if name in old:
+            tensor[top_left(old[name].shape)] = old[name]
+    return bigger
+
+
+def top_left(shape: Iterable[int]) -> tuple[slice, ...]:
+    """Index of the top-left block of that shape, where the old weights lie."""
+    return tuple(slice(size) for size in shape)
+
+
+def _blocks(source: Tensor, like: Tensor, repeat: bool) -> Tensor:
+    """``source`` in the top-left corner of a tensor shaped like ``like``; if asked for, again and again along the diagonal.
+
+    Where one dimension alone grows it is repeated along that one. Norms have gains of one, not zero, outside the old block.
+    """
+    result = torch.ones_like(like) if like.dim() == 1 and not repeat else torch.zeros_like(like)
+    grown = [axis for axis in range(like.dim()) if like.shape[axis] > source.shape[axis]]
+    times = -(-like.shape[grown[0]] // source.shape[grown[0]]) if grown and repeat else 1
+    for time in range(times):
+        starts = [time * source.shape[axis] if axis in grown else 0 for axis in range(like.dim())]
+        target = tuple(slice(start, start + size) for start, size in zip(starts, source.shape, strict=True))
+        result[target] = source[top_left(result[target].shape)]
+    return result
+
+
+@torch.no_grad()
+def shrink(model: NextConceptModel) -> NextConceptModel:
+    """Cut the model without its top level out of ``model``, which is left as it is.
+
+    Raises:
+        InputError: if there is no level above the tokens.
+    """
+    big, smaller = model.state_dict(), NextConceptModel(shrunk_config(model.config), type(model.encoder))
+    smaller.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)
+    for name, tensor in smaller.state_dict().items():
+        tensor.copy_(big[name][top_left(tensor.shape)])
+    return smaller

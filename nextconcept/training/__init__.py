@@ -1,0 +1,1 @@
+"""Logits -> loss -> weights, with Lightning."""

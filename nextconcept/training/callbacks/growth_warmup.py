@@ -1,0 +1,77 @@
+"""The first steps of a grown model, in which old and new weights may need different care."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from nextconcept.core.errors import InputError
+from nextconcept.nn.growth import top_left
+from nextconcept.training.callbacks.parts import module_of
+from nextconcept.training.sharding import full_tensor, shard_like
+
+__all__ = ["GrowthWarmup"]
+
+
+class GrowthWarmup(L.Callback):
+    """Holds old blocks of a grown model back, or lets new ones come in slowly; for a model that was not grown it does nothing.
+
+    Old and new weights are blocks of the same matrices, so this can't be said to the optimizer as a learning rate. Instead what a
+    step changes is scaled block by block after it was made. On the command line: ``--grown.freeze_steps 100``.
+
+    Args:
+        freeze_steps: optimizer steps in which the old blocks do not change.
+        warmup_steps: optimizer steps over which changes of the new blocks rise to their full size, after the warm-up of all.
+
+    Raises:
+        InputError: if a number is negative.
+    """
+
+    def __init__(self, freeze_steps: int = 0, warmup_steps: int = 0) -> None:
+        if freeze_steps < 0 or warmup_steps < 0:
+            raise InputError(f"freeze_steps {freeze_steps} and warmup_steps {warmup_steps} must be 0 or more.")
+        self.freeze_steps, self.warmup_steps = freeze_steps, warmup_steps
+        self.shapes: dict[str, list[int]] = {}
+        self._before: dict[str, Tensor] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which blocks are old."""
+        return {"shapes": self.shapes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Undo :meth:`state_dict`."""
+        self.shapes = state_dict["shapes"]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Learn what is old."""
+        start = module_of(pl_module).start
+        if trainer.ckpt_path is None and start is not None and start.training is not None:
+            self.shapes = start.training.shapes
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Remember the weights."""
+        since = trainer.global_step - module_of(pl_module).first_step
+        if self.shapes and since < max(self.freeze_steps, self.warmup_steps):
+            self._before = {
+                name: full_tensor(weight.detach()).clone()
+                for name, weight in module_of(pl_module).model.named_parameters()
+            }
+            self._factors = float(since >= self.freeze_steps), min(1.0, (since + 1) / (self.warmup_steps + 1))
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Scale the changes."""
+        if not self._before:
+            return
+        old, new = self._factors
+        for name, weight in module_of(pl_module).model.named_parameters():
+            before, after = self._before[name], full_tensor(weight)
+            result = torch.lerp(before, after, new)
+            if name in self.shapes:
+                block = top_left(self.shapes[name])
+                result[block] = torch.lerp(before[block], after[block], old)
+            weight.copy_(shard_like(result, weight))
+        self._before = {}

@@ -1,0 +1,38 @@
+"""What each plan is worth, as a table."""
+
+import lightning as L
+
+from nextconcept.training.callbacks.parts import module_of
+
+__all__ = ["InterventionTable"]
+
+
+class InterventionTable(L.Callback):
+    """Prints the cross-entropy under each plan source, for all levels together and for each alone, after ``nextconcept validate``
+    and ``nextconcept test``.
+
+    ``zero`` takes the plan away, ``shuffled`` gives another row's, ``oracle`` shows the true future (it leaks, and bounds what a
+    better plan could gain). The gap is the loss under the source minus the loss under the predicted plan.
+    """
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print after ``validate``; a fit has its curves."""
+        if trainer.state.fn == "validate":
+            self._print(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print after ``test``."""
+        self._print(trainer, pl_module, "test")
+
+    def _print(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        metrics, levels = trainer.callback_metrics, module_of(pl_module).config.hierarchy.concept_levels
+        predicted = metrics.get(f"{stage}/loss/tokens")
+        if not trainer.is_global_zero or not levels or predicted is None:
+            return
+        print(f"\n{'plan':<12}{'level':<8}{'nats per token':>15}{'gap':>10}\n{'predicted':<20}{predicted:>15.4f}")
+        for source in ("zero", "shuffled", "oracle"):
+            for suffix in ("", *(f"_l{level}" for level in levels)):
+                loss = metrics.get(f"{stage}/loss/tokens_{source}{suffix}")
+                if loss is not None:
+                    level = suffix[2:] or ("all" if len(levels) > 1 else "1")
+                    print(f"{source:<12}{level:<8}{loss:>15.4f}{loss - predicted:>+10.4f}")

@@ -1,0 +1,59 @@
+"""Levels engaged one after another."""
+
+from typing import Any
+
+import lightning as L
+
+from nextconcept.core.errors import InputError
+from nextconcept.training.callbacks.parts import module_of
+
+__all__ = ["LevelCurriculum"]
+
+
+class LevelCurriculum(L.Callback):
+    """Holds back the loss and the gates of each concept level until its turn.
+
+    Before step ``start[l]`` level l has no concept loss and nobody reads its plan; then the loss weight rises linearly over
+    ``ramp`` steps, and the gates may open. For instance, level 1 at once and level 2 after 1,000 steps:
+
+    .. code-block:: yaml
+
+        trainer:
+          callbacks+:
+            - class_path: nextconcept.training.callbacks.LevelCurriculum
+              init_args: {start: [0, 1000], ramp: 200}
+
+    Args:
+        start: optimizer step at which each concept level begins, level 1 first.
+        ramp: optimizer steps until its loss has its full weight.
+
+    Raises:
+        InputError: if a number is negative, or (when training starts) if the model has another number of concept levels.
+    """
+
+    def __init__(self, start: list[int], ramp: int = 0) -> None:
+        if ramp < 0 or any(step < 0 for step in start):
+            raise InputError(f"curriculum steps must be 0 or more, not start {start} and ramp {ramp}.")
+        self.start, self.ramp = start, ramp
+
+    def factor(self, level: int, step: int) -> float:
+        """Share of its loss weight that ``level`` has at an optimizer step, 0 to 1."""
+        since = step - self.start[level - 1]
+        return 0.0 if since < 0 else min(1.0, (since + 1) / (self.ramp + 1))
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Check that there is a start for every level."""
+        levels = module_of(pl_module).config.levels - 1
+        if len(self.start) != levels:
+            raise InputError(f"the curriculum has {len(self.start)} starts for {levels} concept levels: {self.start}.")
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set loss factors and gates; they depend on the step alone, so that a resumed run goes on alike."""
+        module = module_of(pl_module)
+        for level in range(1, module.config.levels):
+            factor = module.level_factors[level] = self.factor(level, trainer.global_step)
+            gates = module.model.part(level - 1).gates
+            if gates is not None:
+                gates.opening = float(factor > 0)

@@ -1,0 +1,53 @@
+"""What TensorBoard is told once: a chart for the losses of all levels, and the settings of the run."""
+
+from dataclasses import asdict
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
+
+from nextconcept.training.callbacks.parts import module_of
+from nextconcept.training.module import ConceptModule
+
+__all__ = ["TensorBoardLayout"]
+
+
+class TensorBoardLayout(L.Callback):
+    """Draws ``loss/tokens`` and ``loss/concepts_lL`` of every level together, in TensorBoard's "Custom scalars" tab.
+
+    One chart for training, one for validation, and one for validation under each plan source. Settings of model, loss and optimizer
+    go to the "HParams" tab, beside the validation losses. Used by default; by hand:
+
+    .. code-block:: yaml
+
+        trainer:
+          callbacks+:
+            - class_path: nextconcept.training.callbacks.TensorBoardLayout
+    """
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lay out the charts."""
+        if not trainer.is_global_zero:
+            return
+        charts = {
+            "training": ["Multiline", [r"^train/loss/(tokens|concepts_l\d+)$"]],
+            "validation": ["Multiline", [r"^val/loss/(tokens|concepts_l\d+)$"]],
+            "validation by plan source": ["Multiline", [r"^val/loss/tokens(_\w+)?$"]],
+        }
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_custom_scalars({"loss per level": charts})
+                for summary in hparams(
+                    _settings(module_of(pl_module)), dict.fromkeys(("val/loss/tokens", "val/bits_per_byte"), 0)
+                ):
+                    logger.experiment.file_writer.add_summary(summary)
+
+
+def _settings(module: ConceptModule) -> dict[str, bool | float | str]:
+    """Settings by name, as plain values."""
+    parts: dict[str, Any] = {"": module.config, "loss.": module.loss, "optimizer.": module.optimizer_config}
+    values = {f"{prefix}{name}": value for prefix, part in parts.items() for name, value in asdict(part).items()}
+    return {
+        name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in values.items()
+    }

@@ -1,0 +1,97 @@
+"""AdamW with decay groups, warm-up and cosine."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from nextconcept.core.errors import InputError
+
+__all__ = ["OptimizerConfig", "make_optimizer", "make_schedule", "number_by_place", "parameter_groups"]
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW (Loshchilov & Hutter, 2019) with linear warm-up and cosine decay.
+
+    Args:
+        lr: peak learning rate.
+        weight_decay: of matrices; norms, gates and start vectors are not decayed.
+        betas: decay rates of the moments.
+        warmup_steps: optimizer steps until the peak.
+        min_lr_ratio: learning rate at the last step, as a part of the peak.
+
+    Raises:
+        InputError: if a number is out of range.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup_steps: int = 100
+    min_lr_ratio: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or self.weight_decay < 0 or self.warmup_steps < 0 or not 0 <= self.min_lr_ratio <= 1:
+            raise InputError(
+                f"optimizer settings are out of range: lr {self.lr} must be positive, weight_decay {self.weight_decay} and "
+                f"warmup_steps {self.warmup_steps} at least 0, min_lr_ratio {self.min_lr_ratio} between 0 and 1."
+            )
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, nn.Parameter]]:
+    """The parameters of ``model`` by name in two groups: decayed (matrices) and not, in the order in which an optimizer counts them."""
+    decayed: dict[str, nn.Parameter] = {}
+    rest: dict[str, nn.Parameter] = {}
+    for name, parameter in model.named_parameters():
+        (decayed if parameter.dim() >= 2 and ".gates." not in name else rest)[name] = parameter
+    return [decayed, rest]
+
+
+def make_optimizer(config: OptimizerConfig, model: nn.Module) -> AdamW:
+    """AdamW over the two groups of :func:`parameter_groups`."""
+    decays = (config.weight_decay, 0.0)
+    groups = [
+        {"params": list(group.values()), "weight_decay": decay}
+        for group, decay in zip(parameter_groups(model), decays, strict=True)
+        if group
+    ]
+    optimizer = AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    # A fused step can scale gradients back by itself, so Lightning refuses to clip them under mixed precision, bfloat16 included, which
+    # scales nothing (Lightning issue 21435). Said not to, it gets them scaled back before they are clipped.
+    optimizer._step_supports_amp_scaling = False
+    return optimizer
+
+
+def number_by_place(states: list[dict[str, Any]], model: nn.Module) -> None:
+    """Number parameters in saved ``states`` of :func:`make_optimizer` by their place in ``model``, in place.
+
+    An optimizer numbers them group by group, and takes them back in that order whatever their numbers; strategies that share out
+    parameters number them by place and expect that.
+    """
+    places = {name: place for place, (name, _) in enumerate(model.named_parameters())}
+    order = [places[name] for group in parameter_groups(model) for name in group]
+    for state in states:
+        groups = state.get("param_groups", ())  # a process that saves nothing has none
+        olds = [old for group in groups for old in group["params"]]
+        number = dict(zip(olds, order[: len(olds)], strict=True))
+        for group in groups:
+            group["params"] = [number[old] for old in group["params"]]
+        state["state"] = {number[old]: values for old, values in state.get("state", {}).items()}
+
+
+def make_schedule(config: OptimizerConfig, optimizer: AdamW, steps: int | float) -> LambdaLR:
+    """Warm up, then follow a half cosine down to ``min_lr_ratio`` at ``steps``; constant if training is unbounded."""
+
+    def factor(step: int) -> float:
+        if step < config.warmup_steps:
+            return (step + 1) / (config.warmup_steps + 1)
+        if math.isinf(steps):
+            return 1.0
+        progress = min(1.0, (step - config.warmup_steps) / max(1, steps - config.warmup_steps))
+        return config.min_lr_ratio + (1 - config.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,128 @@
+"""Where a run begins that does not begin from nothing: weights, and the training that made them.
+
+A folder holds ``model.safetensors``, ``config.json`` and ``tokenizer.json`` (what ``nextconcept export`` writes) and, if it was grown
+from a checkpoint, ``training.ckpt``: moments of the optimizer, progress, and compute spent.
+"""
+
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from nextconcept.checkpoints.files import COMPUTE, load_run
+from nextconcept.core.config import ModelConfig
+from nextconcept.core.errors import InputError
+from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.nn.growth import top_left
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.training.optim import parameter_groups
+from nextconcept.training.sharding import shard_like
+
+__all__ = ["WarmStart", "TrainingState", "load_warm_start", "read_config"]
+
+FILE = "training.ckpt"
+
+
+@dataclass
+class TrainingState:
+    """What a grown run goes on from, beside the weights.
+
+    Attributes:
+        step: optimizer steps made.
+        flops: operations spent.
+        tokens: tokens seen.
+        moments: per parameter, the state of AdamW; parameters that are new have none.
+        loops: Lightning's progress, with the position in the data.
+        shapes: per parameter that is old, its shape before it grew.
+    """
+
+    step: int
+    flops: float
+    tokens: float
+    moments: dict[str, dict[str, Tensor]]
+    loops: dict[str, Any]
+    shapes: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, checkpoint: dict[str, Any], model: NextConceptModel) -> "TrainingState":
+        """Take the state out of a Lightning checkpoint of ``model``."""
+        saved = checkpoint["optimizer_states"][0]
+        numbers = [number for group in saved["param_groups"] for number in group["params"]]
+        names = dict(zip(numbers, (name for group in parameter_groups(model) for name in group), strict=True))
+        spent = checkpoint.get(COMPUTE, {"flops": 0.0, "tokens": 0.0})
+        return cls(
+            checkpoint["global_step"],
+            spent["flops"],
+            spent["tokens"],
+            {names[number]: state for number, state in saved["state"].items()},
+            checkpoint["loops"]["fit_loop"],
+            {name: list(parameter.shape) for name, parameter in model.named_parameters()},
+        )
+
+    def grown(self, model: NextConceptModel) -> "TrainingState":
+        """The same for the grown ``model``: old blocks keep their moments, new ones have none yet."""
+        moments = {}
+        for name, parameter in model.named_parameters():
+            old = self.moments.get(name)
+            if old is not None:
+                moments[name] = {
+                    key: value if value.dim() == 0 else _widened(value, parameter) for key, value in old.items()
+                }
+        return TrainingState(self.step, self.flops, self.tokens, moments, self.loops, self.shapes)
+
+    def save(self, folder: Path) -> None:
+        """Write it into the folder of a model."""
+        torch.save(asdict(self), folder / FILE)
+
+    def restore_optimizer(self, optimizer: Optimizer, model: NextConceptModel) -> None:
+        """Give the parameters of ``model`` their moments."""
+        for name, parameter in model.named_parameters():
+            if name in self.moments:
+                values = {key: value.to(parameter.device).clone() for key, value in self.moments[name].items()}
+                optimizer.state[parameter] = {key: shard_like(value, parameter) for key, value in values.items()}
+
+
+def _widened(moment: Tensor, like: Tensor) -> Tensor:
+    result = moment.new_zeros(like.shape)
+    result[top_left(moment.shape)] = moment
+    return result
+
+
+@dataclass
+class WarmStart:
+    """A model to begin from, and how it was trained, if that is known."""
+
+    model: NextConceptModel
+    tokenizer: Tokenizer
+    training: TrainingState | None
+
+
+def load_warm_start(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> WarmStart:
+    """Read a folder made by ``nextconcept grow`` or ``export``; of a run or checkpoint, the weights alone.
+
+    Raises:
+        InputError: if there is no model at ``path``, or its training state is broken.
+    """
+    model, tokenizer = load_run(path, encoder)
+    file = Path(path) / FILE
+    if not file.is_file():
+        return WarmStart(model, tokenizer, None)
+    try:
+        training = TrainingState(**torch.load(file, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, TypeError):
+        raise InputError(f"{file} is broken: grow the model again with nextconcept grow.") from None
+    return WarmStart(model, tokenizer, training)
+
+
+def read_config(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> ModelConfig:
+    """The configuration of the model at ``path``, whose encoder is of class ``encoder``.
+
+    Raises:
+        InputError: if there is no model.
+    """
+    return load_run(path, encoder)[0].config

@@ -1,0 +1,80 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from nextconcept import InputError, NextConceptModel
+from nextconcept.checkpoints.files import KEY, find_checkpoint, load_run, read_checkpoint, save_pretrained
+from nextconcept.data.tokenizers import ByteTokenizer
+from tests.helpers import open_model, small_config
+
+
+def write_run(path: Path, model: NextConceptModel) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {f"model.{name}": value for name, value in model.state_dict().items()}
+    stored = {"config": model.config.to_dict(), "tokenizer": ByteTokenizer().to_json()}
+    torch.save({"state_dict": weights, KEY: stored}, path)
+    return path
+
+
+def test_load_run__from_file_run_or_folder_of_runs(tmp_path: Path):
+    model, tokens = open_model(small_config(vocab_size=256)), torch.randint(256, (1, 9))
+    old = write_run(
+        tmp_path / "version_0" / "checkpoints" / "best.ckpt", NextConceptModel(small_config(vocab_size=256))
+    )
+    new = write_run(tmp_path / "version_1" / "checkpoints" / "best.ckpt", model)
+    os.utime(old, (1, 1))
+    for path in (new, tmp_path / "version_1", tmp_path / "version_1" / "checkpoints", tmp_path):
+        loaded, tokenizer = load_run(path)
+        assert torch.equal(loaded(tokens).logits, model(tokens).logits)
+        assert isinstance(tokenizer, ByteTokenizer)
+
+
+def test_load_run__from_an_export(tmp_path: Path):
+    model, tokens = open_model(small_config(vocab_size=256)), torch.randint(256, (1, 9))
+    save_pretrained(model, ByteTokenizer(), tmp_path / "export")
+    assert torch.equal(load_run(tmp_path / "export")[0](tokens).logits, model(tokens).logits)
+
+
+def test_find_checkpoint__none(tmp_path: Path):
+    with pytest.raises(InputError, match="holds no best.ckpt or last.ckpt"):
+        find_checkpoint(tmp_path)
+    with pytest.raises(InputError, match="there is no checkpoint or run at"):
+        find_checkpoint(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])
+def test_read_checkpoint__not_one(tmp_path: Path, content: bytes):
+    path = tmp_path / "bad.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is not a checkpoint of nextconcept"):
+        read_checkpoint(path)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch evil",)
+
+
+def test_read_checkpoint__runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {}, KEY: Evil()}, "evil.ckpt")
+    with pytest.raises(InputError, match="is not a checkpoint"):
+        read_checkpoint(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "evil").exists()
+
+
+def test_load_run__weights_of_another_shape(tmp_path: Path):
+    path = write_run(tmp_path / "odd.ckpt", NextConceptModel(small_config(vocab_size=256)))
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint[KEY]["config"]["width"] = 64
+    torch.save(checkpoint, path)
+    with pytest.raises(InputError, match="do not fit its configuration"):
+        load_run(path)
+
+
+def test_load_run__broken_export(tmp_path: Path):
+    (tmp_path / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="is not an exported model"):
+        load_run(tmp_path)

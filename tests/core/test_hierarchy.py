@@ -1,0 +1,24 @@
+import pytest
+
+from nextconcept.core.errors import InputError
+from nextconcept.core.hierarchy import Hierarchy
+
+
+def test_lengths_and_anchors_follow_the_chunk_size():
+    hierarchy = Hierarchy(levels=3, chunk_size=4)
+    assert [hierarchy.span(level) for level in range(3)] == [1, 4, 16]
+    assert [hierarchy.length(37, level) for level in range(3)] == [37, 9, 2]
+    assert [hierarchy.anchors(37, level) for level in (1, 2)] == [10, 3]
+    assert list(hierarchy.concept_levels) == [1, 2]
+
+
+def test_check_context__names_the_divisor():
+    Hierarchy(3, 4).check_context(64)
+    with pytest.raises(InputError, match="context 60 is not divisible by 16"):
+        Hierarchy(3, 4).check_context(60)
+
+
+@pytest.mark.parametrize(("levels", "chunk_size"), [(0, 4), (2, 1)])
+def test_init__impossible_grid(levels: int, chunk_size: int):
+    with pytest.raises(InputError):
+        Hierarchy(levels, chunk_size)

@@ -1,0 +1,179 @@
+"""What several tests need: small models, random configurations, two processes."""
+
+import itertools
+import random
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from nextconcept import ModelConfig, NextConceptModel
+from nextconcept.cli.main import main
+from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.data.token_cache import SplitConfig
+from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.training.losses import LossConfig
+from nextconcept.training.module import ConceptModule
+from nextconcept.training.optim import OptimizerConfig
+
+
+def nested_settings(flat: dict[str, object]) -> dict[str, object]:
+    """``{"planner__mode": "rollout"}`` to ``{"planner": {"mode": "rollout"}}``; other names stay."""
+    result: dict[str, object] = {}
+    for name, value in flat.items():
+        group, _, setting = name.rpartition("__")
+        if group:
+            result.setdefault(group, {})[setting] = value
+        else:
+            result[name] = value
+    return result
+
+
+def small_config(**changes: object) -> ModelConfig:
+    """A model of a few thousand parameters, which reads all that there is to read; groups as in ``planner__mode``."""
+    small = {"vocab_size": 64, "width": 32, "depth": 2, "num_heads": 4, "horizon": 3, "reader__memory": "states"}
+    return ModelConfig(**nested_settings(small | changes))
+
+
+def open_model(config: ModelConfig, encoder: type[ConceptEncoder] = ConceptEncoder) -> NextConceptModel:
+    """A model in eval mode whose gates are open, so that plans matter."""
+    torch.manual_seed(1)
+    model = NextConceptModel(config, encoder).eval()
+    for name, parameter in model.named_parameters():
+        if ".gates." in name:
+            torch.nn.init.normal_(parameter)
+    return model
+
+
+class Doubling(ConceptEncoder):
+    """Composes twice of everything."""
+
+    def forward(self, tokens: torch.Tensor) -> dict[int, torch.Tensor]:
+        return {level: 2 * concepts for level, concepts in super().forward(tokens).items()}
+
+
+def option_grid() -> list[dict]:
+    """Configurations that between them combine any two options, for 1 to 4 levels."""
+    draw = random.Random(0)
+    structure = list(
+        itertools.product((2, 3, 4), ("nested", "shared", "separate"), ("parallel", "rollout"), ("cross", "prefix"))
+    )
+    choices = {
+        "reader__memory": ["none", "concepts", "states"],
+        "sliding_window": [None, 3, 8, [5, None, 2, 1]],
+        "encoder__composition": ["sum", "mean", "max", "linear", "mlp", "mlp->sum->mlp->norm", "norm->linear->mean"],
+        "encoder__position_binding": [True, False],
+        "encoder__depth": [0, 0, 1],
+        "chunk_size": [2, 3],
+        "horizon": [1, 3, "full"],
+        "block__norm": ["rms", "layer", "cosine"],
+        "block__norm_affine": [True, False],
+        "block__post_norm": [False, True],
+        "planner__plan_head": ["linear", "mlp"],
+        "planner__noise_width": [0, 4],
+        "planner__detach": [False, True],
+        "nested__slicing": ["heads", "head_size"],
+        "block__feed_forward": ["swiglu", "gelu"],
+        "tie_embeddings": [True, False],
+        "encoder__chunk_alignment": ["start", "end"],
+        "planner__matching": [None, {"top_k": 3, "beam": 2}],
+    }
+    grid: list[dict] = [
+        {"levels": 1},
+        {"levels": 1, "sliding_window": 3},
+        {"levels": 1, "block__norm": "layer", "block__post_norm": True},
+    ]
+    for levels, sharing, mode, entry in structure:
+        for _ in range(6):
+            options = {name: draw.choice(values) for name, values in choices.items()}
+            if isinstance(options["sliding_window"], list):
+                options["sliding_window"] = options["sliding_window"][:levels]
+            if mode == "parallel" or not {"sum", "mean", "norm"} >= set(options["encoder__composition"].split("->")):
+                options["planner__matching"] = None
+            grid.append(
+                options
+                | {
+                    "levels": levels,
+                    "sharing": sharing,
+                    "planner__mode": mode,
+                    "reader__plan_conditioning": entry,
+                    "depth": 1,
+                }
+                | {
+                    "width": 64 if sharing == "nested" else 24,
+                    "context_length": 2 * options["chunk_size"] ** (levels - 1),
+                }
+            )
+    own = {"width": [16, 48], "depth": [1, 3], "num_heads": [2, 3]}
+    grid.append(
+        {"levels": 2, "sharing": "separate", **own, "reader__plan_conditioning": "prefix", "planner__mode": "rollout"}
+    )
+    grid.append(
+        {"levels": 2, "sharing": "separate", **own, "num_loops": [2, 3], "sliding_window": 3, "encoder__depth": 1}
+    )
+    for sharing, mode, entry in itertools.product(("nested", "shared"), ("parallel", "rollout"), ("cross", "prefix")):
+        grid.append(
+            {
+                "levels": 3,
+                "sharing": sharing,
+                "planner__mode": mode,
+                "reader__plan_conditioning": entry,
+                "num_loops": [2, 1, 3],
+                "chunk_size": 2,
+            }
+        )
+    return grid
+
+
+GRID = option_grid()
+
+
+def data_of(corpus: Path, **options: object) -> ConceptDataModule:
+    split = SplitConfig("contiguous", 0.1, 0.1)
+    return ConceptDataModule(str(corpus), context_length=32, batch_size=4, split=split, seed=0, **options)
+
+
+def module_of(**changes: object) -> ConceptModule:
+    torch.manual_seed(0)
+    config = small_config(vocab_size=256, context_length=32, horizon=2, **changes)
+    return ConceptModule(config, LossConfig(), OptimizerConfig(lr=3e-3, warmup_steps=2))
+
+
+def trainer_of(folder: Path, steps: int, **options: object) -> L.Trainer:
+    defaults = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "accelerator": "cpu",
+        "num_sanity_val_steps": 0,
+    }
+    return L.Trainer(default_root_dir=folder, max_steps=steps, **(defaults | options))
+
+
+def weights_after(trainer: L.Trainer, module: ConceptModule, data: ConceptDataModule, path: Path | None = None) -> dict:
+    trainer.fit(module, data, ckpt_path=path, weights_only=True)
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+class StopAt(L.Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        if trainer.global_step == self.step:
+            trainer.should_stop = True
+
+
+def fails(capsys: pytest.CaptureFixture, *args: str) -> str:
+    """Run a command that must exit with code 2 and one sentence, and return the sentence."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main([str(arg) for arg in args])
+    assert stopped.value.code == 2
+    printed = capsys.readouterr().err
+    lines = [line for line in printed.splitlines() if line.startswith("nextconcept: error: ")]
+    assert len(lines) == 1, printed
+    assert "Traceback" not in printed
+    return lines[0]

@@ -1,0 +1,68 @@
+"""Pictures of plans."""
+
+import pytest
+import torch
+
+from nextconcept.data.tokenizers import ByteTokenizer
+from nextconcept.inference.plan_figures import look_at_plan
+from nextconcept.nn.attention import PlanAttention
+from tests.helpers import open_model, small_config
+
+TOKENS = torch.tensor(list(b"To be, or not to be: $x$ that is\nthe question"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"levels": 3, "encoder__chunk_alignment": "end"},
+        {"sharing": "shared", "levels": 3},
+        {"planner__mode": "rollout", "sharing": "separate"},
+    ],
+    ids=str,
+)
+def test_look_at_plan__draws_every_level(changes: dict, tmp_path):
+    model = open_model(small_config(vocab_size=256, **changes))
+    picture = look_at_plan(model, ByteTokenizer(), TOKENS)
+    assert set(picture.agreement) == set(model.config.hierarchy.concept_levels)
+    figures = [*picture.agreement.values(), picture.attention]
+    for index, figure in enumerate(figures):
+        figure.savefig(tmp_path / f"{index}.png")  # warnings about glyphs or text are errors
+        assert figure.axes[0].get_ylabel() == "chunks ahead"
+    assert picture.table.count("\n| ") == 1 + 3 * (model.config.levels - 1)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_look_at_plan__attention_is_that_of_the_model():
+    model = open_model(small_config(vocab_size=256, depth=1))
+    seen = {}
+
+    def keep(module: PlanAttention, args: tuple, output: torch.Tensor) -> None:
+        x, plan, fold, shape, *_ = args
+        value = shape.split(module.value(plan, shape.width))  # (B, A, h, H, d)
+        mixed = fold.fold(module.weights(x, plan, fold, shape)).transpose(1, 2) @ value
+        gate = args[4]
+        seen["same"] = torch.allclose(
+            module.out(fold.unfold(shape.merge(mixed), x.shape[1]), shape.width, gate), output, atol=1e-5
+        )
+
+    model.decoder.transformer.blocks[0].plan_attention.register_forward_hook(keep)
+    with torch.no_grad():
+        model(TOKENS[None])
+    assert seen["same"]
+
+
+def test_look_at_plan__prefix_has_no_picture_of_attention():
+    picture = look_at_plan(
+        open_model(small_config(vocab_size=256, reader__plan_conditioning="prefix")), ByteTokenizer(), TOKENS
+    )
+    assert picture.attention is None
+
+
+def test_look_at_plan__compositions_that_cannot_be_read_back_have_no_table():
+    assert (
+        look_at_plan(
+            open_model(small_config(vocab_size=256, encoder__composition="max")), ByteTokenizer(), TOKENS
+        ).table
+        == ""
+    )

@@ -1,0 +1,85 @@
+"""What a plan says."""
+
+import pytest
+import torch
+
+from nextconcept import InputError
+from nextconcept.data.tokenizers import ByteTokenizer
+from nextconcept.inference.plans import compare_plan, decode_chunk, first_visible, parse_edit, plans_at_end
+from nextconcept.nn.model import horizon_targets
+from tests.helpers import open_model, small_config
+
+TEXT = "the quick brown fox jumps over"
+
+
+def ids(text: str) -> torch.Tensor:
+    return torch.tensor(list(text.encode()))
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_compare_plan__a_perfect_plan_says_what_was_written(level: int):
+    model = open_model(small_config(vocab_size=256, width=1024, levels=3, chunk_size=2))
+    known, span = 8, 2**level
+    concepts = model(ids(TEXT)[None]).concepts[level]
+    plan = horizon_targets(concepts, 3)[0][0, known // span]
+    steps = compare_plan(model, ByteTokenizer(), ids(TEXT), known, {level: plan})
+    for step in steps:
+        start = known + step.step * span
+        assert step.start == start
+        assert step.planned == step.written == TEXT[start : start + span]
+        assert step.cosine == pytest.approx(1, abs=1e-4)
+
+
+def test_compare_plan__beyond_the_text_nothing_is_written():
+    model = open_model(small_config(vocab_size=256))
+    tokens = ids("abcdefghij")
+    steps = compare_plan(model, ByteTokenizer(), tokens, 5, plans_at_end(model, tokens[:5]))
+    assert [step.start for step in steps] == [4, 8, 12]
+    assert [step.written for step in steps] == ["efgh", None, None]
+
+
+def test_compare_plan__grid_that_ends_with_the_prompt():
+    model = open_model(small_config(vocab_size=256, encoder__chunk_alignment="end"))
+    tokens = ids("abcdefghij")
+    steps = compare_plan(model, ByteTokenizer(), tokens, 6, plans_at_end(model, tokens[:6]))
+    assert [step.written for step in steps] == ["ghij", None, None]
+
+
+def test_compare_plan__edits_are_marked():
+    model = open_model(small_config(vocab_size=256, width=256))
+    tokens = ids("abcdefgh")
+    edit = parse_edit(model, ByteTokenizer(), "1:1=kiwi")
+    steps = compare_plan(model, ByteTokenizer(), tokens, 8, plans_at_end(model, tokens), [edit])
+    assert [step.edited for step in steps] == [False, True, False]
+    assert steps[1].planned == "kiwi"
+
+
+def test_compare_plan__needs_concepts_that_can_be_read_back():
+    model = open_model(small_config(vocab_size=256, encoder__composition="max"))
+    with pytest.raises(InputError, match="not 'max'"):
+        compare_plan(model, ByteTokenizer(), ids("abcd"), 4, {})
+
+
+def test_say__in_order_or_as_a_set():
+    assert decode_chunk(ByteTokenizer(), ids("cab"), ordered=True) == "cab"
+    assert decode_chunk(ByteTokenizer(), ids("cab"), ordered=False) == "{a b c}"
+
+
+def test_first_visible__follows_generation():
+    model = open_model(small_config(vocab_size=256, context_length=16))
+    assert [first_visible(model, length) for length in (1, 16, 17, 24, 25)] == [0, 0, 8, 8, 16]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("1:0", "not of the form LEVEL:STEP=TEXT"),
+        ("x:0=kiwi", "not of the form"),
+        ("2:0=kiwi", "names level 2, but plans have levels 1 to 1"),
+        ("1:0=kiwis", "has 5 tokens, but a concept of level 1 has 4"),
+        ("1:0=", "prompt is empty"),
+    ],
+)
+def test_parse_edit__bad_input(edit: str, message: str):
+    with pytest.raises(InputError, match=message):
+        parse_edit(open_model(small_config(vocab_size=256)), ByteTokenizer(), edit)

@@ -1,0 +1,47 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from nextconcept import InputError
+from nextconcept.training.callbacks import LevelCurriculum
+from nextconcept.training.losses import LossConfig, compute_losses
+from nextconcept.training.module import ConceptModule
+from tests.helpers import small_config
+
+
+def test_factor__starts_late_and_rises():
+    curriculum = LevelCurriculum([0, 10], ramp=4)
+    assert [curriculum.factor(1, step) for step in (0, 3, 4, 100)] == pytest.approx([0.2, 0.8, 1, 1])
+    assert [curriculum.factor(2, step) for step in (0, 9, 10, 14)] == pytest.approx([0, 0, 0.2, 1])
+
+
+def test_on_train_batch_start__a_level_that_waits_has_no_loss_and_no_reader():
+    torch.manual_seed(0)
+    module = ConceptModule(small_config(levels=3))
+    for name, parameter in module.named_parameters():
+        if ".gates." in name:
+            torch.nn.init.normal_(parameter)
+    curriculum, tokens = LevelCurriculum([0, 10]), torch.randint(64, (2, 33))
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+
+    def at(step: int) -> tuple[bool, torch.Tensor]:
+        curriculum.on_train_batch_start(SimpleNamespace(global_step=step), module, None, 0)
+        out = module.model(tokens[:, :-1])
+        heard = not torch.equal(module.model(tokens[:, :-1], {2: torch.zeros_like(out.plans[2])}).logits, out.logits)
+        return heard, compute_losses(LossConfig(), module.model, out, tokens, mask, module.level_factors)
+
+    heard, losses = at(0)
+    assert not heard
+    torch.testing.assert_close(losses.total, losses.tokens + 0.3 * losses.concepts[1].total)
+    heard, losses = at(10)
+    assert heard
+    both = losses.concepts[1].total + losses.concepts[2].total
+    torch.testing.assert_close(losses.total, losses.tokens + 0.3 * both)
+
+
+def test_init__bad():
+    with pytest.raises(InputError, match="must be 0 or more"):
+        LevelCurriculum([-1])
+    with pytest.raises(InputError, match="2 starts for 1 concept levels"):
+        LevelCurriculum([0, 5]).on_fit_start(None, ConceptModule(small_config()))

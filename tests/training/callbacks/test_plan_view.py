@@ -1,0 +1,44 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nextconcept.data.tokenizers import ByteTokenizer
+from nextconcept.data.windows import ContiguousWindows
+from nextconcept.training.callbacks import PlanView
+from nextconcept.training.module import ConceptModule
+from tests.helpers import small_config
+
+
+def tags(tmp_path: Path, levels: int = 3, **trainer: object) -> set[str]:
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    windows = ContiguousWindows(np.arange(200, dtype=np.uint8), 64)
+    data = SimpleNamespace(tokenizer=ByteTokenizer(), val_dataloader=lambda: SimpleNamespace(dataset=windows))
+    values = {
+        "loggers": [logger],
+        "sanity_checking": False,
+        "is_global_zero": True,
+        "global_step": 3,
+        "datamodule": data,
+    }
+    module = ConceptModule(small_config(vocab_size=256, levels=levels)).train()
+    PlanView(windows=2).on_validation_end(SimpleNamespace(**(values | trainer)), module)
+    assert module.model.training
+    logger.experiment.close()
+    found = EventAccumulator(str(tmp_path)).Reload().Tags()
+    return {*found["images"], *found["tensors"]}
+
+
+def test_on_validation_end__draws_fixed_windows(tmp_path: Path):
+    names = [
+        f"plan/window_{w}/{name}" for w in (0, 1) for name in ("level_1", "level_2", "attention", "table/text_summary")
+    ]
+    assert tags(tmp_path) == set(names)
+
+
+def test_on_validation_end__one_process_draws_and_a_model_without_plans_has_none(tmp_path: Path):
+    assert not tags(tmp_path / "a", is_global_zero=False)
+    assert not tags(tmp_path / "b", sanity_checking=True)
+    assert not tags(tmp_path / "c", levels=1)

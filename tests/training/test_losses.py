@@ -1,0 +1,212 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nextconcept import InputError, NextConceptModel
+from nextconcept.nn.model import ModelOutput, horizon_targets
+from nextconcept.training.losses import TERMS, LossConfig, LossInputs, compute_losses, loss_flops_per_token
+from tests.helpers import open_model, small_config
+
+
+def batch_of(time: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randint(64, (2, time + 1)), torch.ones(2, time + 1, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("discount", [0.5, 2.0])
+def test_compute_losses__is_the_formula(discount: float):
+    model = NextConceptModel(small_config())
+    config = LossConfig({"cosine": 1.0, "mse": 0.5}, level_weight=0.3, discount=discount)
+    tokens, mask = batch_of()
+    out = model(tokens[:, :-1])
+    losses = compute_losses(config, model, out, tokens, mask)
+    tokens_loss = F.cross_entropy(out.logits.flatten(0, 1), tokens[:, 1:].flatten())
+    expected = torch.tensor(0.0)
+    for j in range(3):
+        cosine, mse = [], []
+        for m in range(5):
+            if m + j < 4:
+                plan, target = out.plans[1][:, m, j], out.concepts[1][:, m + j]
+                cosine.append(1 - F.cosine_similarity(plan, target))
+                mse.append((plan - target).pow(2).mean(-1))
+        expected = expected + discount**j * (torch.cat(cosine).mean() + 0.5 * torch.cat(mse).mean()) / 3
+    torch.testing.assert_close(losses.tokens, tokens_loss)
+    torch.testing.assert_close(losses.concepts[1].total, expected)
+    torch.testing.assert_close(losses.total, tokens_loss + 0.3 * expected)
+    assert losses.concepts[1].counts.tolist() == [8, 6, 4]
+    torch.testing.assert_close(losses.concepts[1].similarity, 1 - losses.concepts[1].steps["cosine"])
+
+
+def with_plan(out: ModelOutput, plan: torch.Tensor) -> ModelOutput:
+    return dataclasses.replace(out, logits=out.logits.detach(), plans={1: plan})
+
+
+@pytest.mark.parametrize("name", ["cosine", "mse", "mae", "smooth_l1", "info_nce", "decode"])
+def test_terms__are_least_at_the_target(name: str):
+    model = NextConceptModel(small_config(width=512))
+    tokens, mask = batch_of()
+    out = model(tokens[:, :-1])
+    targets, _ = horizon_targets(out.concepts[1].detach(), 3)
+
+    def loss(plan: torch.Tensor) -> float:
+        config = LossConfig({name: 1.0}, decode_scale=30.0)
+        return compute_losses(config, model, with_plan(out, plan), tokens, mask).concepts[1].total.item()
+
+    assert loss(targets) < 0.1
+    near, far = (loss(targets + scale * torch.randn_like(targets)) for scale in (0.3, 10.0))
+    assert loss(targets) < near < far
+
+
+def test_info_nce__is_the_cross_entropy_over_the_window():
+    model = NextConceptModel(small_config(horizon=1))
+    tokens, mask = batch_of()
+    out = model(tokens[:, :-1])
+    loss = compute_losses(LossConfig({"info_nce": 1.0}, temperature=0.5), model, out, tokens, mask).concepts[1].total
+    plan, concepts = (F.normalize(x, dim=-1) for x in (out.plans[1][:, :4, 0], out.concepts[1]))
+    logits = plan @ concepts.transpose(1, 2) / 0.5
+    torch.testing.assert_close(loss, F.cross_entropy(logits.flatten(0, 1), torch.arange(4).repeat(2)))
+
+
+@pytest.mark.parametrize("mode", ["parallel", "rollout"])
+def test_energy__prefers_the_right_spread(mode: str):
+    """The energy score is proper: the distribution that the data came from scores best, not its mean."""
+    model = NextConceptModel(small_config(planner__noise_width=8, planner__mode=mode))
+    tokens, mask = batch_of()
+    out = model(tokens[:, :-1])
+    data = torch.randn(2, 5, 3, 32)
+    predictor = model.predictors["1"]
+    scores = {}
+    for spread in (0.01, 1.0, 4.0):
+        predictor.sample = lambda steps, count, spread=spread: spread * torch.randn(count, 400, *data.shape)
+        out.predictions[1].steps = None
+        at = LossInputs(LossConfig(), model, out, 1, tokens, data, data)
+        scores[spread] = TERMS["energy"](at).mean().item()
+    assert scores[1.0] < min(scores[0.01], scores[4.0])
+    del predictor.sample
+    losses = compute_losses(LossConfig({"energy": 1.0}), model, model(tokens[:, :-1]), tokens, mask)
+    losses.total.backward()
+    assert predictor.head.noise.weight.grad.abs().sum() > 0
+
+
+def test_compute_losses__padding_in_front_is_not_learnt():
+    model = NextConceptModel(small_config(encoder__chunk_alignment="end"))
+    tokens, mask = batch_of(16)
+    losses = compute_losses(LossConfig({"decode": 1.0}), model, model(tokens[:, :-1], offset=3), tokens, mask)
+    assert losses.concepts[1].counts.tolist() == [6, 4, 2]
+
+
+def test_compute_losses__targets_get_no_gradient():
+    model = NextConceptModel(small_config())
+    tokens, mask = batch_of()
+    out = model(tokens[:, :-1])
+    plan = out.plans[1].detach().requires_grad_()
+    compute_losses(LossConfig(), model, with_plan(out, plan), tokens, mask).total.backward()
+    assert plan.grad.abs().sum() > 0
+    assert model.encoder.embedding.weight.grad is None
+
+
+def test_compute_losses__masked_tokens_do_not_count():
+    model = NextConceptModel(small_config()).eval()
+    tokens, mask = batch_of()
+    mask[0, 6] = False
+    out = model(tokens[:, :-1])
+    losses = compute_losses(LossConfig({"mse": 1.0}), model, out, tokens, mask)
+    nats = F.cross_entropy(out.logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+    nats[0, 5] = 0
+    torch.testing.assert_close(losses.tokens, nats.sum() / 31)
+    assert losses.concepts[1].counts.tolist() == [7, 4, 2]
+
+
+def test_compute_losses__nothing_to_learn_is_zero_not_nan():
+    model = NextConceptModel(small_config(levels=3))
+    tokens, mask = batch_of(3)
+    losses = compute_losses(LossConfig(), model, model(tokens[:, :-1]), tokens, torch.zeros_like(mask))
+    assert losses.total == 0
+    losses.total.backward()
+    assert all(parameter.grad is not None for parameter in model.predictors.parameters())
+
+
+def test_decode__is_chance_for_noise():
+    model = NextConceptModel(small_config(width=512))
+    tokens, mask = batch_of()
+    out = model(tokens[:, :-1])
+    noise = with_plan(out, torch.randn_like(out.plans[1]))
+    assert (
+        compute_losses(LossConfig({"decode": 1.0}), model, noise, tokens, mask).concepts[1].total > math.log(64) - 0.5
+    )
+
+
+@pytest.mark.parametrize(
+    ("term", "changes", "message"),
+    [("energy", {}, "noise_width above 0"), ("decode", {"encoder__composition": "max"}, "a sum or mean, not 'max'")],
+)
+def test_check__a_term_that_the_model_can_not_serve(term: str, changes: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        LossConfig({term: 1.0}).check(NextConceptModel(small_config(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"terms": {"wishes": 1.0}}, "unknown concept loss 'wishes': choose from cosine"),
+        ({"terms": {"mse": -1.0}}, "must be 0 or more"),
+        ({"discount": 0.0}, "discount must be"),
+    ],
+)
+def test_loss_config__bad(options: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        LossConfig(**options)
+
+
+def test_weight__list_too_short():
+    assert LossConfig(level_weight=[0.1, 0.2]).weight(2) == 0.2
+    with pytest.raises(InputError, match="no value for concept level 3"):
+        LossConfig(level_weight=[0.1, 0.2]).weight(3)
+
+
+def test_loss_flops_per_token__is_that_of_the_read_back():
+    model = NextConceptModel(small_config(width=32, horizon=3, chunk_size=4))
+    assert loss_flops_per_token(LossConfig({"cosine": 1.0}), model, 64) == 0
+    # One matrix product forward and one backward: 17 anchors x 3 steps x 4 places, 32 features by 64 tokens.
+    wanted = 2 * 2 * 17 * 3 * 4 * 32 * 64 / 64
+    assert loss_flops_per_token(LossConfig({"decode": 1.0}), model, 64) == wanted
+    assert loss_flops_per_token(LossConfig(), NextConceptModel(small_config(levels=1)), 64) == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        ("math.sqrt", "fails on a plan of shape"),
+        ("math.pi", "is no function, but float"),
+        ("nextconcept.training.losses.token_losses", "fails on a plan of shape"),
+        ("tests.test_losses.per_anchor", r"returned \(1, 3\) .* one distance per planned concept, \(1, 3, 3\)"),
+        ("tests.test_losses.nothing", "returned NoneType"),
+    ],
+)
+def test_check__a_term_of_ones_own_is_tried_out(function: str, sentence: str):
+    with pytest.raises(InputError, match=sentence):
+        LossConfig({function: 1.0}).check(NextConceptModel(small_config()))
+
+
+def per_anchor(at: LossInputs) -> torch.Tensor:
+    return at.plan.sum((2, 3))
+
+
+def nothing(at: LossInputs) -> None:
+    return None
+
+
+def of_ones_own(at: LossInputs) -> torch.Tensor:
+    return (at.plan - at.targets).square().sum(-1)
+
+
+def test_compute_losses__a_term_of_ones_own():
+    model, tokens = open_model(small_config()), torch.randint(64, (2, 21))
+    mask, output = torch.ones_like(tokens, dtype=torch.bool), model(tokens[:, :-1])
+    name = "tests.test_losses.of_ones_own"
+    config = LossConfig({name: 1.0, "mse": 1.0})
+    config.check(model)
+    steps = compute_losses(config, model, output, tokens, mask).concepts[1].steps
+    torch.testing.assert_close(steps[name], steps["mse"] * 32)

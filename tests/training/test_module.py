@@ -1,0 +1,139 @@
+"""Training as Lightning runs it."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import lightning as L
+import pytest
+import torch
+
+from nextconcept import InputError, NextConceptModel
+from nextconcept.training.callbacks import LastCheckpoint, StoreModelMetadata
+from nextconcept.training.losses import LossConfig, compute_losses
+from nextconcept.training.module import ConceptModule
+from tests.helpers import StopAt, data_of, module_of, small_config, trainer_of, weights_after
+
+
+@pytest.mark.parametrize(
+    ("levels", "chunk", "similar"), [(1, 4, 0), (2, 4, 0.8), pytest.param(4, 2, 0.4, marks=pytest.mark.slow)]
+)
+def test_training__overfits_one_batch(levels: int, chunk: int, similar: float):
+    """Memorising 128 random tokens takes a working path from every token to every weight."""
+    torch.manual_seed(0)
+    model = NextConceptModel(small_config(levels=levels, width=64, chunk_size=chunk))
+    tokens, mask = torch.randint(64, (4, 33)), torch.ones(4, 33, dtype=torch.bool)
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
+    for _ in range(260):
+        losses = compute_losses(LossConfig(), model, model(tokens[:, :-1]), tokens, mask)
+        optimizer.zero_grad()
+        losses.total.backward()
+        optimizer.step()
+    assert losses.tokens < 0.15
+    for terms in losses.concepts.values():
+        assert terms.similarity.min() > similar
+
+
+def test_validation__reports_every_source_and_horizon_step(corpus: Path, tmp_path: Path):
+    data, module = data_of(corpus), module_of(levels=3)
+    for name, parameter in module.named_parameters():
+        if ".gates." in name:
+            torch.nn.init.normal_(parameter)
+    (logged,) = trainer_of(tmp_path, -1).validate(module, data, verbose=False)
+    expected = {"val/loss"}
+    levels = ("", "_l1", "_l2")
+    for suffix in ("", *(f"_{source}{level}" for source in ("zero", "shuffled", "oracle") for level in levels)):
+        expected |= {f"val/loss/tokens{suffix}", f"val/bits_per_byte{suffix}"}
+    for level in (1, 2):
+        expected.add(f"val/loss/concepts_l{level}")
+        expected |= {
+            f"val/collapse_l{level}/{name}"
+            for name in ("effective_rank_plan", "effective_rank_target", "variance_ratio")
+        }
+        expected |= {
+            f"val/concepts_l{level}/{term}/step_{step}" for term in ("cosine", "similarity") for step in (1, 2)
+        }
+    assert set(logged) == expected
+    assert logged["val/bits_per_byte"] == pytest.approx(logged["val/loss/tokens"] / math.log(2), rel=0.01)
+
+    nats, count = 0.0, 0
+    with torch.no_grad():
+        for tokens, mask in data.val_dataloader():
+            logits = module.model(tokens[:, :-1], "zero").logits
+            losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+            nats, count = nats + losses[mask[:, 1:]].sum().item(), count + mask[:, 1:].sum().item()
+    assert logged["val/loss/tokens_zero"] == pytest.approx(nats / count, rel=1e-5)
+    assert logged["val/loss/tokens_zero"] != pytest.approx(logged["val/loss/tokens"], rel=1e-3)
+
+
+def test_bits_per_byte__counts_the_bytes_of_bpe_tokens(corpus: Path, tmp_path: Path):
+    data = data_of(corpus, tokenizer="bpe", vocab_size=280)
+    module = ConceptModule(small_config(vocab_size=280, context_length=32))
+    (logged,) = trainer_of(tmp_path, -1).validate(module, data, verbose=False)
+    tokens = data._encoded().tokens("val")[1:]
+    ratio = data.tokenizer.byte_counts()[tokens].sum() / len(tokens)
+    assert ratio > 1.5
+    assert logged["val/bits_per_byte"] == pytest.approx(logged["val/loss/tokens"] / math.log(2) / ratio, rel=1e-5)
+
+
+def test_predict__gives_the_surprisal_of_each_token(corpus: Path, tmp_path: Path):
+    data, module = data_of(corpus), module_of()
+    predictions = trainer_of(tmp_path, -1).predict(module, data)
+    nats = torch.cat([part["nats"] for part in predictions])
+    (logged,) = trainer_of(tmp_path, -1).test(module, data, verbose=False)
+    assert logged["test/loss/tokens"] == pytest.approx(nats.nanmean().item(), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
+@pytest.mark.parametrize(
+    ("stop", "windows"), [(7, 120), (30, 120), (35, 120)], ids=["mid-epoch", "at its end", "in the next"]
+)
+def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, windows: int):
+    """An epoch has about 36 batches; wherever a run stops, going on gives the same weights bit for bit."""
+
+    def trainer(name: str, steps: int) -> L.Trainer:
+        last = LastCheckpoint(every_n_train_steps=stop)
+        last.dirpath = str(tmp_path / name)
+        callbacks = [StoreModelMetadata(), last]
+        return trainer_of(tmp_path / name, steps, callbacks=callbacks, enable_checkpointing=True, limit_val_batches=0)
+
+    whole = weights_after(trainer("whole", 41), module_of(dropout=0.0), data_of(corpus))
+    # The schedule needs to know the planned length, so the first part is stopped from outside.
+    first = trainer("first", 41)
+    first.callbacks.append(StopAt(stop))
+    weights_after(first, module_of(), data_of(corpus))
+    path = tmp_path / "first" / "last.ckpt"
+    torch.manual_seed(123)
+    resumed = weights_after(trainer("second", 41), module_of(), data_of(corpus), path)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_training__draws_every_phase_of_a_grid_that_ends_with_the_text(corpus: Path, tmp_path: Path):
+    module, offsets = module_of(encoder__chunk_alignment="end"), []
+    forward = module.model.forward
+
+    def spy(tokens: torch.Tensor, plan: str = "predicted", offset: int | None = None):
+        offsets.append(offset)
+        return forward(tokens, plan, offset)
+
+    module.model.forward = spy
+    trainer_of(tmp_path, 24, limit_val_batches=0).fit(module, data_of(corpus))
+    assert set(offsets) == {0, 1, 2, 3}
+
+
+def test_init__level_weights_too_few():
+    with pytest.raises(InputError, match="no value for concept level 2"):
+        ConceptModule(small_config(levels=3), LossConfig(level_weight=[0.1]))
+
+
+def test_configure_model__settings_of_sharing_out_that_can_not_be(tmp_path: Path):
+    module = module_of()
+    module.trainer = trainer_of(tmp_path, 1)
+    size = SimpleNamespace(size=lambda: 2)
+    module._device_mesh = {"tensor_parallel": size, "data_parallel": size}
+    with pytest.raises(InputError, match="tensor_parallel_size to 1"):
+        module.configure_model()
+    size.size = lambda: 1
+    assert module.trainer.validate_loop.inference_mode
+    with pytest.raises(InputError, match=r"set trainer.inference_mode to false"):
+        module.configure_model()
