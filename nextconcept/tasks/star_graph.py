@@ -59,7 +59,7 @@ class StarGraph(Task):
         if self.arms < 1 or self.path_length < 2 or self.test_lines < 1 or (self.train_lines or 1) < 1:
             raise InputError(
                 f"star graph: arms {self.arms}, train_lines {self.train_lines} and test_lines {self.test_lines} must be 1 "
-                f"or more, and path_length {self.path_length} 2 or more."
+                f"or more, and path_length {self.path_length} must be 2 or more."
             )
         if 1 + self.edges > self.nodes:
             raise InputError(
