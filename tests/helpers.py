@@ -5,14 +5,18 @@ import random
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 
 from nextconcept import ModelConfig, NextConceptModel
 from nextconcept.cli.main import main
 from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.data.text import TextDataModule
 from nextconcept.data.token_cache import SplitConfig
+from nextconcept.data.tokenizers import SymbolTokenizer
 from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.tasks.task import Task
 from nextconcept.training.losses import LossConfig
 from nextconcept.training.module import ConceptModule
 from nextconcept.training.optim import OptimizerConfig
@@ -131,7 +135,7 @@ GRID = option_grid()
 
 def data_of(corpus: Path, **options: object) -> ConceptDataModule:
     split = SplitConfig("contiguous", 0.1, 0.1)
-    return ConceptDataModule(str(corpus), context_length=32, batch_size=4, split=split, seed=0, **options)
+    return TextDataModule(str(corpus), context_length=32, batch_size=4, split=split, seed=0, **options)
 
 
 def module_of(**changes: object) -> ConceptModule:
@@ -177,3 +181,18 @@ def fails(capsys: pytest.CaptureFixture, *args: str) -> str:
     assert len(lines) == 1, printed
     assert "Traceback" not in printed
     return lines[0]
+
+
+class Reverse(Task):
+    """Write four letters backwards: a task as a user would write one."""
+
+    prompt_length, answer_length = 5, 4
+    tokenizer = SymbolTokenizer([*"abcdef", "="], separator="=")
+
+    def num_lines(self, split: str) -> int | None:
+        return None if split == "train" else 30
+
+    def draw(self, split: str, seed: int, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        key = {"train": 3 * seed, "val": 1, "test": 2}[split]
+        letters = np.array([np.random.default_rng([key, index]).integers(6, size=4) for index in indices])
+        return np.pad(letters, ((0, 0), (0, 1)), constant_values=6), letters[:, ::-1]

@@ -17,7 +17,7 @@ from nextconcept.checkpoints.files import find_checkpoint, read_checkpoint
 from nextconcept.cli import commands
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError, TrainingError
-from nextconcept.data.datamodule import ConceptDataModule, vocabulary
+from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.evaluation.compare import compare
 from nextconcept.training.callbacks import (
     ComputeBudget,
@@ -29,10 +29,10 @@ from nextconcept.training.callbacks import (
     PlanView,
     StoreModelMetadata,
     SurprisalWriter,
-    TaskAccuracy,
     TensorBoardLayout,
     WritingSamples,
 )
+from nextconcept.tasks.accuracy import TaskAccuracy
 from nextconcept.training.module import ConceptModule
 from nextconcept.training.warm_start import read_config
 
@@ -136,8 +136,6 @@ class ConceptCLI(LightningCLI):
         parser.add_lightning_class_args(GrowthWarmup, "grown")
         for name in ("levels", "chunk_size", "context_length"):
             parser.link_arguments(f"model.config.{name}", f"data.{name}")
-        sources = ("data.tokenizer", "data.vocab_size", "data.star_graph")
-        parser.link_arguments(sources, "model.config.vocab_size", compute_fn=_vocab_size)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and check a checkpoint before anything reads it."""
@@ -267,11 +265,6 @@ def _input_error(error: BaseException) -> InputError:
             return cause
         cause = cause.__cause__ or cause.__context__
     return InputError(f"these settings can't be used: {' '.join(str(error).split())[:600].rstrip('.')}.")
-
-
-def _vocab_size(tokenizer: str, vocab_size: int, star_graph: Any) -> int:
-    values = getattr(star_graph, "init_args", star_graph)  # where jsonargparse allows for subclasses
-    return vocabulary(tokenizer, vocab_size, values.nodes if star_graph else None)
 
 
 def main(args: list[str] | None = None) -> None:
