@@ -19,6 +19,7 @@ from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError, TrainingError
 from nextconcept.data.datamodule import ConceptDataModule, vocabulary
 from nextconcept.evaluation.compare import compare
+from nextconcept.tasks.accuracy import TaskAccuracy
 from nextconcept.training.callbacks import (
     ComputeBudget,
     ConceptProgressBar,
@@ -26,10 +27,10 @@ from nextconcept.training.callbacks import (
     GrowthWarmup,
     InterventionTable,
     LastCheckpoint,
+    LevelSummary,
     PlanView,
     StoreModelMetadata,
     SurprisalWriter,
-    TaskAccuracy,
     TensorBoardLayout,
     WritingSamples,
 )
@@ -106,6 +107,7 @@ class ConceptCLI(LightningCLI):
                     ConceptProgressBar(),
                     TaskAccuracy(),
                     InterventionTable(),
+                    LevelSummary(),
                     TensorBoardLayout(),
                     StoreModelMetadata(),
                     SurprisalWriter(),

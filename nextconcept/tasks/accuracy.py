@@ -9,7 +9,7 @@ from torch import Tensor
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.inference.generate import generate
 from nextconcept.nn.model import PlanSource
-from nextconcept.training.callbacks.parts import data_of, module_of
+from nextconcept.training.access import data_of, module_of
 
 __all__ = ["TaskAccuracy"]
 
