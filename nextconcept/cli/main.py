@@ -19,6 +19,7 @@ from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError, TrainingError
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.evaluation.compare import compare
+from nextconcept.tasks.accuracy import TaskAccuracy
 from nextconcept.training.callbacks import (
     ComputeBudget,
     ConceptProgressBar,
@@ -26,6 +27,7 @@ from nextconcept.training.callbacks import (
     GrowthWarmup,
     InterventionTable,
     LastCheckpoint,
+    LevelSummary,
     PlanView,
     StoreModelMetadata,
     SurprisalWriter,
@@ -106,6 +108,7 @@ class ConceptCLI(LightningCLI):
                     ConceptProgressBar(),
                     TaskAccuracy(),
                     InterventionTable(),
+                    LevelSummary(),
                     TensorBoardLayout(),
                     StoreModelMetadata(),
                     SurprisalWriter(),

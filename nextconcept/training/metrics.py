@@ -1,17 +1,22 @@
-"""Means and collapse monitors of an evaluation, summed over batches and processes before they are divided.
+"""Means and collapse monitors of an evaluation, summed over batches and processes and then divided.
 
-Names logged by :class:`~nextconcept.training.module.ConceptModule` (an interface; ``STAGE`` is ``val`` or ``test``):
+Names logged by :class:`~nextconcept.training.module.ConceptModule` (an interface; ``STAGE`` is
+``val`` or ``test``):
 
 - ``STAGE/loss``: the training loss on that split.
-- ``STAGE/loss/tokens``: cross-entropy in nats per token, the predicted plan being read; ``..._zero`` and
-  ``..._shuffled``: with the plan taken away, or another row's. ``nextconcept validate`` and ``test`` add ``..._oracle`` (the
-  true future, which leaks) and, with several concept levels, each of the three for level L alone, ``..._zero_lL``.
-- ``STAGE/bits_per_byte``, ``..._zero``, ``..._shuffled``: the same in bits per byte of text.
+- ``STAGE/loss/tokens``: cross-entropy in nats per token, with the predicted plan; ``..._zero`` and
+  ``..._shuffled``: without a plan, and with the plan of another row. ``nextconcept validate`` and
+  ``test`` add ``..._oracle`` (the true future, which leaks) and, with several concept levels, each
+  of the three for level L alone, ``..._zero_lL``.
+- ``STAGE/bits_per_byte``, ``..._zero``, ``..._shuffled``: these losses in bits per byte of text.
 - ``STAGE/loss/concepts_lL``: concept loss of level L.
-- ``STAGE/concepts_lL/TERM/step_J``: a term of it at horizon step J, from 1 (of long horizons: 1, 2, 4, 8, ...).
+- ``STAGE/concepts_lL/TERM/step_J``: one of its terms at horizon step J, from 1 (of long horizons:
+  1, 2, 4, 8, ...).
 - ``STAGE/concepts_lL/similarity/step_J``: mean cosine of predicted and realised concept.
-- ``STAGE/collapse_lL/effective_rank_plan``, ``..._target``: effective rank of predictions and of realised concepts.
-- ``STAGE/collapse_lL/variance_ratio``: variance of predictions over that of realised concepts, both at unit scale.
+- ``STAGE/collapse_lL/effective_rank_plan``, ``..._target``: effective rank of predicted and of
+  realised concepts.
+- ``STAGE/collapse_lL/variance_ratio``: variance of predicted over that of realised concepts, both
+  at unit scale.
 """
 
 from typing import Any
@@ -24,7 +29,7 @@ __all__ = ["EffectiveRank", "WeightedMeans"]
 
 
 class _DoubleMetric(Metric):
-    """A metric whose sums stay in double precision when the module that it belongs to is halved (``--trainer.precision bf16-true``)."""
+    """A metric whose sums stay in double precision when its module is cast (``bf16-true``)."""
 
     full_state_update = False
 
@@ -32,7 +37,7 @@ class _DoubleMetric(Metric):
         super()._apply(*args, **kwargs)
         for name, default in self._defaults.items():
             setattr(self, name, getattr(self, name).double())
-            self._defaults[name] = torch.as_tensor(default).double()  # what the sums begin with after every reset
+            self._defaults[name] = torch.as_tensor(default).double()  # the values after a reset
         return self
 
 
@@ -40,7 +45,7 @@ class WeightedMeans(_DoubleMetric):
     """Weighted means under many names, with one synchronisation for all of them.
 
     Args:
-        names: what is averaged; every update gives each name at most once.
+        names: names of the means; an update may leave any of them out.
     """
 
     sums: Tensor
@@ -53,24 +58,25 @@ class WeightedMeans(_DoubleMetric):
         self.add_state("weights", torch.zeros(len(names), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, values: dict[str, tuple[Tensor, Tensor]]) -> None:
-        """Add ``{name: (mean, weight)}``, scalars; a mean of weight 0 is ignored."""
+        """Add ``{name: (mean, weight)}`` of scalar tensors; a mean of weight 0 is ignored."""
         index = torch.tensor([self.names.index(name) for name in values], device=self.sums.device)
         means, weights = (torch.stack([pair[i].detach().double() for pair in values.values()]) for i in (0, 1))
         self.sums.index_add_(0, index, torch.where(weights > 0, means * weights, 0))
         self.weights.index_add_(0, index, weights)
 
-    def compute(self) -> dict[str, float]:
-        """Return the mean under each name that got any weight."""
-        means = (self.sums / self.weights).tolist()
-        weights = self.weights.tolist()
-        return {name: mean for name, mean, weight in zip(self.names, means, weights, strict=True) if weight}
+    def compute(self) -> dict[str, tuple[float, float]]:
+        """Return ``{name: (mean, weight)}`` for the names that got any weight."""
+        means, weights = (self.sums / self.weights).tolist(), self.weights.tolist()
+        pairs = zip(self.names, means, weights, strict=True)
+        return {name: (mean, weight) for name, mean, weight in pairs if weight}
 
 
 class EffectiveRank(_DoubleMetric):
     """Effective rank and variance of a stream of vectors.
 
-    The effective rank (Roy & Vetterli, 2007) is ``exp(-sum p log p)`` with p the singular values of the centred vectors over
-    their sum: D for an even spread over D directions, 1 for a line, and low for a predictor that collapses.
+    The effective rank (Roy & Vetterli, 2007) is ``exp(-sum p log p)`` with p the singular values of
+    the centred vectors over their sum: D for an even spread over D directions, 1 for a line, and
+    low for a predictor that collapses.
 
     Args:
         width: D.
@@ -94,7 +100,7 @@ class EffectiveRank(_DoubleMetric):
         self.products += vectors.T @ vectors
 
     def compute(self) -> tuple[float, float]:
-        """Return ``(effective rank, variance summed over features)``; NaN without vectors."""
+        """Return ``(effective rank, variance summed over features)``, both NaN without vectors."""
         mean = self.total / self.count
         covariance = self.products / self.count - mean[:, None] * mean
         if not covariance.isfinite().all():

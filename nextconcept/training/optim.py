@@ -1,4 +1,4 @@
-"""AdamW with decay groups, warm-up and cosine."""
+"""AdamW with two groups of weight decay, and a schedule with warm-up and cosine decay."""
 
 import math
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from nextconcept.core.errors import InputError
+from nextconcept.training.lightning_compat import allow_clipping
 
-__all__ = ["OptimizerConfig", "make_optimizer", "make_schedule", "number_by_place", "parameter_groups"]
+__all__ = ["OptimizerConfig", "make_optimizer", "make_schedule", "number_by_position", "parameter_groups"]
 
 
 @dataclass
@@ -22,7 +23,7 @@ class OptimizerConfig:
         weight_decay: of matrices; norms, gates and start vectors are not decayed.
         betas: decay rates of the moments.
         warmup_steps: optimizer steps until the peak.
-        min_lr_ratio: learning rate at the last step, as a part of the peak.
+        min_lr_ratio: learning rate at the last step over the peak.
 
     Raises:
         InputError: if a number is out of range.
@@ -37,13 +38,16 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.weight_decay < 0 or self.warmup_steps < 0 or not 0 <= self.min_lr_ratio <= 1:
             raise InputError(
-                f"optimizer settings are out of range: lr {self.lr} must be positive, weight_decay {self.weight_decay} and "
-                f"warmup_steps {self.warmup_steps} at least 0, min_lr_ratio {self.min_lr_ratio} between 0 and 1."
+                f"optimizer settings are out of range: lr {self.lr} must be positive, weight_decay {self.weight_decay} "
+                f"and warmup_steps {self.warmup_steps} at least 0, min_lr_ratio {self.min_lr_ratio} between 0 and 1."
             )
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, nn.Parameter]]:
-    """The parameters of ``model`` by name in two groups: decayed (matrices) and not, in the order in which an optimizer counts them."""
+    """Return the parameters by name in two groups: decayed (matrices), then not decayed.
+
+    The order is that in which the optimizer numbers them.
+    """
     decayed: dict[str, nn.Parameter] = {}
     rest: dict[str, nn.Parameter] = {}
     for name, parameter in model.named_parameters():
@@ -52,7 +56,7 @@ def parameter_groups(model: nn.Module) -> list[dict[str, nn.Parameter]]:
 
 
 def make_optimizer(config: OptimizerConfig, model: nn.Module) -> AdamW:
-    """AdamW over the two groups of :func:`parameter_groups`."""
+    """Return AdamW over the two groups of :func:`parameter_groups`."""
     decays = (config.weight_decay, 0.0)
     groups = [
         {"params": list(group.values()), "weight_decay": decay}
@@ -60,22 +64,25 @@ def make_optimizer(config: OptimizerConfig, model: nn.Module) -> AdamW:
         if group
     ]
     optimizer = AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-    # A fused step can scale gradients back by itself, so Lightning refuses to clip them under mixed precision, bfloat16 included, which
-    # scales nothing (Lightning issue 21435). Said not to, it gets them scaled back before they are clipped.
-    optimizer._step_supports_amp_scaling = False
+    allow_clipping(optimizer)
     return optimizer
 
 
-def number_by_place(states: list[dict[str, Any]], model: nn.Module) -> None:
-    """Number parameters in saved ``states`` of :func:`make_optimizer` by their place in ``model``, in place.
+def number_by_position(states: list[dict[str, Any]], model: nn.Module) -> None:
+    """Renumber parameters in saved optimizer states by their position in ``model.parameters()``.
 
-    An optimizer numbers them group by group, and takes them back in that order whatever their numbers; strategies that share out
-    parameters number them by place and expect that.
+    An optimizer numbers parameters group by group, and loads them in that order whatever their
+    numbers. Strategies that shard parameters number them by position, and expect that when they
+    load.
+
+    Args:
+        states: states of optimizers of :func:`make_optimizer`, changed in place.
+        model: the model that the optimizers train.
     """
-    places = {name: place for place, (name, _) in enumerate(model.named_parameters())}
-    order = [places[name] for group in parameter_groups(model) for name in group]
+    positions = {name: position for position, (name, _) in enumerate(model.named_parameters())}
+    order = [positions[name] for group in parameter_groups(model) for name in group]
     for state in states:
-        groups = state.get("param_groups", ())  # a process that saves nothing has none
+        groups = state.get("param_groups", ())  # empty on a process that does not save
         olds = [old for group in groups for old in group["params"]]
         number = dict(zip(olds, order[: len(olds)], strict=True))
         for group in groups:
@@ -84,7 +91,13 @@ def number_by_place(states: list[dict[str, Any]], model: nn.Module) -> None:
 
 
 def make_schedule(config: OptimizerConfig, optimizer: AdamW, steps: int | float) -> LambdaLR:
-    """Warm up, then follow a half cosine down to ``min_lr_ratio`` at ``steps``; constant if training is unbounded."""
+    """Return a schedule: linear warm-up, then a half cosine down to ``min_lr_ratio`` at ``steps``.
+
+    Args:
+        config: peak, warm-up and minimum.
+        optimizer: the optimizer to schedule.
+        steps: optimizer steps of the training; if infinite, the rate stays at its peak.
+    """
 
     def factor(step: int) -> float:
         if step < config.warmup_steps:

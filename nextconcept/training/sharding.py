@@ -1,7 +1,8 @@
-"""Parameters shared out among processes: PyTorch's FSDP2, under Lightning's ``ModelParallelStrategy``.
+"""Sharded parameters: PyTorch's FSDP2, under Lightning's ``ModelParallelStrategy``.
 
-Each process keeps a part of every parameter, of its gradient and of its moments, and gathers a block's parameters while it runs (ZeRO,
-Rajbhandari et al., 2020). Written for :class:`~nextconcept.NextConceptModel`, whose blocks run once per level that shares them.
+Each process holds a shard of every parameter, of its gradient and of its moments, and gathers the
+parameters of a block while the block runs (ZeRO, Rajbhandari et al., 2020). Written for
+:class:`~nextconcept.NextConceptModel`, whose blocks run once per level that shares them.
 """
 
 import warnings
@@ -13,23 +14,40 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from nextconcept.core.errors import InputError
 from nextconcept.nn.transformer import Block, Transformer
 
-__all__ = ["shard_like", "gather", "gradient_norm", "release", "shard", "full_tensor"]
+__all__ = ["check_sharding", "full_tensor", "gather", "gradient_norm", "release", "shard", "shard_like"]
+
+
+def check_sharding(tensor_parallel_size: int, processes: int, inference_mode: bool) -> None:
+    """Check settings of ``ModelParallelStrategy`` and ``Trainer``.
+
+    Raises:
+        InputError: if matrices are to be split, or if evaluation would run in inference mode.
+    """
+    if tensor_parallel_size > 1:
+        raise InputError(
+            f"the model can't be split within its matrices: set the strategy's data_parallel_size to {processes}, the "
+            "number of processes, and tensor_parallel_size to 1."
+        )
+    if inference_mode:
+        raise InputError("sharded parameters can't be gathered in inference mode: set trainer.inference_mode to false.")
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Share out the parameters of ``model``: each block by itself, and the rest together.
+    """Shard the parameters of a model over ``mesh``: block by block, then the rest.
 
-    The rest (embeddings, composition, heads, gates) stays gathered from the forward to the backward pass, because the losses use it.
+    The rest (embeddings, composition, heads, gates) stays gathered from the forward to the backward
+    pass, because the losses use it.
     """
     for part in _blocks(model):
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
-    # Logits are a view, and nobody changes them in place.
+    # Logits are a view, and no code changes them in place.
     warnings.filterwarnings("ignore", message=".*returned a view tensor")
     root = fully_shard(model, mesh=mesh, reshard_after_forward=False)
-    # By default processes gather in the order of their latest forward passes, and wait for each other for ever when one of them has
-    # drawn a plan in between.
+    # By default processes gather in the order of their latest forward passes. One process that has
+    # drawn a plan in between has another order, and all would wait for ever.
     root.set_modules_to_backward_prefetch([root])
     for stack in model.modules():
         if isinstance(stack, Transformer):
@@ -39,10 +57,10 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def gather(model: nn.Module) -> None:
-    """Gather all parameters until :func:`release`; a collective call, unless the model is not shared out.
+    """Gather all parameters until :func:`release`; a collective call if the model is sharded.
 
-    In between the model runs on one process without the others: validation has batches of its own on each, and plans are drawn and
-    texts written on one.
+    A gathered model runs on one process without the others: in validation each process has batches
+    of its own, and one process alone draws plans and writes texts.
     """
     for part in (*_blocks(model), model):
         if isinstance(part, FSDPModule):
@@ -59,19 +77,19 @@ def release(model: nn.Module) -> None:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """The whole of a tensor that may be shared out; a collective call if it is."""
+    """Return the full tensor of one that may be sharded; a collective call if it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """Share out a tensor that every process has in the way that ``like``, of the same shape, is; a number stays whole."""
+    """Shard a replicated tensor like ``like``; scalars stay replicated."""
     if not isinstance(like, DTensor) or tensor.dim() == 0:
         return tensor
     return distribute_tensor(tensor, like.device_mesh, like.placements)
 
 
 def gradient_norm(model: nn.Module) -> Tensor:
-    """Euclidean norm of all gradients together, ()."""
+    """Return the Euclidean norm of all gradients together, a scalar."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     return full_tensor(torch.nn.utils.get_total_norm(gradients))
 

@@ -1,7 +1,8 @@
-"""Where a run begins that does not begin from nothing: weights, and the training that made them.
+"""Runs that begin with trained weights, and the training state that comes with them.
 
-A folder holds ``model.safetensors``, ``config.json`` and ``tokenizer.json`` (what ``nextconcept export`` writes) and, if it was grown
-from a checkpoint, ``training.ckpt``: moments of the optimizer, progress, and compute spent.
+A folder holds ``model.safetensors``, ``config.json`` and ``tokenizer.json``, as ``nextconcept
+export`` writes them, and, if it was grown from a checkpoint, ``training.ckpt``: moments of the
+optimizer, progress, and compute spent.
 """
 
 import pickle
@@ -23,22 +24,22 @@ from nextconcept.nn.model import NextConceptModel
 from nextconcept.training.optim import parameter_groups
 from nextconcept.training.sharding import shard_like
 
-__all__ = ["WarmStart", "TrainingState", "load_warm_start", "read_config"]
+__all__ = ["TrainingState", "WarmStart", "load_warm_start", "read_config"]
 
 FILE = "training.ckpt"
 
 
 @dataclass
 class TrainingState:
-    """What a grown run goes on from, beside the weights.
+    """The state that a grown run continues from, beside the weights.
 
     Attributes:
         step: optimizer steps made.
-        flops: operations spent.
+        flops: floating-point operations spent.
         tokens: tokens seen.
-        moments: per parameter, the state of AdamW; parameters that are new have none.
+        moments: per parameter, the state of AdamW; new parameters have none.
         loops: Lightning's progress, with the position in the data.
-        shapes: per parameter that is old, its shape before it grew.
+        shapes: per old parameter, its shape before it grew.
     """
 
     step: int
@@ -50,7 +51,7 @@ class TrainingState:
 
     @classmethod
     def of(cls, checkpoint: dict[str, Any], model: NextConceptModel) -> "TrainingState":
-        """Take the state out of a Lightning checkpoint of ``model``."""
+        """Extract the state from a Lightning checkpoint of ``model``."""
         saved = checkpoint["optimizer_states"][0]
         numbers = [number for group in saved["param_groups"] for number in group["params"]]
         names = dict(zip(numbers, (name for group in parameter_groups(model) for name in group), strict=True))
@@ -65,7 +66,7 @@ class TrainingState:
         )
 
     def grown(self, model: NextConceptModel) -> "TrainingState":
-        """The same for the grown ``model``: old blocks keep their moments, new ones have none yet."""
+        """Return the state of the grown ``model``: zero moments for new blocks, old ones stay."""
         moments = {}
         for name, parameter in model.named_parameters():
             old = self.moments.get(name)
@@ -76,11 +77,11 @@ class TrainingState:
         return TrainingState(self.step, self.flops, self.tokens, moments, self.loops, self.shapes)
 
     def save(self, folder: Path) -> None:
-        """Write it into the folder of a model."""
+        """Write the state into the folder of a model."""
         torch.save(asdict(self), folder / FILE)
 
     def restore_optimizer(self, optimizer: Optimizer, model: NextConceptModel) -> None:
-        """Give the parameters of ``model`` their moments."""
+        """Give the optimizer the moments of the parameters of ``model``."""
         for name, parameter in model.named_parameters():
             if name in self.moments:
                 values = {key: value.to(parameter.device).clone() for key, value in self.moments[name].items()}
@@ -95,7 +96,13 @@ def _widened(moment: Tensor, like: Tensor) -> Tensor:
 
 @dataclass
 class WarmStart:
-    """A model to begin from, and how it was trained, if that is known."""
+    """A trained model to begin with.
+
+    Attributes:
+        model: the model.
+        tokenizer: its tokenizer.
+        training: state of the training that made it, if the folder holds one.
+    """
 
     model: NextConceptModel
     tokenizer: Tokenizer
@@ -103,7 +110,11 @@ class WarmStart:
 
 
 def load_warm_start(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> WarmStart:
-    """Read a folder made by ``nextconcept grow`` or ``export``; of a run or checkpoint, the weights alone.
+    """Load a folder of ``nextconcept grow`` or ``export``, or the weights of a run or checkpoint.
+
+    Args:
+        path: the folder or checkpoint.
+        encoder: class of the concept encoder, if the model has one of your own.
 
     Raises:
         InputError: if there is no model at ``path``, or its training state is broken.
@@ -120,9 +131,9 @@ def load_warm_start(path: str | Path, encoder: type[ConceptEncoder] = ConceptEnc
 
 
 def read_config(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> ModelConfig:
-    """The configuration of the model at ``path``, whose encoder is of class ``encoder``.
+    """Return the configuration of the model at ``path``, whose encoder is of class ``encoder``.
 
     Raises:
-        InputError: if there is no model.
+        InputError: if there is no model at ``path``.
     """
     return load_run(path, encoder)[0].config

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from nextconcept import InputError, NextConceptModel
 from nextconcept.nn.model import ModelOutput, horizon_targets
-from nextconcept.training.losses import TERMS, LossConfig, LossInputs, compute_losses, loss_flops_per_token
+from nextconcept.training.losses import LossConfig, LossInputs, compute_losses, loss_flops_per_token
+from nextconcept.training.loss_terms import find_term
 from tests.helpers import open_model, small_config
 
 
@@ -81,8 +82,8 @@ def test_energy__prefers_the_right_spread(mode: str):
     for spread in (0.01, 1.0, 4.0):
         predictor.sample = lambda steps, count, spread=spread: spread * torch.randn(count, 400, *data.shape)
         out.predictions[1].steps = None
-        at = LossInputs(LossConfig(), model, out, 1, tokens, data, data)
-        scores[spread] = TERMS["energy"](at).mean().item()
+        at = LossInputs(model, out, 1, tokens, data, data)
+        scores[spread] = find_term("energy")(at).mean().item()
     assert scores[1.0] < min(scores[0.01], scores[4.0])
     del predictor.sample
     losses = compute_losses(LossConfig({"energy": 1.0}), model, model(tokens[:, :-1]), tokens, mask)
@@ -147,6 +148,17 @@ def test_check__a_term_that_the_model_can_not_serve(term: str, changes: dict, me
         LossConfig({term: 1.0}).check(NextConceptModel(small_config(**changes)))
 
 
+def test_check__a_model_without_concepts_needs_nothing():
+    terms = {"decode": 1.0, "energy": 1.0, f"{__name__}.nothing": 1.0}
+    model = NextConceptModel(small_config(levels=1, encoder__composition="max"))
+    config = LossConfig(terms, level_weight=[0.1])
+    config.check(model)
+    tokens, mask = batch_of()
+    losses = compute_losses(config, model, model(tokens[:, :-1]), tokens, mask)
+    assert losses.total is losses.tokens
+    assert not losses.concepts
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -181,11 +193,11 @@ def test_loss_flops_per_token__is_that_of_the_read_back():
         ("math.sqrt", "fails on a plan of shape"),
         ("math.pi", "is no function, but float"),
         ("nextconcept.training.losses.token_losses", "fails on a plan of shape"),
-        ("tests.test_losses.per_anchor", r"returned \(1, 3\) .* one distance per planned concept, \(1, 3, 3\)"),
-        ("tests.test_losses.nothing", "returned NoneType"),
+        (f"{__name__}.per_anchor", r"returned \(1, 3\) .* one distance per planned concept, \(1, 3, 3\)"),
+        (f"{__name__}.nothing", "returned NoneType"),
     ],
 )
-def test_check__a_term_of_ones_own_is_tried_out(function: str, sentence: str):
+def test_check__tries_a_users_own_term(function: str, sentence: str):
     with pytest.raises(InputError, match=sentence):
         LossConfig({function: 1.0}).check(NextConceptModel(small_config()))
 
@@ -198,14 +210,14 @@ def nothing(at: LossInputs) -> None:
     return None
 
 
-def of_ones_own(at: LossInputs) -> torch.Tensor:
+def users_own(at: LossInputs) -> torch.Tensor:
     return (at.plan - at.targets).square().sum(-1)
 
 
-def test_compute_losses__a_term_of_ones_own():
+def test_compute_losses__a_users_own_term():
     model, tokens = open_model(small_config()), torch.randint(64, (2, 21))
     mask, output = torch.ones_like(tokens, dtype=torch.bool), model(tokens[:, :-1])
-    name = "tests.test_losses.of_ones_own"
+    name = f"{__name__}.users_own"
     config = LossConfig({name: 1.0, "mse": 1.0})
     config.check(model)
     steps = compute_losses(config, model, output, tokens, mask).concepts[1].steps

@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -35,7 +34,7 @@ def test_training__overfits_one_batch(levels: int, chunk: int, similar: float):
 
 
 def test_validation__reports_every_source_and_horizon_step(corpus: Path, tmp_path: Path):
-    data, module = data_of(corpus), module_of(levels=3)
+    data, module = data_of(corpus, levels=3), module_of(levels=3)
     for name, parameter in module.named_parameters():
         if ".gates." in name:
             torch.nn.init.normal_(parameter)
@@ -70,7 +69,7 @@ def test_bits_per_byte__counts_the_bytes_of_bpe_tokens(corpus: Path, tmp_path: P
     data = data_of(corpus, tokenizer="bpe", vocab_size=280)
     module = ConceptModule(small_config(vocab_size=280, context_length=32))
     (logged,) = trainer_of(tmp_path, -1).validate(module, data, verbose=False)
-    tokens = data._encoded().tokens("val")[1:]
+    tokens = torch.cat([tokens[:, 1:][mask[:, 1:]] for tokens, mask in data.val_dataloader()]).numpy()
     ratio = data.tokenizer.byte_counts()[tokens].sum() / len(tokens)
     assert ratio > 1.5
     assert logged["val/bits_per_byte"] == pytest.approx(logged["val/loss/tokens"] / math.log(2) / ratio, rel=1e-5)
@@ -108,7 +107,7 @@ def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, w
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_training__draws_every_phase_of_a_grid_that_ends_with_the_text(corpus: Path, tmp_path: Path):
+def test_training__draws_every_phase_of_chunks_that_end_with_the_text(corpus: Path, tmp_path: Path):
     module, offsets = module_of(encoder__chunk_alignment="end"), []
     forward = module.model.forward
 
@@ -125,15 +124,3 @@ def test_init__level_weights_too_few():
     with pytest.raises(InputError, match="no value for concept level 2"):
         ConceptModule(small_config(levels=3), LossConfig(level_weight=[0.1]))
 
-
-def test_configure_model__settings_of_sharing_out_that_can_not_be(tmp_path: Path):
-    module = module_of()
-    module.trainer = trainer_of(tmp_path, 1)
-    size = SimpleNamespace(size=lambda: 2)
-    module._device_mesh = {"tensor_parallel": size, "data_parallel": size}
-    with pytest.raises(InputError, match="tensor_parallel_size to 1"):
-        module.configure_model()
-    size.size = lambda: 1
-    assert module.trainer.validate_loop.inference_mode
-    with pytest.raises(InputError, match=r"set trainer.inference_mode to false"):
-        module.configure_model()

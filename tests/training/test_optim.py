@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nextconcept import InputError, NextConceptModel
-from nextconcept.training.optim import OptimizerConfig, make_optimizer, make_schedule, number_by_place
+from nextconcept.training.optim import OptimizerConfig, make_optimizer, make_schedule, number_by_position
 from tests.helpers import small_config
 
 
@@ -20,14 +20,14 @@ def test_make_optimizer__every_parameter_once_and_only_matrices_decay():
     )
 
 
-def test_number_by_place__numbers_are_places_and_the_optimizer_takes_them_back():
+def test_number_by_position__an_optimizer_loads_them_again():
     model = NextConceptModel(small_config(levels=3))
     optimizer = make_optimizer(OptimizerConfig(), model)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
     state = optimizer.state_dict()
-    number_by_place([state], model)
+    number_by_position([state], model)
     for place, parameter in enumerate(model.parameters()):
         assert torch.equal(state["state"][place]["exp_avg"], optimizer.state[parameter]["exp_avg"])
     other = make_optimizer(OptimizerConfig(), model)
@@ -35,7 +35,7 @@ def test_number_by_place__numbers_are_places_and_the_optimizer_takes_them_back()
     for parameter in model.parameters():
         assert torch.equal(other.state[parameter]["exp_avg"], optimizer.state[parameter]["exp_avg"])
     empty: dict = {}  # what a process has that does not save
-    number_by_place([empty], model)
+    number_by_position([empty], model)
     assert not any(empty.values())
 
 

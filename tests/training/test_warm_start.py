@@ -51,11 +51,11 @@ def test_fit__of_a_grown_model_goes_on(grown: Path, corpus: Path, tmp_path: Path
     budget = ComputeBudget()
     whole = read_checkpoint(fit(tmp_path / "whole", corpus, module_from(grown), budget, steps=12))
     assert whole["global_step"] == 12
-    loader = [state["num_loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["windows"] for state in (old, whole)]
+    loader = [state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["windows"] for state in (old, whole)]
     assert loader == [5 * 4, 12 * 4]
     assert whole["nextconcept_compute"]["tokens"] == pytest.approx(12 * 4 * 32)
     spent = old["nextconcept_compute"]["flops"]
-    assert whole["nextconcept_compute"]["flops"] == pytest.approx(spent + 7 * budget._per_step["flops"])
+    assert whole["nextconcept_compute"]["flops"] == pytest.approx(spent + 7 * budget.flops_per_token * 4 * 32)
     assert whole["lr_schedulers"][0]["last_epoch"] == 7
 
     part = fit(tmp_path / "part", corpus, module_from(grown), ComputeBudget(), StopAt(8), steps=12)
@@ -106,7 +106,7 @@ def test_budget__counts_what_the_smaller_model_spent(grown: Path, corpus: Path, 
         fit(tmp_path / "none", corpus, module_from(grown), ComputeBudget(flops=spent))
 
 
-def test_grown_parts__freeze_old_blocks(grown: Path, corpus: Path, tmp_path: Path):
+def test_growth_warmup__freeze_old_blocks(grown: Path, corpus: Path, tmp_path: Path):
     start = load_warm_start(grown)
     frozen = read_checkpoint(fit(tmp_path / "a", corpus, module_from(grown), GrowthWarmup(freeze_steps=3), steps=8))
     thawed = read_checkpoint(fit(tmp_path / "b", corpus, module_from(grown), GrowthWarmup(freeze_steps=2), steps=8))
@@ -119,7 +119,7 @@ def test_grown_parts__freeze_old_blocks(grown: Path, corpus: Path, tmp_path: Pat
         assert not torch.equal(after[size:, size:], before[size:, size:])
 
 
-def test_grown_parts__warm_up_new_blocks(grown: Path, corpus: Path, tmp_path: Path):
+def test_growth_warmup__warm_up_new_blocks(grown: Path, corpus: Path, tmp_path: Path):
     """One step: what is old moves as ever, what is new by a part of it."""
     start = load_warm_start(grown)
     plain = read_checkpoint(fit(tmp_path / "a", corpus, module_from(grown), steps=6))["state_dict"]
@@ -132,7 +132,7 @@ def test_grown_parts__warm_up_new_blocks(grown: Path, corpus: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("options", [{"freeze_steps": -1}, {"warmup_steps": -1}])
-def test_grown_parts__bad_input(options: dict):
+def test_growth_warmup__bad_input(options: dict):
     with pytest.raises(InputError, match="0 or more"):
         GrowthWarmup(**options)
 
@@ -146,7 +146,7 @@ def test_init_from__another_shape_or_tokenizer(grown: Path, corpus: Path, tmp_pa
         fit(tmp_path / "b", corpus, module_from(tmp_path / "other"), steps=6)
 
 
-def test_load_starting_point__broken_training_state(grown: Path):
+def test_load_warm_start__broken_training_state(grown: Path):
     (grown / "training.ckpt").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="grow the model again"):
         load_warm_start(grown)

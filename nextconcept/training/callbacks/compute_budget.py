@@ -1,4 +1,4 @@
-"""Training to a budget of compute rather than of steps."""
+"""Training to a budget of compute instead of a number of steps."""
 
 import math
 from typing import Any
@@ -7,26 +7,30 @@ import lightning as L
 
 from nextconcept.checkpoints.files import COMPUTE
 from nextconcept.core.errors import InputError
-from nextconcept.training.callbacks.parts import data_of, module_of
+from nextconcept.training.access import data_of, module_of
+from nextconcept.training.batches import as_concept_batch
 from nextconcept.training.losses import loss_flops_per_token
 
 __all__ = ["ComputeBudget"]
 
 
 class ComputeBudget(L.Callback):
-    """Sets the number of steps so that a run spends a given amount, and logs what was spent.
+    """Sets the number of steps so that a run spends a given amount, and counts what it spends.
 
-    Logged once, at the first step: ``model/parameters``, ``model/flops_per_token`` (forward, attention included) and
-    ``model/flops_per_step`` (training: three times the forward pass, and the concept losses); with every step, ``train/flops`` and
-    ``train/tokens_seen``. A grown model's run counts what its smaller forms have spent. On the command line: ``--budget.flops 2e15`` or
-    ``--budget.tokens 1e8``.
+    Logged once, at the first step: ``model/parameters``, ``model/flops_per_token`` (forward pass
+    with attention) and, with data of a :class:`~nextconcept.ConceptDataModule`,
+    ``model/flops_per_step`` (training: three times the forward pass, plus the concept losses); with
+    every step, ``train/flops`` and ``train/tokens_seen``. The tokens of each batch are counted,
+    whatever its size; a grown model's run also counts what its smaller forms have spent. On the
+    command line: ``--budget.flops 2e15`` or ``--budget.tokens 1e8``.
 
     Args:
         flops: floating-point operations of the whole training.
         tokens: tokens of the whole training.
 
     Raises:
-        InputError: if both are given, one is not positive, or (when training starts) if it is spent already.
+        InputError: if both are given or one is not positive; when training starts, if the budget is
+            spent already, or if the data is not of a :class:`~nextconcept.ConceptDataModule`.
     """
 
     def __init__(self, flops: float | None = None, tokens: float | None = None) -> None:
@@ -36,60 +40,78 @@ class ComputeBudget(L.Callback):
         if budget is not None and budget <= 0:
             raise InputError(f"the budget must be positive, not {budget}.")
         self.flops, self.tokens = flops, tokens
-        self._first_step, self._before = 0, {"flops": 0.0, "tokens": 0.0}
+        self._before = {"flops": 0.0, "tokens": 0.0}
+        self._seen = 0  # tokens since then
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Count, and set the number of steps before the schedule asks for it."""
+        """Count the costs, and set the number of steps before the schedule asks for it."""
         if stage != "fit":
             return
-        data, module = data_of(trainer), module_of(pl_module)
-        model = module.model
-        tokens = data.batch_size * data.context_length * trainer.accumulate_grad_batches * trainer.world_size
-        per_token = model.flops_per_token(data.context_length)
-        per_token_trained = 3 * per_token + loss_flops_per_token(module.loss, model, data.context_length)
-        self._per_step = {"flops": per_token_trained * tokens, "tokens": float(tokens)}
+        module, data = module_of(pl_module), data_of(trainer)
+        model, time = module.model, module.config.window_length
+        self._seen = 0
+        per_token = model.flops_per_token(time)
+        self.flops_per_token = 3 * per_token + loss_flops_per_token(module.loss, model, time)
         self._costs = {
             "model/parameters": float(sum(parameter.numel() for parameter in model.parameters())),
             "model/flops_per_token": per_token,
-            "model/flops_per_step": self._per_step["flops"],
         }
+        self._tokens_per_step: int | None = None
+        if data is not None:
+            self._tokens_per_step = data.batch_size * time * trainer.accumulate_grad_batches * trainer.world_size
+            self._costs["model/flops_per_step"] = self.flops_per_token * self._tokens_per_step
+        first_step = 0
         if module.start is not None and module.start.training is not None:
             training = module.start.training
-            self._first_step, self._before = training.step, {"flops": training.flops, "tokens": training.tokens}
-        self._limit(trainer)
+            first_step, self._before = training.step, {"flops": training.flops, "tokens": training.tokens}
+        self._limit_steps(trainer, first_step)
 
-    def _limit(self, trainer: L.Trainer) -> None:
+    def _limit_steps(self, trainer: L.Trainer, step: int) -> None:
+        """Set the number of steps to ``step``, those made, plus those that the budget still allows."""
+        costs = {"flops": self.flops_per_token, "tokens": 1.0}
         for kind, budget in (("flops", self.flops), ("tokens", self.tokens)):
-            if budget is not None:
-                rest = budget - self._before[kind]
-                if rest <= 0:
-                    raise InputError(
-                        f"the budget of {budget:g} {kind} is spent: the model to go on from has taken {self._before[kind]:g}."
-                    )
-                trainer.fit_loop.epoch_loop.max_steps = self._first_step + math.ceil(rest / self._per_step[kind])
+            if budget is None:
+                continue
+            if self._tokens_per_step is None:
+                raise InputError(
+                    "a budget needs data whose batch size is known before training: give a ConceptDataModule, or "
+                    "max_steps instead of the budget."
+                )
+            spent = self.spent()[kind]
+            if spent >= budget and not self._seen:
+                raise InputError(
+                    f"the budget of {budget:g} {kind} is spent: the model to go on from has taken {spent:g}."
+                )
+            steps = (budget - spent) / (costs[kind] * self._tokens_per_step)
+            # Rounding of the sums must not add a step.
+            trainer.fit_loop.epoch_loop.max_steps = step + max(0, math.ceil(steps - 1e-6))
 
-    def spent(self, step: int) -> dict[str, float]:
-        """Flops and tokens of the training up to an optimizer step."""
-        return {kind: self._before[kind] + (step - self._first_step) * cost for kind, cost in self._per_step.items()}
+    def spent(self) -> dict[str, float]:
+        """Return the ``flops`` and ``tokens`` that the training has spent so far."""
+        flops = self._before["flops"] + self.flops_per_token * self._seen
+        return {"flops": flops, "tokens": self._before["tokens"] + self._seen}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the costs, unless the run is resumed and has done so."""
+        """Log the costs, unless the run is resumed and has logged them."""
         for logger in trainer.loggers if trainer.ckpt_path is None else ():
-            logger.log_metrics(self._costs, step=self._first_step)
+            logger.log_metrics(self._costs, step=module_of(pl_module).first_step)
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Log what was spent."""
-        spent = self.spent(trainer.global_step)
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Count the tokens of the batch on all processes, and log what was spent."""
+        self._seen += as_concept_batch(batch).tokens[:, 1:].numel() * trainer.world_size
+        spent = self.spent()
         pl_module.log_dict({"train/flops": spent["flops"], "train/tokens_seen": spent["tokens"]})
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep what was spent."""
-        before = {"step": self._first_step, **self._before}
-        checkpoint[COMPUTE] = {"before": before, **self.spent(trainer.global_step)}
+        """Store what was spent."""
+        checkpoint[COMPUTE] = {"before": dict(self._before), **self.spent()}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Continue counting from what the checkpoint says was spent."""
         if trainer.state.fn == "fit" and COMPUTE in checkpoint:
-            self._before = dict(checkpoint[COMPUTE]["before"])
-            self._first_step = int(self._before.pop("step"))
-            self._limit(trainer)
+            stored = checkpoint[COMPUTE]
+            self._before = {name: float(stored["before"][name]) for name in ("flops", "tokens")}
+            self._seen = round(stored["tokens"] - self._before["tokens"])
+            self._limit_steps(trainer, int(checkpoint["global_step"]))

@@ -1,4 +1,4 @@
-"""A run whose numbers go wrong is stopped before it spoils its weights."""
+"""Stopping a run before numbers that are not finite spoil its weights."""
 
 import lightning as L
 import torch
@@ -6,38 +6,39 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from nextconcept.core.errors import TrainingError
 from nextconcept.data.windows import WindowLoader
-from nextconcept.training.callbacks.parts import module_of
+from nextconcept.training.access import module_of
 from nextconcept.training.sharding import gradient_norm
 
 __all__ = ["FiniteGradients"]
 
 
 class FiniteGradients(L.Callback):
-    """Stops a run when its gradient is not finite, and says where: step, terms of the loss, windows of the batch.
+    """Stops a run whose gradient is not finite, and reports step, terms of the loss, and windows.
 
-    Looked at before the optimizer's step, so that weights and checkpoints stay good, and after gradients were averaged, so that all
-    processes stop together. With ``16-mixed`` precision, whose scaling expects overflows, only the loss counts.
+    The check comes before the optimizer's step, so that weights and checkpoints stay good, and
+    after gradients were averaged, so that all processes stop together. With ``16-mixed`` precision,
+    whose scaling expects overflows of the gradient, only the loss counts.
     """
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Look at the norm of the gradient.
+        """Check the norm of the gradient.
 
         Raises:
-            TrainingError: if it is not finite.
+            TrainingError: if the norm is not finite.
         """
-        wrong = [name for name, value in module_of(pl_module).loss_parts.items() if not value.isfinite()]
+        wrong = [name for name, value in module_of(pl_module).named_losses().items() if not value.isfinite()]
         if trainer.precision != "16-mixed" or wrong:
             if gradient_norm(pl_module).isfinite():
                 return
         elif not wrong:
             return
-        saved = [one.best_model_path for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
-        saved = [path for path in saved if path]
+        callbacks = [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
+        saved = [callback.best_model_path for callback in callbacks if callback.best_model_path]
         raise TrainingError(
-            f"training stopped at step {trainer.global_step}: {' and '.join(wrong) or 'the gradient'} not finite, on windows "
-            f"{self._windows(trainer)}; the weights are those before this step, and "
+            f"training stopped at step {trainer.global_step}: {' and '.join(wrong) or 'the gradient'} not finite, on "
+            f"windows {self._windows(trainer)}; the weights are those before this step, and "
             + (f"the last good checkpoint is {saved[-1]}." if saved else "no checkpoint was saved yet.")
         )
 

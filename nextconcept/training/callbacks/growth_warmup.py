@@ -1,4 +1,4 @@
-"""The first steps of a grown model, in which old and new weights may need different care."""
+"""The first steps of a grown model, in which old and new weights may need different treatment."""
 
 from typing import Any
 
@@ -8,21 +8,23 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.nn.growth import top_left
-from nextconcept.training.callbacks.parts import module_of
+from nextconcept.training.access import module_of
 from nextconcept.training.sharding import full_tensor, shard_like
 
 __all__ = ["GrowthWarmup"]
 
 
 class GrowthWarmup(L.Callback):
-    """Holds old blocks of a grown model back, or lets new ones come in slowly; for a model that was not grown it does nothing.
+    """Freezes old blocks of a grown model, or warms up its new blocks; ignores other models.
 
-    Old and new weights are blocks of the same matrices, so this can't be said to the optimizer as a learning rate. Instead what a
-    step changes is scaled block by block after it was made. On the command line: ``--grown.freeze_steps 100``.
+    Old and new weights are blocks of the same matrices, so they can't have learning rates of their
+    own in the optimizer. Instead this callback scales the changes that a step has made, block by
+    block. On the command line: ``--grown.freeze_steps 100``.
 
     Args:
         freeze_steps: optimizer steps in which the old blocks do not change.
-        warmup_steps: optimizer steps over which changes of the new blocks rise to their full size, after the warm-up of all.
+        warmup_steps: optimizer steps over which changes of the new blocks rise to their full size,
+            on top of the warm-up of the learning rate.
 
     Raises:
         InputError: if a number is negative.
@@ -32,19 +34,20 @@ class GrowthWarmup(L.Callback):
         if freeze_steps < 0 or warmup_steps < 0:
             raise InputError(f"freeze_steps {freeze_steps} and warmup_steps {warmup_steps} must be 0 or more.")
         self.freeze_steps, self.warmup_steps = freeze_steps, warmup_steps
+        # Per old parameter, its shape before it grew.
         self.shapes: dict[str, list[int]] = {}
         self._before: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Which blocks are old."""
+        """Return the shapes of the old blocks."""
         return {"shapes": self.shapes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Undo :meth:`state_dict`."""
+        """Load the shapes of the old blocks."""
         self.shapes = state_dict["shapes"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Learn what is old."""
+        """Take the shapes of the old blocks from the grown model, unless the run is resumed."""
         start = module_of(pl_module).start
         if trainer.ckpt_path is None and start is not None and start.training is not None:
             self.shapes = start.training.shapes
@@ -52,7 +55,7 @@ class GrowthWarmup(L.Callback):
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Remember the weights."""
+        """Copy the weights before the step."""
         since = trainer.global_step - module_of(pl_module).first_step
         if self.shapes and since < max(self.freeze_steps, self.warmup_steps):
             self._before = {
@@ -63,7 +66,7 @@ class GrowthWarmup(L.Callback):
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Scale the changes."""
+        """Scale the changes of the step."""
         if not self._before:
             return
         old, new = self._factors

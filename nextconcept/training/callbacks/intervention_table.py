@@ -1,27 +1,28 @@
-"""What each plan is worth, as a table."""
+"""A table of losses under each plan source."""
 
 import lightning as L
 
-from nextconcept.training.callbacks.parts import module_of
+from nextconcept.training.access import module_of
 
 __all__ = ["InterventionTable"]
 
 
 class InterventionTable(L.Callback):
-    """Prints the cross-entropy under each plan source, for all levels together and for each alone, after ``nextconcept validate``
-    and ``nextconcept test``.
+    """Prints the cross-entropy under each plan source after ``nextconcept validate`` and ``test``.
 
-    ``zero`` takes the plan away, ``shuffled`` gives another row's, ``oracle`` shows the true future (it leaks, and bounds what a
-    better plan could gain). The gap is the loss under the source minus the loss under the predicted plan.
+    ``zero`` removes the plan, ``shuffled`` replaces it by that of another row, and ``oracle`` by
+    the true future (which leaks, and bounds what a better plan could gain); each for all levels
+    together and, with several concept levels, for each alone. The gap is the loss under the source
+    minus the loss under the predicted plan.
     """
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print after ``validate``; a fit has its curves."""
+        """Print the table after ``validate``, but not inside a fit, which has curves."""
         if trainer.state.fn == "validate":
             self._print(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print after ``test``."""
+        """Print the table after ``test``."""
         self._print(trainer, pl_module, "test")
 
     def _print(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -1,4 +1,4 @@
-"""The checkpoint to go on from."""
+"""The checkpoint to resume from."""
 
 import signal
 import threading
@@ -9,87 +9,106 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from nextconcept.checkpoints.atomic import AtomicCheckpointIO
+from nextconcept.training.lightning_compat import accumulates, may_save, save, stops_early, validates_next
 
 __all__ = ["LastCheckpoint"]
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps ``last.ckpt``: written at each validation, every so many steps if asked for, at the last step, and on SIGTERM.
+    """Writes ``last.ckpt`` at validations, every so many steps, at the end, and on SIGTERM.
 
-    SIGTERM stops training behind the step, or the validation, that it finds going on, once that is saved: on every process behind the same
-    one, whichever got the signal. The first process then exits with code 143, as shells report the signal. (Lightning's own handler, whose
-    place this takes while training lasts, talks to the other processes from inside the signal, and they wait for each other for ever; its
-    issue 20806.)
+    A checkpoint holds no gradients. While gradients accumulate, saving waits for the next optimizer
+    step, so that a resumed run equals an uninterrupted one; only a training that ends in between is
+    saved at once.
 
-    ``ModelCheckpoint(save_last=True)`` would follow the best checkpoint instead, and skip the steps that did not improve on it.
+    On SIGTERM: finish the current step or validation, save, exit with code 143. All processes stop
+    at the same step, whichever got the signal. (Lightning's own handler, which this one replaces
+    during training, communicates with other processes from inside the signal handler and may
+    deadlock; Lightning issue 20806.)
+
+    ``ModelCheckpoint(save_last=True)`` would follow the best checkpoint instead, and skip
+    validations that did not improve on it.
 
     Args:
-        every_n_train_steps: also save after each multiple of this many optimizer steps; 0: at validations only.
+        every_n_train_steps: also save after each multiple of this many optimizer steps; 0: do not.
     """
 
     def __init__(self, every_n_train_steps: int = 0) -> None:
         super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=False)
         self.every_n_steps = every_n_train_steps
-        self._signalled = self._stopping = False
+        self._signalled = self._stopping = self._postponed = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget the signals of a training before this one."""
+        """Forget the signals of an earlier fit."""
         super().on_fit_start(trainer, pl_module)
-        self._signalled = self._stopping = False
+        self._signalled = self._stopping = self._postponed = False
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen for SIGTERM: by now Lightning has set its handler."""
+        """Install the signal handler, after Lightning has installed its own."""
         self._listen(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The same."""
+        """Install the signal handler, for runs without a sanity check."""
         super().on_train_start(trainer, pl_module)
         self._listen(trainer)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Commit the checkpoint of the step before, and stop if a process was signalled.
+
+        Raises:
+            SIGTERMException: to end training.
+        """
+        self._commit(trainer)
+        if self._stopping:
+            # The code is not 0, so that the run does not pass for finished. Processes that
+            # Lightning started exit with 0, because Lightning kills the whole run where one of them
+            # fails.
+            raise SIGTERMException(128 + signal.SIGTERM if trainer.is_global_zero else 0)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is due, once per optimizer step."""
+        """Save if a checkpoint is due, once per optimizer step."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        step, loop = trainer.global_step, trainer.fit_loop.epoch_loop
-        due = step == trainer.max_steps or (self.every_n_steps > 0 and step % self.every_n_steps == 0)
-        # Where validation follows, it saves: a run that went on from here would not make up for it.
-        fetcher = trainer.fit_loop._data_fetcher
-        validated = fetcher is not None and loop._should_check_val_fx(fetcher)
-        due = due and not validated
-        if not validated and not loop._should_accumulate():
+        if validates_next(trainer):
+            return  # Validation saves: a run resumed from a checkpoint made here would skip that validation.
+        due = self._ends(trainer)
+        if not accumulates(trainer):
+            step = trainer.global_step
+            due |= self._postponed or step == trainer.max_steps
+            due |= self.every_n_steps > 0 and step % self.every_n_steps == 0
             due |= self._stops(trainer)
-        if due and step != self._last_global_step_saved and not trainer.sanity_checking:
+        if due and may_save(self, trainer):
             writer = trainer.strategy.checkpoint_io
             if isinstance(writer, AtomicCheckpointIO):
-                writer.deferred = True  # until this step is in the curves, which Lightning writes after this hook
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
-
-    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Let the checkpoint of the step before count; and stop, if it was the last one."""
-        self._commit(trainer)
-        if self._stopping:
-            # Not 0, so that nobody takes the run for finished; but Lightning kills the whole run where a process that it started fails.
-            raise SIGTERMException(128 + signal.SIGTERM if trainer.is_global_zero else 0)
+                writer.deferred = True  # until Lightning, after this hook, has logged the step
+            self._postponed = False
+            save(self, trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The same."""
+        """Commit the checkpoint of the step before."""
         self._commit(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, behind what validation has logged."""
+        """Save after what validation has logged."""
         _flush(trainer)
+        if accumulates(trainer) and not self._ends(trainer):
+            self._postponed = True
+            return
         super().on_validation_end(trainer, pl_module)
         if not trainer.sanity_checking:
             self._stops(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The same as for a batch."""
+        """Save what training has changed since the last checkpoint."""
         super().on_train_end(trainer, pl_module)
         self._commit(trainer)
+        if may_save(self, trainer):
+            _flush(trainer)
+            save(self, trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """The same."""
+        """Commit the checkpoint of the last complete step."""
         super().on_exception(trainer, pl_module, exception)
         self._commit(trainer)
 
@@ -99,8 +118,15 @@ class LastCheckpoint(ModelCheckpoint):
                 trainer.strategy.launcher.kill(signal.SIGTERM)  # the processes that this one has started
             self._signalled = True
 
-        if threading.current_thread() is threading.main_thread():  # no other may
+        if threading.current_thread() is threading.main_thread():  # the only one that may set handlers
             signal.signal(signal.SIGTERM, note)
+
+    @staticmethod
+    def _ends(trainer: L.Trainer) -> bool:
+        """Whether training ends behind this batch for another reason than its number of steps."""
+        bounded = trainer.max_epochs is not None and trainer.max_epochs >= 0
+        last_epoch = bounded and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
+        return stops_early(trainer) or (last_epoch and trainer.is_last_batch)
 
     def _stops(self, trainer: L.Trainer) -> bool:
         """Whether any process was signalled; a collective call."""

@@ -1,20 +1,21 @@
-"""Levels engaged one after another."""
+"""Concept levels that are trained one after another."""
 
 from typing import Any
 
 import lightning as L
 
 from nextconcept.core.errors import InputError
-from nextconcept.training.callbacks.parts import module_of
+from nextconcept.training.access import module_of
 
 __all__ = ["LevelCurriculum"]
 
 
 class LevelCurriculum(L.Callback):
-    """Holds back the loss and the gates of each concept level until its turn.
+    """Delays the loss and the gates of concept levels.
 
-    Before step ``start[l]`` level l has no concept loss and nobody reads its plan; then the loss weight rises linearly over
-    ``ramp`` steps, and the gates may open. For instance, level 1 at once and level 2 after 1,000 steps:
+    Before step ``start[l]`` level l has no concept loss, and no level reads its plan. From then on
+    its loss weight rises linearly over ``ramp`` steps, and the gates that read its plan take
+    effect. For instance, level 1 at once and level 2 after 1,000 steps:
 
     .. code-block:: yaml
 
@@ -25,10 +26,11 @@ class LevelCurriculum(L.Callback):
 
     Args:
         start: optimizer step at which each concept level begins, level 1 first.
-        ramp: optimizer steps until its loss has its full weight.
+        ramp: optimizer steps until the loss has its full weight.
 
     Raises:
-        InputError: if a number is negative, or (when training starts) if the model has another number of concept levels.
+        InputError: if a number is negative or, when training starts, if the model has another
+            number of concept levels.
     """
 
     def __init__(self, start: list[int], ramp: int = 0) -> None:
@@ -37,12 +39,12 @@ class LevelCurriculum(L.Callback):
         self.start, self.ramp = start, ramp
 
     def factor(self, level: int, step: int) -> float:
-        """Share of its loss weight that ``level`` has at an optimizer step, 0 to 1."""
+        """Return the factor on the loss weight of ``level`` at an optimizer step, 0 to 1."""
         since = step - self.start[level - 1]
         return 0.0 if since < 0 else min(1.0, (since + 1) / (self.ramp + 1))
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check that there is a start for every level."""
+        """Check that there is a start for every concept level."""
         levels = module_of(pl_module).config.levels - 1
         if len(self.start) != levels:
             raise InputError(f"the curriculum has {len(self.start)} starts for {levels} concept levels: {self.start}.")
@@ -50,8 +52,7 @@ class LevelCurriculum(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Set loss factors and gates; they depend on the step alone, so that a resumed run goes on alike."""
+        """Set the factors, which depend on the step alone, so that a resumed run has the same."""
         module = module_of(pl_module)
-        for level in range(1, module.config.levels):
-            factor = module.level_factors[level] = self.factor(level, trainer.global_step)
-            module.model.set_gate_scale(level, float(factor > 0))
+        levels = module.config.hierarchy.concept_levels
+        module.set_level_factors({level: self.factor(level, trainer.global_step) for level in levels})

@@ -1,4 +1,4 @@
-"""Pictures of the plan at each validation."""
+"""Pictures of plans at each validation."""
 
 from typing import Any
 
@@ -6,16 +6,18 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from nextconcept.inference.plan_figures import look_at_plan
-from nextconcept.training.callbacks.parts import data_of, module_of
+from nextconcept.training.access import data_of, module_of
 
 __all__ = ["PlanView"]
 
 
 class PlanView(L.Callback):
-    """Shows what the model plans for fixed windows of the validation split, after each validation.
+    """Shows plans for fixed windows of the validation split, in TensorBoard at each validation.
 
-    In TensorBoard's "Images" tab ``plan/window_W/level_L`` (planned against realised concepts) and ``plan/window_W/attention``
-    (tokens over the plan), in its "Text" tab ``plan/window_W/table`` (planned beside written). Used by default; by hand:
+    Tab "Images": ``plan/window_W/level_L`` (planned against realised concepts) and
+    ``plan/window_W/attention`` (of tokens to the plan); tab "Text": ``plan/window_W/table``
+    (planned beside written). Without a :class:`~nextconcept.ConceptDataModule` nothing is shown.
+    ``nextconcept fit`` uses this callback; in a configuration file:
 
     .. code-block:: yaml
 
@@ -25,20 +27,20 @@ class PlanView(L.Callback):
               init_args: {windows: 2, length: 48}
 
     Args:
-        windows: windows to show, from the beginning of the split; 0 shows none.
-        length: tokens of each.
+        windows: number of windows to show, from the beginning of the split.
+        length: tokens of a window that are shown.
     """
 
     def __init__(self, windows: int = 1, length: int = 48) -> None:
         self.windows, self.length = windows, length
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw, on one process, with the bare model."""
+        """Draw the plans on the first process."""
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        idle = trainer.sanity_checking or not trainer.is_global_zero or not boards
-        if idle or module_of(pl_module).config.levels == 1:
-            return
         model, data = module_of(pl_module).model, data_of(trainer)
+        idle = trainer.sanity_checking or not trainer.is_global_zero or not boards
+        if idle or data is None or model.config.levels == 1:
+            return
         training = model.training
         model.eval()
         windows: Any = data.val_dataloader().dataset

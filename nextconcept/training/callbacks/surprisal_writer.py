@@ -1,4 +1,4 @@
-"""What ``nextconcept predict`` leaves behind."""
+"""The output of ``nextconcept predict``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +13,10 @@ __all__ = ["SurprisalWriter"]
 
 
 class SurprisalWriter(BasePredictionWriter):
-    """Writes the surprisal of every token of the test split to ``surprisal_rankR.safetensors`` in the run's folder.
+    """Writes the surprisal of all tokens of the test split, to ``surprisal_rankR.safetensors``.
 
-    Tensors: ``window`` (W,) indices, ``tokens`` (W, T) ids, ``nats`` (W, T) cross-entropies, NaN at padding.
+    The file lies in the run's folder. Its tensors: ``window`` (W,) indices, ``tokens`` (W, T) ids,
+    ``nats`` (W, T) cross-entropies, NaN at padding.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,7 @@ class SurprisalWriter(BasePredictionWriter):
     def write_on_epoch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, predictions: Sequence[Any], batch_indices: Sequence[Any]
     ) -> None:
-        """Write this process's windows."""
+        """Write the windows of this process."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {key: torch.cat([part[key] for part in predictions]).cpu() for key in ("tokens", "nats")}

@@ -1,4 +1,4 @@
-"""What TensorBoard is told once: a chart for the losses of all levels, and the settings of the run."""
+"""TensorBoard's charts of all levels together, and the settings of a run."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,17 +7,18 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from nextconcept.training.callbacks.parts import module_of
+from nextconcept.training.access import module_of
 from nextconcept.training.module import ConceptModule
 
 __all__ = ["TensorBoardLayout"]
 
 
 class TensorBoardLayout(L.Callback):
-    """Draws ``loss/tokens`` and ``loss/concepts_lL`` of every level together, in TensorBoard's "Custom scalars" tab.
+    """Draws the losses of all levels together, in TensorBoard's tab "Custom scalars".
 
-    One chart for training, one for validation, and one for validation under each plan source. Settings of model, loss and optimizer
-    go to the "HParams" tab, beside the validation losses. Used by default; by hand:
+    There is a chart for training, one for validation, and one for validation under each plan
+    source. Settings of model, loss and optimizer go to tab "HParams", beside the validation losses.
+    ``nextconcept fit`` uses this callback; in a configuration file:
 
     .. code-block:: yaml
 
@@ -27,7 +28,7 @@ class TensorBoardLayout(L.Callback):
     """
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lay out the charts."""
+        """Write layout and settings on the first process."""
         if not trainer.is_global_zero:
             return
         charts = {
@@ -45,7 +46,7 @@ class TensorBoardLayout(L.Callback):
 
 
 def _settings(module: ConceptModule) -> dict[str, bool | float | str]:
-    """Settings by name, as plain values."""
+    """Return all settings by name, as plain values."""
     parts: dict[str, Any] = {"": module.config, "loss.": module.loss, "optimizer.": module.optimizer_config}
     values = {f"{prefix}{name}": value for prefix, part in parts.items() for name, value in asdict(part).items()}
     return {

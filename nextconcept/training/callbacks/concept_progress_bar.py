@@ -4,17 +4,18 @@ import time
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import RichProgressBar
 
-from nextconcept.data.windows import ConceptBatch
+from nextconcept.training.batches import as_concept_batch
+from nextconcept.training.lightning_compat import TokenProgressBar
 
 __all__ = ["ConceptProgressBar"]
 
 
-class ConceptProgressBar(RichProgressBar):
-    """Lightning's rich progress bar, with the loss in nats per token and the tokens per second of all processes.
+class ConceptProgressBar(TokenProgressBar):
+    """Lightning's rich progress bar, with the loss in nats per token and tokens per second.
 
-    The rate is also logged, as ``train/tokens_per_second``; time spent in validation is left out.
+    The rate is that of all processes together, without the time spent in validation; it is also
+    logged, as ``train/tokens_per_second``.
     """
 
     def __init__(self) -> None:
@@ -22,20 +23,14 @@ class ConceptProgressBar(RichProgressBar):
         self._rate = 0.0
         self._started = 0.0
 
-    def _get_train_description(self, current_epoch: int) -> str:
-        # Training counts steps; without a number of epochs the base class would show "0/-2".
-        return (
-            f"Epoch {current_epoch}" if self.trainer.max_epochs == -1 else super()._get_train_description(current_epoch)
-        )
-
     @property
     def total_train_batches(self) -> int | float:
-        """Batches of this epoch, those before a resumption included."""
+        """Batches of this epoch, with those before a resumption."""
         trainer, done = self.trainer, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if trainer.max_steps < 0:
             return trainer.num_training_batches
-        rest = (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
-        return min(trainer.num_training_batches, done + rest)
+        remaining = (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
+        return min(trainer.num_training_batches, done + remaining)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -45,17 +40,17 @@ class ConceptProgressBar(RichProgressBar):
         self._started = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: ConceptBatch, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Update the moving average of the rate."""
-        tokens = batch.tokens[:, 1:].numel() * trainer.world_size
+        tokens = as_concept_batch(batch).tokens[:, 1:].numel() * trainer.world_size
         rate = tokens / max(time.perf_counter() - self._started, 1e-9)
         self._rate = rate if self._rate == 0 else 0.9 * self._rate + 0.1 * rate
         pl_module.log("train/tokens_per_second", self._rate)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Loss and rate."""
+        """Return loss and rate."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics | {"tokens/s": f"{self._rate:,.0f}"}

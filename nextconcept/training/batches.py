@@ -1,0 +1,93 @@
+"""Checks of what a model is trained on: batches, and the data module that makes them.
+
+Shapes: B batch, T tokens.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextconcept.core.config import ModelConfig
+from nextconcept.core.errors import InputError
+from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.data.windows import ConceptBatch
+
+__all__ = ["as_concept_batch", "check_batch", "check_data"]
+
+
+def as_concept_batch(batch: Any) -> ConceptBatch:
+    """Return a batch as tokens and mask; all tokens of a plain tensor are learnt.
+
+    Args:
+        batch: a :class:`~nextconcept.data.windows.ConceptBatch`, a (B, T + 1) int64 tensor, or such
+            a tensor alone in a tuple or list, as a loader of a ``TensorDataset`` yields.
+
+    Raises:
+        InputError: if the batch is anything else.
+    """
+    if isinstance(batch, ConceptBatch):
+        return batch
+    tokens = batch[0] if isinstance(batch, (tuple, list)) and len(batch) == 1 else batch
+    if not isinstance(tokens, Tensor):
+        raise InputError(
+            "a batch must be a (B, T + 1) int64 tensor of token ids, or a ConceptBatch of tokens and mask, not "
+            f"{_describe(batch)}."
+        )
+    return ConceptBatch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+
+
+def check_batch(batch: ConceptBatch, config: ModelConfig) -> None:
+    """Check that a batch fits a model.
+
+    Raises:
+        InputError: if shapes or types are wrong, windows are longer than the model's context, or
+            ids lie outside its vocabulary.
+    """
+    tokens, mask = batch
+    if tokens.dim() != 2 or tokens.dtype != torch.int64 or tokens.shape[0] < 1 or tokens.shape[1] < 2:
+        raise InputError(f"the tokens of a batch must be (B, T + 1) int64 with T >= 1, not {_describe(tokens)}.")
+    if mask.shape != tokens.shape or mask.dtype != torch.bool:
+        raise InputError(
+            f"the mask of a batch must be {tuple(tokens.shape)} bool as its tokens, not {_describe(mask)}."
+        )
+    if tokens.shape[1] > config.window_length + 1:
+        raise InputError(
+            f"the batch has windows of {tokens.shape[1] - 1} tokens and the one after them, but the model's "
+            f"context_length is {config.window_length}: give shorter windows or a model with a larger context_length."
+        )
+    lowest, highest = (int(bound) for bound in tokens.aminmax())
+    if lowest < 0 or highest >= config.vocab_size:
+        raise InputError(
+            f"the batch holds token id {lowest if lowest < 0 else highest}, but the model's vocabulary goes from 0 to "
+            f"{config.vocab_size - 1}: set the model's vocab_size to the size of the tokenizer."
+        )
+
+
+def check_data(data: ConceptDataModule, config: ModelConfig) -> None:
+    """Check that a data module fits a model.
+
+    Raises:
+        InputError: if levels, chunk size or context length differ, or the vocabulary of the model
+            is smaller. A model without concepts fits the levels and chunks of any data.
+    """
+    pairs = {"context_length": (data.context_length, config.window_length)}
+    if config.levels > 1:
+        pairs["levels"] = data.hierarchy.levels, config.levels
+        pairs["chunk_size"] = data.hierarchy.chunk_size, config.chunk_size
+    for name, (of_data, of_model) in pairs.items():
+        if of_data != of_model:
+            raise InputError(f"the data has {name} {of_data}, but the model has {of_model}: give both the same {name}.")
+    if data.vocab_size > config.vocab_size:
+        raise InputError(
+            f"the data has a vocabulary of {data.vocab_size} tokens, but the model knows {config.vocab_size}: set the "
+            f"model's vocab_size to {data.vocab_size}."
+        )
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return type(value).__name__

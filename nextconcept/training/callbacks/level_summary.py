@@ -1,0 +1,78 @@
+"""A table of the levels of a model."""
+
+import copy
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelSummary
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.training.access import module_of
+
+__all__ = ["LevelSummary", "level_table"]
+
+
+class LevelSummary(ModelSummary):
+    """Prints width, depth, parameters and MFLOPs per token of each level when training starts.
+
+    Replaces Lightning's summary of layers: a trainer that has this callback adds none of its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the table on the first process."""
+        if trainer.is_global_zero:
+            print(level_table(module_of(pl_module).model))
+
+
+def level_table(model: NextConceptModel) -> str:
+    """Return a table with a row per level, one for shared weights, and one for the whole model.
+
+    Level 0 includes the concept encoder. MFLOPs are those of a forward pass over a window,
+    attention included, per token.
+    """
+    config = model.config
+    flops, total = _flops(model, config.window_length)
+    parts: dict[int, list[str]] = {0: ["encoder", "decoder"]}
+    parts |= {level: [f"predictors.{level}"] for level in config.hierarchy.concept_levels}
+    rows = [("level", "width", "depth", "parameters", "MFLOPs/token")]
+    remaining = _count(model)
+    for level, names in parts.items():
+        count = _count(*(model.get_submodule(name) for name in names))
+        cost = sum(flops.get(name, 0.0) for name in names)
+        remaining, label = remaining - count, f"{level} {'concepts' if level else 'tokens'}"
+        rows.append((label, str(config.widths[level]), str(config.depths[level]), f"{count:,}", f"{cost / 1e6:.3f}"))
+    if remaining:
+        rows.append(("shared", "", "", f"{remaining:,}", ""))
+    rows.append(("total", "", "", f"{_count(model):,}", f"{total / 1e6:.3f}"))
+    return "\n".join(
+        f"{label:<12}{width:>7}{depth:>7}{parameters:>14}{mflops:>14}"
+        for label, width, depth, parameters, mflops in rows
+    )
+
+
+def _count(*modules: nn.Module) -> int:
+    parameters = {parameter for module in modules for parameter in module.parameters()}
+    return sum(parameter.numel() for parameter in parameters)
+
+
+@torch.no_grad()
+def _flops(model: NextConceptModel, time: int) -> tuple[dict[str, float], float]:
+    """Return FLOPs per token of each submodule by its name, and of the whole model."""
+    ghost = copy.deepcopy(model).to("meta").eval()
+    # Only the plain attention kernel consists of matrix products, which the counter knows on every
+    # device.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        ghost(torch.zeros(1, time, dtype=torch.long, device="meta"))
+    prefix = f"{type(model).__name__}."
+    by_module = {
+        name.removeprefix(prefix): sum(operations.values()) / time
+        for name, operations in counter.get_flop_counts().items()
+        if name.startswith(prefix)
+    }
+    return by_module, counter.get_total_flops() / time

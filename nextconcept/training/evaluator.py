@@ -1,0 +1,165 @@
+"""Losses of a model under every plan source, and collapse monitors, accumulated over an evaluation.
+
+Shapes: B batch, T tokens, A anchors, H horizon, D width of a level, V vocabulary.
+"""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from nextconcept.core.config import ModelConfig
+from nextconcept.data.windows import ConceptBatch
+from nextconcept.nn.layers import normalise
+from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanChoice
+from nextconcept.training.losses import LossConfig, Losses, compute_losses
+from nextconcept.training.metrics import EffectiveRank, WeightedMeans
+
+__all__ = ["Evaluator", "bytes_per_token"]
+
+FIT_SOURCES = ("", "_zero", "_shuffled")
+"""Plan sources, by suffix, of validations inside a fit; ``nextconcept validate`` adds the rest."""
+
+
+def bytes_per_token(batch: ConceptBatch, byte_counts: Tensor) -> Tensor:
+    """Compute the mean number of bytes of the tokens that a batch is to learn.
+
+    Args:
+        batch: (B, T + 1) tokens and mask.
+        byte_counts: (V,) bytes that each token stands for.
+    """
+    targets, mask = batch.tokens[:, 1:], batch.mask[:, 1:]
+    return (byte_counts.to(targets.device)[targets] * mask).sum() / mask.sum()
+
+
+class Evaluator(nn.Module):
+    """Accumulates what validation and test log; names as in :mod:`nextconcept.training.metrics`.
+
+    Under the source ``shuffled`` each row reads the plan of the row before. A batch of one row
+    reads the plan of the last row of the batch before, so that all sources are compared over the
+    same rows; if some row has no other, ``shuffled`` is not reported.
+
+    Args:
+        config: of the model.
+        loss: terms and weights.
+    """
+
+    def __init__(self, config: ModelConfig, loss: LossConfig) -> None:
+        super().__init__()
+        self.config, self.loss = config, loss
+        self.sources = _sources(config.levels)
+        self.means = WeightedMeans(self._metric_names())
+        self.collapse = nn.ModuleDict(
+            {
+                f"l{level}_{kind}": EffectiveRank(config.widths[level])
+                for level in config.hierarchy.concept_levels
+                for kind in ("plan", "target")
+            }
+        )
+        # Per shuffled source: tokens in a row of the batch before, and the plans of its last row.
+        self._last_rows: dict[str, tuple[int, dict[int, Tensor]]] = {}
+
+    def _metric_names(self) -> list[str]:
+        names = ["loss"] + [f"{name}{suffix}" for suffix in self.sources for name in ("loss/tokens", "bits_per_byte")]
+        for level in self.config.hierarchy.concept_levels:
+            names.append(f"loss/concepts_l{level}")
+            for term in (*self.loss.terms, "similarity"):
+                names += [
+                    f"concepts_l{level}/{term}/step_{step}" for step in _shown_steps(self.config.horizon_of(level))
+                ]
+        return names
+
+    def update(
+        self, model: NextConceptModel, batch: ConceptBatch, byte_counts: Tensor | None = None, brief: bool = False
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            model: the model to evaluate.
+            batch: (B, T + 1) tokens and mask.
+            byte_counts: (V,) bytes that each token stands for, if bits per byte are wanted.
+            brief: whether to leave out the sources that validations inside a fit leave out.
+        """
+        tokens, mask = batch
+        weight = mask[:, 1:].sum()
+        values: dict[str, tuple[Tensor, Tensor]] = {}
+        for suffix, source in self.sources.items():
+            choice = self._other_rows(suffix, tokens) if "shuffled" in suffix and len(tokens) == 1 else source
+            if choice is None or (brief and suffix not in FIT_SOURCES):
+                continue
+            output = model(tokens[:, :-1], choice)
+            losses = compute_losses(self.loss, model, output, tokens, mask)
+            values[f"loss/tokens{suffix}"] = losses.tokens, weight
+            if byte_counts is not None:
+                ratio = bytes_per_token(batch, byte_counts)
+                bits = losses.tokens / math.log(2) / ratio.clamp(min=torch.finfo(ratio.dtype).tiny)
+                values[f"bits_per_byte{suffix}"] = bits, weight * ratio
+            if source == "predicted":
+                values["loss"] = losses.total, weight
+                values |= _concept_values(losses)
+                self._watch_collapse(output, losses)
+            if "shuffled" in suffix:
+                last = {level: plan[-1:].detach() for level, plan in output.plans.items()}
+                self._last_rows[suffix] = tokens.shape[1], last
+        self.means.update(values)
+
+    def _other_rows(self, suffix: str, tokens: Tensor) -> PlanChoice | None:
+        """Return the plans that a single row reads instead of its own, if there are any."""
+        length, plans = self._last_rows.get(suffix, (0, {}))
+        if length != tokens.shape[1]:
+            return None
+        source = self.sources[suffix]
+        return {level: plan for level, plan in plans.items() if not isinstance(source, dict) or level in source}
+
+    def _watch_collapse(self, output: ModelOutput, losses: Losses) -> None:
+        for level, loss in losses.concepts.items():
+            for kind, vectors in (("plan", output.plans[level].float()), ("target", loss.targets)):
+                self._monitor(level, kind).update(normalise(vectors[loss.valid], "rms"))
+
+    def _monitor(self, level: int, kind: str) -> EffectiveRank:
+        return cast(EffectiveRank, self.collapse[f"l{level}_{kind}"])
+
+    def finish(self) -> dict[str, float]:
+        """Return the metrics over all batches and processes since the last call, and reset."""
+        means = self.means.compute()
+        values = {}
+        for name, (mean, weight) in means.items():
+            if "_shuffled" not in name or weight == means[name.partition("_shuffled")[0]][1]:
+                values[name] = mean
+        self.means.reset()
+        self._last_rows = {}
+        for level in self.config.hierarchy.concept_levels:
+            plan, target = (self._monitor(level, kind) for kind in ("plan", "target"))
+            (rank_plan, variance_plan), (rank_target, variance_target) = plan.compute(), target.compute()
+            values[f"collapse_l{level}/effective_rank_plan"] = rank_plan
+            values[f"collapse_l{level}/effective_rank_target"] = rank_target
+            values[f"collapse_l{level}/variance_ratio"] = variance_plan / max(variance_target, 1e-12)
+            plan.reset()
+            target.reset()
+        return values
+
+
+def _concept_values(losses: Losses) -> dict[str, tuple[Tensor, Tensor]]:
+    values = {}
+    for level, loss in losses.concepts.items():
+        values[f"loss/concepts_l{level}"] = loss.total, loss.counts.sum()
+        for name, steps in (*loss.steps.items(), ("similarity", loss.similarity)):
+            for step in _shown_steps(len(steps)):
+                values[f"concepts_l{level}/{name}/step_{step}"] = steps[step - 1], loss.counts[step - 1]
+    return values
+
+
+def _shown_steps(horizon: int) -> list[int]:
+    """Return the horizon steps that are shown, from 1: all, or powers of two of a long horizon."""
+    return [step for step in range(1, horizon + 1) if horizon <= 8 or step & (step - 1) == 0]
+
+
+def _sources(levels: int) -> dict[str, PlanChoice]:
+    """Return plan sources by the suffix of their metrics: for all levels, then for each alone."""
+    sources: dict[str, PlanChoice] = {"": "predicted"}
+    for name in ("zero", "shuffled", "oracle") if levels > 1 else ():
+        sources[f"_{name}"] = name
+        if levels > 2:
+            sources |= {f"_{name}_l{level}": {level: name} for level in range(1, levels)}
+    return sources

@@ -1,0 +1,88 @@
+"""All uses of Lightning's private members, in one place.
+
+Each function says which members are used and why no public one will do. ``setup.cfg`` allows only
+the releases of Lightning whose members were checked; ``tests/training/test_lightning_compat.py``
+fails where one of them is missing.
+"""
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from torch.optim import Optimizer
+
+__all__ = [
+    "TokenProgressBar",
+    "accumulates",
+    "allow_clipping",
+    "may_save",
+    "save",
+    "stops_early",
+    "validates_next",
+]
+
+
+def validates_next(trainer: L.Trainer) -> bool:
+    """Whether validation follows the training batch that just ended.
+
+    Uses ``FitLoop._data_fetcher`` and ``_TrainingEpochLoop._should_check_val_fx``: the decision
+    depends on six settings, and Lightning publishes only the settings.
+    """
+    fetcher = trainer.fit_loop._data_fetcher
+    return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def accumulates(trainer: L.Trainer) -> bool:
+    """Whether the latest training batch made no optimizer step, so that gradients are pending.
+
+    Uses ``_TrainingEpochLoop._should_accumulate``, which knows that the last batch of an epoch
+    makes a step in any case.
+    """
+    return trainer.fit_loop.epoch_loop._should_accumulate()
+
+
+def stops_early(trainer: L.Trainer) -> bool:
+    """Whether training ends behind this batch because ``trainer.should_stop`` is set.
+
+    Uses ``FitLoop._can_stop_early``, which holds the stop back until ``min_steps`` and
+    ``min_epochs`` are reached.
+    """
+    return trainer.should_stop and trainer.fit_loop._can_stop_early
+
+
+def may_save(callback: ModelCheckpoint, trainer: L.Trainer) -> bool:
+    """Whether ``callback`` may save: inside a fit, and once per optimizer step.
+
+    Uses ``ModelCheckpoint._should_skip_saving_checkpoint``, which knows the step saved last.
+    """
+    return not callback._should_skip_saving_checkpoint(trainer)
+
+
+def save(callback: ModelCheckpoint, trainer: L.Trainer) -> None:
+    """Save a checkpoint now, by the rules of ``callback`` for names and for how many are kept.
+
+    Uses ``ModelCheckpoint._save_topk_checkpoint`` and ``_monitor_candidates``: publicly, the
+    callback saves only at the moments that its own settings name.
+    """
+    callback._save_topk_checkpoint(trainer, callback._monitor_candidates(trainer))
+
+
+def allow_clipping(optimizer: Optimizer) -> None:
+    """Let Lightning clip gradients of a fused optimizer under mixed precision.
+
+    Sets ``Optimizer._step_supports_amp_scaling`` of torch to False. A fused step can undo the
+    scaling of gradients itself; where torch says so, Lightning refuses to clip, even in bfloat16,
+    which scales nothing (Lightning issue 21435). Otherwise gradients are unscaled first and clipped
+    then.
+    """
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+
+
+class TokenProgressBar(RichProgressBar):
+    """Lightning's rich progress bar, for trainings that count steps instead of epochs.
+
+    Overrides ``RichProgressBar._get_train_description``, which shows "0/-2" without a number of
+    epochs.
+    """
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        unbounded = self.trainer.max_epochs == -1
+        return f"Epoch {current_epoch}" if unbounded else super()._get_train_description(current_epoch)

@@ -1,0 +1,163 @@
+"""Distances between planned and realised concepts: the terms of the concept loss.
+
+Shapes: B batch, T tokens, A anchors, H horizon, N concepts, D width of a level, V vocabulary.
+"""
+
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nextconcept.core.errors import InputError
+from nextconcept.nn.concept_predictor import Prediction
+from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
+
+__all__ = ["TERMS", "LossInputs", "cosine_similarity", "find_term", "try_term"]
+
+
+@dataclass
+class LossInputs:
+    """Arguments of a term, which maps them to (B, A, H) distances.
+
+    Attributes:
+        model: the model that made the plan.
+        output: the result of its forward pass.
+        level: concept level of the plan, 1 or more.
+        tokens: (B, T) int64 inputs, with the padding in front that ``output.offset`` counts.
+        plan: (B, A, H, D) predicted concepts.
+        targets: (B, A, H, D) realised concepts, zero beyond the window.
+        temperature: of ``info_nce``.
+        decode_scale: inverse temperature of ``decode``.
+    """
+
+    model: NextConceptModel
+    output: ModelOutput
+    level: int
+    tokens: Tensor
+    plan: Tensor
+    targets: Tensor
+    temperature: float = 0.1
+    decode_scale: float = 16.0
+
+
+Term = Callable[[LossInputs], Tensor]
+
+
+def cosine_similarity(plan: Tensor, targets: Tensor) -> Tensor:
+    """Compute the cosine of (..., D) vectors.
+
+    Unlike ``F.cosine_similarity``, this function makes no normalised copies of its inputs.
+    """
+    squares = plan.square().sum(-1) * targets.square().sum(-1)
+    return (plan * targets).sum(-1) * squares.clamp(min=1e-16).rsqrt()
+
+
+def _cosine(at: LossInputs) -> Tensor:
+    return 1 - cosine_similarity(at.plan, at.targets)
+
+
+def _mse(at: LossInputs) -> Tensor:
+    return F.mse_loss(at.plan, at.targets, reduction="none").mean(-1)
+
+
+def _mae(at: LossInputs) -> Tensor:
+    return F.l1_loss(at.plan, at.targets, reduction="none").mean(-1)
+
+
+def _smooth_l1(at: LossInputs) -> Tensor:
+    return F.smooth_l1_loss(at.plan, at.targets, reduction="none").mean(-1)
+
+
+def _info_nce(at: LossInputs) -> Tensor:
+    concepts = F.normalize(at.output.concepts[at.level].detach().float(), dim=-1)
+    targets = F.normalize(at.targets, dim=-1)
+    plan = F.normalize(at.plan, dim=-1)
+    right = (plan * targets).sum(-1, keepdim=True) / at.temperature
+    others = torch.einsum("bahd,bnd->bahn", plan, concepts) / at.temperature
+    # The target itself and further occurrences of the same chunk are no negatives.
+    same = torch.einsum("bahd,bnd->bahn", targets, concepts) > 1 - 1e-4
+    return torch.cat((right, others.masked_fill(same, -torch.inf)), -1).logsumexp(-1) - right.squeeze(-1)
+
+
+def _energy(at: LossInputs) -> Tensor:
+    steps = at.output.predictions[at.level].steps
+    first, second = at.model.predictor(at.level).sample(steps, 2).float()
+    scale = 1 / math.sqrt(at.plan.shape[-1])
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).square().sum(-1).clamp(min=1e-12).sqrt() * scale
+
+    return (distance(first, at.targets) + distance(second, at.targets)) / 2 - distance(first, second) / 2
+
+
+def _decode(at: LossInputs) -> Tensor:
+    span, count = at.model.config.hierarchy.span(at.level), at.plan.shape[1] - 1
+    logits = at.decode_scale * at.model.encoder.read_back(at.plan, at.level)
+    chunks = at.tokens[:, : count * span].unflatten(1, (count, span)).float()
+    truth = horizon_targets(chunks, at.plan.shape[2])[0].long()
+    losses = F.cross_entropy(logits.flatten(0, -2), truth.flatten(), reduction="none")
+    return losses.view(truth.shape).mean(-1)
+
+
+TERMS: dict[str, Term] = {
+    "cosine": _cosine,
+    "mse": _mse,
+    "mae": _mae,
+    "smooth_l1": _smooth_l1,
+    "info_nce": _info_nce,
+    "energy": _energy,
+    "decode": _decode,
+}
+"""Terms by name."""
+
+
+def find_term(name: str) -> Term:
+    """Return a term by its name in :data:`TERMS` or by the full name of a function.
+
+    Raises:
+        InputError: if there is no such function.
+    """
+    if name in TERMS:
+        return TERMS[name]
+    module, _, function = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError):
+        raise InputError(
+            f"unknown concept loss {name!r}: choose from {', '.join(TERMS)}, or give the full name of a function that "
+            "can be imported."
+        ) from None
+    if not callable(found):
+        raise InputError(f"the concept loss {name!r} is no function, but {type(found).__name__}.")
+    return cast(Term, found)
+
+
+def try_term(name: str, model: NextConceptModel, level: int) -> None:
+    """Call a user's own term once, on made-up concepts of a window of two chunks.
+
+    Raises:
+        InputError: if the term fails or does not return one distance per planned concept.
+    """
+    width, horizon = model.config.widths[level], model.config.horizon_of(level)
+    concepts = torch.linspace(-1, 1, 2 * width).view(1, 2, width)
+    targets, _ = horizon_targets(concepts, horizon)
+    plan, tokens = targets.flip(-1), torch.zeros(1, 2 * model.config.hierarchy.span(level), dtype=torch.long)
+    prediction = Prediction(plan, plan[:, :, 0], plan)
+    output = ModelOutput(torch.empty(0), {level: plan}, {level: concepts}, {level: prediction}, 0)
+    try:
+        found = find_term(name)(LossInputs(model, output, level, tokens, plan, targets))
+    except Exception as error:  # a user's function may raise anything
+        raise InputError(
+            f"the concept loss {name!r} fails on a plan of shape {tuple(plan.shape)}: {error!r}."
+        ) from error
+    if not isinstance(found, Tensor) or found.shape != plan.shape[:3]:
+        result = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(
+            f"the concept loss {name!r} returned {result} for a plan of shape {tuple(plan.shape)}: it must return one "
+            f"distance per planned concept, {tuple(plan.shape[:3])}."
+        )
