@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from nextconcept import InputError, NextConceptModel
-from nextconcept.checkpoints.files import KEY, find_checkpoint, load_run, read_checkpoint, save_pretrained
+from nextconcept.checkpoints.files import KEY, find_checkpoint, load_run, read_checkpoint
+from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.data.tokenizers import ByteTokenizer
 from tests.helpers import open_model, small_config
 

@@ -77,7 +77,7 @@ def test_first_visible__follows_generation():
         ("x:0=kiwi", "not of the form"),
         ("2:0=kiwi", "names level 2, but plans have levels 1 to 1"),
         ("1:0=kiwis", "has 5 tokens, but a concept of level 1 has 4"),
-        ("1:0=", "prompt is empty"),
+        ("1:0=", "has no text"),
     ],
 )
 def test_parse_edit__bad_input(edit: str, message: str):

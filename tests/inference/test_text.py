@@ -6,7 +6,7 @@ import torch
 from nextconcept import InputError, generate
 from nextconcept.data.tokenizers import ByteTokenizer, train_bpe
 from nextconcept.inference.sampling import Sampling
-from nextconcept.inference.text import _Row, batch_prompts, generate_text
+from nextconcept.inference.text import TextStream, batch_prompts, generate_text
 from tests.helpers import open_model, small_config
 
 
@@ -16,7 +16,7 @@ def model():
 
 def row(text: str, stop: list[str]) -> tuple[str, list[str], bool]:
     """Feed ``text`` byte by byte; return what came out, in pieces, and whether it ended by itself."""
-    made, pieces = _Row(ByteTokenizer(), stop), []
+    made, pieces = TextStream(ByteTokenizer(), stop), []
     for token in text.encode():
         if not made.done:
             pieces.append(made.add(token))
@@ -52,7 +52,7 @@ def test_row__characters_of_several_bytes_come_whole():
 
 
 def test_row__ends_with_its_document():
-    made = _Row(ByteTokenizer(), [])
+    made = TextStream(ByteTokenizer(), [])
     assert made.add(65) == "A"
     assert made.add(0) == ""
     assert made.done
