@@ -22,7 +22,7 @@ from nextconcept.inference.sampling import Sampling
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["Writer", "batch_prompts", "generate_text", "load"]
+__all__ = ["TextStream", "Writer", "batch_prompts", "continue_tokens", "generate_text", "load"]
 
 
 @dataclass(eq=False)
@@ -213,11 +213,15 @@ def batch_prompts(tokenizer: Tokenizer, prompts: list[str]) -> tuple[Tensor, Ten
     Raises:
         InputError: if there is no prompt, or one is empty or can't be written in UTF-8.
     """
+    return _pad([tokenizer.encode_prompt(prompt).tolist() for prompt in prompts])
+
+
+def _pad(prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Turn B rows of token ids into padded (B, T) ids and the (B,) lengths of the rows."""
     if not prompts:
         raise InputError("the list of prompts is empty: give at least one.")
-    rows = [torch.from_numpy(tokenizer.encode_prompt(prompt).astype("int64")) for prompt in prompts]
-    lengths = torch.tensor([len(row) for row in rows])
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
+    rows = [torch.tensor(prompt, dtype=torch.int64) for prompt in prompts]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
 
 
 class TextStream:
@@ -294,9 +298,24 @@ def generate_text(
     Raises:
         InputError: if prompts or options can't be used.
     """
+    ids: list[list[int]] = [tokenizer.encode_prompt(prompt).tolist() for prompt in prompts]
+    yield from continue_tokens(model, tokenizer, ids, max_new_tokens, sampling, seed, stop, edits)
+
+
+def continue_tokens(
+    model: NextConceptModel,
+    tokenizer: Tokenizer,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    sampling: Sampling = Sampling(),
+    seed: int = 0,
+    stop: list[str] | None = None,
+    edits: list[PlanEdit] | None = None,
+) -> Iterator[tuple[int, str]]:
+    """Continue prompts that are given as lists of token ids; see :func:`generate_text`."""
     if "" in (stop or []):
         raise InputError("a stop string is empty: give at least one character with --stop.")
-    tokens, lengths = batch_prompts(tokenizer, prompts)
+    tokens, lengths = _pad(prompts)
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     rows = [TextStream(tokenizer, stop or []) for _ in prompts]
