@@ -57,7 +57,7 @@ class Writer:
     @overload
     def write(
         self,
-        prompt: Sequence[str],
+        prompt: list[str],
         max_new_tokens: int = ...,
         temperature: float = ...,
         top_k: int | None = ...,
@@ -68,7 +68,7 @@ class Writer:
     ) -> list[str]: ...
     def write(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | list[str],
         max_new_tokens: int = 300,
         temperature: float = 0.8,
         top_k: int | None = None,
