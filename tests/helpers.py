@@ -196,3 +196,23 @@ class Reverse(Task):
         key = {"train": 3 * seed, "val": 1, "test": 2}[split]
         letters = np.array([np.random.default_rng([key, index]).integers(6, size=4) for index in indices])
         return np.pad(letters, ((0, 0), (0, 1)), constant_values=6), letters[:, ::-1]
+
+
+def run_record(entry: str, seed: int, loss: float, **final: float) -> dict:
+    """The record of a finished run of a comparison."""
+    finals = {"val/loss/tokens": loss, "val/loss/tokens_shuffled": loss + 0.5} | final
+    return {
+        "entry": entry,
+        "learning_rate": 1e-3,
+        "seed": seed,
+        "key": f"{entry}{seed}",
+        "machine": "2 cores",
+        "versions": {"torch": "1"},
+        "steps": 10,
+        "parameters": 2_500_000,
+        "flops_per_token": 3e6,
+        "stages": [[0, 1e12]],
+        "tokens_per_second": 1234.0,
+        "final": finals,
+        "curves": {"val/loss/tokens": [[4, loss + 1], [9, loss]]},
+    }
