@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
+from jsonargparse import Namespace, dict_to_namespace, namespace_to_dict
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -15,7 +15,12 @@ from nextconcept.checkpoints.files import find_checkpoint, read_checkpoint
 from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
-from nextconcept.data.datamodule import ConceptDataModule, vocabulary
+from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.data.hub import HubDataModule
+from nextconcept.data.text import TextDataModule
+from nextconcept.tasks.accuracy import TaskAccuracy
+from nextconcept.tasks.datamodule import TaskDataModule
+from nextconcept.tasks.star_graph import StarGraph
 from nextconcept.training.callbacks import (
     ComputeBudget,
     ConceptProgressBar,
@@ -26,7 +31,6 @@ from nextconcept.training.callbacks import (
     PlanView,
     StoreModelMetadata,
     SurprisalWriter,
-    TaskAccuracy,
     TensorBoardLayout,
     WritingSamples,
 )
@@ -34,6 +38,9 @@ from nextconcept.training.module import ConceptModule
 from nextconcept.training.warm_start import read_config
 
 __all__ = ["ConceptCLI", "run"]
+
+SHAPE = ("levels", "chunk_size", "context_length")
+"""Settings of ``model.config`` that the data takes over."""
 
 
 def run(arguments: list[str]) -> None:
@@ -50,6 +57,9 @@ def run(arguments: list[str]) -> None:
 
 class TrainerParser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser with errors in one sentence."""
+
+    # Known by their short names because they are imported here.
+    classes = tuple(cls.__name__ for cls in (TextDataModule, HubDataModule, TaskDataModule, StarGraph))
 
 
 class ConceptCLI(LightningCLI):
@@ -86,6 +96,7 @@ class ConceptCLI(LightningCLI):
                 "plugins": {"class_path": "nextconcept.checkpoints.atomic.AtomicCheckpointIO"},
             },
             auto_configure_optimizers=False,
+            subclass_mode_data=True,
             args=args,
         )
 
@@ -106,10 +117,22 @@ class ConceptCLI(LightningCLI):
         parser.add_lightning_class_args(PlanView, "plan_view")
         parser.add_lightning_class_args(ComputeBudget, "budget")
         parser.add_lightning_class_args(GrowthWarmup, "grown")
-        for name in ("levels", "chunk_size", "context_length"):
-            parser.link_arguments(f"model.config.{name}", f"data.{name}")
-        sources = ("data.tokenizer", "data.vocab_size", "data.star_graph")
-        parser.link_arguments(sources, "model.config.vocab_size", compute_fn=_vocab_size)
+        parser.set_defaults({"data": {"class_path": "nextconcept.data.TextDataModule"}})
+        # The default instance of ModelConfig has a number, but None leaves the choice to the data.
+        parser.set_defaults({"model.config.context_length": None})
+        for name in SHAPE:
+            parser.link_arguments(f"model.config.{name}", f"data.init_args.{name}")
+        parser.link_arguments("data", "model.config.vocab_size", compute_fn=self._follow_data, apply_on="instantiate")
+        parser.add_instantiator(self._build_config, ModelConfig)
+
+    def _follow_data(self, data: ConceptDataModule) -> int:
+        """Note the context length of the data that was built, and return the size of its vocabulary."""
+        self._context_length = data.context_length
+        return data.vocab_size
+
+    def _build_config(self, cls: type[ModelConfig], *args: Any, **kwargs: Any) -> ModelConfig:
+        """Build the model's configuration, which the link above lets wait for the data."""
+        return cls(*args, **kwargs | {"context_length": self._context_length})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments, and check the checkpoint before anything else reads it.
@@ -232,16 +255,17 @@ def _adopt_config(options: Namespace) -> None:
     """
     path, defaults = options.model.init_from, ModelConfig().to_dict()
     stored = read_config(path, options.model.encoder).to_dict()
-    given = {name: getattr(options.model.config, name) for name in stored}
-    other = [name for name, value in given.items() if value not in (defaults[name], stored[name])]
+    del stored["vocab_size"]  # follows from the data
+    given = namespace_to_dict(options.model.config)
+    other = [name for name, value in stored.items() if given[name] not in (None, defaults[name], value)]
     if other:
         raise InputError(
             f"the model in {path} has {other[0]} {stored[other[0]]}, not {given[other[0]]}: leave out model.config with "
             "model.init_from."
         )
-    options.model.config.update(Namespace(**stored))
-    for name in ("levels", "chunk_size", "context_length"):
-        options.data[name] = stored[name]
+    options.model.config = dict_to_namespace(stored)
+    for name in SHAPE:
+        options.data.init_args[name] = stored[name]
 
 
 def _input_error(error: BaseException) -> InputError:
@@ -252,8 +276,3 @@ def _input_error(error: BaseException) -> InputError:
             return cause
         cause = cause.__cause__ or cause.__context__
     return InputError(f"these settings can't be used: {' '.join(str(error).split())[:600].rstrip('.')}.")
-
-
-def _vocab_size(tokenizer: str, vocab_size: int, star_graph: Any) -> int:
-    values = getattr(star_graph, "init_args", star_graph)  # where jsonargparse allows for subclasses
-    return vocabulary(tokenizer, vocab_size, values.nodes if star_graph else None)

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from jsonargparse import ActionYesNo, ArgumentParser, auto_cli
 
 from nextconcept.core.experiments import find_experiment
-from nextconcept.core.suggestions import closest
+from nextconcept.core.suggestions import closest, did_you_mean
 
 __all__ = ["CommandParser", "OneLineErrors", "resolve_experiments", "run_function"]
 
@@ -59,21 +59,32 @@ class OneLineErrors(ArgumentParser):
 
     Attributes:
         command: the chosen command, for a parser that has several.
+        classes: classes that the command line knows by their short names.
     """
 
     command = ""
+    classes: tuple[str, ...] = ()
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one sentence to standard error and exit with code 2."""
         text = " ".join(line.strip(" -") for line in message.split("\n") if line.strip()).rstrip(".")
         typed = re.search(r"unrecognized arguments: --([\w.]+)", text)
-        written = re.search(r"does not accept option '([\w.]+)'", text)  # in a file, or in a group given as YAML
+        in_file = re.search(r"does not accept option '([\w.]+)'", text)
+        of_class = re.search(r"Option '([\w.]+)' is not accepted", text)
+        no_class = re.search(r"Expected a dot import path string: (\w+)", text)
+        prog = " ".join([re.sub(r" \[[^]]*\]", "", self.prog), *self.command.split()])
+        ending = f"; {prog} --help lists what is accepted."
         if typed:
             text = self._unknown_option("--", typed[1])
-        elif written:
-            text = self._unknown_option("", written[1])
-        prog = " ".join([re.sub(r" \[[^]]*\]", "", self.prog), *self.command.split()])
-        print(f"nextconcept: error: {text}; {prog} --help lists what is accepted.", file=sys.stderr)
+        elif in_file:
+            text = self._unknown_option("", in_file[1])
+        elif of_class:  # from the parser that jsonargparse makes for a class, which has no name of its own
+            text, ending = self._unknown_option("", of_class[1]), "."
+        elif no_class:
+            text = f"there is no class {no_class[1]}: {did_you_mean(no_class[1], self.classes) or 'give its full name'}"
+        if text.endswith("?"):
+            ending = ""
+        print(f"nextconcept: error: {text}{ending}", file=sys.stderr)
         sys.exit(2)
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
@@ -89,6 +100,8 @@ class OneLineErrors(ArgumentParser):
         Among the options of the same group, the last part of the name decides; an option of another
         group is suggested if that part is the same or nearly all of the name is.
         """
+        if not dashes and f"data.{name}" in RENAMED:
+            name = f"data.{name}"
         if name in RENAMED:
             return f"{dashes}{name} of version 0.1.0 is now {dashes}{RENAMED[name]}"
         known = {option.removeprefix("--") for option in self._options() if option.startswith("--")}

@@ -42,5 +42,7 @@ def find_experiment(name: str) -> Path:
     if matches:
         raise InputError(f"the experiment {name!r} can be {' or '.join(matches)}: give the folder too.")
     short = {known.rpartition("/")[2]: known for known in files}
-    hint = did_you_mean(wanted, files) or did_you_mean(wanted, short) or "nextconcept experiments lists the shipped ones."
+    hint = (
+        did_you_mean(wanted, files) or did_you_mean(wanted, short) or "nextconcept experiments lists the shipped ones."
+    )
     raise InputError(f"there is no file and no experiment {name!r}: {hint}")
