@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nextconcept.core.errors import InputError
     from nextconcept.data.datamodule import ConceptDataModule
     from nextconcept.inference.generate import generate
+    from nextconcept.inference.text import Writer, load
     from nextconcept.nn.growth import grow, shrink
     from nextconcept.nn.model import ModelOutput, NextConceptModel
     from nextconcept.training.module import ConceptModule
@@ -23,8 +24,10 @@ __all__ = [
     "ModelConfig",
     "ModelOutput",
     "NextConceptModel",
+    "Writer",
     "generate",
     "grow",
+    "load",
     "shrink",
 ]
 __version__ = "0.2.0"
@@ -36,8 +39,10 @@ _MODULES = {
     "ModelConfig": "nextconcept.core.config",
     "ModelOutput": "nextconcept.nn.model",
     "NextConceptModel": "nextconcept.nn.model",
+    "Writer": "nextconcept.inference.text",
     "generate": "nextconcept.inference.generate",
     "grow": "nextconcept.nn.growth",
+    "load": "nextconcept.inference.text",
     "shrink": "nextconcept.nn.growth",
 }
 

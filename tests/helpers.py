@@ -178,3 +178,23 @@ def fails(capsys: pytest.CaptureFixture, *args: str) -> str:
     assert len(lines) == 1, printed
     assert "Traceback" not in printed
     return lines[0]
+
+
+def run_record(entry: str, seed: int, loss: float, **final: float) -> dict:
+    """The record of a finished run of a comparison."""
+    finals = {"val/loss/tokens": loss, "val/loss/tokens_shuffled": loss + 0.5} | final
+    return {
+        "entry": entry,
+        "learning_rate": 1e-3,
+        "seed": seed,
+        "key": f"{entry}{seed}",
+        "machine": "2 cores",
+        "versions": {"torch": "1"},
+        "steps": 10,
+        "parameters": 2_500_000,
+        "flops_per_token": 3e6,
+        "stages": [[0, 1e12]],
+        "tokens_per_second": 1234.0,
+        "final": finals,
+        "curves": {"val/loss/tokens": [[4, loss + 1], [9, loss]]},
+    }

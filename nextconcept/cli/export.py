@@ -1,6 +1,7 @@
 """``nextconcept export``."""
 
-from nextconcept.checkpoints.files import load_run, read_record, save_pretrained
+from nextconcept.checkpoints.files import load_run, read_record
+from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.cli.outputs import new_folder
 from nextconcept.cli.parsers import run_function
 from nextconcept.nn.concept_encoder import ConceptEncoder

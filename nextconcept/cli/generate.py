@@ -1,11 +1,10 @@
 """``nextconcept generate``."""
 
-from nextconcept.checkpoints.files import load_run
 from nextconcept.cli.parsers import run_function
 from nextconcept.cli.prompts import read_prompt
 from nextconcept.core.errors import InputError
 from nextconcept.inference.sampling import Sampling
-from nextconcept.inference.text import generate_text
+from nextconcept.inference.text import generate_text, load
 from nextconcept.nn.concept_encoder import ConceptEncoder
 
 __all__ = ["generate", "run"]
@@ -34,8 +33,8 @@ def generate(
     """Continue a prompt and print prompt and continuation.
 
     Args:
-        ckpt_path: a checkpoint, the folder of a run, a folder of runs (the newest counts), or an
-            exported model.
+        ckpt_path: a checkpoint, the folder of a run, a folder of runs (the newest counts), an
+            exported model, or OWNER/NAME of one on the Hugging Face Hub.
         prompt: the text to continue.
         prompt_file: a file with the text to continue; - reads standard input.
         max_new_tokens: tokens to write; a text also ends at the end of its document.
@@ -57,8 +56,8 @@ def generate(
         raise InputError(f"num_samples must be 1 or more, not {num_samples}.")
     sampling = Sampling(temperature, top_k, top_p, min_p)
     text = read_prompt(prompt, prompt_file)
-    model, tokenizer = load_run(ckpt_path, encoder)
-    pieces = generate_text(model, tokenizer, [text] * num_samples, max_new_tokens, sampling, seed, stop)
+    writer = load(ckpt_path, encoder)
+    pieces = generate_text(writer.model, writer.tokenizer, [text] * num_samples, max_new_tokens, sampling, seed, stop)
     samples = [text] * num_samples
     streamed = False  # samples are printed one after another, so only the first can be watched
     for row, piece in pieces:

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from nextconcept.checkpoints.files import find_checkpoint, load_run, read_checkpoint, read_record, save_pretrained
+from nextconcept.checkpoints.files import find_checkpoint, load_run, read_checkpoint, read_record
+from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.cli.outputs import new_folder
 from nextconcept.cli.parsers import run_function
 from nextconcept.nn.concept_encoder import ConceptEncoder

@@ -63,7 +63,7 @@ class TrainerParser(OneLineErrors, LightningArgumentParser):
 
 
 class ConceptCLI(LightningCLI):
-    """LightningCLI with the model and the data of this project, linked so that each setting is given once.
+    """LightningCLI with our model and data, linked so that each setting is given once.
 
     Args:
         args: command and options; default: those of the process.
@@ -126,7 +126,7 @@ class ConceptCLI(LightningCLI):
         parser.add_instantiator(self._build_config, ModelConfig)
 
     def _follow_data(self, data: ConceptDataModule) -> int:
-        """Note the context length of the data that was built, and return the size of its vocabulary."""
+        """Note the context length of the data that was built; return the size of its vocabulary."""
         self._context_length = data.context_length
         return data.vocab_size
 
@@ -197,8 +197,8 @@ def _check_sharding(strategy: Any, processes: int) -> None:
     if (options.data_parallel_size, options.tensor_parallel_size) != (processes, 1):
         raise InputError(
             "parameters are sharded over all processes, and no matrix is split: set "
-            f"trainer.strategy.init_args.data_parallel_size to {processes} (devices times nodes) and tensor_parallel_size "
-            f"to 1; they are {options.data_parallel_size} and {options.tensor_parallel_size}."
+            f"trainer.strategy.init_args.data_parallel_size to {processes} (devices times nodes) and "
+            f"tensor_parallel_size to 1; they are {options.data_parallel_size} and {options.tensor_parallel_size}."
         )
 
 
@@ -217,13 +217,13 @@ def _check_imports(checkpoint: dict[str, Any], options: Namespace) -> None:
     ]
     if terms or "encoder" in stored:
         raise InputError(
-            f"the checkpoint {options.ckpt_path} asks for code of its own, {(*terms, stored.get('encoder'))[0]}: if you "
-            "trust it, name it with the settings it was trained with, --model.loss.terms and --model.encoder."
+            f"the checkpoint {options.ckpt_path} asks for code of its own, {(*terms, stored.get('encoder'))[0]}: if "
+            "you trust it, name it with the settings it was trained with, --model.loss.terms and --model.encoder."
         )
 
 
 def _resume_last(options: Namespace) -> None:
-    """Resolve ``--ckpt_path last`` to the newest ``last.ckpt`` of the runs of this name, or to none if there is none yet.
+    """Resolve ``--ckpt_path last``: the newest ``last.ckpt`` of the runs of this name, if there is one.
 
     The run continues in its own folder, where what was logged after the checkpoint is dropped, so
     that curves have no overlap.
@@ -235,8 +235,8 @@ def _resume_last(options: Namespace) -> None:
     settings = getattr(logger, "init_args", None)
     if settings is None or settings.get("save_dir") is None or settings.get("name") is None:
         raise InputError(
-            "--ckpt_path last looks for the newest run under the logger's save_dir and name: give a logger that has both, "
-            "as the experiments do, or the checkpoint's path."
+            "--ckpt_path last looks for the newest run under the logger's save_dir and name: give a logger that has "
+            "both, as the experiments do, or the checkpoint's path."
         )
     checkpoints = Path(settings.save_dir, settings.name).glob("version_*/checkpoints/last.ckpt")
     newest = max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
@@ -260,8 +260,8 @@ def _adopt_config(options: Namespace) -> None:
     other = [name for name, value in stored.items() if given[name] not in (None, defaults[name], value)]
     if other:
         raise InputError(
-            f"the model in {path} has {other[0]} {stored[other[0]]}, not {given[other[0]]}: leave out model.config with "
-            "model.init_from."
+            f"the model in {path} has {other[0]} {stored[other[0]]}, not {given[other[0]]}: leave out model.config "
+            "with model.init_from."
         )
     options.model.config = dict_to_namespace(stored)
     for name in SHAPE:

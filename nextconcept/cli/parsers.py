@@ -17,7 +17,7 @@ FREE_TEXT: dict[str, dict[str, Any]] = {
     "--stop": {"type": str, "action": "append"},
     "--edit": {"type": str, "action": "append"},
 }
-"""Options that take text as typed: jsonargparse would read ``null``, ``[END]`` or ``# Title`` as YAML."""
+"""Options that take text as typed: jsonargparse would read ``null`` or ``# Title`` as YAML."""
 
 RENAMED = {
     "data.star_graph": "data.task",
@@ -128,7 +128,7 @@ class CommandParser(OneLineErrors):
     """A parser for the signature of a function."""
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
-        """Make switches of booleans, so that ``--stream`` means ``--stream true``, and keep free text as typed."""
+        """Make switches of booleans (``--stream`` means ``--stream true``), and keep free text."""
         if kwargs.get("type") is bool:
             kwargs.pop("type")
             kwargs |= {"action": ActionYesNo, "nargs": "?"}

@@ -25,8 +25,8 @@ class ConceptDataModule(L.LightningDataModule, ABC):
     Args:
         levels: number of levels of the model, tokens included.
         chunk_size: elements of one level that form one element of the next.
-        context_length: tokens in a window; a multiple of ``chunk_size ** (levels - 1)``; default: 256,
-            rounded up to such a multiple.
+        context_length: tokens in a window; a multiple of ``chunk_size ** (levels - 1)``; default:
+            256, rounded up to such a multiple.
         batch_size: windows per batch and process.
         eval_batch_size: windows per batch and process outside training; default: ``batch_size``.
         seed: seed of the training windows, 0 or more; default: the seed of ``seed_everything``.

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from nextconcept import InputError
-from nextconcept.checkpoints.files import load_run, read_checkpoint, save_pretrained
+from nextconcept.checkpoints.files import load_run, read_checkpoint
+from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.cli.commands import grow as grow_command
 from nextconcept.data.tokenizers import SymbolTokenizer
 from nextconcept.training.callbacks import ComputeBudget, GrowthWarmup, LastCheckpoint, StoreModelMetadata
