@@ -25,7 +25,8 @@ class ConceptDataModule(L.LightningDataModule, ABC):
     Args:
         levels: number of levels of the model, tokens included.
         chunk_size: elements of one level that form one element of the next.
-        context_length: tokens in a window; a multiple of ``chunk_size ** (levels - 1)``.
+        context_length: tokens in a window; a multiple of ``chunk_size ** (levels - 1)``; default:
+            256, rounded up to such a multiple.
         batch_size: windows per batch and process.
         eval_batch_size: windows per batch and process outside training; default: ``batch_size``.
         seed: seed of the training windows, 0 or more; default: the seed of ``seed_everything``.
@@ -45,7 +46,7 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         self,
         levels: int = 2,
         chunk_size: int = 4,
-        context_length: int = 256,
+        context_length: int | None = None,
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         seed: int | None = None,
@@ -53,6 +54,8 @@ class ConceptDataModule(L.LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         self.hierarchy = Hierarchy(levels, chunk_size)
+        if context_length is None:
+            context_length = -(-256 // self.hierarchy.top_span) * self.hierarchy.top_span
         self.hierarchy.check_context(context_length)
         if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
             raise InputError(f"batch_size {batch_size} and eval_batch_size {eval_batch_size} must be 1 or more.")
