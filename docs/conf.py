@@ -1,4 +1,4 @@
-"""Builds the documentation: make docs."""
+"""Configuration of Sphinx; ``make docs`` builds the documentation."""
 
 import importlib.metadata
 
@@ -9,10 +9,16 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "myst_parser",
 ]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
 autosummary_generate = True
+# A package re-exports names of its modules; each name is documented once, in its module.
+autosummary_imported_members = False
+autosummary_ignore_module_all = True
 autodoc_default_options = {"members": True, "show-inheritance": False}
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
