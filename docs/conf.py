@@ -16,9 +16,6 @@ extensions = [
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 autosummary_generate = True
-# A package re-exports names of its modules; each name is documented once, in its module.
-autosummary_imported_members = False
-autosummary_ignore_module_all = True
 autodoc_default_options = {"members": True, "show-inheritance": False}
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True

@@ -1,5 +1,6 @@
 """README and docs/ as a new user reads them: commands and snippets run, links lead somewhere."""
 
+import pydoc
 import re
 import shlex
 import shutil
@@ -176,6 +177,13 @@ def test_links__lead_somewhere(page: Path):
     for name in re.findall(r"`((?:experiments|results|docs|benchmarks|tests|notebooks)/[\w./*{},]+)`", text):
         alternatives = re.sub(r"\{.*?\}", "*", name)
         assert "NAME" in name or list(ROOT.glob(f"{alternatives}*")), f"{page.name} names {name}"
+
+
+def test_references__name_what_exists():
+    names = {
+        name for page in OUR_PAGES for name in re.findall(r"\{(?:class|func|meth|mod)\}`~?([\w.]+)`", page.read_text())
+    }
+    assert [name for name in sorted(names) if pydoc.locate(name) is None] == []
 
 
 @pytest.mark.parametrize("page", OUR_PAGES, ids=lambda page: page.name)
