@@ -48,7 +48,7 @@ def all_commands() -> list[str]:
 
 
 def arguments(line: str) -> tuple[list[str], str | None]:
-    """Arguments as the shell passes them, with $'...' spelled out, and the file for standard input."""
+    """Arguments as the shell passes them, with $'...' spelled out, and the file for stdin."""
     words = shlex.split(line.replace("$'\\n\\n'", "STOP"))
     words = words[words.index("nextconcept") + 1 :]
     file = words[words.index("<") + 1] if "<" in words else None
@@ -104,6 +104,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         lines = [f"Text {number}, line {line}: once upon a time there was a fox.\n" for line in range(40)]
         (folder / f"texts/{number}.txt").write_text("".join(lines))
     (folder / "prompt.txt").write_text("ROMEO:")
+    (folder / "sums.txt").write_text("".join(f"{a}+{b}={a + b}\n" for a in range(9) for b in range(9)))
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
     return folder
