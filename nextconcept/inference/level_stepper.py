@@ -39,13 +39,15 @@ class PackedWeights(LevelWeights):
     def __init__(self, shape: LevelShape) -> None:
         super().__init__(shape)
         self._order = shape.feature_order() if shape.interleaved else slice(None)
-        self._packed: dict[tuple[Linear, ...], Tensor] = {}
+        self._packed: dict[tuple[object, ...], Tensor] = {}
 
-    def _matrix(self, maps: tuple[Linear, ...], pack: Callable[[Linear], Tensor]) -> Tensor:
-        """Return the matrix (in, out) of maps side by side."""
-        matrix = self._packed.get(maps)
+    def _matrix(self, maps: tuple[Linear, ...], pack: Callable[[Linear], Tensor], gate: Tensor | None = None) -> Tensor:
+        """Return the matrix (in, out) of maps side by side, multiplied by a gate (out,)."""
+        key = maps if gate is None else (*maps, gate)  # a tensor's hash is its identity
+        matrix = self._packed.get(key)
         if matrix is None:
-            matrix = self._packed[maps] = _laid_out(torch.cat([pack(one) for one in maps]))
+            packed = torch.cat([pack(one) for one in maps])
+            matrix = self._packed[key] = _laid_out(packed if gate is None else gate[:, None] * packed)
         return matrix
 
     def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
@@ -66,9 +68,9 @@ class PackedWeights(LevelWeights):
         return x.flatten(1)
 
     def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
-        """Apply the map, then the gate."""
-        written = x @ self._matrix((out,), lambda one: one.weight[: self.shape.width, : x.shape[-1]][:, self._order])
-        return written if gate is None else written * gate
+        """Apply the map, multiplied by the gate."""
+        columns = x.shape[-1]
+        return x @ self._matrix((out,), lambda one: one.weight[: self.shape.width, :columns][:, self._order], gate)
 
     def project_hidden(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
         """Apply all maps in one product."""
