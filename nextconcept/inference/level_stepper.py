@@ -5,8 +5,8 @@ weights that are packed for speed, and a context that reads caches. The work on 
 a few small products, so their number decides the speed: matrices that are applied to one input are
 packed into one, and rotations are computed once per step for all blocks.
 
-Shapes: B rows of the batch, R rows that take a step, h heads, d head size, D width, b passes through
-blocks, H horizon, A anchors.
+Shapes: B rows of the batch, R rows that take a step, h heads, d head size, D width, b passes
+through blocks, H horizon, A anchors.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,7 +61,8 @@ class PackedWeights(LevelWeights):
         heads, size = self.shape.num_heads, self.shape.head_size
         if x.dim() == 2:
             return x.view(-1, heads, 1, size)
-        return x.unflatten(-1, (heads, size)).transpose(1, 2)
+        split: Tensor = x.unflatten(-1, (heads, size)).transpose(1, 2)
+        return split
 
     def merge(self, x: Tensor) -> Tensor:
         """Merge (R, h, 1, d) into (R, D)."""
@@ -103,7 +104,9 @@ class StepContext(LevelContext):
             receives those of this step.
     """
 
-    def __init__(self, stepper: "LevelStepper", positions: RowPositions, shift: int, own: Sequence[list[Tensor]]) -> None:
+    def __init__(
+        self, stepper: "LevelStepper", positions: RowPositions, shift: int, own: Sequence[list[Tensor]]
+    ) -> None:
         self.weights, self.reads_plan = stepper.weights, stepper.gates is not None
         self.stepper, self.positions, self.shift, self.own = stepper, positions, shift, own
         self.turns = stepper.turns(positions.last + shift)
