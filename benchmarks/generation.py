@@ -1,9 +1,10 @@
-"""Speed of writing: with and without the cache, early and late in a text, and against GPTs of equal FLOPs per token.
+"""Speed of generation with and without the cache, early and late in a text, and against GPTs.
 
     python benchmarks/generation.py [--width 1024] [--depth 6] [--context 8192] [--tokens 48]
 
-Untrained models: what they write does not matter for the time. Contenders take turns, because machines are noisy; medians are printed.
-The two levels read the predictor's states of the past besides the plan, which costs most.
+The GPTs take as many FLOPs per token. Models are untrained, because the time does not depend on the
+text. Models take turns, because machines are noisy; medians are printed. The lower level reads a
+memory of the predictor's states besides the plan, the most expensive option.
 """
 
 import statistics
@@ -14,7 +15,8 @@ import torch
 from jsonargparse import auto_cli
 
 from nextconcept import ModelConfig, NextConceptModel
-from nextconcept.inference.generate import write
+from nextconcept.core.config import ReaderConfig
+from nextconcept.inference.generate import generate_tokens
 from nextconcept.inference.sampling import Sampling
 
 Clock = Callable[[], float]
@@ -23,9 +25,12 @@ Clock = Callable[[], float]
 def writing(
     model: NextConceptModel, batch: int, position: int, tokens: int, turns: int, use_cache: bool = True
 ) -> Clock:
-    """Read a prompt of ``position`` tokens, and return a clock: each call writes ``tokens`` more, and gives the mean time of one."""
+    """Read a prompt of ``position`` tokens, and return a clock.
+
+    Each call of the clock generates ``tokens`` more and returns the mean time of one.
+    """
     prompt = torch.randint(256, (batch, position))
-    writer = write(model, prompt, turns * tokens + 1, Sampling(0.0), use_cache=use_cache)
+    writer = generate_tokens(model, prompt, turns * tokens + 1, Sampling(0.0), use_cache=use_cache)
     next(writer)
 
     def clock() -> float:
@@ -38,7 +43,7 @@ def writing(
 
 
 def in_turns(contenders: dict[str, Clock], turns: int) -> dict[str, float]:
-    """Median of each contender's times."""
+    """Return the median of each contender's times."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(turns):
         for name, measure in contenders.items():
@@ -47,7 +52,7 @@ def in_turns(contenders: dict[str, Clock], turns: int) -> dict[str, float]:
 
 
 def equal_flops(wanted: float, context: int, candidates: list[ModelConfig]) -> NextConceptModel:
-    """The candidate whose FLOPs per token lie nearest to ``wanted``."""
+    """Return a model of the candidate whose FLOPs per token are nearest to ``wanted``."""
 
     def distance(config: ModelConfig) -> float:
         with torch.device("meta"):
@@ -68,20 +73,20 @@ def main(
     """Print three tables.
 
     Args:
-        width: of the concepts; tokens have half of it.
+        width: width of the concepts; tokens have half of it.
         depth: blocks per level.
-        heads: of the concept level.
-        context: tokens that the models may see.
-        window: of self-attention, at all levels, where a window is set.
-        tokens: written per measurement.
+        heads: heads of the concept level.
+        context: greatest number of tokens that the models see.
+        window: sliding window of all levels, in the second table.
+        tokens: tokens generated per measurement.
         turns: measurements of each contender.
     """
     torch.manual_seed(0)
     common = {"width": width, "depth": depth, "num_heads": heads, "context_length": context}
-    model = NextConceptModel(ModelConfig(levels=2, reader__memory="states", **common)).eval()
-    print(
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}; 2 levels, widths {model.config.widths}, depth {depth}"
-    )
+    common |= {"levels": 2, "reader": ReaderConfig(memory="states")}
+    model = NextConceptModel(ModelConfig(**common)).eval()
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"2 levels, widths {model.config.widths}, depth {depth}")
 
     few = max(2, turns // 2)
     clocks = {
@@ -92,12 +97,10 @@ def main(
     print(f"\nat position 1000 to 1024, batch 1: {medians['cached'] * 1e3:.2f} ms per token cached,")
     print(f"{medians['uncached'] * 1e3:.0f} ms uncached: {medians['uncached'] / medians['cached']:.0f} times faster")
 
-    windowed = NextConceptModel(ModelConfig(levels=2, reader__memory="states", sliding_window=window, **common)).eval()
-    medians = in_turns({str(place): writing(windowed, 1, place, tokens, turns) for place in (512, 4096)}, turns)
-    print(
-        f"\nwith windows of {window}: {medians['512'] * 1e3:.2f} ms per token at 512, {medians['4096'] * 1e3:.2f} at 4096,"
-    )
-    print(f"ratio {medians['4096'] / medians['512']:.2f}")
+    windowed = NextConceptModel(ModelConfig(sliding_window=window, **common)).eval()
+    medians = in_turns({str(start): writing(windowed, 1, start, tokens, turns) for start in (512, 4096)}, turns)
+    print(f"\nwith sliding windows of {window}: {medians['512'] * 1e3:.2f} ms per token at 512,")
+    print(f"{medians['4096'] * 1e3:.2f} at 4096, ratio {medians['4096'] / medians['512']:.2f}")
 
     measured = 1024
     flops, token_width = model.flops_per_token(measured), model.config.widths[0]
@@ -109,9 +112,8 @@ def main(
         "GPT, wider": equal_flops(flops, measured, wider),
         "GPT, deeper": equal_flops(flops, measured, deeper),
     }
-    print(
-        f"\n| tokens per second, position {measured} | width | depth | MFLOPs per token | batch 1 | batch 32 |\n|---|---|---|---|---|---|"
-    )
+    print(f"\n| tokens per second, position {measured} | width | depth | MFLOPs per token | batch 1 | batch 32 |")
+    print("|---|---|---|---|---|---|")
     rates = {}
     for batch in (1, 32):
         each = tokens if batch == 1 else tokens // 4

@@ -1,8 +1,9 @@
-"""What a level costs: parameters and FLOPs per token of nested models that grow by one level at a time.
+"""Cost of a level: parameters and FLOPs per token of nested models with 1 to 4 levels.
 
-    python benchmarks/level_costs.py [--width 128] [--depth 4] [--chunk_size 4] [--context 4096] [--window 256]
+    python benchmarks/level_costs.py [--width 128] [--depth 4] [--chunk_size 4] [--context 4096]
+    [--window 256]
 
-Prints a Markdown table. The tokens keep their width; each level on top is twice as wide (split 2).
+Prints a Markdown table. The tokens keep their width; each level is twice as wide as the one below.
 """
 
 from jsonargparse import auto_cli
@@ -16,11 +17,11 @@ def main(
     """Print the table.
 
     Args:
-        width: of the tokens.
+        width: width of the tokens.
         depth: blocks per level.
         chunk_size: elements per concept.
-        context: tokens.
-        window: of every level.
+        context: tokens that the FLOPs are counted for.
+        window: sliding window of every level.
         horizon: steps of every plan.
     """
     print(

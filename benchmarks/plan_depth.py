@@ -1,10 +1,11 @@
-"""Where in a predictor a plan is made: which nodes of a star graph's path each pass through a block knows.
+"""Which nodes of a star graph's path are known after each pass through a predictor's blocks.
 
     python benchmarks/plan_depth.py --ckpt_path RUN --arms 2 --path_length 8
 
-A linear probe (Alain & Bengio, 2017) for each pass and node, from the state of the anchor at which the answer begins: fitted by ridge
-regression on two thirds of the lines, counted on the rest. Below, what the finished plan says of each node, and how often the first
-branch is wrong by the order of two edges in the question.
+For each pass and node, a linear probe (Alain & Bengio, 2017) reads the state of the anchor at which
+the answer begins. It is fitted by ridge regression on two thirds of the lines and evaluated on the
+rest. Below the probes: the accuracy of the finished plan, and how often the first branch is wrong,
+by the order of two edges in the question.
 """
 
 from typing import Any
@@ -20,7 +21,7 @@ from nextconcept.tasks.star_graph import StarGraph, draw_lines, star_graph_token
 
 
 def probe(states: Tensor, nodes: Tensor, labels: int) -> float:
-    """Held-out accuracy of a linear map from (B, D) states to (B,) nodes."""
+    """Return the held-out accuracy of a linear map from (B, D) states to (B,) nodes."""
     inputs = F.pad(F.rms_norm(states, states.shape[-1:]), (0, 1), value=1.0).double()
     wanted, known = F.one_hot(nodes, labels).double(), len(nodes) * 2 // 3
     seen = inputs[:known]
@@ -28,8 +29,8 @@ def probe(states: Tensor, nodes: Tensor, labels: int) -> float:
     return ((inputs[known:] @ weight).argmax(1) == nodes[known:]).double().mean().item()
 
 
-def place_of(question: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """(B,) places of the edges from ``source`` to ``target`` in (B, P) questions."""
+def edge_index(question: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Return (B,) indices of the edges from ``source`` to ``target`` in (B, P) questions."""
     edges = question[:, :-3].unflatten(1, (-1, 3))
     return ((edges[..., 0] == source[:, None]) & (edges[..., 1] == target[:, None])).int().argmax(1)
 
@@ -40,9 +41,9 @@ def main(ckpt_path: str, lines: int = 3000, arms: int = 2, path_length: int = 5)
 
     Args:
         ckpt_path: a run on the star graph with two levels or more.
-        lines: how many, newly drawn.
-        arms: of the star graph.
-        path_length: of the star graph.
+        lines: number of lines, newly drawn.
+        arms: arms of the star graph.
+        path_length: nodes of each arm.
     """
     model, tokenizer = load_run(ckpt_path)
     if not isinstance(tokenizer, star_graph_tokenizer) or model.config.levels < 2:
@@ -51,13 +52,13 @@ def main(ckpt_path: str, lines: int = 3000, arms: int = 2, path_length: int = 5)
     drawn = torch.from_numpy(draw_lines(graph, 3, range(lines)))
     question, path = drawn[:, : graph.question], drawn[:, graph.question :]
     states: list[Tensor] = []
-    predictor = model.predictor(1)
+    shape = model.predictor(1).shape
 
     def keep(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        if inputs[1] is predictor.shape:  # blocks that levels share run for the tokens, too
+        if inputs[1].shape is shape:  # blocks that levels share run for the tokens, too
             states.append(output[:, -1])
 
-    handles = [block.register_forward_hook(keep) for block in predictor.transformer.blocks]
+    handles = [block.register_forward_hook(keep) for block in model.transformer(1).blocks]
     plan = model(question).plans[1][:, -1]
     for handle in handles:
         handle.remove()
@@ -65,15 +66,14 @@ def main(ckpt_path: str, lines: int = 3000, arms: int = 2, path_length: int = 5)
     for index, state in enumerate(states):
         found = [probe(state, path[:, node], tokenizer.nodes) for node in range(path_length)]
         print(f"{index + 1:<7}" + "".join(f"{accuracy:<9.2f}" for accuracy in found))
-    said = model.encoder.read_back(plan, 1).argmax(-1).flatten(1)[:, :path_length]
-    right = said == path[:, : said.shape[1]]
+    planned = model.encoder.read_back(plan, 1).argmax(-1).flatten(1)[:, :path_length]
+    right = planned == path[:, : planned.shape[1]]
     print("plan   " + "".join(f"{accuracy:<9.3f}" for accuracy in right.double().mean(0).tolist()))
     wrong = ~right[:, 1]
-    before, after = (place_of(question, path[:, node], path[:, node + 1]) for node in (1, 2))
+    before, after = (edge_index(question, path[:, node], path[:, node + 1]) for node in (1, 2))
     for name, chosen in (("before", before < after), ("after", before > after)):
-        print(
-            f"first branch wrong where its next edge stands {name} the one that follows: {wrong[chosen].double().mean():.3f}"
-        )
+        share = wrong[chosen].double().mean()
+        print(f"first branch wrong where its next edge stands {name} the edge that follows: {share:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The architecture of a model: a dozen settings that everybody uses, and small groups for the rest."""
+"""The architecture of a model: a dozen common settings, and small groups for the rest."""
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import UnionType
@@ -26,13 +26,13 @@ PER_LEVEL = ("width", "depth", "num_loops", "num_heads", "sliding_window", "hori
 
 @dataclass
 class MatchingConfig:
-    """Matching in rollouts: replace a predicted concept by a reachable one before the rollout continues from it.
+    """Matching in rollouts: a rollout continues from reachable concepts, near the predicted ones.
 
     Args:
         top_k: candidate tokens per position of the chunk.
         beam: partial compositions kept by the beam search.
-        temperature: 0 takes the nearest composition. Above 0, training samples from the beam with probability
-            ``softmax(cosine / temperature)``; evaluation still takes the nearest.
+        temperature: 0 takes the nearest composition. Above 0, training samples from the beam with
+            probability ``softmax(cosine / temperature)``; evaluation still takes the nearest.
 
     Raises:
         InputError: if a number is out of range.
@@ -56,17 +56,18 @@ class EncoderConfig:
     """How concepts are composed from tokens.
 
     Args:
-        composition: a chain of operations joined by ``->``, such as ``mlp->sum->mlp->norm``. ``sum``, ``mean`` or
-            ``max`` reduces a chunk to one vector; ``linear`` and ``mlp`` map the elements before it or the vector
-            after it. Without a reduction, the last ``linear`` or ``mlp`` maps all elements of the chunk together. A
-            chain without ``norm`` ends in one.
-        position_binding: rotate each element by its position in the chunk before the composition, so that the
-            order of the elements can be read back.
+        composition: a chain of operations joined by ``->``, such as ``mlp->sum->mlp->norm``.
+            ``sum``, ``mean`` or ``max`` reduces a chunk to one vector; ``linear`` and ``mlp`` map
+            the elements before it or the vector after it. Without a reduction, the last ``linear``
+            or ``mlp`` maps all elements of the chunk together. A chain without ``norm`` ends in
+            one.
+        position_binding: rotate each element by its position in the chunk before the composition,
+            so that the order of the elements can be read back.
         depth: blocks of a causal token encoder below the composition; 0 composes token embeddings.
-        chunk_alignment: ``start`` counts chunks from the first token; ``end`` puts a learned padding vector in front
-            of the text, so that the last chunk ends with the text.
-        class_name: class of a user's own concept encoder; filled in by the model. Loading never imports a class by
-            this name: whoever loads the model passes the class.
+        chunk_alignment: ``start`` counts chunks from the first token; ``end`` puts a learned
+            padding vector in front of the text, so that the last chunk ends with the text.
+        class_name: class of a user's own concept encoder; filled in by the model. Loading never
+            imports a class by this name: whoever loads the model passes the class.
 
     Raises:
         InputError: if the composition is malformed or ``depth`` is negative.
@@ -98,7 +99,7 @@ class EncoderConfig:
 
     @property
     def additive(self) -> bool:
-        """Whether a concept is the normalised sum of its elements, so that they can be read back from it."""
+        """Whether a concept is a normalised sum, from which its elements can be read back."""
         return set(self.chain) <= {"sum", "mean", "norm"}
 
 
@@ -107,12 +108,14 @@ class PlannerConfig:
     """How a concept predictor makes its plan.
 
     Args:
-        mode: ``parallel`` predicts every step of the horizon from the anchor's hidden state; ``rollout`` is
-            autoregressive: each step attends to the true prefix and to the anchor's own earlier predictions.
+        mode: ``parallel`` predicts every step of the horizon from the anchor's hidden state;
+            ``rollout`` is autoregressive: each step attends to the true prefix and to the anchor's
+            own earlier predictions.
         plan_head: ``linear`` or ``mlp``, from a hidden state to predicted concepts.
-        noise_width: size of the noise vector that the plan head receives beside the state, for the ``energy`` loss;
-            0 for none.
-        detach: stop gradients where a plan is read, by the level below or by the next step of a rollout.
+        noise_width: size of the noise vector that the plan head receives beside the state, for the
+            ``energy`` loss; 0 for none.
+        detach: stop gradients where a plan is read, by the level below or by the next step of a
+            rollout.
         matching: matching of predicted concepts in rollouts, or None.
 
     Raises:
@@ -143,10 +146,11 @@ class ReaderConfig:
     """How a level reads the level above.
 
     Args:
-        plan_conditioning: ``cross`` attention to the plan, or ``prefix``: self-attention sees the plan vectors as
-            further positions.
-        memory: what a level also reads of the chunks before its own: ``none`` (the default, best per FLOP on text;
-            see results/LOG.md), their ``concepts``, or the predictor's hidden ``states``.
+        plan_conditioning: ``cross`` attention to the plan, or ``prefix``: self-attention sees the
+            plan vectors as further positions.
+        memory: what a level also reads of the chunks before its own: ``none`` (the default, best
+            per FLOP on text; see results/LOG.md), their ``concepts``, or the predictor's hidden
+            ``states``.
     """
 
     plan_conditioning: Literal["cross", "prefix"] = "cross"
@@ -167,7 +171,8 @@ class BlockConfig:
         norm_affine: whether the norms learn a gain.
         post_norm: also normalise what attention and feed-forward layers add to the residual stream.
         rope_base: base of the rotary position frequencies (Su et al., 2021).
-        gradient_checkpointing: recompute blocks in the backward pass instead of storing their activations.
+        gradient_checkpointing: recompute blocks in the backward pass instead of storing their
+            activations.
 
     Raises:
         InputError: if a number is not positive.
@@ -198,7 +203,8 @@ class NestedConfig:
 
     Args:
         width_ratio: width of a level over the width of the level below.
-        slicing: a narrower level has fewer ``heads`` of the same size, or as many heads of a smaller ``head_size``.
+        slicing: a narrower level has fewer ``heads`` of the same size, or as many heads of a
+            smaller ``head_size``.
 
     Raises:
         InputError: if ``width_ratio`` is below 1.
@@ -217,31 +223,33 @@ class NestedConfig:
 class ModelConfig:
     """Architecture of a :class:`~nextconcept.NextConceptModel`.
 
-    Settings per level may be a list with one value per level, tokens first (``horizon``: level 1 first). With
-    ``nested`` or ``shared`` weights, which the levels have in common, ``width``, ``depth`` and ``num_heads`` are
-    single numbers.
+    Settings per level may be a list with one value per level, tokens first (``horizon``: level 1
+    first). With ``nested`` or ``shared`` weights, which the levels have in common, ``width``,
+    ``depth`` and ``num_heads`` are single numbers.
 
-    With ``levels: 1`` the model is a plain GPT: lists count with their first value, and ``chunk_size``, ``horizon``
-    and the groups ``encoder``, ``planner``, ``reader`` and ``nested`` have no effect.
+    With ``levels: 1`` the model is a plain GPT: lists count with their first value, and
+    ``chunk_size``, ``horizon`` and the groups ``encoder``, ``planner``, ``reader`` and ``nested``
+    have no effect.
 
     Args:
         vocab_size: number of token ids.
         levels: number of levels, tokens included; 1 is a plain GPT.
         chunk_size: elements composed into one element of the next level.
-        width: width of the residual stream. ``nested``: of the top level; each level below is ``nested.width_ratio``
-            times narrower.
+        width: width of the residual stream. ``nested``: of the top level; each level below is
+            ``nested.width_ratio`` times narrower.
         depth: transformer blocks of a level.
-        num_loops: passes of a level through its blocks, with the same weights (Universal Transformer, Dehghani et
-            al., 2019).
-        num_heads: attention heads. ``nested``: of the top level; with ``nested.slicing: heads`` lower levels have
-            fewer heads of the same size, at least one, which then becomes narrower.
+        num_loops: passes of a level through its blocks, with the same weights (Universal
+            Transformer, Dehghani et al., 2019).
+        num_heads: attention heads. ``nested``: of the top level; with ``nested.slicing: heads``
+            lower levels have fewer heads of the same size, at least one, which then becomes
+            narrower.
         horizon: H, concepts in a plan; ``full``: all concepts of a window.
-        sharing: ``nested`` (level l uses the top-left block of each matrix), ``shared`` (one transformer, one width)
-            or ``separate`` (a transformer per level).
-        context_length: tokens in a training window; generation slides beyond it by whole top-level chunks. Default:
-            256, rounded up to whole top-level chunks.
-        sliding_window: positions that self-attention reaches back, per level; None for all. The sliding window of a
-            level also bounds how far the level below reads its memory.
+        sharing: ``nested`` (level l uses the top-left block of each matrix), ``shared`` (one
+            transformer, one width) or ``separate`` (a transformer per level).
+        context_length: tokens in a training window; generation slides beyond it by whole top-level
+            chunks. Default: 256, rounded up to whole top-level chunks.
+        sliding_window: positions that self-attention reaches back, per level; None for all. The
+            sliding window of a level also bounds how far the level below reads its memory.
         dropout: probability of dropping a feature of a residual branch in training.
         tie_embeddings: use the token embedding as the output matrix.
         encoder: how concepts are composed.
@@ -321,8 +329,8 @@ class ModelConfig:
         if self.sharing == "nested" and self.width % ratio:
             raise InputError(
                 f"width {self.width} is not divisible by {ratio} = nested.width_ratio {self.nested.width_ratio} to the "
-                f"power of {self.levels - 1}: nested weights are {self.nested.width_ratio} times narrower at every level "
-                "below the top."
+                f"power of {self.levels - 1}: nested weights are {self.nested.width_ratio} times narrower at every "
+                "level below the top."
             )
         for level, (width, heads) in enumerate(zip(self.widths, self.level_heads, strict=True)):
             if width == 0 or width % (2 * heads):
@@ -423,14 +431,14 @@ def _from_dict(cls: type[Group], values: dict[str, Any], prefix: str = "") -> Gr
     unknown = sorted(str(name) for name in set(values) - {one.name for one in fields(cls)})
     if unknown:
         raise InputError(
-            f"unknown model settings {', '.join(prefix + name for name in unknown)}: the model comes from another version "
-            "of nextconcept; train it again with this one, or load it with the version that made it."
+            f"unknown model settings {', '.join(prefix + name for name in unknown)}: the model comes from another "
+            "version of nextconcept; train it again with this one, or load it with the version that made it."
         )
     return cls(**values)
 
 
 def _check_types(config: Any, prefix: str = "") -> None:
-    """Check every field: a file may hold anything, although the command line has checked its own values."""
+    """Check the type of every field, because a file may hold any value."""
     for name, hint in get_type_hints(type(config)).items():
         if not _fits(getattr(config, name), hint):
             raise InputError(
@@ -439,7 +447,7 @@ def _check_types(config: Any, prefix: str = "") -> None:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether ``value`` is of the type ``hint``; an integer fits a float, and a truth value is no number."""
+    """Whether ``value`` has the type ``hint``; integers fit a float, truth values no number."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind in (Union, UnionType):
         return any(_fits(value, part) for part in parts)

@@ -12,7 +12,7 @@ class InputError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """Training that can't go on although nothing about its settings is wrong, as when numbers overflow.
+    """Training that can't continue although its settings are valid, as when numbers overflow.
 
     The command line prints the message and exits with code 1.
     """

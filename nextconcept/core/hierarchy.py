@@ -1,6 +1,7 @@
-"""Levels, chunk sizes, lengths: the arithmetic that every other module agrees on.
+"""Arithmetic of levels: chunk sizes, lengths, anchors.
 
-Symbols: level 0 is the tokens, ``c`` the chunk size, and an element of level ``l`` covers ``c^l`` tokens.
+Symbols: level 0 is the tokens, ``c`` the chunk size, and an element of level ``l`` covers ``c^l``
+tokens.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ class Hierarchy:
     """The grid that aligns tokens with concepts of every level.
 
     Args:
-        levels: number of levels, the tokens counted too; 1 is a plain language model without concepts.
+        levels: number of levels, tokens included; 1 is a plain language model without concepts.
         chunk_size: elements of one level that are composed into one element of the next.
 
     Raises:
@@ -54,7 +55,14 @@ class Hierarchy:
         return self.length(time, level) + 1
 
     def check_context(self, context: int) -> None:
-        """Raise :class:`InputError` unless a window of ``context`` tokens holds whole elements at every level."""
+        """Check that a window holds whole elements at every level.
+
+        Args:
+            context: tokens in the window.
+
+        Raises:
+            InputError: if the window does not.
+        """
         if context < 1 or context % self.top_span:
             raise InputError(
                 f"context {context} is not divisible by {self.top_span} = chunk_size {self.chunk_size} to the power of "

@@ -1,4 +1,4 @@
-"""Writing token by token.
+"""Generation, token by token.
 
 Shapes: B batch, T tokens, V vocabulary, D width of a level, H horizon.
 """
@@ -21,12 +21,13 @@ __all__ = ["PlanEdit", "check_prompt", "generate", "generate_tokens", "visible_f
 
 @dataclass
 class PlanEdit:
-    """A planned concept that is replaced until it has been written.
+    """Replaces a planned concept until it has been written.
 
     Attributes:
-        level: of the plan, 1 or more.
-        step: of the plan that is made at the end of the prompt, from 0.
-        concept: (D,) what to plan instead, or (B, D), one for each row; see :meth:`~nextconcept.NextConceptModel.compose`.
+        level: level of the plan, 1 or more.
+        step: step of the plan that is made at the end of the prompt, from 0.
+        concept: (D,) the concept to plan instead, or (B, D), one for each row; see
+            :meth:`~nextconcept.NextConceptModel.compose`.
     """
 
     level: int
@@ -38,8 +39,8 @@ def check_prompt(tokens: Tensor, vocab_size: int, lengths: Tensor | None = None)
     """Check a prompt, and return the length of each of its rows.
 
     Raises:
-        InputError: unless ``tokens`` is (B, T) int64, T >= 1, of ids below ``vocab_size``, and ``lengths`` (B,) int64 from 1
-            to T.
+        InputError: unless ``tokens`` is (B, T) int64, T >= 1, of ids below ``vocab_size``, and
+            ``lengths`` (B,) int64 from 1 to T.
     """
     if tokens.dim() != 2 or tokens.shape[0] < 1 or tokens.shape[1] < 1:
         raise InputError(f"a prompt needs shape (batch, time) and at least one token, not {tuple(tokens.shape)}.")
@@ -59,10 +60,15 @@ def check_prompt(tokens: Tensor, vocab_size: int, lengths: Tensor | None = None)
 
 
 def visible_from(lengths: Tensor, context: int, hierarchy: Hierarchy) -> Tensor:
-    """The first token that a model sees of texts of given lengths.
+    """Return the first token that a model sees of texts of given lengths.
 
-    A text that outgrows the context loses whole top-level chunks, so that the grid stays where it was, and half of the
-    context at once, so that a cache has to be filled anew only once per half context.
+    A text that outgrows the context loses whole top-level chunks, so that chunks keep their bounds,
+    and half of the context at once, so that a cache is filled anew only once per half context.
+
+    Args:
+        lengths: (B,) tokens of each text.
+        context: greatest number of visible tokens.
+        hierarchy: the levels of the model.
     """
     span = hierarchy.top_span
     hop = max(span, context // 2 // span * span)
@@ -98,11 +104,20 @@ def generate_tokens(
     lengths: Tensor | None = None,
     edits: list[PlanEdit] | None = None,
 ) -> Iterator[Tensor]:
-    """Continue prompts, and yield the (B,) next tokens one after another; :meth:`~nextconcept.NextConceptModel.generate` is
-    the same in one piece, and describes the arguments.
+    """Continue prompts, and yield the next tokens, (B,) at a time.
+
+    Args:
+        model: in eval mode.
+        tokens: (B, T) int64, T >= 1.
+        max_new_tokens: how many times to yield.
+        sampling: how to draw tokens.
+        generator: see :func:`generate`, as the other arguments.
+        use_cache: keep keys and values.
+        lengths: (B,) tokens of each prompt.
+        edits: planned concepts to replace.
 
     Raises:
-        InputError: if prompts or options can't be used.
+        InputError: if a prompt or an option is out of range.
     """
     config, hierarchy = model.config, model.config.hierarchy
     lengths = check_prompt(tokens, config.vocab_size, lengths)
@@ -143,28 +158,30 @@ def generate(
 ) -> Tensor:
     """Continue prompts.
 
-    A text that outgrows ``config.window_length`` tokens loses whole top-level chunks at its beginning; the model sees at least
-    half of the context. With ``grid: end`` the grid ends with the prompt.
+    A text that outgrows ``config.context_length`` tokens loses whole top-level chunks at its
+    beginning; the model sees at least half of the context. With ``chunk_alignment: end`` the last
+    chunk ends with the prompt.
 
     Args:
-        model: the model; it is in eval mode meanwhile.
+        model: the model, which is put into eval mode during generation.
         tokens: (B, T) int64, T >= 1.
-        max_new_tokens: how many tokens to append to each row.
+        max_new_tokens: tokens to append to each row.
         temperature: divides the logits; 0 takes the likeliest token.
         top_k: sample from the k likeliest tokens.
         top_p: sample from the likeliest tokens that together reach probability p.
         generator: source of randomness, on the device of ``tokens``.
-        use_cache: keep keys and values instead of running the model on the whole text for every token; the result is
-            the same.
-        min_p: sample from tokens that are at least this times as likely as the likeliest.
-        lengths: (B,) tokens of each prompt, if they differ; what follows them in ``tokens`` is ignored.
+        use_cache: keep keys and values instead of running the model on the whole text for every
+            token; the result is equal.
+        min_p: sample from tokens that are at least ``min_p`` times as likely as the likeliest.
+        lengths: (B,) tokens of each prompt, if they differ; later tokens of a row are ignored.
         edits: planned concepts to replace.
 
     Returns:
-        (B, T + max_new_tokens): each prompt, what was written, and zeros where ``lengths`` left room.
+        (B, T + max_new_tokens): each prompt with its continuation, then zeros in shorter rows.
 
     Raises:
-        InputError: if a prompt is empty or has an id outside the vocabulary, or an option is out of range.
+        InputError: if a prompt is empty or has an id outside the vocabulary, or an option is out of
+            range.
     """
     lengths = check_prompt(tokens, model.config.vocab_size, lengths)
     training = model.training
@@ -174,8 +191,8 @@ def generate(
         written = list(generate_tokens(model, tokens, max_new_tokens, sampling, generator, use_cache, lengths, edits))
     finally:
         model.train(training)
-    places = torch.arange(tokens.shape[1] + max_new_tokens)
-    result = torch.nn.functional.pad(tokens, (0, max_new_tokens)) * (places < lengths[:, None]).to(tokens.device)
+    positions = torch.arange(tokens.shape[1] + max_new_tokens)
+    result = torch.nn.functional.pad(tokens, (0, max_new_tokens)) * (positions < lengths[:, None]).to(tokens.device)
     if written:
         index = (lengths[:, None] + torch.arange(max_new_tokens)).to(tokens.device)
         result.scatter_(1, index, torch.stack(written, 1))

@@ -96,7 +96,14 @@ class CachedGenerator:
             window_above = config.sliding_windows[level + 1] if level + 1 < config.levels else None
             positions, first = size // hierarchy.span(level) + 1, int(level == 0)
             self.steppers[level] = LevelStepper(
-                model.transformer(level), part.shape, rows, positions, part.gates, config.chunk_size, first, window_above
+                model.transformer(level),
+                part.shape,
+                rows,
+                positions,
+                part.gates,
+                config.chunk_size,
+                first,
+                window_above,
             )
         token_encoder, shape = self.encoder.token_encoder, self.encoder.shape
         self.token_encoder = LevelStepper(token_encoder, shape, rows, size) if token_encoder else None

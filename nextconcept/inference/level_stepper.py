@@ -5,8 +5,8 @@ weights that are packed for speed, and a context that reads caches. The work on 
 a few small products, so their number decides the speed: matrices that are applied to one input are
 packed into one, and rotations are computed once per step for all blocks.
 
-Shapes: B rows of the batch, R rows that take a step, h heads, d head size, D width, b passes through
-blocks, H horizon, A anchors.
+Shapes: B rows of the batch, R rows that take a step, h heads, d head size, D width, b passes
+through blocks, H horizon, A anchors.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,13 +39,15 @@ class PackedWeights(LevelWeights):
     def __init__(self, shape: LevelShape) -> None:
         super().__init__(shape)
         self._order = shape.feature_order() if shape.interleaved else slice(None)
-        self._packed: dict[tuple[Linear, ...], Tensor] = {}
+        self._packed: dict[tuple[object, ...], Tensor] = {}
 
-    def _matrix(self, maps: tuple[Linear, ...], pack: Callable[[Linear], Tensor]) -> Tensor:
-        """Return the matrix (in, out) of maps side by side."""
-        matrix = self._packed.get(maps)
+    def _matrix(self, maps: tuple[Linear, ...], pack: Callable[[Linear], Tensor], gate: Tensor | None = None) -> Tensor:
+        """Return the matrix (in, out) of maps side by side, multiplied by a gate (out,)."""
+        key = maps if gate is None else (*maps, gate)  # a tensor's hash is its identity
+        matrix = self._packed.get(key)
         if matrix is None:
-            matrix = self._packed[maps] = _laid_out(torch.cat([pack(one) for one in maps]))
+            packed = torch.cat([pack(one) for one in maps])
+            matrix = self._packed[key] = _laid_out(packed if gate is None else gate[:, None] * packed)
         return matrix
 
     def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
@@ -59,16 +61,17 @@ class PackedWeights(LevelWeights):
         heads, size = self.shape.num_heads, self.shape.head_size
         if x.dim() == 2:
             return x.view(-1, heads, 1, size)
-        return x.unflatten(-1, (heads, size)).transpose(1, 2)
+        split: Tensor = x.unflatten(-1, (heads, size)).transpose(1, 2)
+        return split
 
     def merge(self, x: Tensor) -> Tensor:
         """Merge (R, h, 1, d) into (R, D)."""
         return x.flatten(1)
 
     def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
-        """Apply the map, then the gate."""
-        written = x @ self._matrix((out,), lambda one: one.weight[: self.shape.width, : x.shape[-1]][:, self._order])
-        return written if gate is None else written * gate
+        """Apply the map, multiplied by the gate."""
+        columns = x.shape[-1]
+        return x @ self._matrix((out,), lambda one: one.weight[: self.shape.width, :columns][:, self._order], gate)
 
     def project_hidden(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
         """Apply all maps in one product."""
@@ -101,7 +104,9 @@ class StepContext(LevelContext):
             receives those of this step.
     """
 
-    def __init__(self, stepper: "LevelStepper", positions: RowPositions, shift: int, own: Sequence[list[Tensor]]) -> None:
+    def __init__(
+        self, stepper: "LevelStepper", positions: RowPositions, shift: int, own: Sequence[list[Tensor]]
+    ) -> None:
         self.weights, self.reads_plan = stepper.weights, stepper.gates is not None
         self.stepper, self.positions, self.shift, self.own = stepper, positions, shift, own
         self.turns = stepper.turns(positions.last + shift)

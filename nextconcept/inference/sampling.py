@@ -15,12 +15,13 @@ __all__ = ["Sampling", "sample"]
 
 @dataclass
 class Sampling:
-    """How tokens are drawn.
+    """How to draw tokens.
 
     Args:
         temperature: divides the logits; 0 takes the likeliest token.
         top_k: keep the k likeliest tokens.
-        top_p: keep the smallest set of likeliest tokens whose probability reaches p (Holtzman et al., 2020).
+        top_p: keep the smallest set of likeliest tokens whose probability reaches p (Holtzman et
+            al., 2020).
         min_p: keep tokens at least this times as likely as the likeliest (Nguyen et al., 2024).
 
     Raises:
@@ -44,10 +45,16 @@ class Sampling:
 
 
 def sample(logits: Tensor, options: Sampling, generator: Generator | None) -> Tensor:
-    """Draw one token per row: (B, V) logits to (B,) ids."""
+    """Draw one token per row: (B, V) logits to (B,) ids.
+
+    Args:
+        logits: (B, V).
+        options: how to draw.
+        generator: source of randomness, or None for torch's own.
+    """
     if options.temperature == 0:
         return logits.argmax(-1)
-    logits = logits.float() / options.temperature
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / options.temperature
     if options.top_k is not None and options.top_k < logits.shape[-1]:
         floor = logits.topk(options.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < floor, -torch.inf)

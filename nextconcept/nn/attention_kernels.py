@@ -28,8 +28,8 @@ class ChunkFold:
 
     Args:
         chunk_size: c.
-        first: the element that position 0 predicts: 1 for tokens (position t reads token t), 0 for a
-            level that starts with a BOS.
+        first: the element that position 0 predicts: 1 for tokens (position t reads token t), 0 for
+            a level that starts with a BOS.
     """
 
     chunk_size: int
@@ -166,6 +166,6 @@ def small_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     # Therefore each key in turn meets all groups at once.
     scores = torch.stack([(query * one.unsqueeze(-2)).sum(-1) for one in key.unbind(-2)], -1)
     shares = (scores / math.sqrt(query.shape[-1])).softmax(-1, dtype=compute_dtype(scores.dtype))
-    shares = shares.to(value.dtype).unbind(-1)
-    weighted = [share.unsqueeze(-1) * one.unsqueeze(-2) for share, one in zip(shares, value.unbind(-2), strict=True)]
+    parts = zip(shares.to(value.dtype).unbind(-1), value.unbind(-2), strict=True)
+    weighted = [share.unsqueeze(-1) * one.unsqueeze(-2) for share, one in parts]
     return functools.reduce(torch.add, weighted)

@@ -137,8 +137,8 @@ class ConceptEncoder(nn.Module):
             concepts: per level, (B, N, D_level).
 
         Returns:
-            Shaped as ``concepts``: the concepts themselves, or with a token encoder the compositions
-            of its states (see :meth:`elements`).
+            Shaped as ``concepts``: the concepts themselves, or with a token encoder the
+            compositions of its states (see :meth:`elements`).
         """
         if self.token_encoder is None:
             return concepts
@@ -147,8 +147,9 @@ class ConceptEncoder(nn.Module):
     def read_back(self, concepts: Tensor, level: int) -> Tensor:
         """Compute how near each token lies to each position of a concept.
 
-        ``cos(R(-i) k, E)``: because the composition is a sum of rotated embeddings, rotating it back
-        by the position of token i leaves that token and a rest that is nearly orthogonal to it.
+        ``cos(R(-i) k, E)``: because the composition is a sum of rotated embeddings, rotating it
+        back by the position of token i leaves that token and a rest that is nearly orthogonal to
+        it.
 
         Args:
             concepts: (..., D) concepts of ``level``.

@@ -1,11 +1,12 @@
-"""One level more, or one less.
+"""Adding a level on top of a model, and removing the top level.
 
-Growing widens what the levels share along both dimensions and adds what the new level has of its own. The old weights are the
-top-left blocks, and the new gates are zero, so the old levels compute what they computed, bit for bit. Cutting the blocks out
-again gives the old model back.
+Growing widens the matrices that levels share along both dimensions and adds the parameters of the
+new level. The old weights are the top-left blocks, and the new gates are zero, so the outputs of
+the old levels stay equal bit for bit. Shrinking cuts the blocks out again, which gives the old
+model back.
 
-Sources: function-preserving widening as in Net2Net (Chen et al., 2016) and HyperCloning (Samragh et al., 2024); nested blocks as in MatFormer
-(Devvrit et al., 2023).
+Sources: function-preserving widening as in Net2Net (Chen et al., 2016) and HyperCloning (Samragh et
+al., 2024); nested blocks as in MatFormer (Devvrit et al., 2023).
 """
 
 from collections.abc import Iterable
@@ -24,17 +25,18 @@ Init = Literal["copy", "random", "zeros"]
 
 
 def grown_config(config: ModelConfig) -> ModelConfig:
-    """The configuration with one level more on top.
+    """Return the configuration with one more level on top.
 
-    ``nested``: ``split`` times as wide, with as many more heads (slicing by heads) or wider ones; ``separate``: the new level is
-    shaped like the old top level. The context is rounded up to whole chunks of the new level; a ``full`` horizon stays as long as
-    it was then.
+    With ``nested`` weights the model becomes ``nested.width_ratio`` times as wide, with more heads
+    (slicing by heads) or wider heads; with ``separate`` weights the new level has the shape of the
+    old top level. The context length is rounded up to whole chunks of the new level; a ``full``
+    horizon of an old level keeps its number of steps.
     """
     values, span = config.to_dict(), config.hierarchy.chunk_size**config.levels
     values["levels"] = config.levels + 1
     values["context_length"] = -(-config.window_length // span) * span
     if config.levels == 1:
-        values["encoder"]["depth"] = 0  # a token encoder, which a GPT does not have, would change its function
+        values["encoder"]["depth"] = 0  # a new token encoder would change the function
     if config.sharing == "nested":
         values["width"] = config.width * config.nested.width_ratio
         values["num_heads"] = config.num_heads * (config.nested.width_ratio if config.nested.slicing == "heads" else 1)
@@ -54,7 +56,7 @@ def grown_config(config: ModelConfig) -> ModelConfig:
 
 
 def shrunk_config(config: ModelConfig) -> ModelConfig:
-    """The configuration without its top level; the context stays.
+    """Return the configuration without its top level and with the same context length.
 
     Raises:
         InputError: if there is no level above the tokens.
@@ -78,14 +80,16 @@ def _listed(value: Any) -> list[Any]:
 def grow(model: NextConceptModel, init: Init = "copy", levels: int = 1) -> NextConceptModel:
     """Add levels on top of a model.
 
-    For the same tokens the logits and the old levels' plans stay the same bit for bit in fp32 on the CPU; with ``grid: end``, for
-    the same offset, since more levels take more padding.
+    For the same tokens the logits and the old levels' plans stay equal bit for bit in float32 on
+    the CPU; with ``chunk_alignment: end``, for the same offset, since more levels need more
+    padding.
 
     Args:
-        model: what to start from; it is left as it is.
-        init: what stands in the new blocks: ``copy`` (the new level starts as the old top level on features that are duplicated:
-            blocks on the diagonal, nothing beside them), ``random`` (as a new model would be initialised), or ``zeros``.
-        levels: how many to add.
+        model: the model to start from, which is not changed.
+        init: values of the new blocks: ``copy`` (the new level starts as the old top level on
+            duplicated features: copies of the old block along the diagonal, zeros elsewhere),
+            ``random`` (as in a new model), or ``zeros``.
+        levels: number of levels to add.
 
     Raises:
         InputError: if ``init`` is unknown or ``levels`` below 1.
@@ -106,7 +110,7 @@ def _grow_once(model: NextConceptModel, init: Init) -> NextConceptModel:
     new = model.config.levels
     for name, tensor in bigger.state_dict().items():
         if ".gates." in name and name not in old:
-            continue  # zero: nothing that is new is heard
+            continue  # zero: new gates are closed
         source = old.get(name)
         if source is None and init == "copy":
             source = old.get(_name_below(name, new))
@@ -127,14 +131,15 @@ def _name_below(name: str, level: int) -> str:
 
 
 def top_left(shape: Iterable[int]) -> tuple[slice, ...]:
-    """Index of the top-left block of that shape, where the old weights lie."""
+    """Return the index of the top-left block of a shape, which holds the old weights."""
     return tuple(slice(size) for size in shape)
 
 
 def _blocks(source: Tensor, like: Tensor, repeat: bool) -> Tensor:
-    """``source`` in the top-left corner of a tensor shaped like ``like``; if asked for, again and again along the diagonal.
+    """Put ``source`` into the top-left corner of a tensor shaped like ``like``.
 
-    Where one dimension alone grows it is repeated along that one. Norms have gains of one, not zero, outside the old block.
+    With ``repeat``, copies follow along the diagonal, or along the only dimension that grows.
+    Outside the copies are zeros, but ones in gains of norms.
     """
     result = torch.ones_like(like) if like.dim() == 1 and not repeat else torch.zeros_like(like)
     grown = [axis for axis in range(like.dim()) if like.shape[axis] > source.shape[axis]]
@@ -148,7 +153,7 @@ def _blocks(source: Tensor, like: Tensor, repeat: bool) -> Tensor:
 
 @torch.no_grad()
 def shrink(model: NextConceptModel) -> NextConceptModel:
-    """Cut the model without its top level out of ``model``, which is left as it is.
+    """Return the model without its top level; ``model`` is not changed.
 
     Raises:
         InputError: if there is no level above the tokens.

@@ -8,8 +8,8 @@ Position i of a level is the one that *predicts* element i of the level, so it h
 < i; it lies in chunk ``i // c`` and may read what the anchor of that chunk knows. Folding positions
 by chunk turns that rule into plain batched attention, without a mask.
 
-Shapes: B batch, T positions of this level, D width, h heads, d head size, c chunk size, A anchors of
-the level above, H horizon. A context for a single position leaves out the axes T and A.
+Shapes: B batch, T positions of this level, D width, h heads, d head size, c chunk size, A anchors
+of the level above, H horizon. A context for a single position leaves out the axes T and A.
 """
 
 from abc import ABC, abstractmethod
@@ -232,8 +232,8 @@ class ParallelContext(LevelContext):
     def attend_memory(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
         """Attend to the anchors up to that of the own chunk.
 
-        The positions of a chunk become heads of their own, so that one causal attention over anchors
-        serves all of them.
+        The positions of a chunk become heads of their own, so that one causal attention over
+        anchors serves all of them.
         """
         memory, fold = self._input.memory, self._input.fold
         assert memory is not None, "a model whose reader.memory is none reads no memory"

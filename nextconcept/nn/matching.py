@@ -1,7 +1,7 @@
-"""Matching: the reachable composition of real tokens that lies nearest to a predicted concept.
+"""Matching: find the composition of real tokens that is nearest to a predicted concept.
 
-Shapes: M concepts (all leading axes together), c chunk size, K candidates per place, W beam, D width, S tokens under a
-concept.
+Shapes: M concepts (all leading axes together), c chunk size, K candidates per position, W beam, D
+width, S tokens under a concept.
 """
 
 import math
@@ -18,12 +18,12 @@ __all__ = ["Matches", "match"]
 
 @dataclass
 class Matches:
-    """The nearest compositions found, the best first.
+    """The nearest compositions found, best first.
 
     Attributes:
         tokens: (..., W, S) token ids.
         concepts: (..., W, D) their compositions.
-        cosine: (..., W) cosine to the given concept.
+        cosine: (..., W) cosine to the concept that was searched for.
     """
 
     tokens: Tensor
@@ -33,18 +33,19 @@ class Matches:
 
 @torch.no_grad()
 def match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, beam: int) -> Matches:
-    """Search for compositions near to given concepts, by beam search over the places of a chunk.
+    """Search for compositions near to concepts, by beam search over the positions of a chunk.
 
-    With position binding the places are searched in order; without, a chunk is a multiset, and candidates are added in
-    the order of their nearness. Concepts of level 2 and above are turned back place by place, each place is matched on its
-    own, and its best matches are the candidates. The result is exact if ``top_k`` reaches the vocabulary and ``beam`` the number
-    of partial compositions.
+    With position binding the positions are searched in order; without, a chunk is a multiset, and
+    candidates are added from the nearest to the farthest. Concepts of level 2 and above are rotated
+    back position by position; each position is matched by itself, and its best matches are the
+    candidates. The result is exact if ``top_k`` reaches the vocabulary and ``beam`` the number of
+    partial compositions.
 
     Args:
         encoder: embeds and composes; its composition must be additive.
         concepts: (..., D) concepts of ``level``, predicted or not.
         level: 1 or more.
-        top_k: candidates per place, K.
+        top_k: candidates per position, K.
         beam: partial compositions kept, W.
     """
     leading = concepts.shape[:-1]
@@ -56,7 +57,7 @@ def _match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, be
     composition, chunk = encoder.composition(level), encoder.config.chunk_size
     stride = encoder.config.hierarchy.span(level - 1)
     repeated = concepts[:, None].expand(-1, chunk, -1)
-    wanted = composition.bind(repeated, stride, undo=True)  # (M, c, D): what each place should hold, and noise
+    wanted = composition.bind(repeated, stride, undo=True)  # (M, c, D): the element of each position, with noise
     if level == 1:
         tokens, elements = _nearest_tokens(encoder, wanted, top_k)
     else:
@@ -80,7 +81,16 @@ def _match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, be
 
 
 def _nearest_tokens(encoder: ConceptEncoder, wanted: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """The tokens that have most in common with each place: (M, c, D) to ids (M, c, K, 1) and embeddings (M, c, K, D)."""
+    """Return the nearest tokens of each position.
+
+    Args:
+        encoder: holds the embedding.
+        wanted: (M, c, D) concepts, rotated back to each position.
+        top_k: K.
+
+    Returns:
+        Ids (M, c, K, 1) and embeddings (M, c, K, D).
+    """
     vocabulary = encoder.embedding.weight[:, : wanted.shape[-1]].to(wanted.dtype)
     scores = wanted @ F.normalize(vocabulary, dim=-1).T
     ids = scores.topk(min(top_k, vocabulary.shape[0]), -1).indices
@@ -88,41 +98,43 @@ def _nearest_tokens(encoder: ConceptEncoder, wanted: Tensor, top_k: int) -> tupl
 
 
 def _beam_search(elements: Tensor, concepts: Tensor, beam: int, ordered: bool) -> Tensor:
-    """Choose one candidate per place so that their sum points towards the concept.
+    """Choose one candidate per position so that their sum points towards the concept.
 
-    A partial sum s is worth ``s.k / |s|``. Both parts follow from inner products of the candidates, so that no sum is ever formed.
+    The score of a partial sum s is ``s.k / |s|``. Both factors follow from inner products of the
+    candidates, so that no sum is formed.
 
     Args:
-        elements: (M, c, K, D) candidates, bound to their places.
+        elements: (M, c, K, D) candidates, bound to their positions.
         concepts: (M, D).
         beam: W.
-        ordered: whether places differ; otherwise indices never fall, so that each multiset is tried once.
+        ordered: whether positions differ; otherwise indices never fall, so that each multiset is
+            tried once.
 
     Returns:
         (M, <= W, c) candidate indices.
     """
-    count, places, candidates, _ = elements.shape
+    count, positions, candidates, _ = elements.shape
     flat = elements.flatten(1, 2)
-    toward = (flat @ concepts[..., None]).view(count, places, candidates)
-    gram = (flat @ flat.transpose(1, 2)).view(count, places, candidates, places, candidates)
+    toward = (flat @ concepts[..., None]).view(count, positions, candidates)
+    gram = (flat @ flat.transpose(1, 2)).view(count, positions, candidates, positions, candidates)
     chosen = torch.zeros(count, 1, 0, dtype=torch.long, device=elements.device)
     dots = norms = torch.zeros(count, 1, device=elements.device, dtype=elements.dtype)
-    for place in range(places):
-        new_dots = dots[..., None] + toward[:, place, None]  # (M, w, K)
-        square = gram[:, place, :, place].diagonal(dim1=1, dim2=2)
+    for position in range(positions):
+        new_dots = dots[..., None] + toward[:, position, None]  # (M, w, K)
+        square = gram[:, position, :, position].diagonal(dim1=1, dim2=2)
         new_norms = norms[..., None] + square[:, None]
-        for earlier in range(place):
-            overlap = gram[:, earlier, :, place]  # (M, K, K)
+        for earlier in range(position):
+            overlap = gram[:, earlier, :, position]  # (M, K, K)
             rows = chosen[..., earlier, None].expand(-1, -1, candidates)
             new_norms = new_norms + 2 * overlap.gather(1, rows)
         score = new_dots / new_norms.clamp(min=1e-12).sqrt()
-        if not ordered and place:
+        if not ordered and position:
             rank = torch.arange(candidates, device=elements.device)
             score = score.masked_fill(rank < chosen[..., -1:], -torch.inf)
-        # There are no more partial compositions than these, so that what is ruled out above is not chosen after all.
-        exist = score[0].numel() if ordered else math.comb(candidates + place, place + 1)
+        # No more than the partial compositions that exist, so that none ruled out above is chosen.
+        exist = score[0].numel() if ordered else math.comb(candidates + position, position + 1)
         best = score.flatten(1).topk(min(beam, exist), 1).indices
         parent, candidate = best // candidates, best % candidates
-        chosen = torch.cat((chosen.gather(1, parent[..., None].expand(-1, -1, place)), candidate[..., None]), 2)
+        chosen = torch.cat((chosen.gather(1, parent[..., None].expand(-1, -1, position)), candidate[..., None]), 2)
         dots, norms = (part.flatten(1).gather(1, best) for part in (new_dots, new_norms))
     return chosen

@@ -1,4 +1,4 @@
-"""What goes into each module and what comes out, for notebooks."""
+"""Printing the inputs and outputs of modules, for notebooks."""
 
 import dataclasses
 import sys
@@ -13,7 +13,7 @@ __all__ = ["describe", "trace_shapes"]
 
 
 def describe(value: Any) -> str:
-    """Shapes inside ``value``: of tensors, and of lists, tuples, dicts and dataclasses of them."""
+    """Describe the shapes of tensors, and of lists, tuples, dicts and dataclasses of them."""
     if isinstance(value, Tensor):
         return str(tuple(value.shape))
     if isinstance(value, dict):
@@ -33,26 +33,27 @@ def describe(value: Any) -> str:
 
 @contextmanager
 def trace_shapes(model: nn.Module, names: str = "*", file: TextIO | None = None) -> Iterator[None]:
-    """Print each call of a module inside the block: its name, what it gets and what it returns, as an indented tree.
+    """Print a tree of the module calls inside the block, with names, inputs and outputs.
 
     .. code-block:: python
 
         with trace_shapes(model, "predictors.*"):
             model(tokens)
 
-    Forward hooks do the work, and are gone after the block.
+    Works by forward hooks, which are removed after the block.
 
     Args:
-        model: whose modules are watched.
-        names: pattern of the names to print, as in ``model.named_modules()``; the model itself is called ``model``.
+        model: the model whose modules are watched.
+        names: pattern of the names to print, as in ``model.named_modules()``; the name of the model
+            itself is ``model``.
         file: where to print; by default standard output.
     """
     calls: list[list[Any]] = []  # depth, text, whether to print
     open_calls: list[list[Any]] = []
 
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> None:
-        given = [describe(value) for value in args] + [f"{key}={describe(value)}" for key, value in kwargs.items()]
-        call = [len(open_calls), f"{name} {type(module).__name__}({', '.join(given)})", fnmatch(name, names)]
+        arguments = [describe(value) for value in args] + [f"{key}={describe(value)}" for key, value in kwargs.items()]
+        call = [len(open_calls), f"{name} {type(module).__name__}({', '.join(arguments)})", fnmatch(name, names)]
         calls.append(call)
         open_calls.append(call)
 

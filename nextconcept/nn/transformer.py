@@ -3,6 +3,7 @@
 Shapes: B batch, T positions, D width of the level.
 """
 
+import functools
 import math
 from typing import cast
 
@@ -138,10 +139,8 @@ class Transformer(nn.Module):
         # A recomputed block would write into the cache a second time.
         recompute = self.gradient_checkpointing and self.training and cache is None
         for index, block in enumerate(self.passes(shape.num_loops)):
-            if recompute:
-                x = checkpoint(block, x, context, index, use_reentrant=False)
-            else:
-                x = block(x, context, index)
+            run = functools.partial(checkpoint, block, use_reentrant=False) if recompute else block
+            x = run(x, context, index)
         states: Tensor = self.norm(x)
         return states
 

@@ -1,6 +1,8 @@
 import pytest
 
-from nextconcept import InputError, ModelConfig
+from nextconcept import InputError, ModelConfig, NextConceptModel
+from nextconcept.core.config import BlockConfig, EncoderConfig, PlannerConfig
+from nextconcept.nn.growth import grown_config
 
 
 def test_widths__nested_levels_get_narrower_towards_the_tokens():
@@ -15,7 +17,7 @@ def test_widths__separate_levels_have_their_own():
 
 
 def test_context__defaults_to_whole_chunks():
-    assert ModelConfig(levels=2, chunk_size=3).context == 258
+    assert ModelConfig(levels=2, chunk_size=3).context_length == 258
 
 
 def test_from_dict__restores_to_dict():
@@ -33,7 +35,23 @@ def test_from_dict__restores_to_dict():
         ({"sharing": "shared", "width": 100, "num_heads": 3}, "divisible by twice its 3 heads"),
         ({"horizon": 0}, "horizon must be positive"),
         ({"dropout": 1.0}, "dropout must be"),
-        ({"encoder__depth": -1}, "encoder_depth must be 0 or more"),
+        ({"encoder": {"depth": -1}}, "encoder.depth must be 0 or more"),
+        ({"encoder": {"composition": "wings"}}, "encoder.composition 'wings' must be a chain of sum, mean, max"),
+        ({"encoder": {"composition": "sum->max"}}, "encoder.composition 'sum->max' must be a chain"),
+        ({"encoder": {"chunk_alignment": "middle"}}, "encoder.chunk_alignment can't be 'middle'"),
+        ({"planner": {"noise_width": -1}}, "planner.noise_width must be 0 or more"),
+        ({"planner": {"matching": {}}}, "set planner.mode to 'rollout'"),
+        ({"planner": {"mode": "rollout", "matching": {"beam": 0}}}, "beam 0 must be 1 or more"),
+        (
+            {"planner": {"mode": "rollout", "matching": {}}, "encoder": {"composition": "max"}},
+            "planner.matching needs a composition that is a sum or mean",
+        ),
+        ({"reader": {"memory": True}}, "reader.memory can't be True: see the docstring of ReaderConfig"),
+        ({"block": {"rope_base": 0}}, "block.rope_base must be positive"),
+        ({"block": {"feed_forward_ratio": -1.0}}, "block.feed_forward_ratio must be positive"),
+        ({"nested": {"width_ratio": 0}}, "nested.width_ratio must be 1 or more"),
+        ({"planner": {"wings": 2}}, "unknown model settings planner.wings"),
+        ({"width": "wide"}, "width can't be 'wide'"),
     ],
 )
 def test_init__names_what_does_not_fit(changes: dict, message: str):
@@ -44,3 +62,67 @@ def test_init__names_what_does_not_fit(changes: dict, message: str):
 def test_from_dict__unknown_name():
     with pytest.raises(InputError, match="unknown model settings wings"):
         ModelConfig.from_dict({"wings": 2})
+
+
+def test_init__groups_may_be_dictionaries():
+    config = ModelConfig(encoder={"depth": 2}, planner={"mode": "rollout", "matching": {"beam": 4}})
+    assert config.encoder == EncoderConfig(depth=2)
+    assert config.planner.matching.beam == 4
+    assert config.block == BlockConfig()
+    assert ModelConfig.from_dict(config.to_dict()) == config
+
+
+def test_init__groups_are_not_shared_between_configurations():
+    first, second = ModelConfig(), ModelConfig()
+    assert first.planner is not second.planner
+    assert first.planner == PlannerConfig()
+
+
+GPT = {"levels": 1, "width": 32, "num_heads": 2, "depth": 1, "vocab_size": 17, "context_length": 16}
+
+
+@pytest.mark.parametrize("sharing", ["nested", "shared", "separate"])
+def test_levels_1__lists_count_with_their_first_value(sharing: str):
+    lists = {"width": [32, 64], "num_heads": [2, 4], "depth": [1, 3], "num_loops": [2, 1], "sliding_window": [4, None]}
+    config = ModelConfig(**(GPT | lists), sharing=sharing, horizon=[3, "full"])
+    assert (config.width, config.num_heads, config.depth, config.num_loops) == (32, 2, 1, 2)
+    assert (config.sliding_window, config.horizon) == (4, 3)
+    assert config.sliding_windows == [4]
+
+
+def test_levels_1__groups_that_describe_concepts_add_no_parameters():
+    groups = {
+        "encoder": {"composition": "mlp->sum->mlp->norm", "depth": 3, "chunk_alignment": "end"},
+        "planner": {"mode": "rollout", "plan_head": "mlp", "noise_width": 4, "detach": True},
+        "reader": {"plan_conditioning": "prefix", "memory": "states"},
+        "nested": {"width_ratio": 4, "slicing": "head_size"},
+    }
+    model = NextConceptModel(ModelConfig(**GPT, **groups))
+    plain = NextConceptModel(ModelConfig(**GPT))
+    assert list(model.state_dict()) == list(plain.state_dict())
+
+
+def test_padding__fills_the_first_chunk_when_chunks_end_with_the_text():
+    config = ModelConfig(levels=3, encoder={"chunk_alignment": "end"}, num_heads=8)
+    assert [config.padding(time) for time in (1, 15, 16, 17)] == [15, 1, 0, 15]
+    assert ModelConfig(levels=3, num_heads=8).padding(17) == 0
+    assert ModelConfig(levels=1, encoder={"chunk_alignment": "end"}).padding(17) == 0
+
+
+def test_from_dict__a_flat_configuration_of_an_older_version_is_refused_in_one_sentence():
+    flat = {"vocab_size": 256, "levels": 2, "heads": 4, "window": None, "past": "none", "plan_mode": "parallel"}
+    with pytest.raises(
+        InputError, match="heads, past, plan_mode, window: the model comes from another version"
+    ) as error:
+        ModelConfig.from_dict(flat)
+    assert str(error.value).count(".") <= 1
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("sharing", ["nested", "shared", "separate"])
+def test_grown_config__of_a_gpt_is_a_valid_model_with_two_levels(sharing: str):
+    gpt = ModelConfig(**GPT, sharing=sharing, horizon=[], encoder={"depth": 2, "composition": "mlp"})
+    bigger = grown_config(gpt)
+    assert (bigger.levels, bigger.widths[0], bigger.level_heads[0]) == (2, 32, 2)
+    assert bigger.encoder.depth == 0
+    assert bigger.horizon_of(1) == 4

@@ -29,7 +29,8 @@ def test_generate__goes_on_beyond_the_context_and_keeps_the_mode():
 
 
 def loud_model(**changes: object) -> NextConceptModel:
-    """A model with opinions: its logits differ enough for any difference of the states to change what is written."""
+    """A model with opinions: its logits differ enough for any difference of the states to change
+    what is written."""
     model = open_model(small_config(tie_embeddings=False, **changes))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -84,7 +85,8 @@ def test_generate__an_edited_plan_is_read_until_it_is_written(use_cache: bool):
     handle = model.encoder.compositions[0].norm
     model.encoder.compositions[0].norm = lambda plan: (read.append(plan), handle(plan))[1]
     generate(model, torch.randint(64, (1, 6)), 12, temperature=0, use_cache=use_cache, edits=[PlanEdit(1, 2, concept)])
-    # The prompt ends in chunk 1, so the edit is about chunk 3: read at anchors 1, 2 and 3, at steps 2, 1 and 0.
+    # The prompt ends in chunk 1, so the edit is about chunk 3: read at anchors 1, 2 and 3, at steps
+    # 2, 1 and 0.
     plans = [plan.flatten(0, -3)[-1] if plan.dim() > 2 else plan for plan in read]
     found = {tuple((plan == concept).all(-1).nonzero().flatten().tolist()) for plan in plans}
     assert found == {(2,), (1,), (0,), ()}
@@ -170,4 +172,4 @@ def test_sample__keeps_what_is_likely(options: dict, allowed: set):
 )
 def test_generate__bad_input(tokens: torch.Tensor, options: dict, message: str):
     with pytest.raises(InputError, match=message):
-        NextConceptModel(small_config()).generate(tokens, 2, **options)
+        generate(NextConceptModel(small_config()), tokens, 2, **options)

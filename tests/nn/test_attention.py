@@ -2,44 +2,51 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept.nn.attention import LevelShape, MemoryAttention, PlanAttention, SelfAttention
+from nextconcept.nn.attention import MemoryAttention, PlanAttention, SelfAttention
 from nextconcept.nn.attention_kernels import ChunkFold
+from nextconcept.nn.level_context import ParallelContext
+from nextconcept.nn.level_weights import LevelShape
+from nextconcept.nn.plan_input import PlanGates, PlanInput
 from tests.helpers import small_config
 
 CONFIG = small_config()
 SHAPE = LevelShape(width=16, num_heads=2, hidden=48, sliding_window=None, interleaved=False)
 
 
+def reading(x: torch.Tensor, plan: torch.Tensor, memory: torch.Tensor | None = None) -> ParallelContext:
+    """A context whose gates are one."""
+    gates = PlanGates(CONFIG, 0)
+    for gate in gates.parameters():
+        torch.nn.init.ones_(gate)
+    return ParallelContext(x, SHAPE, PlanInput(plan, memory, None, ChunkFold(4, 1), gates))
+
+
 def test_self_attention__is_causal():
-    attention, x = SelfAttention(16, 10_000.0), torch.randn(2, 9, 16)
+    attention, x = SelfAttention(16), torch.randn(2, 9, 16)
     changed = x.clone()
     changed[:, 5:] += 1
-    torch.testing.assert_close(attention(x, SHAPE)[:, :5], attention(changed, SHAPE)[:, :5], rtol=0, atol=0)
+    before, after = (attention(each, ParallelContext(each, SHAPE)) for each in (x, changed))
+    torch.testing.assert_close(before[:, :5], after[:, :5], rtol=0, atol=0)
 
 
 def test_plan_attention__is_zero_for_a_zero_plan():
-    attention = PlanAttention(CONFIG, 16, 24)
-    read = attention(torch.randn(2, 9, 16), torch.zeros(2, 3, 5, 24), ChunkFold(4, 1), SHAPE)
+    attention, x = PlanAttention(16, 24), torch.randn(2, 9, 16)
+    read = attention(x, reading(x, torch.zeros(2, 3, 5, 24)))
     assert read.shape == (2, 9, 16)
     assert not read.any()
 
 
 def test_plan_attention__reads_the_plan_of_its_own_chunk_only():
-    attention, x, plan = PlanAttention(CONFIG, 16, 24), torch.randn(1, 9, 16), torch.randn(1, 3, 5, 24)
+    attention, x, plan = PlanAttention(16, 24), torch.randn(1, 9, 16), torch.randn(1, 3, 5, 24)
     changed = plan.clone()
     changed[:, 1] += 1
-    differs = (attention(x, plan, ChunkFold(4, 1), SHAPE) != attention(x, changed, ChunkFold(4, 1), SHAPE)).any(-1)[0]
+    differs = (attention(x, reading(x, plan)) != attention(x, reading(x, changed))).any(-1)[0]
     assert differs.tolist() == [(t + 1) // 4 == 1 for t in range(9)]
 
 
-def test_past_attention__equals_masked_attention():
-    """Places folded into heads must give what an explicit mask over anchors gives."""
-    attention, x, past, fold = (
-        MemoryAttention(CONFIG, 16, 24),
-        torch.randn(2, 10, 16),
-        torch.randn(2, 3, 24),
-        ChunkFold(4, 1),
-    )
+def test_memory_attention__equals_masked_attention():
+    """Positions folded into heads must give what an explicit mask over anchors gives."""
+    attention, x, memory = MemoryAttention(16, 24), torch.randn(2, 10, 16), torch.randn(2, 3, 24)
     seen = []
     plain = F.scaled_dot_product_attention
 
@@ -49,11 +56,11 @@ def test_past_attention__equals_masked_attention():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(F, "scaled_dot_product_attention", spy)
-        result = attention(x, past, fold, SHAPE)
+        result = attention(x, reading(x, torch.zeros(2, 3, 5, 24), memory))
     query, key, value = seen[0]  # (B, heads * c, anchors, d)
-    places = torch.arange(10) + 1
-    query = query.unflatten(1, (2, 4)).permute(0, 1, 3, 2, 4).flatten(2, 3)[:, :, places]
+    positions = torch.arange(10) + 1
+    query = query.unflatten(1, (2, 4)).permute(0, 1, 3, 2, 4).flatten(2, 3)[:, :, positions]
     key, value = key.unflatten(1, (2, 4))[:, :, 0], value.unflatten(1, (2, 4))[:, :, 0]
-    mask = torch.arange(3)[None] <= (places // 4)[:, None]
+    mask = torch.arange(3)[None] <= (positions // 4)[:, None]
     expected = attention.out(plain(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2))
     torch.testing.assert_close(result, expected)

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept.nn.attention_kernels import ChunkFold, ExtraKeys, causal_attention, joint_attention, tiny_attention
+from nextconcept.nn.attention_kernels import ChunkFold, ExtraKeys, causal_attention, joint_attention, small_attention
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -25,8 +25,8 @@ def test_fold__tokens_have_one_chunk_per_anchor():
 
 
 def band(time: int, window: int | None, shift: int = 0) -> torch.Tensor:
-    places = torch.arange(time)
-    distance = places[:, None] - places
+    positions = torch.arange(time)
+    distance = positions[:, None] - positions
     return (distance >= 0) & (distance + shift < (window or time + shift))
 
 
@@ -80,7 +80,7 @@ def test_causal_attention__memory_is_linear_with_a_window():
 
 
 @pytest.mark.parametrize("extra", [1, 4, 8, 9, 40])
-def test_tiny_attention__equals_attention_in_each_group(extra: int):
+def test_small_attention__equals_attention_in_each_group(extra: int):
     query, key, value = torch.randn(2, 5, 3, 4, 8), torch.randn(2, 5, 3, extra, 8), torch.randn(2, 5, 3, extra, 8)
     expected = F.scaled_dot_product_attention(query, key, value)
-    torch.testing.assert_close(tiny_attention(query, key, value), expected)
+    torch.testing.assert_close(small_attention(query, key, value), expected)

@@ -52,7 +52,8 @@ def test_states__are_causal():
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_states__begin_near_the_embedding(depth: int):
-    """What the encoder adds at first is small beside the embedding, as in any stack of blocks that go on from one another."""
+    """What the encoder adds at first is small beside the embedding, as in any stack of blocks that
+    go on from one another."""
     encoder = ConceptEncoder(small_config(encoder__depth=depth)).eval()
     embedded = encoder.embed(torch.randint(64, (2, 16)), 0)
     added = encoder.states(embedded) - embedded

@@ -45,7 +45,8 @@ def test_grow__from_a_plain_gpt_to_four_levels(sharing: str, init: str):
 
 @pytest.mark.parametrize("init", ["copy", "random", "zeros"])
 def test_grow__the_new_level_learns(init: str):
-    """After a step of training everything that is new has moved, and what shrink cuts out still works."""
+    """After a step of training everything that is new has moved, and what shrink cuts out still
+    works."""
     bigger = grow(open_model(small_config(levels=2)), init).train()
     optimizer = torch.optim.SGD(bigger.parameters(), 0.1)
     for _ in range(2):
@@ -70,7 +71,7 @@ def test_grow__copy_repeats_the_old_top_level():
     """On features that are duplicated, diagonal blocks compute the same twice."""
     model = open_model(small_config(levels=2, width=32, reader__memory="none"))
     bigger = grow(model, "copy")
-    old, new = (m.transformer.blocks[0].attention.query.weight for m in (model, bigger))
+    old, new = (m.transformer(0).blocks[0].attention.query.weight for m in (model, bigger))
     assert torch.equal(new[32:, 32:], old)
     assert not new[:32, 32:].any()
     assert torch.equal(bigger.encoder.embedding.weight[:, 32:], model.encoder.embedding.weight)
@@ -80,7 +81,7 @@ def test_grow__copy_repeats_the_old_top_level():
 def test_grown_config__rounds_the_context_and_keeps_full_horizons():
     config = ModelConfig(levels=2, chunk_size=4, context_length=20, horizon="full")
     bigger = grown_config(config)
-    assert (bigger.context, bigger.horizon, bigger.width, bigger.heads) == (32, [5, "full"], 512, 8)
+    assert (bigger.context_length, bigger.horizon, bigger.width, bigger.num_heads) == (32, [5, "full"], 512, 8)
     assert shrunk_config(bigger).width == config.width
 
 

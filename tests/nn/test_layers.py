@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from nextconcept.nn.layers import FeedForward, Linear, Norm, binding_angles, rotary_angles, rotate
+from nextconcept.nn.feed_forward import FeedForward
+from nextconcept.nn.layers import Linear, Norm, binding_angles, rotary_angles, rotate
+from nextconcept.nn.level_weights import LevelShape, SlicedWeights
 
 
 def test_linear__narrow_input_uses_the_top_left_block():
@@ -22,26 +24,27 @@ def test_norm__narrow_input_uses_the_first_gains(kind: str):
 
 def test_feed_forward__narrow_level_ignores_the_rest_of_the_weights():
     layer, x = FeedForward(8, 24, "swiglu"), torch.randn(2, 4)
-    before = layer(x, 12)
+    weights = SlicedWeights(LevelShape(width=4, num_heads=1, hidden=12, sliding_window=None, interleaved=False))
+    before = layer(x, weights)
     with torch.no_grad():
         for linear in (layer.up, layer.gate, layer.down):
             linear.weight[12 if linear is not layer.down else 4 :] = 0
             linear.weight[:, 4 if linear is not layer.down else 12 :] = 0
-    torch.testing.assert_close(layer(x, 12), before, rtol=0, atol=0)
+    torch.testing.assert_close(layer(x, weights), before, rtol=0, atol=0)
 
 
 def test_rotate__keeps_norms_and_depends_on_relative_position_alone():
     x, y = torch.randn(1, 8), torch.randn(1, 8)
 
     def score(i: int, j: int) -> torch.Tensor:
-        angles = [rotary_angles(torch.tensor([place]), 8, 10_000.0) for place in (i, j)]
+        angles = [rotary_angles(torch.tensor([position]), 8, 10_000.0) for position in (i, j)]
         return (rotate(x, angles[0]) * rotate(y, angles[1])).sum()
 
     torch.testing.assert_close(score(7, 3), score(11, 7))
     torch.testing.assert_close(rotate(x, rotary_angles(torch.tensor([5]), 8, 10_000.0)).norm(), x.norm())
 
 
-def test_binding_angles__places_are_nearly_orthogonal_and_independent_of_width():
+def test_binding_angles__positions_are_nearly_orthogonal_and_independent_of_width():
     angles = binding_angles(torch.arange(16), 256)
     overlaps = (angles[:, None] - angles[None]).cos().mean(-1)
     assert overlaps.fill_diagonal_(0).abs().max() < 0.15

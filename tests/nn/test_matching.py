@@ -66,7 +66,8 @@ def loop_over_pairs(encoder: ConceptEncoder, concepts: torch.Tensor) -> torch.Te
 
 
 def test_match__is_much_faster_than_a_loop_over_rows_and_pairs():
-    """The full loop at batch 32 and vocabulary 512 would take minutes: a 1,000th part of its pairs is timed."""
+    """The full loop at batch 32 and vocabulary 512 would take minutes: a 1,000th part of its pairs
+    is timed."""
     encoder = encoder_of(512, width=256, num_heads=4, chunk_size=4)
     concepts = torch.randn(32, encoder.config.widths[1])
     match(encoder, concepts, 1, 8, 8)

@@ -2,13 +2,14 @@
 
 import copy
 import itertools
+import random
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from nextconcept import InputError, NextConceptModel
+from nextconcept import InputError, NextConceptModel, generate
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.growth import grow, shrink
 from nextconcept.nn.model import horizon_targets
@@ -17,7 +18,7 @@ from tests.helpers import GRID, Doubling, open_model, small_config
 
 
 def leaks(model: NextConceptModel, plan: str, time: int) -> list[str]:
-    """Places where changing the tokens from t on changes what must not know them."""
+    """Outputs that changed although only later tokens did."""
     config, found = model.config, []
     tokens = torch.randint(config.vocab_size, (2, time))
     with torch.no_grad():
@@ -76,7 +77,8 @@ def test_causality__oracle_leaks_so_the_test_can_fail(index: int):
 
 @pytest.mark.parametrize("index", [i for i, config in enumerate(GRID) if config["levels"] > 1][::5])
 def test_plan__training_computes_what_inference_computes(index: int):
-    """The plan for anchor m of a whole window equals the plan made from the tokens before anchor m alone."""
+    """The plan for anchor m of a whole window equals the plan made from the tokens before anchor m
+    alone."""
     model = open_model(small_config(**(GRID[index] | {"encoder__chunk_alignment": "start"})))
     tokens = torch.randint(64, (2, 19))
     with torch.no_grad():
@@ -105,17 +107,18 @@ def test_detach_plan__decides_what_trains_the_predictor(mode: str, detach: bool)
 
 
 def test_rollout__first_step_equals_parallel_and_later_ones_follow_from_it():
-    """Step j of anchor m is what the predictor says after it is shown its own predictions as if they were true."""
+    """Step j of anchor m is what the predictor says after it is shown its own predictions as if
+    they were true."""
     model = open_model(small_config(planner__mode="rollout", levels=2, sliding_window=[None, 3]))
     concepts = model(torch.randint(64, (2, 24))).concepts[1]
-    predictor, norm = model.predictors["1"], model.encoder.composition(1).norm
-    plan = predictor(concepts, None, norm).plan
+    predictor, transformer, norm = model.predictor(1), model.transformer(1), model.encoder.composition(1).norm
+    plan = predictor(transformer, concepts, None, norm).plan
     for anchor in (0, 2, 6):
         shown = concepts[:, :anchor]
         for step in range(3):
-            said = predictor(shown, None, norm).plan[:, -1, 0]
-            torch.testing.assert_close(said, plan[:, anchor, step], rtol=1e-5, atol=1e-5)
-            shown = torch.cat((shown, norm(said)[:, None]), 1)
+            predicted = predictor(transformer, shown, None, norm).plan[:, -1, 0]
+            torch.testing.assert_close(predicted, plan[:, anchor, step], rtol=1e-5, atol=1e-5)
+            shown = torch.cat((shown, norm(predicted)[:, None]), 1)
 
 
 def test_match__rollouts_go_on_from_reachable_concepts():
@@ -128,7 +131,7 @@ def test_match__rollouts_go_on_from_reachable_concepts():
 
 
 @pytest.mark.parametrize("levels", [2, 3])
-def test_grid_end__padding_makes_the_grid_end_with_the_text(levels: int):
+def test_chunk_alignment_end__padding_makes_the_last_chunk_end_with_the_text(levels: int):
     model = open_model(small_config(levels=levels, encoder__chunk_alignment="end", num_heads=4))
     span = model.config.hierarchy.top_span
     for time in (1, span - 1, span, span + 3):
@@ -139,7 +142,7 @@ def test_grid_end__padding_makes_the_grid_end_with_the_text(levels: int):
     assert model(torch.randint(64, (2, 9)), offset=2).offset == 2
     with pytest.raises(InputError, match=r"must be below"):
         model(torch.randint(64, (2, 9)), offset=span)
-    with pytest.raises(InputError, match="needs grid 'end'"):
+    with pytest.raises(InputError, match="needs encoder.chunk_alignment 'end'"):
         open_model(small_config())(torch.randint(64, (2, 9)), offset=1)
 
 
@@ -151,12 +154,12 @@ def test_nested__parameters_are_those_of_the_top_level_and_small_extras(slicing:
     )
     names = [
         name
-        for name, _ in three.transformer.named_parameters()
-        if not name.endswith("reading_norm.weight") and "plan_attention" not in name
+        for name, _ in three.transformer(0).named_parameters()
+        if not name.endswith("cross_attention_norm.weight") and "plan_attention" not in name
     ]
-    assert names == [name for name, _ in one.transformer.named_parameters()]
+    assert names == [name for name, _ in one.transformer(0).named_parameters()]
     assert all(
-        three.transformer.get_parameter(name).shape == one.transformer.get_parameter(name).shape for name in names
+        three.transformer(0).get_parameter(name).shape == one.transformer(0).get_parameter(name).shape for name in names
     )
 
 
@@ -187,9 +190,9 @@ def test_forward__a_given_plan_replaces_the_predicted_one():
     model, tokens = open_model(small_config(levels=3)), torch.randint(64, (2, 20))
     out = model(tokens)
     assert torch.equal(model(tokens, out.plans).logits, out.logits)
-    given = model(tokens, {1: torch.zeros_like(out.plans[1])})
-    assert torch.equal(given.plans[1], out.plans[1])
-    assert not torch.allclose(given.logits, out.logits)
+    replaced = model(tokens, {1: torch.zeros_like(out.plans[1])})
+    assert torch.equal(replaced.plans[1], out.plans[1])
+    assert not torch.allclose(replaced.logits, out.logits)
 
 
 def test_forward__oracle_reads_the_true_future():
@@ -201,7 +204,7 @@ def test_forward__oracle_reads_the_true_future():
     )
 
 
-def test_future__aligns_targets_with_anchors():
+def test_horizon_targets__align_with_anchors():
     concepts = torch.arange(5.0).reshape(1, 5, 1)
     targets, known = horizon_targets(concepts, 3)
     assert targets.shape == (1, 6, 3, 1)
@@ -231,13 +234,14 @@ def test_state_dict__each_tensor_has_one_name(sharing: str):
 
 @pytest.mark.parametrize("slicing", ["heads", "head_size"])
 def test_nested__lower_levels_use_the_top_left_blocks(slicing: str):
-    """Noise outside the blocks of level 0 must not reach the logits of a model whose plan is off."""
+    """Noise outside the blocks of level 0 must not reach the logits of a model whose plan is
+    off."""
     model, tokens = NextConceptModel(small_config(nested__slicing=slicing)).eval(), torch.randint(64, (2, 20))
     before, width = model(tokens).logits, model.config.widths[0]
     noisy = copy.deepcopy(model)
     hidden = model.config.block.hidden_width(width)
     with torch.no_grad():
-        for name, weight in noisy.transformer.named_parameters():
+        for name, weight in noisy.transformer(0).named_parameters():
             if "plan_attention" in name or "memory_attention" in name:
                 continue
             rows = hidden if name.endswith(("up.weight", "gate.weight")) else width
@@ -270,9 +274,10 @@ def test_encoder_of_ones_own__is_named_when_a_model_is_loaded(tmp_path):
 
 
 def test_deepcopy__keeps_shared_weights_shared():
-    copied = copy.deepcopy(NextConceptModel(small_config(levels=2)))
-    assert copied.decoder.transformer is copied.transformer
-    assert copied.predictors["1"].transformer is copied.transformer
+    model = NextConceptModel(small_config(levels=2))
+    copied = copy.deepcopy(model)
+    assert copied.transformer(0) is copied.transformer(1)
+    assert copied.transformer(0) is not model.transformer(0)
 
 
 def test_decode_plan__reads_true_concepts():
@@ -296,7 +301,10 @@ def test_flops_per_token__agrees_with_the_counter_on_real_tensors(changes: dict)
     model = NextConceptModel(small_config(**changes)).eval()
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(torch.randint(64, (1, 64)))
-    assert model.flops_per_token(64) == pytest.approx(counter.get_total_flops() / 64, rel=0.05)
+    counted = counter.get_total_flops() / 64
+    if model.config.reader.plan_conditioning == "cross" and model.config.levels > 1:
+        assert model.flops_per_token(64) > counted  # the counter misses attention to small plans
+    assert model.flops_per_token(64) == pytest.approx(counted, rel=0.1)
 
 
 def test_flops_per_token__is_the_sum_of_the_matrices_of_a_gpt():
@@ -372,3 +380,83 @@ def test_compile__fullgraph_gives_the_same_loss(changes: dict):
     torch.testing.assert_close(again, loss, rtol=1e-5, atol=1e-6)
     for name, gradient in gradients.items():
         torch.testing.assert_close(traced[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_flops_per_token__counts_attention_to_a_small_plan_as_matrix_products():
+    """A horizon of 8 in chunks of 4 is computed element by element, a horizon of 9 by products."""
+    attention = []
+    for horizon in (7, 8, 9, 10):
+        model = NextConceptModel(small_config(horizon=horizon, reader__memory="none", width=32, nested__width_ratio=1))
+        attention.append(model.flops_per_token(64))
+    steps = [after - before for before, after in itertools.pairwise(attention)]
+    assert max(steps) == pytest.approx(min(steps))
+
+
+def test_set_gate_scale__closes_the_gates_of_one_level_and_is_not_saved():
+    model, tokens = open_model(small_config(levels=3)), torch.randint(64, (2, 40))
+    before, names = model(tokens), list(model.state_dict())
+    model.set_gate_scale(2, 0.0)
+    zero = {2: torch.zeros_like(before.plans[2])}
+    assert torch.equal(model(tokens).plans[1], model(tokens, zero).plans[1])
+    assert not torch.equal(model(tokens).logits, model(tokens, "zero").logits)  # level 1 is still read
+    assert list(model.state_dict()) == names
+    model.set_gate_scale(2, 1.0)
+    assert torch.equal(model(tokens).logits, before.logits)
+
+
+def test_float64__computes_in_double_precision():
+    """Logits in double precision differ from those in single precision, but not between ways."""
+    model, tokens = open_model(small_config(levels=3, planner__mode="rollout")).double(), torch.randint(64, (2, 40))
+    single = open_model(small_config(levels=3, planner__mode="rollout"))
+    out = model(tokens)
+    assert out.logits.dtype == torch.float64
+    torch.testing.assert_close(out.logits.float(), single(tokens).logits, rtol=1e-3, atol=1e-3)
+    for time in (5, 16, 23):
+        part = model(tokens[:, :time])
+        torch.testing.assert_close(part.logits, out.logits[:, :time], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_accepted_configurations__run(seed: int):
+    """Whatever a configuration accepts can be run, written with and grown."""
+    draw = random.Random(seed)
+    levels = draw.choice([1, 2, 2, 3])
+    sharing = draw.choice(["nested", "shared", "separate", "separate"])
+    widths = [draw.choice([16, 24, 32, 48]) for _ in range(levels)]
+    options = {
+        "levels": levels,
+        "chunk_size": draw.choice([2, 3]),
+        "sharing": sharing,
+        "width": widths if sharing == "separate" else 32,
+        "num_heads": [draw.choice([1, 2]) for _ in range(levels)] if sharing == "separate" else 4,
+        "depth": [draw.choice([1, 2]) for _ in range(levels)] if sharing == "separate" else 1,
+        "horizon": draw.choice([1, 2, "full"]),
+        "context_length": 2 * 3 ** (levels - 1) * 2 ** (levels - 1),
+        "encoder__depth": draw.choice([0, 1, 1]),
+        "encoder__composition": draw.choice(["sum", "mlp", "linear->max"]),
+        "encoder__chunk_alignment": draw.choice(["start", "end"]),
+        "planner__mode": draw.choice(["parallel", "rollout"]),
+        "reader__plan_conditioning": draw.choice(["cross", "prefix"]),
+        "reader__memory": draw.choice(["none", "concepts", "states"]),
+    }
+    model, tokens = open_model(small_config(**options)), torch.randint(64, (2, 15))
+    logits = model(tokens, offset=0).logits
+    assert torch.equal(grow(model, draw.choice(["copy", "random", "zeros"]))(tokens, offset=0).logits, logits)
+    written = generate(model, tokens, 7, temperature=0)
+    assert torch.equal(written, generate(model, tokens, 7, temperature=0, use_cache=False))
+
+
+def test_separate__upper_levels_may_be_narrower_than_the_tokens_that_they_compose():
+    options = {"sharing": "separate", "width": [32, 16], "num_heads": 2, "depth": [2, 2], "encoder__depth": 1}
+    model, tokens = open_model(small_config(**options)), torch.randint(64, (2, 15))
+    assert model(tokens).concepts[1].shape == (2, 3, 16)
+    written = generate(model, tokens, 9, temperature=0)
+    assert torch.equal(written, generate(model, tokens, 9, temperature=0, use_cache=False))
+
+
+@pytest.mark.parametrize("composition", ["sum", "mlp->sum", "linear"])
+def test_levels_1__every_parameter_gets_a_gradient(composition: str):
+    options = {"encoder__composition": composition, "encoder__depth": 2, "planner__noise_width": 4}
+    model = NextConceptModel(small_config(levels=1, encoder__chunk_alignment="end", **options))
+    model(torch.randint(64, (2, 9))).logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

@@ -1,18 +1,17 @@
+import pytest
 import torch
 
 from nextconcept.nn.token_decoder import TokenDecoder
+from nextconcept.nn.transformer import Transformer
 from tests.helpers import small_config
 
 
-def test_forward__works_alone_as_a_language_model():
-    decoder = TokenDecoder(small_config(levels=1))
-    assert decoder(torch.randn(2, 5, 32)).shape == (2, 5, 64)
-
-
-def test_init__tied_embedding_is_not_a_parameter_of_its_own():
-    embedding = torch.nn.Embedding(64, 32)
-    decoder = TokenDecoder(small_config(levels=1), embedding=embedding)
-    assert all(parameter is not embedding.weight for parameter in decoder.parameters())
-    states = torch.randn(1, 3, 32)
-    hidden = decoder.transformer(states, decoder.shape)
-    torch.testing.assert_close(decoder(states), hidden @ embedding.weight.T)
+@pytest.mark.parametrize("tied", [True, False])
+def test_forward__works_alone_as_a_language_model(tied: bool):
+    config = small_config(levels=1, tie_embeddings=tied)
+    decoder, transformer = TokenDecoder(config), Transformer.for_levels(config, range(1))
+    states, embedding = torch.randn(2, 5, 32), torch.randn(64, 48)
+    logits = decoder(transformer, states, embedding)
+    hidden = transformer(states, decoder.shape)
+    torch.testing.assert_close(logits, hidden @ (embedding[:, :32] if tied else decoder.head.weight).T)
+    assert len(list(decoder.parameters())) == (0 if tied else 1)

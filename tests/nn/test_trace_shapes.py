@@ -15,7 +15,7 @@ def test_trace_shapes__prints_a_tree_and_leaves_no_hooks():
         "model NextConceptModel((2, 9)) -> ModelOutput(logits=(2, 9, 64), plans={1: (2, 3, 3, 32)}"
     )
     assert "  encoder ConceptEncoder((2, 9)) -> {1: (2, 2, 32)}" in lines
-    assert any(line.startswith("    transformer.blocks.0 Block(") or "transformer.blocks.0 " in line for line in lines)
+    assert any("transformers.0.blocks.0 Block(" in line for line in lines)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 

@@ -111,7 +111,7 @@ def test_growth_warmup__freeze_old_blocks(grown: Path, corpus: Path, tmp_path: P
     start = load_warm_start(grown)
     frozen = read_checkpoint(fit(tmp_path / "a", corpus, module_from(grown), GrowthWarmup(freeze_steps=3), steps=8))
     thawed = read_checkpoint(fit(tmp_path / "b", corpus, module_from(grown), GrowthWarmup(freeze_steps=2), steps=8))
-    name = "transformer.blocks.0.attention.query.weight"
+    name = "transformers.0.blocks.0.attention.query.weight"
     size = start.training.shapes[name][0]
     before = start.model.state_dict()[name]
     for checkpoint, same in ((frozen, True), (thawed, False)):
@@ -125,7 +125,7 @@ def test_growth_warmup__warm_up_new_blocks(grown: Path, corpus: Path, tmp_path: 
     start = load_warm_start(grown)
     plain = read_checkpoint(fit(tmp_path / "a", corpus, module_from(grown), steps=6))["state_dict"]
     warm = read_checkpoint(fit(tmp_path / "b", corpus, module_from(grown), GrowthWarmup(warmup_steps=9), steps=6))
-    name = "transformer.blocks.0.attention.query.weight"
+    name = "transformers.0.blocks.0.attention.query.weight"
     size = start.training.shapes[name][0]
     before, plain, warm = start.model.state_dict()[name], plain[f"model.{name}"], warm["state_dict"][f"model.{name}"]
     assert torch.equal(plain[:size, :size], warm[:size, :size])
