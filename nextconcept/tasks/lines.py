@@ -134,7 +134,8 @@ def _hold_out(
     A share above 0 gets one prompt at least.
     """
     prompts = list(dict.fromkeys(prompt for _, prompt, _ in lines))
-    order, splits = np.random.default_rng(seed).permutation(len(prompts)).tolist(), {}
+    order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
+    splits: dict[str, str] = {}
     for split, share in shares.items():
         count = max(1, round(share * len(prompts))) if share else 0
         splits |= {prompts[index]: split for index in order[:count]}
