@@ -161,6 +161,21 @@ def weights_after(trainer: L.Trainer, module: ConceptModule, data: ConceptDataMo
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
+class Reverse(Task):
+    """Write four letters backwards: a task as a user would write one."""
+
+    prompt_length, answer_length = 5, 4
+    tokenizer = SymbolTokenizer([*"abcdef", "="], separator="=")
+
+    def num_lines(self, split: str) -> int | None:
+        return None if split == "train" else 30
+
+    def draw(self, split: str, seed: int, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        key = {"train": 3 * seed, "val": 1, "test": 2}[split]
+        letters = np.array([np.random.default_rng([key, index]).integers(6, size=4) for index in indices])
+        return np.pad(letters, ((0, 0), (0, 1)), constant_values=6), letters[:, ::-1]
+
+
 class StopAt(L.Callback):
     def __init__(self, step: int) -> None:
         self.step = step
@@ -181,21 +196,6 @@ def fails(capsys: pytest.CaptureFixture, *args: str) -> str:
     assert len(lines) == 1, printed
     assert "Traceback" not in printed
     return lines[0]
-
-
-class Reverse(Task):
-    """Write four letters backwards: a task as a user would write one."""
-
-    prompt_length, answer_length = 5, 4
-    tokenizer = SymbolTokenizer([*"abcdef", "="], separator="=")
-
-    def num_lines(self, split: str) -> int | None:
-        return None if split == "train" else 30
-
-    def draw(self, split: str, seed: int, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        key = {"train": 3 * seed, "val": 1, "test": 2}[split]
-        letters = np.array([np.random.default_rng([key, index]).integers(6, size=4) for index in indices])
-        return np.pad(letters, ((0, 0), (0, 1)), constant_values=6), letters[:, ::-1]
 
 
 def run_record(entry: str, seed: int, loss: float, **final: float) -> dict:

@@ -20,8 +20,8 @@ class LinesTask(Task):
     """Lines ``prompt=answer`` of text files, with any separator.
 
     The first separator of a line ends its prompt. Tokens are those of the training file, and each
-    answer ends with the end of text, so that a model learns where to stop. Blank lines, a byte order
-    mark, and white space at both ends of a line are ignored.
+    answer ends with the end of text, so that a model learns where to stop. Blank lines, a byte
+    order mark, and white space at both ends of a line are ignored.
 
     Args:
         train_file: UTF-8 file of training lines.
@@ -34,8 +34,8 @@ class LinesTask(Task):
         split_seed: seed of the choice of held-out prompts. All lines of a prompt stay together.
 
     Raises:
-        InputError: if a file is missing, empty or not UTF-8; if a line has no separator, no prompt, no
-            answer, or a token that the training file lacks; or if nothing is left to train on.
+        InputError: if a file is missing, empty or not UTF-8; if a line has no separator, no prompt,
+            no answer, or a token that the training file lacks; or if nothing is left to train on.
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class LinesTask(Task):
             raise InputError("the separator of the lines is empty: give the text between prompt and answer.")
         if val < 0 or test < 0 or val + test >= 1 or split_seed < 0:
             raise InputError(
-                f"lines: val {val} and test {test} must be 0 or more and sum below 1, and split_seed {split_seed} 0 or more."
+                f"lines: val {val} and test {test} must be 0 or more and sum below 1, and split_seed "
+                f"{split_seed} must be 0 or more."
             )
         self.train_file, self.separator, self.tokens = train_file, separator, tokens
         lines = {"train": self._parse(train_file)}
@@ -133,7 +134,8 @@ def _hold_out(
     A share above 0 gets one prompt at least.
     """
     prompts = list(dict.fromkeys(prompt for _, prompt, _ in lines))
-    order, splits = np.random.default_rng(seed).permutation(len(prompts)).tolist(), {}
+    order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
+    splits: dict[str, str] = {}
     for split, share in shares.items():
         count = max(1, round(share * len(prompts))) if share else 0
         splits |= {prompts[index]: split for index in order[:count]}

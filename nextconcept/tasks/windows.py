@@ -55,9 +55,9 @@ class TaskWindows(Windows):
             ids = np.ascontiguousarray(part, dtype=np.int64)
             if ids.shape != (len(lines), length) or ids.min() < 0 or ids.max() >= task.tokenizer.vocab_size:
                 raise InputError(
-                    f"{type(task).__name__}.draw gave {ids.shape} ids from {ids.min()} to {ids.max()} for {len(lines)} lines: "
-                    f"prompts have {task.prompt_length} ids, answers {task.answer_length}, all below "
-                    f"{task.tokenizer.vocab_size}; see nextconcept.tasks.task.pad."
+                    f"{type(task).__name__}.draw gave {ids.shape} ids from {ids.min()} to {ids.max()} for "
+                    f"{len(lines)} lines: prompts have {task.prompt_length} ids, answers {task.answer_length}, all "
+                    f"below {task.tokenizer.vocab_size}; see nextconcept.tasks.task.pad."
                 )
             tokens[:, start : start + length] = torch.from_numpy(ids)
         mask = torch.zeros(tokens.shape, dtype=torch.bool)

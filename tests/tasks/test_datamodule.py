@@ -104,7 +104,7 @@ def test_fit__a_task_of_ones_own_is_one_file(tmp_path: Path, monkeypatch: pytest
 
 
 def test_tokenizer__a_model_answers_typed_prompts_and_prints_no_padding(tmp_path: Path):
-    """Six lines of unequal length, learnt by heart, are found again from prompts as a user types them."""
+    """Six lines of unequal length, learnt by heart, are found again from typed prompts."""
     path = tmp_path / "lines.txt"
     path.write_text("".join(f"{'ab' * (n % 3)}{n}={'x' * (n % 3 + 1)}\n" for n in range(6)))
     data = TaskDataModule(LinesTask(str(path), str(path), str(path)), chunk_size=2, eval_batch_size=6)

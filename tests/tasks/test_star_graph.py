@@ -149,7 +149,7 @@ def test_tokenizer__round_trip_whole_and_in_pieces():
         ({"arms": 3, "path_length": 4, "nodes": 9}, "need 10 labels, but there are 9"),
         ({"arms": 0}, "must be 1 or more"),
         ({"path_length": 1}, "path_length 1 must be 2 or more"),
-        ({"train_lines": -1}, "train_lines -1"),
+        ({"train_lines": 0}, "train_lines 0"),
         ({"test_lines": 0}, "test_lines 0"),
     ],
 )
