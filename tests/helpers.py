@@ -11,6 +11,7 @@ import torch
 from nextconcept import ModelConfig, NextConceptModel
 from nextconcept.cli.main import main
 from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.data.text import TextDataModule
 from nextconcept.data.token_cache import SplitConfig
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.training.losses import LossConfig
@@ -131,7 +132,7 @@ GRID = option_grid()
 
 def data_of(corpus: Path, **options: object) -> ConceptDataModule:
     split = SplitConfig("contiguous", 0.1, 0.1)
-    return ConceptDataModule(str(corpus), **({"context_length": 32} | options), batch_size=4, split=split, seed=0)
+    return TextDataModule(str(corpus), **({"context_length": 32} | options), batch_size=4, split=split, seed=0)
 
 
 def module_of(**changes: object) -> ConceptModule:
@@ -177,3 +178,23 @@ def fails(capsys: pytest.CaptureFixture, *args: str) -> str:
     assert len(lines) == 1, printed
     assert "Traceback" not in printed
     return lines[0]
+
+
+def run_record(entry: str, seed: int, loss: float, **final: float) -> dict:
+    """The record of a finished run of a comparison."""
+    finals = {"val/loss/tokens": loss, "val/loss/tokens_shuffled": loss + 0.5} | final
+    return {
+        "entry": entry,
+        "learning_rate": 1e-3,
+        "seed": seed,
+        "key": f"{entry}{seed}",
+        "machine": "2 cores",
+        "versions": {"torch": "1"},
+        "steps": 10,
+        "parameters": 2_500_000,
+        "flops_per_token": 3e6,
+        "stages": [[0, 1e12]],
+        "tokens_per_second": 1234.0,
+        "final": finals,
+        "curves": {"val/loss/tokens": [[4, loss + 1], [9, loss]]},
+    }

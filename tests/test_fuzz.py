@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nextconcept import InputError, ModelConfig, NextConceptModel, generate
-from nextconcept.checkpoints.files import KEY, load_run, save_pretrained
+from nextconcept.checkpoints.files import KEY, load_run
+from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.cli.main import main
 from nextconcept.data.corpus import files_corpus
 from nextconcept.data.token_cache import SplitConfig, encode_corpus

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Two nodes of four GPUs; goes on by itself when the time is up or the job is preempted.
-#   sbatch experiments/slurm/submit.sh experiments/two_levels.yaml
+#   sbatch experiments/slurm/submit.sh two_levels
 # Lightning reads nodes and ranks from SLURM. 90 seconds before the end SLURM sends SIGTERM, the run saves its step and exits with code 143,
 # and the job is requeued; then --ckpt_path last goes on from that step, or, after a node has failed, from at most 500 steps back.
 #SBATCH --job-name=nextconcept
@@ -14,7 +14,7 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 code=0
-srun nextconcept fit --config "$1" --config experiments/trainer/ddp.yaml \
+srun nextconcept fit --config "$1" --config trainer/ddp \
     --trainer.num_nodes "$SLURM_NNODES" --trainer.devices "$SLURM_NTASKS_PER_NODE" \
     --last.every_n_train_steps 500 --ckpt_path last || code=$?
 if [ "$code" = 143 ]; then

@@ -1,4 +1,4 @@
-"""Checkpoints that are there whole or not at all."""
+"""Checkpoints that are written completely or not at all."""
 
 import io
 import os
@@ -14,10 +14,11 @@ __all__ = ["AtomicCheckpointIO"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the one that it is to replace, and renames it when it is on the disk.
+    """Writes a checkpoint to a file beside its target, and renames the file once it is on the disk.
 
-    A run that is killed while it saves, or a disk that is full, leaves the checkpoint before. (Lightning's own way writes to the
-    folder for temporary files first, and moving from there is no renaming if it lies on another disk.)
+    If a run is killed while it saves, or the disk is full, the previous checkpoint remains.
+    (Lightning itself writes to the folder for temporary files first; a move from there is not
+    atomic if that folder is on another disk.)
 
     Attributes:
         deferred: whether renaming waits for :meth:`commit`.
@@ -28,17 +29,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._waiting: dict[Path, Path] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Save.
+        """Save a checkpoint.
 
         Args:
-            checkpoint: what to save.
-            path: where.
+            checkpoint: content of the checkpoint.
+            path: the file to write.
             storage_options: not used, as in the base class.
 
         Raises:
-            InputError: if the file can't be written; the one before is kept.
+            InputError: if the file can't be written; the previous checkpoint remains.
         """
-        if "://" in str(path):  # stores of objects replace as a whole
+        if "://" in str(path):  # object stores replace a file atomically
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         target = Path(path)
@@ -61,7 +62,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise InputError(f"{target} can't be written: {error.strerror}; {kept}.") from None
 
     def commit(self) -> None:
-        """Let what was written take the place of the checkpoint before."""
+        """Rename the files that wait, each over the previous checkpoint."""
         while self._waiting:
             partial, target = self._waiting.popitem()
             partial.replace(target)

@@ -1,35 +1,44 @@
-"""Runs on disk: find a checkpoint, check it, load model and tokenizer out of it."""
+"""Runs on disk: find a checkpoint, check it, load model and tokenizer from it."""
 
-import contextlib
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from nextconcept.checkpoints.model_card import RECORD, model_card
-from nextconcept.core.config import ModelConfig
+from nextconcept.checkpoints.hub import (
+    check_weights,
+    config_from_dict,
+    download_pretrained,
+    is_export,
+    is_repository_name,
+    load_pretrained,
+)
+from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer, tokenizer_from_json
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["find_checkpoint", "load_pretrained", "load_run", "read_checkpoint", "read_record", "save_pretrained"]
+__all__ = ["COMPUTE", "KEY", "find_checkpoint", "load_run", "read_checkpoint", "read_record"]
 
 COMPUTE = "nextconcept_compute"
-"""Where :class:`~nextconcept.training.callbacks.ComputeBudget` keeps what was spent in a Lightning checkpoint."""
+"""Key of a Lightning checkpoint: the compute spent so far, by
+:class:`~nextconcept.training.callbacks.ComputeBudget`."""
 
 KEY = "nextconcept"
-"""Where :class:`~nextconcept.training.callbacks.StoreModelMetadata` keeps configuration and tokenizer in a Lightning checkpoint."""
+"""Key of a Lightning checkpoint: configuration, tokenizer and record, by
+:class:`~nextconcept.training.callbacks.StoreModelMetadata`."""
 
 
 def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "last.ckpt")) -> Path:
-    """The checkpoint that ``path`` means.
+    """Find the checkpoint that ``path`` refers to.
 
     Args:
-        path: a ``.ckpt`` file; a run's folder; or a folder of runs (the newest).
-        names: of the checkpoint in a run, the preferred one first.
+        path: a ``.ckpt`` file, the folder of a run, or a folder of runs (the newest counts).
+        names: file names of checkpoints in a run, the preferred one first.
+
+    Returns:
+        The path of the file.
 
     Raises:
         InputError: if there is none.
@@ -47,16 +56,27 @@ def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "la
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a Lightning checkpoint of this project, loaded with ``weights_only``.
+    """Read a Lightning checkpoint of this project with ``weights_only``, which runs no code.
+
+    Args:
+        path: the ``.ckpt`` file.
+
+    Returns:
+        The content of the file; tensors are mapped from the disk.
 
     Raises:
-        InputError: if the file is not one.
+        InputError: if the file is not such a checkpoint.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # what a damaged file makes the unpickler stumble over has no end
+    except Exception:  # a damaged file can make the unpickler raise anything
         checkpoint = None
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or KEY not in checkpoint:
+    if isinstance(checkpoint, dict) and "state_dict" in checkpoint and KEY not in checkpoint:
+        raise InputError(
+            f"{path} is not a checkpoint of nextconcept, for it has weights but no tokenizer: train with the callback "
+            "nextconcept.training.callbacks.StoreModelMetadata, as nextconcept fit does."
+        )
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise InputError(
             f"{path} is not a checkpoint of nextconcept: give the .ckpt file of a run made with nextconcept fit."
         )
@@ -64,7 +84,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """What a run's checkpoint tells for a card: ``data``, ``measured``, and ``spent`` by the training up to it.
+    """Read what a model card reports of a run.
+
+    Args:
+        path: a checkpoint, the folder of a run, or a folder of runs (the newest counts).
+
+    Returns:
+        ``data`` (the settings of the data), ``measured`` (metrics of the last validation, with
+        their ``step`` and ``batches``), ``version``, and ``spent`` (what the training took).
 
     Raises:
         InputError: if there is no checkpoint at ``path``.
@@ -81,22 +108,30 @@ def read_record(path: str | Path) -> dict[str, Any]:
 
 
 def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> tuple[NextConceptModel, Tokenizer]:
-    """Model (in eval mode, on the CPU) and tokenizer of a run, a checkpoint, or a folder made by ``nextconcept export``.
+    """Load a trained model and its tokenizer.
 
     Args:
-        path: of a run, a checkpoint or an exported folder.
+        path: a checkpoint, the folder of a run, a folder of runs (the newest counts), an exported
+            folder, or the name OWNER/NAME of a repository on the Hugging Face Hub that holds an
+            export.
         encoder: class of the concept encoder, if the model was trained with one of your own.
 
+    Returns:
+        The model, in eval mode and on the CPU, and the tokenizer.
+
     Raises:
-        InputError: if there is none at ``path``, or its encoder is another.
+        InputError: if there is no model at ``path``, version 0.1 made the model, the model has
+            another encoder, or its weights are not finite.
     """
-    if (Path(path) / "model.safetensors").is_file():
-        return load_pretrained(Path(path), encoder)
+    if is_repository_name(path):
+        path = download_pretrained(str(path))
+    if is_export(path):
+        return load_pretrained(path, encoder)
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)
     try:
         stored = checkpoint[KEY]
-        model = NextConceptModel(ModelConfig.from_dict(stored["config"]), encoder)
+        model = NextConceptModel(config_from_dict(stored["config"], file), encoder)
         tokenizer = tokenizer_from_json(stored["tokenizer"])
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{file} is damaged: its configuration can't be read.") from None
@@ -110,35 +145,5 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
         raise InputError(
             f"the weights in {file} do not fit its configuration: it was made by another version."
         ) from None
+    check_weights(model, file)
     return model.eval(), tokenizer
-
-
-def save_pretrained(
-    model: NextConceptModel, tokenizer: Tokenizer, folder: Path, record: dict[str, Any] | None = None
-) -> None:
-    """Write ``model.safetensors``, ``config.json``, ``tokenizer.json`` and a card, ``README.md``, into ``folder``.
-
-    ``record`` is what the card tells of data, training and metrics; see :mod:`nextconcept.checkpoints.model_card`.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    model_card(model.config, parameters, record or {}).save(folder / "README.md")
-    model.save_pretrained(folder)  # which leaves a card alone that is there
-    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-
-
-def load_pretrained(folder: Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> tuple[NextConceptModel, Tokenizer]:
-    """Read what :func:`save_pretrained` wrote.
-
-    Raises:
-        InputError: if a file is missing or broken.
-    """
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # the Hub mixin announces itself where our output belongs
-            model = NextConceptModel.from_pretrained(folder, encoder=encoder)
-        return model.eval(), tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    except InputError as error:
-        raise InputError(f"{folder} can't be used: {error}") from None
-    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{folder} is not an exported model: {reason}.") from None

@@ -1,9 +1,10 @@
-"""The card of an exported model: what it is, what it read, how well it does.
+"""The card of an exported model: its architecture, its data, its training and its metrics.
 
-A card is Markdown with a YAML head that the Hugging Face Hub reads, made out of what
-:class:`~nextconcept.training.callbacks.StoreModelMetadata` keeps in each checkpoint.
+A card is Markdown with a YAML head that the Hugging Face Hub reads. Its content comes from the
+record that :class:`~nextconcept.training.callbacks.StoreModelMetadata` keeps in each checkpoint.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -13,8 +14,12 @@ from nextconcept.core.config import ModelConfig
 __all__ = ["RECORD", "model_card"]
 
 RECORD = "record"
-"""Where a checkpoint keeps ``data`` (its settings), ``measured`` (metrics of the last validation, its ``step`` and ``batches``), and
+"""Key of the record in a checkpoint: ``data`` (plain values that describe the data, ``dataset``
+among them), ``measured`` (metrics of the last validation), its ``step`` and ``batches``, and
 ``version``."""
+
+SHOWN = ("val/loss/tokens", "val/bits_per_byte", "val/answer/")
+"""Beginnings of the metrics that other models can be compared by."""
 
 TEMPLATE = """---
 {{ card_data }}
@@ -24,16 +29,23 @@ TEMPLATE = """---
 
 A next-concept model of {{ levels }}: {{ parameters }} parameters, {{ config.sharing }} weights.
 {%- if config.levels > 1 %} Chunks of {{ config.chunk_size }} tokens (and of concepts)
-are added up into concepts; predictors plan the next concepts, and a decoder writes tokens while it reads that plan.{% endif %}
+are composed into concepts; predictors plan the next concepts, and a decoder writes tokens while it
+reads that plan.{% endif %}
 
 ```python
-from nextconcept import NextConceptModel
-model = NextConceptModel.from_pretrained("FOLDER_OR_REPOSITORY")
+import nextconcept
+writer = nextconcept.load("FOLDER_OR_REPOSITORY")
+print(writer.write("Once"))
+{%- if config.levels > 1 %}
+print(writer.plan("Once"))
+{%- endif %}
 ```
 
 ```
 nextconcept generate --ckpt_path FOLDER --prompt "Once"
+{%- if config.levels > 1 %}
 nextconcept plan --ckpt_path FOLDER --prompt "Once"
+{%- endif %}
 ```
 
 ## Training
@@ -43,8 +55,8 @@ nextconcept plan --ckpt_path FOLDER --prompt "Once"
 {% endfor %}
 ## Measured
 {% if measured %}
-On {{ batches }} batches of the validation split, at step {{ step }}. `zero` and `shuffled`: with the plan taken away,
-or another text's in its place.
+On {{ batches }} batches of the validation split, at step {{ step }}.
+`zero` and `shuffled`: without the plan, and with the plan of another text.
 
 | metric | value |
 |---|---|
@@ -68,19 +80,23 @@ def model_card(config: ModelConfig, parameters: int, record: dict[str, Any]) -> 
     """Write the card of a model.
 
     Args:
-        config: its shape.
-        parameters: how many it has.
-        record: what its checkpoint keeps under :data:`RECORD`, and under ``spent`` what training took.
+        config: the architecture of the model.
+        parameters: number of its parameters.
+        record: what a checkpoint keeps under :data:`RECORD`, and under ``spent`` what the training
+            took.
+
+    Returns:
+        The card.
     """
     data = record.get("data", {})
-    measured = {name: value for name, value in record.get("measured", {}).items() if _is_shown(name)}
-    dataset = "star graph" if data.get("star_graph") else str(data.get("dataset", "unknown"))
+    dataset = str(data.get("dataset", "unknown"))
+    measured = {name: value for name, value in record.get("measured", {}).items() if name.startswith(SHOWN)}
     results = [
         EvalResult(
             "text-generation", dataset, dataset, name.removeprefix("val/"), round(value, 4), dataset_split="validation"
         )
         for name, value in measured.items()
-        if name in ("val/loss/tokens", "val/bits_per_byte", "val/path/exact")
+        if name in ("val/loss/tokens", "val/bits_per_byte", "val/answer/exact")
     ]
     title = f"{'-'.join(map(str, config.widths))}, {_levels(config)}"
     head = ModelCardData(
@@ -90,7 +106,7 @@ def model_card(config: ModelConfig, parameters: int, record: dict[str, Any]) -> 
         model_name=title if results else None,
         eval_results=results or None,
     )
-    defaults = ModelConfig().to_dict()
+    defaults = dict(_flat(ModelConfig().to_dict()))
     card: ModelCard = ModelCard.from_template(
         head,
         template_str=TEMPLATE,
@@ -98,14 +114,14 @@ def model_card(config: ModelConfig, parameters: int, record: dict[str, Any]) -> 
         levels=_levels(config),
         parameters=f"{parameters / 1e6:.2f} M",
         config=config,
-        training=data | {"dataset": dataset} | record.get("spent", {}),
+        training=dict(_flat(data | {"dataset": dataset} | record.get("spent", {}))),
         measured=measured,
         step=record.get("step"),
         batches=record.get("batches"),
         settings={
             name: value
-            for name, value in config.to_dict().items()
-            if value != defaults[name] or name in ("levels", "width")
+            for name, value in _flat(config.to_dict())
+            if name not in defaults or value != defaults[name] or name in ("levels", "width")
         },
     )
     return card
@@ -118,5 +134,10 @@ def _levels(config: ModelConfig) -> str:
     return f"tokens and {concepts} level{'s' * (concepts > 1)} of concepts"
 
 
-def _is_shown(name: str) -> bool:
-    return name.startswith(("val/loss/tokens", "val/bits_per_byte", "val/path/"))
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested values by their dotted names."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

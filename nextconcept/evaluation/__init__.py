@@ -1,1 +1,1 @@
-"""Comparisons of models, the evaluation harness, and where figures come from."""
+"""Comparisons of models, the evaluation harness, and the environment of a result."""

@@ -1,4 +1,4 @@
-"""Where a result comes from: the machine, and the versions of what computed it."""
+"""Where a result comes from: the machine, and the versions of the software."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ __all__ = ["machine", "versions"]
 
 
 def machine() -> str:
-    """GPUs, or cores and name of the processor."""
+    """Return number and name of the GPUs, or of the processor's cores."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     model = platform.processor() or platform.machine()
@@ -25,7 +25,7 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, of this package, and of what computes."""
+    """Return the versions of Python, of this package, of torch and of Lightning."""
     return {"python": platform.python_version()} | {
         name: version(name) for name in ("nextconcept", "torch", "lightning")
     }

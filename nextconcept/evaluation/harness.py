@@ -1,8 +1,12 @@
-"""Exported models in EleutherAI's evaluation harness, an optional extra: ``pip install 'nextconcept[eval]'``.
+r"""Trained models in EleutherAI's evaluation harness, which ``nextconcept[eval]`` installs.
 
-    python -m nextconcept.evaluation.harness --model nextconcept --model_args ckpt_path=exported --tasks lambada_openai
+The command
 
-is the harness's own command line with these models registered; in Python, ``lm_eval.simple_evaluate(model=ConceptLM("exported"), ...)``.
+    python -m nextconcept.evaluation.harness --model nextconcept \
+        --model_args ckpt_path=exported --tasks lambada_openai
+
+is the harness's own command line with the models of this package registered. In Python, use
+``lm_eval.simple_evaluate(model=ConceptLM("exported"), ...)``.
 
 Shapes: B requests, T tokens, V vocabulary.
 """
@@ -23,23 +27,24 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from nextconcept.checkpoints.files import load_run
 from nextconcept.core.errors import InputError
 from nextconcept.inference.sampling import Sampling
-from nextconcept.inference.text import generate_text
+from nextconcept.inference.text import continue_tokens
 
 __all__ = ["ConceptLM", "main"]
 
 Scored = tuple[Any, list[int], list[int]]
-"""What was asked, ids of the context, ids of the continuation."""
+"""A request, the ids of its context, and the ids of its continuation."""
 
 
 @register_model("nextconcept")
 class ConceptLM(TemplateLM):  # type: ignore[misc]
-    """Scores and writes for the harness.
+    """Scores and continues texts for the harness.
 
     Args:
-        ckpt_path: an exported model, a checkpoint, the folder of a run, or a folder of runs (the newest counts).
-        batch_size: requests that are scored or continued together.
-        device: where the model runs; the CPU if there is no such GPU.
-        max_new_tokens: tokens to write where a task does not say.
+        ckpt_path: an exported model, a checkpoint, the folder of a run, or a folder of runs (the
+            newest counts).
+        batch_size: requests per batch.
+        device: device of the model; default: the CPU, as where there is no such GPU.
+        max_new_tokens: tokens to write where a task gives no number.
 
     Raises:
         InputError: if there is no model, or an option is out of range.
@@ -51,8 +56,8 @@ class ConceptLM(TemplateLM):  # type: ignore[misc]
         super().__init__()
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise InputError(f"batch_size must be a number from 1, not {batch_size}.")
-        self.model, self.reader = load_run(ckpt_path)
-        # The harness's command line asks for a GPU unless told otherwise.
+        self.model, self.text_tokenizer = load_run(ckpt_path)
+        # The harness's command line asks for a GPU by default.
         absent = str(device).startswith("cuda") and not torch.cuda.is_available()
         self.model.to("cpu" if device is None or absent else device)
         self.batch_size, self.max_new_tokens = int(batch_size), int(max_new_tokens)
@@ -60,19 +65,19 @@ class ConceptLM(TemplateLM):  # type: ignore[misc]
 
     @property
     def eot_token_id(self) -> int:
-        """The id that ends a document, which also stands before the first token of a text."""
-        return self.reader.end_of_text
+        """The id that ends a document; it also stands before the first token of a text."""
+        return self.text_tokenizer.end_of_text
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Token ids of a text; none is special."""
-        ids: list[int] = self.reader.encode(string).tolist()
+        """Return the token ids of a text, without special tokens."""
+        ids: list[int] = self.text_tokenizer.encode(string).tolist()
         return ids
 
     @torch.no_grad()
     def _loglikelihood_tokens(self, requests: list[Scored], **_: Any) -> list[tuple[float, bool]]:
-        pairs = [self._fitted(context, continuation) for _, context, continuation in requests]
+        pairs = [self._truncate(context, continuation) for _, context, continuation in requests]
         offsets = [self._offset(len(context)) for context, _ in pairs]
-        # Long rows together, so that little is padded.
+        # Rows of similar length share a batch, so that there is little padding.
         order = sorted(range(len(pairs)), key=lambda index: (offsets[index], -sum(map(len, pairs[index]))))
         scores: dict[int, tuple[float, bool]] = {}
         for offset, group in itertools.groupby(order, key=lambda index: offsets[index]):
@@ -81,12 +86,11 @@ class ConceptLM(TemplateLM):  # type: ignore[misc]
         return [scores[index] for index in range(len(pairs))]
 
     def _offset(self, length: int) -> int:
-        """Padding in front: with a grid that ends with the text, it ends with the context, as where text is written."""
-        return (
-            -length % self.model.config.hierarchy.top_span if self.model.config.encoder.chunk_alignment == "end" else 0
-        )
+        """Return the padding before a context, after which chunks end with the context."""
+        config = self.model.config
+        return -length % config.hierarchy.top_span if config.encoder.chunk_alignment == "end" else 0
 
-    def _fitted(self, context: list[int], continuation: list[int]) -> tuple[list[int], list[int]]:
+    def _truncate(self, context: list[int], continuation: list[int]) -> tuple[list[int], list[int]]:
         room = self.max_length + 1 - len(continuation)
         if room < 1:
             raise InputError(
@@ -101,14 +105,17 @@ class ConceptLM(TemplateLM):  # type: ignore[misc]
     def _score(self, pairs: list[tuple[list[int], list[int]]], offset: int) -> list[tuple[float, bool]]:
         rows = [torch.tensor([*context, *continuation]) for context, continuation in pairs]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(next(self.model.parameters()).device)
-        # Padding behind a row changes nothing before it, by the causality law.
+        # By the causality law, padding at the end changes no earlier logit.
         logits = self.model(ids[:, :-1], offset=offset).logits.float().log_softmax(-1)  # (B, T - 1, V)
-        said, best = logits.gather(2, ids[:, 1:, None]).squeeze(2), logits.argmax(-1) == ids[:, 1:]
+        scores, best = logits.gather(2, ids[:, 1:, None]).squeeze(2), logits.argmax(-1) == ids[:, 1:]
         spans = [slice(len(context) - 1, len(context) + len(continuation) - 1) for context, continuation in pairs]
-        return [(float(said[row, span].sum()), bool(best[row, span].all())) for row, span in enumerate(spans)]
+        return [(float(scores[row, span].sum()), bool(best[row, span].all())) for row, span in enumerate(spans)]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Log-likelihood of whole texts, each cut into windows of the model's context; every token counts once."""
+        """Return the log-likelihood of whole texts, in windows of the model's context.
+
+        Each token counts once.
+        """
         totals = []
         for (text,) in (request.args for request in requests):
             windows = get_rolling_token_windows(self.tok_encode(text), self.eot_token_id, self.max_length, 1)
@@ -117,19 +124,30 @@ class ConceptLM(TemplateLM):  # type: ignore[misc]
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Continuations, greedy unless a task asks for sampling."""
+        """Continue texts, greedily unless a task asks for sampling.
+
+        An empty text begins with the token that ends a document, as for log-likelihoods.
+        """
         texts = []
         for options, group in itertools.groupby((request.args for request in requests), key=lambda args: args[1]):
-            until = options.get("until", [])
+            until = options.get("until") or []
             stops = [stop for stop in ([until] if isinstance(until, str) else until) if stop]
-            heat = float(options.get("temperature", 1.0)) if options.get("do_sample") else 0.0
-            sampling = Sampling(heat, options.get("top_k") or None, options.get("top_p"))
-            length = int(options.get("max_gen_toks", self.max_new_tokens))
-            for prompts in _batches([context for context, _ in group], self.batch_size):
-                written = [""] * len(prompts)
-                for row, piece in generate_text(self.model, self.reader, prompts, length, sampling, stop=stops):
-                    written[row] += piece
-                texts += written
+            temperature = options.get("temperature")
+            sampling = Sampling(
+                temperature=(1.0 if temperature is None else float(temperature)) if options.get("do_sample") else 0.0,
+                top_k=options.get("top_k") or None,  # in the harness 0 means that there is no limit
+                top_p=options.get("top_p") or None,
+            )
+            length = self.max_new_tokens if options.get("max_gen_toks") is None else int(options["max_gen_toks"])
+            for contexts in _batches([context for context, _ in group], self.batch_size):
+                texts += self._continue(contexts, length, sampling, stops)
+        return texts
+
+    def _continue(self, contexts: list[str], length: int, sampling: Sampling, stops: list[str]) -> list[str]:
+        prompts = [self.tok_encode(context) or [self.eot_token_id] for context in contexts]
+        texts = [""] * len(contexts)
+        for row, piece in continue_tokens(self.model, self.text_tokenizer, prompts, length, sampling, stop=stops):
+            texts[row] += piece
         return texts
 
 

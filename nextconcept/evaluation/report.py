@@ -1,4 +1,4 @@
-"""The table and the picture of a comparison."""
+"""Table and picture of a comparison."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,27 +7,23 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from nextconcept.evaluation.metrics import ANSWER, EXACT, LOSS, named_answers
+
 __all__ = ["write_report"]
 
 SOLVED = 0.99
-"""Share of exact paths from which a run counts as having solved the star graph."""
-
-LABELS = {
-    "val/loss/tokens": "validation cross-entropy (nats per token)",
-    "val/path/exact": "exact paths (share of held-out lines)",
-    "val/path/first_branch": "right first branch (share of held-out lines)",
-}
-"""What metrics are called in pictures."""
+"""Share of exact answers from which on a run has solved its task."""
 
 
 def write_report(content: dict[str, Any], chosen: list[str], tried: list[str], path: Path) -> None:
-    """Write ``PATH.md`` and ``PATH.png``.
+    """Write the table ``PATH.md`` and the picture ``PATH.png`` of a comparison.
 
     Args:
-        content: the JSON file of a comparison.
-        chosen: keys of the runs that count.
-        tried: keys of the runs that tried learning rates; others are of an earlier state of the comparison.
-        path: without suffix.
+        content: content of the comparison's JSON file.
+        chosen: keys of the runs that the table compares.
+        tried: keys of the runs that tried learning rates. Runs that are in neither list belong to
+            an earlier state of the comparison, and are left out.
+        path: path of the files without suffix.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in content["runs"]:
@@ -39,7 +35,7 @@ def write_report(content: dict[str, Any], chosen: list[str], tried: list[str], p
 
 
 def _stages(run: dict[str, Any]) -> list[tuple[int, float, float]]:
-    """``(first step, flops spent before it, flops per step)`` of each stage."""
+    """Return ``(first step, FLOPs spent before it, FLOPs per step)`` of each stage."""
     stages: list[tuple[int, float, float]] = []
     for step, cost in run["stages"]:
         before = stages[-1][1] + (step - stages[-1][0]) * stages[-1][2] if stages else 0.0
@@ -48,13 +44,13 @@ def _stages(run: dict[str, Any]) -> list[tuple[int, float, float]]:
 
 
 def _tflops(run: dict[str, Any], steps: int) -> float:
-    """Training compute of the first ``steps`` optimizer steps, those of smaller models counted."""
+    """Return the training TFLOPs of the first ``steps`` steps, of all stages."""
     first, before, cost = next(stage for stage in reversed(_stages(run)) if stage[0] <= steps)
     return (before + (steps - first) * cost) / 1e12
 
 
 def _course(run: dict[str, Any], metric: str) -> list[tuple[int, float]]:
-    """``(step, value)`` of a metric in training, and at its end."""
+    """Return ``(step, value)`` of a metric over training, and at its end."""
     return [*run["curves"].get(metric, []), (run["steps"] - 1, run["final"][metric])]
 
 
@@ -63,23 +59,25 @@ def _spread(values: Iterable[float]) -> str:
     return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
 
 
-def _gap(runs: list[dict[str, Any]], source: str) -> str:
-    name, finals = f"val/loss/tokens_{source}", [run["final"] for run in runs]
-    if name not in finals[0]:
-        return ""
-    return f"{mean(final[name] - final['val/loss/tokens'] for final in finals):+.4f}"
+def _gap(finals: list[dict[str, float]], source: str) -> str:
+    """Format what the loss gains when another plan is read instead of the predicted one."""
+    name = f"{LOSS}_{source}"
+    return f"{mean(final[name] - final[LOSS] for final in finals):+.4f}" if name in finals[0] else ""
 
 
 def _reached(content: dict[str, Any], runs: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> str:
-    """With what share of the baseline's compute runs reach its final value, on average of those that do."""
+    """Format the share of the baseline's compute at which runs reach its final value.
+
+    The mean is over the runs that reach it.
+    """
     metric, sign = content["metric"], 1 if content["mode"] == "min" else -1
     target = mean(run["final"][metric] for run in baseline)
-    whole = mean(_tflops(run, run["steps"]) for run in baseline)
+    total = mean(_tflops(run, run["steps"]) for run in baseline)
     shares = []
     for run in runs:
         steps = [step for step, value in _course(run, metric) if sign * value <= sign * target]
         if steps:
-            shares.append(_tflops(run, steps[0] + 1) / whole)
+            shares.append(_tflops(run, steps[0] + 1) / total)
     if not shares:
         return "never"
     return f"{mean(shares):.0%}" + (f" ({len(shares)} of {len(runs)} runs)" if len(shares) < len(runs) else "")
@@ -88,19 +86,12 @@ def _reached(content: dict[str, Any], runs: list[dict[str, Any]], baseline: list
 def _columns(content: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, str]:
     metric, first, finals = content["metric"], runs[0], [run["final"] for run in runs]
     columns = {metric: _spread(final[metric] for final in finals), "seeds": str(len(runs))}
-    if "val/path/exact" in finals[0]:
-        solved = sum(final["val/path/exact"] >= SOLVED for final in finals)
-        columns |= {
-            "first branch": _spread(final["val/path/first_branch"] for final in finals),
-            "solved": f"{solved} of {len(runs)}",
-        }
-        for source in ("zero", "shuffled"):
-            shares = [final.get(f"val/path/first_branch_{source}") for final in finals]
-            columns[f"first branch, {source} plan"] = "" if None in shares else _spread(shares)
+    if EXACT in finals[0]:
+        columns |= _answer_columns(finals, metric)
     else:
         if "val/bits_per_byte" in finals[0]:
             columns["bits per byte"] = f"{mean(final['val/bits_per_byte'] for final in finals):.4f}"
-        columns |= {f"{source} plan": _gap(runs, source) for source in ("zero", "shuffled", "oracle")}
+        columns |= {f"{source} plan": _gap(finals, source) for source in ("zero", "shuffled", "oracle")}
     return columns | {
         "parameters": f"{first['parameters'] / 1e6:.2f} M",
         "MFLOPs per token": f"{first['flops_per_token'] / 1e6:.2f}",
@@ -109,6 +100,21 @@ def _columns(content: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, s
         "learning rate": f"{first['learning_rate']:g}",
         "tokens/s": f"{mean(run['tokens_per_second'] for run in runs):.0f}",
     }
+
+
+def _answer_columns(finals: list[dict[str, float]], metric: str) -> dict[str, str]:
+    """Return the columns of a planning task: its answers, also with another plan."""
+    names = named_answers(finals[0])
+    columns = {} if metric == EXACT else {"exact": _spread(final[EXACT] for final in finals)}
+    for name in names:
+        columns[name.replace("_", " ")] = _spread(final[f"{ANSWER}{name}"] for final in finals)
+    columns["solved"] = f"{sum(final[EXACT] >= SOLVED for final in finals)} of {len(finals)}"
+    for name in names or ["exact"]:
+        for source in ("zero", "shuffled"):
+            values = [final[tag] for final in finals if (tag := f"{ANSWER}{name}_{source}") in final]
+            shown = _spread(values) if len(values) == len(finals) else ""
+            columns[f"{name.replace('_', ' ')}, {source} plan"] = shown
+    return columns
 
 
 def _table(
@@ -130,7 +136,7 @@ def _table(
         "",
         f"Mean ± standard deviation over seeds of {content['metric']}; {better} is better.",
     ]
-    if any(column.endswith(" plan") and "branch" not in column for column in names):
+    if any(f"{source} plan" in names for source in ("zero", "shuffled", "oracle")):
         lines[-1] += (
             " Plan columns: what the loss gains (+) or loses (-) when that plan is read instead of the predicted one."
         )
@@ -149,7 +155,7 @@ def _place(run: dict[str, Any]) -> str:
 
 
 def _not_chosen(runs: list[dict[str, Any]], metric: str) -> list[str]:
-    """Lines of a table of the learning rates that were tried and not chosen, if there are any."""
+    """Return the lines of a table of the learning rates that were not chosen, or none."""
     tried: dict[tuple[str, float], list[float]] = {}
     for run in runs:
         tried.setdefault((run["entry"], run["learning_rate"]), []).append(run["final"][metric])
@@ -181,7 +187,7 @@ def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -
     axes.set_xlabel("training compute (TFLOPs); vertical lines: growth by a level")
     if all(len(run["stages"]) == 1 for runs in groups.values() for run in runs):
         axes.set_xlabel("training compute (TFLOPs)")
-    axes.set_ylabel(LABELS.get(content["metric"], content["metric"]))
+    axes.set_ylabel(_label(content["metric"]))
     axes.set_title(content["name"], fontsize=10)
     axes.grid(alpha=0.3)
     if crowded:
@@ -189,3 +195,12 @@ def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -
     else:
         axes.legend(fontsize=8)
     return figure
+
+
+def _label(metric: str) -> str:
+    """Return what a picture calls a metric."""
+    if metric == LOSS:
+        return "validation cross-entropy (nats per token)"
+    if metric == EXACT or named_answers([metric]):
+        return f"right answers: {metric.removeprefix(ANSWER).replace('_', ' ')} (share of held-out prompts)"
+    return metric

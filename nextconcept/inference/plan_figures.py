@@ -1,26 +1,28 @@
-"""Pictures of plans: for TensorBoard, and for notebooks.
+"""Pictures of plans, for TensorBoard and notebooks.
 
 Shapes: T tokens, A anchors, H horizon, h heads.
 """
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from torch import Tensor
 
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.inference.plans import compare_plan
+from nextconcept.inference.plans import compare_plan, decode_chunk
 from nextconcept.nn.attention import PlanAttention
 from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
 
 __all__ = ["PlanPicture", "look_at_plan"]
 
 STRIP = 16
-"""Columns side by side, so that labels can be read in TensorBoard's small cards."""
+"""Columns per strip: with more, TensorBoard's small cards make the labels unreadable."""
 
 
 @dataclass
@@ -28,10 +30,12 @@ class PlanPicture:
     """What a model plans over a window.
 
     Attributes:
-        agreement: per level, a heat map of the cosine of planned and realised concepts, anchors by horizon steps.
-        attention: a heat map of the attention of tokens over the plan of level 1, or None where it does not enter by
-            cross-attention.
-        table: planned beside written at one anchor, as Markdown; empty where the composition can't be read back.
+        agreement: for each level, a heat map of the cosine of planned and realised concepts, over
+            anchors and steps of the horizon.
+        attention: a heat map of the attention of tokens to the plan of level 1, or None if tokens
+            do not read the plan by cross-attention.
+        table: planned and written concepts at one anchor, as Markdown; empty if the composition is
+            not additive, so that concepts can't be decoded.
     """
 
     agreement: dict[int, Figure]
@@ -40,31 +44,37 @@ class PlanPicture:
 
 
 def look_at_plan(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) -> PlanPicture:
-    """Draw what ``model`` plans over (T,) token ids; 40 to 80 of them can be read."""
+    """Draw what a model plans over a window.
+
+    Args:
+        model: in eval mode.
+        tokenizer: the model's tokenizer.
+        tokens: (T,) int64; pictures of 40 to 80 tokens are readable.
+    """
     weights: list[Tensor] = []
-    with torch.no_grad(), _Watched(model, weights):
-        output = model.forward(tokens[None])  # hooks and compiled calls do not go together
+    with torch.no_grad(), _AttentionRecorder(model, weights):
+        output = model.forward(tokens[None])  # forward, because a compiled call would skip the hooks
     agreement = {level: _agreement(model, tokenizer, tokens, output, level) for level in output.plans}
     attention = None
     if weights:
-        texts = [tokenizer.decode([token]) for token in tokens.tolist()]
+        texts = [decode_chunk(tokenizer, token, ordered=True) for token in tokens[:, None]]
         attention = _attention(model, torch.stack(weights).mean((0, 2))[0, output.offset :], texts, output.offset)
     return PlanPicture(agreement, attention, _table(model, tokenizer, tokens))
 
 
-class _Watched:
-    """Collects the weights with which tokens attend to their plan, (1, h, T, H) per pass through a block."""
+class _AttentionRecorder:
+    """Records the attention of tokens to their plan, (1, h, T, H) for each pass through a block."""
 
     def __init__(self, model: NextConceptModel, weights: list[Tensor]) -> None:
         self.blocks, self.weights = model.decoder.transformer.blocks, weights
 
     def __enter__(self) -> None:
         attentions = [part for block in self.blocks for part in block.children() if isinstance(part, PlanAttention)]
-        self.handles = [module.register_forward_pre_hook(self._look) for module in attentions]
+        self.handles = [module.register_forward_pre_hook(self._record) for module in attentions]
 
-    def _look(self, module: PlanAttention, args: tuple[Any, ...]) -> None:
+    def _record(self, module: PlanAttention, args: tuple[Any, ...]) -> None:
         x, plan, fold, shape, *_ = args
-        # With shared weights the module also serves higher levels; the tokens are those that start with no BOS.
+        # With shared weights, higher levels use the module too; only the tokens have no BOS.
         if fold.first == 1:
             self.weights.append(module.weights(x, plan, fold, shape))
 
@@ -74,22 +84,35 @@ class _Watched:
 
 
 def _visible(text: str) -> str:
-    """Text for an axis: blanks and line breaks made visible, and no mathematics."""
-    return json.dumps(text, ensure_ascii=False)[1:-1].replace(" ", "␣").replace("$", r"\$")
+    """Make blanks and line breaks of a text visible."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].replace(" ", "␣")
+
+
+def _label(text: str) -> str:
+    """Turn a text into a label: no mathematics, and escapes for characters that the font lacks."""
+    known = _characters()
+    shown = "".join(char if ord(char) in known else f"\\u{ord(char):04x}" for char in _visible(text))
+    return shown.replace("$", r"\$")
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """Return the code points that the font of the labels has."""
+    return frozenset(get_font(findfont(FontProperties(family="monospace"))).get_charmap())
 
 
 def _heat_map(values: Tensor, columns: list[str], title: str, horizontal: str, bar: str) -> Figure:
-    """Draw (H, n) values, in several strips if there are many columns."""
+    """Draw (H, n) values between 0 and 1, in several strips if there are many columns."""
     steps, count = values.shape
     strips = -(-count // STRIP)
     shown = min(count, STRIP)
-    height = 0.26 * steps + 0.6 + 0.1 * max(map(len, columns))  # inches: cells, margins, upright labels
+    height = 0.26 * steps + 0.6 + 0.1 * max(map(len, columns))  # inches for cells, margins and vertical labels
     figure = Figure(figsize=(max(4.6, 0.26 * shown + 1.2), strips * height + 0.6), layout="constrained")
     figure.suptitle(title, fontsize=10)
     for strip, axes in enumerate(figure.subplots(strips, squeeze=False)[:, 0]):
         part = values[:, strip * STRIP : (strip + 1) * STRIP].float().cpu()
         part = F.pad(part, (0, shown - part.shape[1]), value=float("nan"))
-        axes.patch.set(hatch="////", edgecolor="0.8", facecolor="white")  # shows through where there is no value
+        axes.patch.set(hatch="////", edgecolor="0.8", facecolor="white")  # visible where there is no value
         image = axes.imshow(part.numpy(), cmap="gray_r", vmin=0.0, vmax=1.0, aspect="auto")
         labels = columns[strip * STRIP : (strip + 1) * STRIP]
         axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=9, family="monospace")
@@ -108,28 +131,28 @@ def _agreement(
     cosine = F.cosine_similarity(plan[0], targets[0], dim=-1).masked_fill(~known, float("nan")).T
     span = model.config.hierarchy.span(level)
     starts = [index * span - output.offset for index in range(plan.shape[1])]
-    parts = [tokens[max(0, start) : max(0, start + span)].tolist() for start in starts]
-    chunks = [_visible(tokenizer.decode(part)) or "(next)" for part in parts]
+    parts = [tokens[max(0, start) : max(0, start + span)] for start in starts]
+    chunks = [_label(decode_chunk(tokenizer, part, ordered=True)) or "(next)" for part in parts]
     return _heat_map(
         cosine,
         chunks,
-        f"level {level}: planned against realised concepts\n(hatched: beyond the window)",
-        "anchor: the plan is made just before this chunk",
+        f"level {level}: cosine of planned and realised concepts\n(hatched: beyond the window)",
+        "anchor (the plan is made just before this chunk)",
         "cosine",
     )
 
 
 def _attention(model: NextConceptModel, weights: Tensor, texts: list[str], offset: int) -> Figure:
     first = [(index + offset + 1) % model.config.chunk_size == 0 for index in range(len(texts))]
-    columns = [("| " if new else "") + _visible(text) for new, text in zip(first, texts, strict=True)]
+    columns = [("| " if new else "") + _label(text) for new, text in zip(first, texts, strict=True)]
     gates = model.decoder.gates
     mean = float(gates.plan.detach().abs().mean()) * gates.opening if gates else 0.0
     return _heat_map(
         weights.T,
         columns,
-        f"attention of tokens over the plan\n(mean of blocks and heads; mean gate {mean:.3f})",
-        "token read (|: here a new plan begins)",
-        "share of attention",
+        f"attention of tokens to the plan\n(mean over blocks and heads; mean gate {mean:.3f})",
+        "token that is read (|: a new plan begins)",
+        "attention weight",
     )
 
 
@@ -140,7 +163,7 @@ def _table(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) -> str
     known = max(top, len(tokens) // 2 // top * top)
     with torch.no_grad():
         plans = {level: plan[0, -1] for level, plan in model.forward(tokens[None, :known]).plans.items()}
-    before = _visible(tokenizer.decode(tokens[max(0, known - 24) : known].tolist()))
+    before = _visible(decode_chunk(tokenizer, tokens[max(0, known - 24) : known], ordered=True))
     lines = [f"after `{before}`", "", "| level | chunks ahead | planned | written | cosine |", "|---|---|---|---|---|"]
     for step in compare_plan(model, tokenizer, tokens, known, plans, alternatives=0):
         written = "" if step.written is None else f"`{_visible(step.written)}`"

@@ -1,8 +1,11 @@
-"""What a plan says, what was written instead, and how to change it.
+"""Plans in words: what a model plans, what it wrote instead, and how to change the plan.
 
-Shapes: T tokens, H horizon, D width of a level, S tokens under a concept.
+Shapes: T tokens, H horizon, D width of a level, S tokens of a concept.
 """
 
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,27 +15,40 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.inference.generate import PlanEdit, visible_from
+from nextconcept.inference.generate import PlanEdit, generate, visible_from
 from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["PlanStep", "compare_plan", "decode_chunk", "first_visible", "parse_edit", "plans_at_end"]
+__all__ = [
+    "PlanReport",
+    "PlanStep",
+    "compare_plan",
+    "decode_chunk",
+    "first_visible",
+    "parse_edit",
+    "plans_at_end",
+    "report_plan",
+]
+
+END_MARK = "<|endoftext|>"
+"""How plans show the token that ends a document, which decodes to no text."""
 
 
 @dataclass
 class PlanStep:
-    """A planned concept beside the one that was written.
+    """A planned concept beside the concept that was written.
 
     Attributes:
-        level: 1 or more.
-        step: of the horizon, from 0.
-        start: position of the first token that it is about.
-        planned: the tokens whose composition is nearest to the plan.
-        match: cosine of that composition to the plan.
-        alternatives: the next nearest.
-        written: the tokens that came, or None if the text ends before.
-        cosine: of plan and realised concept.
-        edited: whether a user replaced it.
+        level: level of the concept, 1 or more.
+        step: step of the horizon, from 0.
+        start: position of the concept's first token in the text.
+        planned: text of the tokens whose composition is nearest to the plan.
+        match: cosine of that composition and the plan.
+        alternatives: texts of the next nearest compositions.
+        written: text of the tokens that were written, or None if the text ends before.
+        cosine: cosine of the plan and the written concept.
+        edited: whether an edit replaced the planned concept.
+        in_prompt: text of those tokens of the concept that belong to the prompt.
     """
 
     level: int
@@ -44,30 +60,133 @@ class PlanStep:
     written: str | None = None
     cosine: float | None = None
     edited: bool = False
+    in_prompt: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
+
+    @property
+    def differs(self) -> bool:
+        """Whether something else was written than planned."""
+        return self.written not in (None, self.planned)
+
+
+@dataclass
+class PlanReport:
+    """What a model planned at the end of a prompt, and what it then wrote.
+
+    ``print(report)`` shows a table per level.
+
+    Attributes:
+        prompt: the text that was continued.
+        written: the continuation.
+        steps: the planned concepts of each level, the highest level first.
+    """
+
+    prompt: str
+    written: str
+    steps: list[PlanStep]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: ``prompt``, ``written``, and ``plan``, a list of steps."""
+        return {"prompt": self.prompt, "written": self.written, "plan": [step.to_dict() for step in self.steps]}
+
+    def __str__(self) -> str:
+        """Format the tables."""
+        parts = [f"prompt   {_quoted(self.prompt)}\nwritten  {_quoted(self.written)}"]
+        for level in dict.fromkeys(step.level for step in self.steps):
+            parts.append(_table(level, [step for step in self.steps if step.level == level]))
+        return "\n\n".join(parts)
+
+
+def _table(level: int, steps: list[PlanStep]) -> str:
+    cells = [("step", "planned", "written", "cosine", "")]
+    for step in steps:
+        cosine = "-" if step.cosine is None else f"{step.cosine:.2f}"
+        marks = ["edited"] * step.edited + ["differs"] * step.differs
+        if step.in_prompt:
+            marks.append(f"prompt ends after {_quoted(step.in_prompt)}")
+        cells.append((str(step.step), _quoted(step.planned), _quoted(step.written), cosine, ", ".join(marks)))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    parted = next((step.step for step in steps if step.differs), None)
+    end = "plan and text agree" if parted is None else f"plan and text part at step {parted}"
+    return "\n".join([f"level {level}", *lines, end])
+
+
+def _quoted(text: str | None) -> str:
+    return "-" if text is None else json.dumps(text, ensure_ascii=False)
+
+
+@contextmanager
+def eval_mode(model: NextConceptModel) -> Iterator[None]:
+    """Put a model into eval mode, and back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def decode_chunk(tokenizer: Tokenizer, tokens: Tensor, ordered: bool) -> str:
-    """Text of (S,) token ids; in braces and alphabetical if their order is not known."""
-    if ordered:
-        return tokenizer.decode(tokens.tolist())
-    return "{" + " ".join(sorted(tokenizer.decode([token]) for token in tokens.tolist())) + "}"
+    """Decode the tokens of a concept, and show the end of a document as ``<|endoftext|>``.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        tokens: (S,) token ids.
+        ordered: whether the order of the tokens is known; if not, they are sorted and put in
+            braces.
+    """
+    ids: list[int] = tokens.tolist()
+    if not ordered:
+        return "{" + " ".join(sorted(_decode(tokenizer, [token]) for token in ids)) + "}"
+    return _decode(tokenizer, ids)
+
+
+def _decode(tokenizer: Tokenizer, ids: list[int]) -> str:
+    texts, run = [""], list[int]()
+    for token in ids:
+        if token == tokenizer.end_of_text:
+            texts += [tokenizer.decode(run), END_MARK]
+            run = []
+        else:
+            run.append(token)
+    return "".join([*texts, tokenizer.decode(run)])
+
+
+def _padding(model: NextConceptModel, length: int) -> int:
+    """Return how many padding vectors generation puts before ``length`` tokens."""
+    return -length % model.config.hierarchy.top_span if model.config.encoder.chunk_alignment == "end" else 0
 
 
 def first_visible(model: NextConceptModel, length: int) -> int:
-    """The first token that generation sees of a prompt of ``length`` tokens."""
-    config = model.config
-    padding = -length % config.hierarchy.top_span if config.encoder.chunk_alignment == "end" else 0
+    """Return the position of the first token that the model sees of ``length`` tokens."""
+    config, padding = model.config, _padding(model, length)
     return max(0, int(visible_from(torch.tensor(length + padding), config.window_length, config.hierarchy)) - padding)
 
 
 def plans_at_end(model: NextConceptModel, tokens: Tensor) -> dict[int, Tensor]:
-    """The plan of each level that the model makes after (T,) tokens: ``{level: (H, D)}``."""
+    """Return the plan that a model makes after a text.
+
+    Args:
+        model: in eval mode.
+        tokens: (T,) int64 token ids, at most a context.
+
+    Returns:
+        The plan of each level, (H, D).
+    """
     with torch.no_grad():
         return {level: plan[0, -1] for level, plan in model(tokens[None]).plans.items()}
+
+
+def _check_readable(model: NextConceptModel) -> None:
+    if not model.config.encoder.additive:
+        raise InputError(
+            "a plan can be put into words if the composition is a sum or mean, not "
+            f"{model.config.encoder.composition!r}."
+        )
 
 
 @torch.no_grad()
@@ -77,74 +196,140 @@ def compare_plan(
     tokens: Tensor,
     known: int,
     plans: dict[int, Tensor],
-    edits: list[PlanEdit] | None = None,
+    edits: Sequence[PlanEdit] = (),
     alternatives: int = 2,
 ) -> list[PlanStep]:
-    """Say what plans decode_chunk, and hold it against the text.
+    """Put plans into words, and compare them with what was written.
 
     Args:
         model: in eval mode, with an additive composition.
-        tokenizer: the model's own.
-        tokens: (T,) the text, with what followed the plan.
-        known: tokens that were known when the plan was made.
-        plans: per level, (H, D), made at the last anchor of the known tokens.
-        edits: which of them were replaced.
-        alternatives: further matches to give.
+        tokenizer: the model's tokenizer.
+        tokens: (T,) int64, the text with what was written after the plan.
+        known: number of tokens that were known when the plan was made.
+        plans: the plan of each level, (H, D), made at the last anchor of the known tokens.
+        edits: the planned concepts that were replaced.
+        alternatives: number of further matches of each planned concept.
 
     Returns:
         The steps of each level, the highest level first.
 
     Raises:
-        InputError: if the composition is not additive, so that a concept can't be read back.
+        InputError: if the composition is not additive, so that a concept can't be decoded.
     """
+    _check_readable(model)
     config, encoder = model.config, model.encoder
-    if not config.encoder.additive:
-        raise InputError(
-            f"a plan can be put into words if the composition is a sum or mean, not {config.encoder.composition!r}."
-        )
-    edited = {(edit.level, edit.step): edit.concept for edit in edits or []}
-    padding = -known % config.hierarchy.top_span if config.encoder.chunk_alignment == "end" else 0
-    result = []
+    edited = {(edit.level, edit.step): edit.concept for edit in edits}
+    padding, ordered = _padding(model, known), config.encoder.position_binding
+    steps = []
     for level in sorted(plans, reverse=True):
         plan, span = encoder.composition(level).norm(plans[level]).clone(), config.hierarchy.span(level)
-        for step in range(len(plan)):
-            plan[step] = edited.get((level, step), plan[step])
+        for index in range(len(plan)):
+            plan[index] = edited.get((level, index), plan[index])
         found = match(encoder, plan, level, top_k=8, beam=8)
         first = (known + padding) // span * span - padding
-        for step in range(len(plan)):
-            start = first + step * span
-            texts = [
-                decode_chunk(tokenizer, ids, config.encoder.position_binding)
-                for ids in found.tokens[step][: alternatives + 1]
-            ]
-            said = PlanStep(level, step, start, texts[0], float(found.cosine[step, 0]), texts[1:])
+        for index in range(len(plan)):
+            start = first + index * span
+            texts = [decode_chunk(tokenizer, ids, ordered) for ids in found.tokens[index][: alternatives + 1]]
+            step = PlanStep(level, index, start, texts[0], float(found.cosine[index, 0]), texts[1:])
             chunk = tokens[max(0, start) : start + span]
             if len(chunk) == span:
-                said.written = decode_chunk(tokenizer, chunk, config.encoder.position_binding)
-                said.cosine = float(F.cosine_similarity(model.compose(chunk, level), plan[step], dim=-1))
-            said.edited = (level, step) in edited
-            result.append(said)
-    return result
+                step.written = decode_chunk(tokenizer, chunk, ordered)
+                step.cosine = float(F.cosine_similarity(model.compose(chunk, level), plan[index], dim=-1))
+            step.edited = (level, index) in edited
+            if start < known:
+                step.in_prompt = _decode(tokenizer, tokens[max(0, start) : known].tolist())
+            steps.append(step)
+    return steps
 
 
-def parse_edit(model: NextConceptModel, tokenizer: Tokenizer, text: str) -> PlanEdit:
-    """Read ``LEVEL:STEP=TEXT``: plan the concept that TEXT composes to.
+def parse_edit(
+    model: NextConceptModel, tokenizer: Tokenizer, text: str, plans: dict[int, Tensor] | None = None
+) -> PlanEdit:
+    """Parse ``LEVEL:STEP=TEXT``: plan the concept that TEXT composes to.
+
+    Args:
+        model: in eval mode.
+        tokenizer: the model's tokenizer.
+        text: the edit.
+        plans: the current plan of each level, (H, D). If given, a TEXT shorter than the concept is
+            filled up with the last tokens of the planned concept.
 
     Raises:
-        InputError: if ``text`` has another form, or TEXT is not exactly one concept long.
+        InputError: if ``text`` has another form, or TEXT does not fit into one concept.
     """
-    place, equals, words = text.partition("=")
-    level, colon, step = place.partition(":")
-    if not equals or not colon or not level.strip().isdigit() or not step.strip().isdigit():
+    target, equals, words = text.partition("=")
+    left, colon, right = target.partition(":")
+    if not equals or not colon or not left.strip().isdigit() or not right.strip().isdigit():
         raise InputError(f"the edit {text!r} is not of the form LEVEL:STEP=TEXT, as in 1:0=king.")
-    number = int(level)
-    if number not in model.config.hierarchy.concept_levels:
+    level, step = int(left), int(right)
+    if level not in model.config.hierarchy.concept_levels:
         raise InputError(
-            f"the edit {text!r} names level {number}, but plans have levels 1 to {model.config.levels - 1}."
+            f"the edit {text!r} names level {level}, but plans have levels 1 to {model.config.levels - 1}."
         )
-    tokens, span = tokenizer.encode_prompt(words), model.config.hierarchy.span(number)
+    if not words:
+        raise InputError(f"the edit {text!r} has no text: give what to plan after the equals sign, as in 1:0=king.")
+    device = next(model.parameters()).device
+    tokens = torch.from_numpy(tokenizer.encode_input(words).astype("int64")).to(device)
+    span = model.config.hierarchy.span(level)
+    if len(tokens) < span and plans is not None and step < len(plans[level]):
+        tokens = _fill(model, plans[level][step], level, tokens)
     if len(tokens) != span:
-        raise InputError(f"the edit {text!r} has {len(tokens)} tokens, but a concept of level {number} has {span}.")
+        pieces = " ".join(_quoted(tokenizer.decode([token])) for token in tokens.tolist())
+        raise InputError(
+            f"the edit {text!r} has {len(tokens)} tokens, but a concept of level {level} has {span}: it is cut into "
+            f"{pieces}."
+        )
     with torch.no_grad():
-        concept = model.compose(torch.from_numpy(tokens.astype("int64")), number)
-    return PlanEdit(number, int(step), concept)
+        return PlanEdit(level, step, model.compose(tokens, level))
+
+
+@torch.no_grad()
+def _fill(model: NextConceptModel, concept: Tensor, level: int, tokens: Tensor) -> Tensor:
+    """Fill ``tokens`` up to a whole concept with the last tokens of a planned concept, (D,)."""
+    if not (model.config.encoder.additive and model.config.encoder.position_binding):
+        return tokens
+    planned = match(model.encoder, model.encoder.composition(level).norm(concept)[None], level, top_k=8, beam=8)
+    return torch.cat((tokens, planned.tokens[0, 0, len(tokens) :]))
+
+
+def report_plan(
+    model: NextConceptModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    edits: Sequence[str | PlanEdit] = (),
+    max_new_tokens: int | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> PlanReport:
+    """Continue a prompt, and report what the model planned at its end and what it wrote.
+
+    Args:
+        model: a model with concepts, whose composition is additive.
+        tokenizer: the model's tokenizer.
+        prompt: the text to continue.
+        edits: planned concepts to replace, each a :class:`~nextconcept.inference.generate.PlanEdit`
+            or ``LEVEL:STEP=TEXT``, such as ``1:0=king``.
+        max_new_tokens: tokens to write; default: as many as the longest plan covers.
+        temperature: divides the logits; 0 takes the most likely token.
+        seed: seed of the sampling.
+
+    Raises:
+        InputError: if the model has no plan, or prompt, edits or options can't be used.
+    """
+    config = model.config
+    if config.levels == 1:
+        raise InputError("the model has tokens alone, and no plan: train one with more levels.")
+    _check_readable(model)
+    device = next(model.parameters()).device
+    tokens = torch.from_numpy(tokenizer.encode_prompt(prompt).astype("int64")).to(device)
+    start, known = first_visible(model, len(tokens)), len(tokens)
+    if max_new_tokens is None:
+        levels = config.hierarchy.concept_levels
+        max_new_tokens = max(config.horizon_of(level) * config.hierarchy.span(level) for level in levels)
+    with eval_mode(model):
+        plans = plans_at_end(model, tokens[start:])
+        changes = [parse_edit(model, tokenizer, edit, plans) if isinstance(edit, str) else edit for edit in edits]
+        generator = torch.Generator(device).manual_seed(seed)
+        text = generate(model, tokens[None], max_new_tokens, temperature, generator=generator, edits=changes)[0]
+        steps = compare_plan(model, tokenizer, text[start:], known - start, plans, changes)
+    return PlanReport(prompt, tokenizer.decode(text[known:].tolist()), steps)

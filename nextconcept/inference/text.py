@@ -1,61 +1,272 @@
-"""Prompts -> text, piece by piece."""
+"""Prompts -> text: load a trained model, let it write, and read its plan.
 
-from collections.abc import Iterator
+writer = nextconcept.load("exported")
+print(writer.write("ROMEO:"))
+print(writer.plan("ROMEO:"))
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
 
 import torch
+from torch import Tensor
 
+from nextconcept.checkpoints.files import load_run
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.inference.generate import PlanEdit, generate_tokens
+from nextconcept.inference.plans import PlanReport, eval_mode, report_plan
 from nextconcept.inference.sampling import Sampling
+from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["batch_prompts", "generate_text"]
+__all__ = ["TextStream", "Writer", "batch_prompts", "continue_tokens", "generate_text", "load"]
 
 
-def batch_prompts(tokenizer: Tokenizer, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, T) token ids of texts, zeros behind the shorter ones, and their (B,) lengths.
+@dataclass(eq=False)
+class Writer:
+    """A trained model with its tokenizer: text in, text and plans out.
+
+    Attributes:
+        model: the model.
+        tokenizer: the model's tokenizer.
+    """
+
+    model: NextConceptModel
+    tokenizer: Tokenizer
+
+    def __repr__(self) -> str:
+        """Say what was loaded, in a line."""
+        config, parameters = self.model.config, sum(parameter.numel() for parameter in self.model.parameters())
+        return f"Writer({config.levels} levels of widths {config.widths}, {parameters / 1e6:.2f} M parameters)"
+
+    @overload
+    def write(
+        self,
+        prompt: str,
+        max_new_tokens: int = ...,
+        temperature: float = ...,
+        top_k: int | None = ...,
+        top_p: float | None = ...,
+        min_p: float | None = ...,
+        stop: str | Sequence[str] | None = ...,
+        seed: int = ...,
+    ) -> str: ...
+    @overload
+    def write(
+        self,
+        prompt: list[str],
+        max_new_tokens: int = ...,
+        temperature: float = ...,
+        top_k: int | None = ...,
+        top_p: float | None = ...,
+        min_p: float | None = ...,
+        stop: str | Sequence[str] | None = ...,
+        seed: int = ...,
+    ) -> list[str]: ...
+    def write(
+        self,
+        prompt: str | list[str],
+        max_new_tokens: int = 300,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> str | list[str]:
+        """Continue a prompt, or several in one batch.
+
+        Args:
+            prompt: the text to continue, or a list of texts.
+            max_new_tokens: tokens to write at most; a text also ends with its document.
+            temperature: divides the logits; 0 takes the most likely token.
+            top_k: sample from the k most likely tokens.
+            top_p: sample from the most likely tokens whose probabilities reach p together.
+            min_p: sample from tokens that are at least this times as likely as the most likely.
+            stop: one or more strings at which a continuation ends; they are not part of the text.
+            seed: seed of the sampling.
+
+        Returns:
+            The prompt and its continuation; for a list of prompts, a list.
+
+        Raises:
+            InputError: if a prompt or an option can't be used.
+        """
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        sampling = Sampling(temperature, top_k, top_p, min_p)
+        stops = _as_list(stop)
+        for row, piece in generate_text(self.model, self.tokenizer, texts, max_new_tokens, sampling, seed, stops):
+            texts[row] += piece
+        return texts[0] if isinstance(prompt, str) else texts
+
+    def stream(
+        self,
+        prompt: str,
+        max_new_tokens: int = 300,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """Continue a prompt, and yield the continuation piece by piece.
+
+        The arguments are those of :meth:`write`.
+
+        Raises:
+            InputError: if the prompt or an option can't be used.
+        """
+        sampling = Sampling(temperature, top_k, top_p, min_p)
+        pieces = generate_text(self.model, self.tokenizer, [prompt], max_new_tokens, sampling, seed, _as_list(stop))
+        yield from (piece for _, piece in pieces)
+
+    def plan(
+        self,
+        prompt: str,
+        edits: str | PlanEdit | Sequence[str | PlanEdit] | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> PlanReport:
+        """Report what the model plans at the end of a prompt, and what it then writes.
+
+        Args:
+            prompt: the text to continue.
+            edits: planned concepts to replace: ``LEVEL:STEP=TEXT``, such as ``1:0=king``, a
+                :class:`~nextconcept.inference.generate.PlanEdit`, or a list of these. A TEXT
+                shorter than the concept is filled up with the last tokens of the planned concept.
+            max_new_tokens: tokens to write; default: as many as the longest plan covers.
+            temperature: divides the logits; 0 takes the most likely token.
+            seed: seed of the sampling.
+
+        Returns:
+            A report; ``print(report)`` shows its tables.
+
+        Raises:
+            InputError: if the model has no plan or can't decode it, or prompt, edits or options
+                can't be used.
+        """
+        changes = [edits] if isinstance(edits, str | PlanEdit) else list(edits or [])
+        return report_plan(self.model, self.tokenizer, prompt, changes, max_new_tokens, temperature, seed)
+
+    @torch.no_grad()
+    def compose(self, text: str, level: int = 1) -> Tensor:
+        """Compose a text into a concept.
+
+        Args:
+            text: as many tokens as a concept of ``level`` has.
+            level: level of the concept, 1 or more.
+
+        Returns:
+            (D,) the concept, of the width of ``level``.
+
+        Raises:
+            InputError: if there is no such level, or the text has another number of tokens.
+        """
+        hierarchy = self.model.config.hierarchy
+        if level not in hierarchy.concept_levels:
+            raise InputError(f"there is no concept level {level}: the model has {self.model.config.levels} levels.")
+        span = hierarchy.span(level)
+        tokens = batch_prompts(self.tokenizer, [text])[0][0].to(next(self.model.parameters()).device)
+        if len(tokens) != span:
+            raise InputError(f"the text {text!r} has {len(tokens)} tokens, but a concept of level {level} has {span}.")
+        return self.model.compose(tokens, level)
+
+
+def load(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> Writer:
+    """Load a trained model with its tokenizer.
+
+    Args:
+        path: a checkpoint, the folder of a run, a folder of runs (the newest counts), an exported
+            folder, or the name OWNER/NAME of a repository on the Hugging Face Hub that holds an
+            export.
+        encoder: class of the concept encoder, if the model was trained with one of your own.
+
+    Returns:
+        A writer, whose model is in eval mode and on the CPU.
 
     Raises:
-        InputError: if a prompt is empty or can't be written in UTF-8.
+        InputError: if there is no model at ``path``, or it can't be used.
     """
-    rows = [torch.from_numpy(tokenizer.encode_prompt(prompt).astype("int64")) for prompt in prompts]
-    lengths = torch.tensor([len(row) for row in rows])
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
+    return Writer(*load_run(path, encoder))
 
 
-class _Row:
-    """The text of one row: decodes ids as they come, and ends at a stop string or the end of a document."""
+def _as_list(stop: str | Sequence[str] | None) -> list[str]:
+    return [stop] if isinstance(stop, str) else list(stop or [])
+
+
+def batch_prompts(tokenizer: Tokenizer, prompts: list[str]) -> tuple[Tensor, Tensor]:
+    """Encode prompts as one batch.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        prompts: B texts.
+
+    Returns:
+        (B, T) int64 token ids, with zeros after the shorter prompts, and the (B,) lengths of the
+        prompts.
+
+    Raises:
+        InputError: if there is no prompt, or one is empty or can't be written in UTF-8.
+    """
+    return _pad([tokenizer.encode_prompt(prompt).tolist() for prompt in prompts])
+
+
+def _pad(prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Turn B rows of token ids into padded (B, T) ids and the (B,) lengths of the rows."""
+    if not prompts:
+        raise InputError("the list of prompts is empty: give at least one.")
+    rows = [torch.tensor(prompt, dtype=torch.int64) for prompt in prompts]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
+
+
+class TextStream:
+    """Decodes the tokens of a continuation as they come.
+
+    The text ends at a stop string or at the end of a document.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        stop: strings at which the text ends.
+
+    Attributes:
+        done: whether the text has ended.
+    """
 
     def __init__(self, tokenizer: Tokenizer, stop: list[str]) -> None:
-        self.decode = tokenizer.stream()
-        self.end_of_text, self.stop, self.done = tokenizer.end_of_text, stop, False
-        self.held = ""
+        self.done = False
+        self._decode = tokenizer.stream()
+        self._end_of_text, self._stop = tokenizer.end_of_text, stop
+        self._held = ""
 
     def add(self, token: int) -> str:
-        """Return what is certain to belong to the text after one more token."""
-        if token == self.end_of_text:
+        """Add a token, and return the text that is now certain to belong to the continuation."""
+        if token == self._end_of_text:
             return self.end()
-        self.held += self.decode(token)
-        ends = [at for at in map(self.held.find, self.stop) if at >= 0]
+        self._held += self._decode(token)
+        ends = [at for at in map(self._held.find, self._stop) if at >= 0]
         if ends:
-            self.held = self.held[: min(ends)]
+            self._held = self._held[: min(ends)]
             return self.end()
         return self._release(self._undecided())
 
     def end(self) -> str:
-        """Return the rest."""
+        """End the text, and return the rest of it."""
         self.done = True
         return self._release(0)
 
     def _undecided(self) -> int:
-        """Characters at the end that may yet become a stop string."""
-        lengths = [n for stop in self.stop for n in range(1, len(stop)) if self.held.endswith(stop[:n])]
+        """Count the last characters that may become part of a stop string."""
+        lengths = [n for stop in self._stop for n in range(1, len(stop)) if self._held.endswith(stop[:n])]
         return max(lengths, default=0)
 
     def _release(self, keep: int) -> str:
-        cut = len(self.held) - keep
-        piece, self.held = self.held[:cut], self.held[cut:]
+        cut = len(self._held) - keep
+        piece, self._held = self._held[:cut], self._held[cut:]
         return piece
 
 
@@ -69,37 +280,55 @@ def generate_text(
     stop: list[str] | None = None,
     edits: list[PlanEdit] | None = None,
 ) -> Iterator[tuple[int, str]]:
-    """Continue several prompts at once, of any lengths.
+    """Continue several prompts in one batch, whatever their lengths.
 
     Args:
-        model: in eval mode.
-        tokenizer: the model's own.
+        model: the model; in eval mode while it writes.
+        tokenizer: the model's tokenizer.
         prompts: texts to continue.
-        max_new_tokens: at most so many tokens each; a text also ends with its document.
+        max_new_tokens: tokens to write at most for each prompt; a text also ends with its document.
         sampling: how tokens are drawn.
-        seed: of the sampling.
-        stop: strings at which a text ends; they are not part of it.
+        seed: seed of the sampling.
+        stop: strings at which a continuation ends; they are not part of the text.
         edits: planned concepts to replace.
 
     Yields:
-        ``(row, piece)``: the next piece of the text of a row. The pieces of a row together are its continuation.
+        ``(row, piece)``: the next piece of the continuation of prompt ``row``.
 
     Raises:
         InputError: if prompts or options can't be used.
     """
+    ids: list[list[int]] = [tokenizer.encode_prompt(prompt).tolist() for prompt in prompts]
+    yield from continue_tokens(model, tokenizer, ids, max_new_tokens, sampling, seed, stop, edits)
+
+
+def continue_tokens(
+    model: NextConceptModel,
+    tokenizer: Tokenizer,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    sampling: Sampling = Sampling(),
+    seed: int = 0,
+    stop: list[str] | None = None,
+    edits: list[PlanEdit] | None = None,
+) -> Iterator[tuple[int, str]]:
+    """Continue prompts that are given as lists of token ids; see :func:`generate_text`."""
     if "" in (stop or []):
         raise InputError("a stop string is empty: give at least one character with --stop.")
-    tokens, lengths = batch_prompts(tokenizer, prompts)
+    tokens, lengths = _pad(prompts)
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
-    rows = [_Row(tokenizer, stop or []) for _ in prompts]
-    for drawn in generate_tokens(
-        model, tokens.to(device), max_new_tokens, sampling, generator, lengths=lengths, edits=edits
-    ):
-        for index, token in enumerate(drawn.tolist()):
-            piece = "" if rows[index].done else rows[index].add(token)
-            if piece:
-                yield index, piece
-        if all(row.done for row in rows):
-            return
-    yield from ((index, row.end()) for index, row in enumerate(rows) if not row.done)
+    rows = [TextStream(tokenizer, stop or []) for _ in prompts]
+    with eval_mode(model):
+        for drawn in generate_tokens(
+            model, tokens.to(device), max_new_tokens, sampling, generator, lengths=lengths, edits=edits
+        ):
+            for index, token in enumerate(drawn.tolist()):
+                piece = "" if rows[index].done else rows[index].add(token)
+                if piece:
+                    yield index, piece
+            if all(row.done for row in rows):
+                return
+    for index, row in enumerate(rows):
+        if not row.done and (piece := row.end()):
+            yield index, piece

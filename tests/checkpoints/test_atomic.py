@@ -8,7 +8,7 @@ from nextconcept import InputError
 from nextconcept.checkpoints.atomic import AtomicCheckpointIO
 
 
-def test_save__replaces_as_a_whole(tmp_path: Path):
+def test_save__replaces_the_previous_checkpoint(tmp_path: Path):
     writer, path = AtomicCheckpointIO(), tmp_path / "folder" / "last.ckpt"
     for step in (1, 2):
         writer.save_checkpoint({"step": step}, path)
@@ -27,7 +27,7 @@ def test_save__deferred_until_commit(tmp_path: Path):
     assert os.listdir(tmp_path) == ["last.ckpt"]
 
 
-def test_save__a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_save__a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     writer, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     with monkeypatch.context() as full:
         full.setattr("os.fsync", _full)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from nextconcept import InputError, NextConceptModel
-from nextconcept.checkpoints.files import KEY, find_checkpoint, load_run, read_checkpoint, save_pretrained
+from nextconcept.checkpoints.files import KEY, find_checkpoint, load_run, read_checkpoint
+from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.data.tokenizers import ByteTokenizer
 from tests.helpers import open_model, small_config
 
@@ -29,12 +30,6 @@ def test_load_run__from_file_run_or_folder_of_runs(tmp_path: Path):
         loaded, tokenizer = load_run(path)
         assert torch.equal(loaded(tokens).logits, model(tokens).logits)
         assert isinstance(tokenizer, ByteTokenizer)
-
-
-def test_load_run__from_an_export(tmp_path: Path):
-    model, tokens = open_model(small_config(vocab_size=256)), torch.randint(256, (1, 9))
-    save_pretrained(model, ByteTokenizer(), tmp_path / "export")
-    assert torch.equal(load_run(tmp_path / "export")[0](tokens).logits, model(tokens).logits)
 
 
 def test_find_checkpoint__none(tmp_path: Path):
@@ -74,7 +69,26 @@ def test_load_run__weights_of_another_shape(tmp_path: Path):
         load_run(path)
 
 
-def test_load_run__broken_export(tmp_path: Path):
-    (tmp_path / "model.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(InputError, match="is not an exported model"):
-        load_run(tmp_path)
+def test_load_run__of_version_0_1(tmp_path: Path):
+    path = write_run(tmp_path / "old.ckpt", NextConceptModel(small_config(vocab_size=256)))
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint[KEY]["config"] = {"levels": 2, "width": 32, "heads": 4, "window": None, "grid": "start"}
+    torch.save(checkpoint, path)
+    with pytest.raises(InputError, match="old.ckpt was made by nextconcept 0.1, whose models .* train the model again"):
+        load_run(path)
+
+
+def test_load_run__weights_that_are_not_finite(tmp_path: Path):
+    model = NextConceptModel(small_config(vocab_size=256))
+    torch.nn.init.constant_(model.encoder.embedding.weight, float("nan"))
+    path = write_run(tmp_path / "diverged.ckpt", model)
+    save_pretrained(model, ByteTokenizer(), tmp_path / "export")
+    for source in (path, tmp_path / "export"):
+        with pytest.raises(InputError, match=f"{source} are not finite .* its training diverged"):
+            load_run(source)
+
+
+def test_read_checkpoint__of_a_trainer_without_metadata(tmp_path: Path):
+    torch.save({"state_dict": {}}, tmp_path / "plain.ckpt")
+    with pytest.raises(InputError, match="has weights but no tokenizer: train with the callback"):
+        read_checkpoint(tmp_path / "plain.ckpt")

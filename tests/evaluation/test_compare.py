@@ -1,4 +1,4 @@
-"""The comparison harness."""
+"""Comparisons as a whole."""
 
 import json
 import signal
@@ -15,64 +15,10 @@ import yaml
 
 from nextconcept import InputError
 from nextconcept.cli.main import main
-from nextconcept.evaluation.compare import Entry, Growth, compare
-from nextconcept.evaluation.report import write_report
-from tests.helpers import fails
-
-
-def record(entry: str, seed: int, loss: float, **final: float) -> dict:
-    finals = {"val/loss/tokens": loss, "val/loss/tokens_shuffled": loss + 0.5} | final
-    return {
-        "entry": entry,
-        "learning_rate": 1e-3,
-        "seed": seed,
-        "key": f"{entry}{seed}",
-        "machine": "2 cores",
-        "versions": {"torch": "1"},
-        "steps": 10,
-        "parameters": 2_500_000,
-        "flops_per_token": 3e6,
-        "stages": [[0, 1e12]],
-        "tokens_per_second": 1234.0,
-        "final": finals,
-        "curves": {"val/loss/tokens": [[4, loss + 1], [9, loss]]},
-    }
-
-
-def content(*runs: dict) -> dict:
-    return {
-        "name": "trial",
-        "question": "Which?",
-        "metric": "val/loss/tokens",
-        "mode": "min",
-        "command": "nextconcept compare --config x.yaml",
-        "runs": list(runs),
-    }
-
-
-def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
-    runs = [record("gpt", 0, 2.0), record("gpt", 1, 2.2), record("gpt", 9, 7.0), record("plan", 0, 1.5)]
-    runs.append(record("gpt", 5, 8.0))  # of an earlier state of the comparison
-    write_report(content(*runs), ["gpt0", "gpt1", "plan0"], ["gpt0", "gpt9"], tmp_path / "trial")
-    lines = (tmp_path / "trial.md").read_text().splitlines()
-    gpt, *others = [line for line in lines if line.startswith("| gpt")]
-    cells = [cell.strip() for cell in gpt.strip("|").split("|")]
-    assert cells[:4] == ["gpt", "2.1000 ± 0.1414", "2", "+0.5000"]
-    assert cells[4:] == ["2.50 M", "3.00", "10.0", "10", "0.001", "1234"]
-    assert "Further runs, to choose learning rates: 1." in "\n".join(lines)
-    assert others == ["| gpt | 0.001 | 7.0000 | 1 |"]
-    assert "Machine: 2 cores; torch 1. Further" in "\n".join(lines)
-    runs[1] |= {"machine": "1 x H200"}
-    write_report(content(*runs), ["gpt0", "gpt1", "plan0"], ["gpt0", "gpt9"], tmp_path / "trial")
-    assert "Machine: 2 cores; torch 1 / 1 x H200; torch 1. Further" in (tmp_path / "trial.md").read_text()
-    assert (tmp_path / "trial.png").stat().st_size > 5000
-
-
-def test_write_report__star_graphs_have_a_solve_rate(tmp_path: Path):
-    path = {"val/path/first_branch": 0.9, "val/path/first_branch_zero": 0.5, "val/path/first_branch_shuffled": 0.1}
-    runs = [record("plan", seed, 1.0, **path, **{"val/path/exact": exact}) for seed, exact in ((0, 0.995), (1, 0.9))]
-    write_report(content(*runs), ["plan0", "plan1"], [], tmp_path / "trial")
-    assert "| 1 of 2 | 0.5000 ± 0.0000 | 0.1000 ± 0.0000 |" in (tmp_path / "trial.md").read_text()
+from nextconcept.evaluation.compare import Comparison, Entry, Growth, compare
+from nextconcept.evaluation.entries import Run
+from nextconcept.evaluation.results_file import ResultsFile
+from tests.helpers import fails, run_record
 
 
 @pytest.mark.parametrize(
@@ -93,45 +39,35 @@ def test_compare__bad_input(options: dict, message: str, tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_write_report__counts_the_flops_of_smaller_models(tmp_path: Path):
-    grown = record("grown", 0, 2.0) | {"stages": [[0, 1e12], [4, 3e12]]}
-    write_report(content(grown), ["grown0"], [], tmp_path / "trial")
-    assert "| 22.0 | 10 |" in (tmp_path / "trial.md").read_text()  # 4 steps of 1 and 6 of 3
+LOSSES = {(1e-3, 0): 2.1, (1e-3, 1): 2.1, (1e-3, 2): 2.1, (2e-3, 0): 2.0, (2e-3, 1): 9.0, (2e-3, 2): 9.0}
+"""At 1e-3 all seeds end alike; at 2e-3 the first seed does better and the others fail."""
 
 
-def test_write_report__compute_at_which_the_baseline_is_reached(tmp_path: Path):
-    runs = [record("gpt", 0, 2.0), record("gpt", 1, 2.2), record("plan", 0, 1.0), record("plan", 1, 2.5)]
-    runs.append(record("worse", 0, 3.0))
-    told = content(*runs) | {"baseline": "gpt"}
-    write_report(told, [run["key"] for run in runs], [], tmp_path / "trial")
-    lines = (tmp_path / "trial.md").read_text().splitlines()
-    head, *rows = (line for line in lines if line.startswith("|") and "---" not in line)
-    assert head.endswith("| reaches gpt at |")
-    ends = {row.split(" | ")[0]: row.split(" | ")[-1] for row in rows}
-    assert ends["| plan"] == "50% (1 of 2 runs) |"  # 2.1 is reached at step 5 of 10
-    assert (ends["| worse"], ends["| gpt"]) == ("never |", " |")
-    upward = [run | {"final": {"val/loss/tokens": 0.5}} for run in runs[:1]] + runs[2:3]
-    write_report(told | {"mode": "max", "runs": upward}, [run["key"] for run in upward], [], tmp_path / "up")
-    assert any(
-        line.startswith("| plan") and line.endswith("| 50% |") for line in (tmp_path / "up.md").read_text().splitlines()
-    )
+class FakeRunner:
+    """Makes records without training."""
+
+    jobs = 1
+
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def train(self, run: Run) -> dict[str, Any]:
+        record = run_record(run.entry, run.seed, LOSSES[run.learning_rate, run.seed])
+        return record | {"key": run.key, "learning_rate": run.learning_rate}
+
+    def stop(self) -> None:
+        self.stopped = True
 
 
 @pytest.fixture
 def untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
-    """Compare without training: with 1e-3 all seeds end alike, with 2e-3 the first does better and the others fail."""
-    losses = {(1e-3, 0): 2.1, (1e-3, 1): 2.1, (1e-3, 2): 2.1, (2e-3, 0): 2.0, (2e-3, 1): 9.0, (2e-3, 2): 9.0}
-
-    def train(self: object, run: Any, environment: dict) -> dict:
-        made = record(run.entry, run.seed, losses[run.learning_rate, run.seed])
-        return made | {"key": run.key, "learning_rate": run.learning_rate}
-
-    def compared(**options: Any) -> dict:
-        compare("trial", {"gpt": Entry([__file__])}, output=str(tmp_path), logs=str(tmp_path / "logs"), **options)
-        return json.loads((tmp_path / "trial.json").read_text())
-
-    monkeypatch.setattr("nextconcept.evaluation.compare._Workers._train", train)
+    """Compare without training, and return the content of the results file."""
     monkeypatch.setattr("sys.argv", ["nextconcept", "compare"])
+
+    def compared(runner: FakeRunner | None = None, **options: Any) -> dict:
+        comparison = Comparison("trial", {"gpt": Entry([__file__])}, output=tmp_path, logs=tmp_path / "logs", **options)
+        return json.loads(comparison.run(runner or FakeRunner()).read_text())
+
     return compared
 
 
@@ -156,9 +92,29 @@ def test_compare__leaves_finished_runs_the_machine_that_made_them(untrained: Cal
     assert (len(again["runs"]), again["question"]) == (3, "Which?")  # nothing was left to run
 
 
-def test_growth__shares_that_do_not_add_up():
-    with pytest.raises(InputError, match="add up to 1"):
-        Growth(["x"], [0.5, 0.6])
+def test_compare__a_run_that_fails_stops_the_others(untrained: Callable[..., dict], tmp_path: Path):
+    class Failing(FakeRunner):
+        def train(self, run: Run) -> dict[str, Any]:
+            if run.seed == 1:
+                raise InputError("a run of the comparison failed")
+            return super().train(run)
+
+    runner = Failing()
+    with pytest.raises(InputError, match="a run of the comparison failed"):
+        untrained(runner)
+    assert runner.stopped
+    assert [run["seed"] for run in json.loads((tmp_path / "trial.json").read_text())["runs"]] == [0]
+
+
+def test_compare__another_comparison_of_the_same_name(untrained: Callable[..., dict], tmp_path: Path):
+    with ResultsFile.lock(tmp_path / "trial.json"), pytest.raises(InputError, match="another comparison is writing"):
+        untrained()
+    assert len(untrained()["runs"]) == 3
+
+
+def test_compare__a_metric_that_no_run_logs(untrained: Callable[..., dict]):
+    with pytest.raises(InputError, match="the runs have not logged val/answer/exact: they have val/loss/tokens"):
+        untrained(metric="val/answer/exact")
 
 
 @pytest.mark.slow
@@ -237,8 +193,8 @@ def test_compare__trains_reports_and_repeats_nothing(config: Path, capsys: pytes
 def test_compare__ends_its_runs_with_itself_and_goes_on(config: Path):
     spec = {"name": "trial", "seeds": [0], "entries": {"gpt": {"config": [str(config)]}}}
     Path("compare.yaml").write_text(yaml.safe_dump(spec | {"options": {"trainer.max_steps": 60}}))
-    told = [sys.executable, "-m", "nextconcept", "compare", "--config", "compare.yaml"]
-    with subprocess.Popen(told) as stopped:
+    call = [sys.executable, "-m", "nextconcept", "compare", "--config", "compare.yaml"]
+    with subprocess.Popen(call) as stopped:
         while not list(Path("lightning_logs").glob("**/last.ckpt")):
             time.sleep(0.1)
             assert stopped.poll() is None
@@ -249,7 +205,7 @@ def test_compare__ends_its_runs_with_itself_and_goes_on(config: Path):
     _, alive = psutil.wait_procs(runs, timeout=30)
     assert not alive
     assert not Path("results/trial.json").exists()
-    assert subprocess.run(told, check=False).returncode == 0
+    assert subprocess.run(call, check=False).returncode == 0
     (run,) = json.loads(Path("results/trial.json").read_text())["runs"]
     assert run["steps"] == 60
     assert len(list(Path("lightning_logs").glob("**/stage_0/version_*"))) == 2  # it went on where it was stopped

@@ -11,7 +11,7 @@ from lm_eval.api.instance import Instance  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 
 from nextconcept import InputError  # noqa: E402
-from nextconcept.checkpoints.files import save_pretrained  # noqa: E402
+from nextconcept.checkpoints.hub import save_pretrained  # noqa: E402
 from nextconcept.data.tokenizers import ByteTokenizer  # noqa: E402
 from nextconcept.evaluation.harness import ConceptLM  # noqa: E402
 from nextconcept.training.losses import token_losses  # noqa: E402

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nextconcept.data.tokenizers import ByteTokenizer
+from nextconcept.data.tokenizers import ByteTokenizer, train_bpe
 from nextconcept.inference.plan_figures import look_at_plan
 from nextconcept.nn.attention import PlanAttention
 from tests.helpers import open_model, small_config
@@ -33,6 +33,18 @@ def test_look_at_plan__draws_every_level(changes: dict, tmp_path):
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_look_at_plan__characters_that_the_font_lacks(tmp_path):
+    tokenizer = train_bpe(["中文 and 日本語 " * 30], 270)
+    tokens = torch.tensor(tokenizer.encode("中文 and 日本語 " * 4).astype("int64"))
+    tokens[3] = tokenizer.end_of_text
+    picture = look_at_plan(open_model(small_config(vocab_size=270)), tokenizer, tokens)
+    for figure in (picture.agreement[1], picture.attention):
+        figure.savefig(tmp_path / "plan.png")  # a missing glyph would be a warning, and so an error
+    labels = [label.get_text() for label in picture.attention.axes[0].get_xticklabels()]
+    assert any("\\u4e2d" in label for label in labels)
+    assert "| <|endoftext|>" in labels
+
+
 def test_look_at_plan__attention_is_that_of_the_model():
     model = open_model(small_config(vocab_size=256, depth=1))
     seen = {}
@@ -52,14 +64,14 @@ def test_look_at_plan__attention_is_that_of_the_model():
     assert seen["same"]
 
 
-def test_look_at_plan__prefix_has_no_picture_of_attention():
+def test_look_at_plan__no_picture_of_attention_with_a_prefix():
     picture = look_at_plan(
         open_model(small_config(vocab_size=256, reader__plan_conditioning="prefix")), ByteTokenizer(), TOKENS
     )
     assert picture.attention is None
 
 
-def test_look_at_plan__compositions_that_cannot_be_read_back_have_no_table():
+def test_look_at_plan__compositions_that_cannot_be_decoded_have_no_table():
     assert (
         look_at_plan(
             open_model(small_config(vocab_size=256, encoder__composition="max")), ByteTokenizer(), TOKENS

@@ -1,4 +1,4 @@
-"""What a plan says."""
+"""Plans in words."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def ids(text: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("level", [1, 2])
-def test_compare_plan__a_perfect_plan_says_what_was_written(level: int):
+def test_compare_plan__a_perfect_plan_agrees_with_the_text(level: int):
     model = open_model(small_config(vocab_size=256, width=1024, levels=3, chunk_size=2))
     known, span = 8, 2**level
     concepts = model(ids(TEXT)[None]).concepts[level]
@@ -36,9 +36,10 @@ def test_compare_plan__beyond_the_text_nothing_is_written():
     steps = compare_plan(model, ByteTokenizer(), tokens, 5, plans_at_end(model, tokens[:5]))
     assert [step.start for step in steps] == [4, 8, 12]
     assert [step.written for step in steps] == ["efgh", None, None]
+    assert [step.in_prompt for step in steps] == ["e", "", ""]
 
 
-def test_compare_plan__grid_that_ends_with_the_prompt():
+def test_compare_plan__chunks_aligned_with_the_end_of_the_prompt():
     model = open_model(small_config(vocab_size=256, encoder__chunk_alignment="end"))
     tokens = ids("abcdefghij")
     steps = compare_plan(model, ByteTokenizer(), tokens, 6, plans_at_end(model, tokens[:6]))
@@ -54,15 +55,20 @@ def test_compare_plan__edits_are_marked():
     assert steps[1].planned == "kiwi"
 
 
-def test_compare_plan__needs_concepts_that_can_be_read_back():
+def test_compare_plan__needs_concepts_that_can_be_decoded():
     model = open_model(small_config(vocab_size=256, encoder__composition="max"))
     with pytest.raises(InputError, match="not 'max'"):
         compare_plan(model, ByteTokenizer(), ids("abcd"), 4, {})
 
 
-def test_say__in_order_or_as_a_set():
+def test_decode_chunk__in_order_or_as_a_set():
     assert decode_chunk(ByteTokenizer(), ids("cab"), ordered=True) == "cab"
     assert decode_chunk(ByteTokenizer(), ids("cab"), ordered=False) == "{a b c}"
+
+
+def test_decode_chunk__shows_the_end_of_a_document():
+    assert decode_chunk(ByteTokenizer(), torch.tensor([0, 98, 99, 0]), ordered=True) == "<|endoftext|>bc<|endoftext|>"
+    assert decode_chunk(ByteTokenizer(), torch.tensor([98, 0]), ordered=False) == "{<|endoftext|> b}"
 
 
 def test_first_visible__follows_generation():
@@ -76,10 +82,18 @@ def test_first_visible__follows_generation():
         ("1:0", "not of the form LEVEL:STEP=TEXT"),
         ("x:0=kiwi", "not of the form"),
         ("2:0=kiwi", "names level 2, but plans have levels 1 to 1"),
-        ("1:0=kiwis", "has 5 tokens, but a concept of level 1 has 4"),
-        ("1:0=", "prompt is empty"),
+        ("1:0=kiwis", 'has 5 tokens, but a concept of level 1 has 4: it is cut into "k" "i" "w" "i" "s"'),
+        ("1:0=kiw", "has 3 tokens, but a concept of level 1 has 4"),
+        ("1:0=", "has no text"),
     ],
 )
 def test_parse_edit__bad_input(edit: str, message: str):
     with pytest.raises(InputError, match=message):
         parse_edit(open_model(small_config(vocab_size=256)), ByteTokenizer(), edit)
+
+
+def test_parse_edit__a_short_text_is_filled_up_from_the_plan():
+    model = open_model(small_config(vocab_size=256, width=512))
+    plans = {1: model.compose(ids("abcdwxyz").view(2, 4)).detach()}
+    edit = parse_edit(model, ByteTokenizer(), "1:1=ki", plans)
+    assert torch.equal(edit.concept, model.compose(ids("kiyz")))

@@ -1,6 +1,5 @@
 """Checkpoints that need no other file to be used."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import lightning as L
 from nextconcept import __version__
 from nextconcept.checkpoints.files import KEY
 from nextconcept.checkpoints.model_card import RECORD
-from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.training.access import data_of, module_of
 
 __all__ = ["StoreModelMetadata"]
@@ -50,20 +48,10 @@ class StoreModelMetadata(L.Callback):
         record: dict[str, Any] = {"version": __version__, **self._validated}
         stored: dict[str, Any] = {"config": module_of(pl_module).config.to_dict()}
         if data is not None:
-            record["data"], stored["tokenizer"] = _describe(data), data.tokenizer.to_json()
+            record["data"], stored["tokenizer"] = data.describe(), data.tokenizer.to_json()
         checkpoint[KEY] = stored | {RECORD: record}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Restore what was measured last."""
         record = checkpoint.get(KEY, {}).get(RECORD, {})
         self._validated = {name: record[name] for name in ("step", "batches", "measured") if name in record}
-
-
-def _describe(data: ConceptDataModule) -> dict[str, Any]:
-    """Return what was read, and how, as plain values."""
-    if data.star_graph is not None:
-        return {"star_graph": asdict(data.star_graph), "context_length": data.context_length}
-    settings = data.hparams
-    values = {name: settings[name] for name in ("dataset", "subset", "max_documents", "context_length")}
-    values |= {"tokenizer": settings["tokenizer"], "vocabulary": data.vocab_size, "split": asdict(data.split)}
-    return {name: value for name, value in values.items() if value is not None}

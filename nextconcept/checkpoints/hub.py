@@ -1,0 +1,152 @@
+"""Exported models: a folder of safetensors, configuration, tokenizer and card; the Hub."""
+
+import contextlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+
+from nextconcept.checkpoints.model_card import model_card
+from nextconcept.core.config import ModelConfig
+from nextconcept.core.errors import InputError
+from nextconcept.data.tokenizers import Tokenizer, tokenizer_from_json
+from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.nn.model import NextConceptModel
+
+__all__ = [
+    "check_weights",
+    "config_from_dict",
+    "download_pretrained",
+    "is_export",
+    "is_repository_name",
+    "load_pretrained",
+    "save_pretrained",
+]
+
+WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
+"""The files of an export."""
+
+FLAT_SETTINGS = {"heads", "window", "context", "grid", "loops", "plan_mode", "split"}
+"""Names that only configurations of version 0.1 have."""
+
+
+def is_export(path: str | Path) -> bool:
+    """Return whether ``path`` is a folder that :func:`save_pretrained` wrote."""
+    return (Path(path) / WEIGHTS).is_file()
+
+
+def is_repository_name(path: str | Path) -> bool:
+    """Return whether ``path`` has the form OWNER/NAME of a repository, and nothing lies there."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) is not None and not Path(path).exists()
+
+
+def config_from_dict(values: dict[str, Any], source: str | Path) -> ModelConfig:
+    """Rebuild a model's configuration as a checkpoint or an export stores it.
+
+    Args:
+        values: the configuration as nested plain values.
+        source: file or folder that ``values`` come from, for error messages.
+
+    Raises:
+        InputError: if version 0.1 wrote the configuration, or a value is unknown or out of range.
+    """
+    if FLAT_SETTINGS & set(values):
+        raise InputError(
+            f"{source} was made by nextconcept 0.1, whose models this version can't load: train the model again "
+            "with this version, or use nextconcept 0.1."
+        )
+    return ModelConfig.from_dict(values)
+
+
+def check_weights(model: NextConceptModel, source: str | Path) -> None:
+    """Check that every weight is a finite number.
+
+    Raises:
+        InputError: if one is not, as after a training that diverged.
+    """
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise InputError(
+                f"the weights in {source} are not finite ({name} holds NaN or infinity): its training diverged; "
+                "take an earlier checkpoint, or train again with a lower learning rate."
+            )
+
+
+def save_pretrained(
+    model: NextConceptModel, tokenizer: Tokenizer, folder: Path, record: dict[str, Any] | None = None
+) -> None:
+    """Write a model as safetensors, with its configuration, its tokenizer and a card.
+
+    Args:
+        model: the model.
+        tokenizer: the model's tokenizer.
+        folder: the folder to write; it is created if there is none.
+        record: what the card reports of data, training and metrics, in the form that
+            :func:`~nextconcept.checkpoints.files.read_record` returns.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    model_card(model.config, parameters, record or {}).save(folder / CARD)
+    model.save_pretrained(folder)  # the Hub mixin keeps the card that is already there
+    (folder / TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
+
+
+def load_pretrained(
+    folder: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder
+) -> tuple[NextConceptModel, Tokenizer]:
+    """Load a model and its tokenizer from a folder that :func:`save_pretrained` wrote.
+
+    Args:
+        folder: the exported folder.
+        encoder: class of the concept encoder, if the model was trained with one of your own.
+
+    Returns:
+        The model, in eval mode and on the CPU, and the tokenizer.
+
+    Raises:
+        InputError: if a file is missing or broken, or version 0.1 wrote the folder.
+    """
+    folder = Path(folder)
+    try:
+        config_from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder)
+        with contextlib.redirect_stdout(sys.stderr):  # the Hub mixin prints where our output belongs
+            model = NextConceptModel.from_pretrained(folder, encoder=encoder)
+        check_weights(model, folder)
+        return model.eval(), tokenizer_from_json((folder / TOKENIZER).read_text(encoding="utf-8"))
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if str(folder) in message else f"{folder} can't be used: {message}") from None
+    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"{folder} is not an exported model: {reason}.") from None
+
+
+def download_pretrained(repository: str) -> Path:
+    """Download an exported model from the Hugging Face Hub, unless the local cache holds it.
+
+    Args:
+        repository: OWNER/NAME.
+
+    Returns:
+        The folder in the local cache, for :func:`load_pretrained`.
+
+    Raises:
+        InputError: if the Hub can't be reached, or has no such repository or no exported model
+            there.
+    """
+    try:
+        folder = Path(snapshot_download(repository, allow_patterns=[WEIGHTS, CONFIG, TOKENIZER]))
+    except Exception as error:  # the client raises errors of several libraries
+        raise InputError(
+            f"there is no checkpoint or run at {repository}, nor can a model of that name be loaded from the Hugging "
+            f"Face Hub ({type(error).__name__}): give a .ckpt file, the folder of a run or export, or OWNER/NAME of "
+            "a repository."
+        ) from None
+    if not is_export(folder):
+        raise InputError(f"the repository {repository} on the Hugging Face Hub holds no model.safetensors.")
+    return folder

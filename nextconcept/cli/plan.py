@@ -1,0 +1,54 @@
+"""``nextconcept plan``."""
+
+from json import dumps
+
+from nextconcept.cli.parsers import run_function
+from nextconcept.cli.prompts import read_prompt
+from nextconcept.core.errors import InputError
+from nextconcept.inference.text import load
+from nextconcept.nn.concept_encoder import ConceptEncoder
+
+__all__ = ["plan", "run"]
+
+
+def run(arguments: list[str]) -> None:
+    """Run the command."""
+    run_function(plan, arguments)
+
+
+def plan(
+    ckpt_path: str,
+    prompt: str | None = None,
+    prompt_file: str | None = None,
+    edit: list[str] | None = None,
+    max_new_tokens: int | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    json: bool = False,
+    encoder: type[ConceptEncoder] = ConceptEncoder,
+) -> None:
+    """Print what the model plans after a prompt, and what it then writes.
+
+    Args:
+        ckpt_path: a checkpoint, the folder of a run, a folder of runs (the newest counts), an
+            exported model, or OWNER/NAME of one on the Hugging Face Hub.
+        prompt: the text to continue.
+        prompt_file: a file with the text to continue; - reads standard input.
+        edit: LEVEL:STEP=TEXT: replace this planned concept by the composition of TEXT and continue
+            from the edited plan; may be given several times.
+        max_new_tokens: tokens to write; by default as many as the longest plan covers.
+        temperature: of the sampling; 0 takes the likeliest token.
+        seed: of the sampling.
+        json: print one JSON object instead of tables.
+        encoder: full name of the concept encoder's class, if the model was trained with one of
+            your own.
+
+    Raises:
+        InputError: if the checkpoint, the prompt, an edit or an option can't be used.
+    """
+    text = read_prompt(prompt, prompt_file)
+    writer = load(ckpt_path, encoder)
+    if writer.model.config.levels == 1:
+        raise InputError(f"the model in {ckpt_path} has tokens alone, and no plan: train one with more levels.")
+    report = writer.plan(text, edit, max_new_tokens, temperature, seed)
+    print(dumps(report.to_dict(), indent=1) if json else report)

@@ -1,0 +1,197 @@
+"""The entries of a comparison, and the runs that they ask for."""
+
+import glob
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from nextconcept.core.errors import InputError
+
+__all__ = ["Entry", "Growth", "Run", "config_file", "make_run"]
+
+
+@dataclass
+class Growth:
+    """How an entry grows: its run begins small and gains a level between its stages.
+
+    Args:
+        config: configuration files of the stages after the first; the model is the grown one.
+        shares: shares of the budget, one per stage, that add up to 1.
+        init: content of the new blocks; see :func:`~nextconcept.nn.growth.grow`.
+        before: further settings of all stages but the last, such as
+            ``model.optimizer.min_lr_ratio: 1.0``.
+
+    Raises:
+        InputError: if the shares are not positive or do not add up to 1.
+    """
+
+    config: list[str]
+    shares: list[float]
+    init: Literal["copy", "random", "zeros"] = "copy"
+    before: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if min(self.shares, default=0) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
+            raise InputError(f"the shares of a growing entry must be positive and add up to 1, not {self.shares}.")
+
+
+@dataclass
+class Entry:
+    """One line of a comparison.
+
+    Args:
+        config: configuration files of ``nextconcept fit``; later ones override earlier ones.
+        options: further settings by their dotted names, such as ``model.config.levels: 1``.
+        growth: how the model grows, or None; ``config`` is then that of the smallest model.
+    """
+
+    config: list[str]
+    options: dict[str, Any] = field(default_factory=dict)
+    growth: Growth | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of an entry.
+
+    Attributes:
+        entry: name of the entry.
+        learning_rate: learning rate of the run.
+        seed: seed of the run.
+        stages: arguments of ``nextconcept fit`` for each stage; a run that does not grow has one.
+        init: content of the new blocks where the model grows, or "".
+        folder: folder of the run's files.
+    """
+
+    entry: str
+    learning_rate: float
+    seed: int
+    stages: tuple[tuple[str, ...], ...]
+    init: str
+    folder: Path
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of all that the run depends on except the code.
+
+        Covered are the arguments, the configuration files, and the content of the files and folders
+        that the run reads: its data and what it starts from.
+        """
+        digest = hashlib.sha256()
+        for stage in self.stages:
+            settings: dict[str, Any] = {}
+            for name, value in zip(stage[::2], stage[1::2], strict=True):
+                if name == "--config":
+                    digest.update(Path(value).read_bytes() + b"\0")
+                    settings |= _read_settings(Path(value))
+                else:
+                    settings[name.removeprefix("--")] = value
+            digest.update("\0".join([*stage, self.init if len(self.stages) > 1 else ""]).encode())
+            for file in sorted(_input_files(settings)):
+                digest.update(_hash_file(file, file.stat().st_mtime_ns, file.stat().st_size))
+        return digest.hexdigest()[:16]
+
+
+def _read_settings(config: Path) -> dict[str, Any]:
+    """Read the settings of a configuration file by their dotted names."""
+    try:
+        return dict(_flat(yaml.safe_load(config.read_text(encoding="utf-8"))))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return {}  # nextconcept fit reports what is wrong
+
+
+def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _flat(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(values, list):
+        for index, value in enumerate(values):
+            yield from _flat(value, f"{name}.{index}")
+    else:
+        yield name, values
+
+
+def _input_files(settings: dict[str, Any]) -> set[Path]:
+    """Return the files that settings of data and ``model.init_from`` name, as path or pattern."""
+    found: set[Path] = set()
+    for name, value in settings.items():
+        reads = (name.startswith("data.") and not name.endswith("cache_dir")) or name == "model.init_from"
+        if not reads or not isinstance(value, str) or "\0" in value or len(value) > 1000:
+            continue
+        for path in map(Path, glob.glob(value, recursive=True)):
+            found |= {file for file in path.rglob("*") if file.is_file()} if path.is_dir() else {path}
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _hash_file(path: Path, modified: int, size: int) -> bytes:
+    """Hash a file; time and size of it make a changed file another entry of the cache."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
+
+
+def config_file(name: str) -> Path:
+    """Return the configuration file that an entry names.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    if not Path(name).is_file():
+        raise InputError(f"an entry names the configuration {name!r}, which is no file.")
+    return Path(name)
+
+
+def make_run(name: str, entry: Entry, settings: dict[str, Any], rate: float, seed: int, folder: Path) -> Run:
+    """Turn an entry into a run.
+
+    Args:
+        name: name of the entry.
+        entry: the entry.
+        settings: settings of all entries, the budget among them.
+        rate: learning rate of the run.
+        seed: seed of the run.
+        folder: folder of the entry's files.
+
+    Raises:
+        InputError: if the entry names a configuration that does not exist, or grows without a
+            budget.
+    """
+    settings = settings | entry.options | {"seed_everything": seed, "model.optimizer.lr": rate}
+    init = entry.growth.init if entry.growth else ""
+    return Run(name, rate, seed, _stages(entry, settings), init, folder)
+
+
+def _stages(entry: Entry, settings: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+    if entry.growth is None:
+        return ((*_config_args(entry.config), *_to_cli_args(settings)),)
+    budgets = [key for key in ("budget.flops", "budget.tokens") if key in settings]
+    if not budgets:
+        raise InputError("an entry that grows needs a budget of flops or tokens to divide among its stages.")
+    stages, shares = [], entry.growth.shares
+    for stage in range(len(shares)):
+        files = _config_args(entry.growth.config if stage else entry.config)
+        # The later stages' files describe the grown model.
+        options = {key: value for key, value in settings.items() if not (stage and key.startswith("model.config."))}
+        before = entry.growth.before if stage + 1 < len(shares) else {}
+        budget = {budgets[0]: settings[budgets[0]] * sum(shares[: stage + 1])}
+        stages.append((*files, *_to_cli_args(options | before | budget)))
+    return tuple(stages)
+
+
+def _config_args(config: list[str]) -> list[str]:
+    if not config:
+        raise InputError("an entry names the configuration nothing, which is no file.")
+    return [argument for name in config for argument in ("--config", str(config_file(name)))]
+
+
+def _to_cli_args(settings: dict[str, Any]) -> list[str]:
+    return [argument for key, value in settings.items() for argument in (f"--{key}", json.dumps(value).strip('"'))]

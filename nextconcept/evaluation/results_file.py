@@ -1,0 +1,81 @@
+"""The JSON file of a comparison: the records of its finished runs."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nextconcept.core.errors import InputError
+
+__all__ = ["ResultsFile"]
+
+
+class ResultsFile:
+    """Keeps the records of finished runs in a JSON file, which is rewritten after each of them.
+
+    Args:
+        path: the file; its records are read if it exists.
+        head: what the file says about the comparison as a whole.
+
+    Attributes:
+        path: the file.
+        content: ``head``, and under ``runs`` the list of records.
+
+    Raises:
+        InputError: if the file can't be read.
+    """
+
+    def __init__(self, path: Path, head: dict[str, Any]) -> None:
+        self.path = path
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"runs": []}
+            # Older files hold machine and versions once for all runs.
+            shared = {key: stored[key] for key in ("machine", "versions") if key in stored}
+            self.content = head | {"runs": [shared | record for record in stored["runs"]]}
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(f"{path} is not the results file of a comparison: move it away, or repair it.") from None
+
+    @staticmethod
+    @contextmanager
+    def lock(path: Path) -> Iterator[None]:
+        """Keep other comparisons from writing ``path`` meanwhile.
+
+        Raises:
+            InputError: if another comparison is writing the file.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.stem}.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"another comparison is writing {path}: wait until it ends, or give another --name or --output."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def __contains__(self, key: str) -> bool:
+        return any(record["key"] == key for record in self.content["runs"])
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Return the record of the finished run that has a key."""
+        found: dict[str, Any] = next(record for record in self.content["runs"] if record["key"] == key)
+        return found
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Add the record of a finished run, and save the file."""
+        self.content["runs"].append(record)
+        self.content["runs"].sort(key=lambda one: (one["entry"], one["learning_rate"], one["seed"]))
+        self.save()
+
+    def save(self) -> None:
+        """Write the file atomically."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
+        partial.replace(self.path)

@@ -1,0 +1,212 @@
+"""Training the runs of a comparison, each in processes of its own.
+
+A run is ``nextconcept fit`` followed by ``nextconcept validate``; a run that grows has several
+stages, with ``nextconcept grow`` between them. Metrics are read from the event files of the runs.
+"""
+
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nextconcept.checkpoints.files import read_checkpoint
+from nextconcept.core.errors import InputError
+from nextconcept.evaluation.entries import Run
+from nextconcept.evaluation.environment import machine, versions
+from nextconcept.evaluation.metrics import is_curve
+from nextconcept.evaluation.results_file import ResultsFile
+
+__all__ = ["ProcessRunner", "Runner", "finish_runs"]
+
+
+class Runner(Protocol):
+    """Trains runs.
+
+    Attributes:
+        jobs: number of runs that may be trained at the same time.
+    """
+
+    jobs: int
+
+    def train(self, run: Run) -> dict[str, Any]:
+        """Train and validate a run, and return its record; called from several threads."""
+        ...
+
+    def stop(self) -> None:
+        """Stop all runs; they save what they have."""
+        ...
+
+
+def finish_runs(runs: list[Run], results: ResultsFile, runner: Runner) -> Iterator[dict[str, Any]]:
+    """Train the runs that are not in the results yet, and add their records.
+
+    Args:
+        runs: the runs.
+        results: the finished runs.
+        runner: trains a run.
+
+    Yields:
+        The record of each run, once the results file has it.
+    """
+    waiting, writing = [run for run in runs if run.key not in results], threading.Lock()
+
+    def finish(run: Run) -> dict[str, Any]:
+        record = runner.train(run)
+        with writing:
+            results.add(record)
+        return record
+
+    with ThreadPoolExecutor(runner.jobs) as pool:
+        try:
+            for record in pool.map(finish, waiting):
+                rate, seed = record["learning_rate"], record["seed"]
+                print(f"finished {record['entry']}, learning rate {rate:g}, seed {seed}", flush=True)
+                yield record
+        except BaseException:  # also SystemExit and KeyboardInterrupt: the runs end with the comparison
+            runner.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+class ProcessRunner:
+    """Trains each run in processes of its own.
+
+    Args:
+        jobs: number of runs at the same time; on GPUs each gets one.
+        threads: threads of each run on a CPU; default: the cores divided by ``jobs``.
+    """
+
+    def __init__(self, jobs: int = 1, threads: int | None = None) -> None:
+        self.jobs = jobs
+        self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+        self._slots: queue.Queue[int] = queue.Queue()
+        for slot in range(jobs):
+            self._slots.put(slot)
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    def train(self, run: Run) -> dict[str, Any]:
+        """Train and validate a run in the folder ``run.folder / run.key``, and return its record.
+
+        A run that was interrupted continues from its last checkpoint.
+
+        Raises:
+            InputError: if a process fails or the runner was stopped.
+        """
+        slot = self._slots.get()
+        try:
+            environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
+            if torch.cuda.is_available() and self.jobs > 1:
+                environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+            return self._train(run, run.folder / run.key, environment)
+        finally:
+            self._slots.put(slot)
+
+    def stop(self) -> None:
+        """Terminate the processes, which save first, and start no more."""
+        self._stopped = True
+        for process in tuple(self._processes):
+            process.terminate()
+
+    def _train(self, run: Run, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
+        start: tuple[str, ...] = ()
+        for stage, arguments in enumerate(run.stages):
+            if stage:
+                start = ("--model.init_from", str(self._grow(folder, stage, run.init, environment)))
+            self._fit(folder, stage, [*arguments, *start], environment)
+        newest, arguments = _last_checkpoint(folder, len(run.stages) - 1), run.stages[-1]
+        assert newest is not None  # fit has written it
+        self._call("validate", [*arguments, *_logger(folder, "final"), "--ckpt_path", str(newest)], folder, environment)
+        return _record(run, folder, newest)
+
+    def _fit(self, folder: Path, stage: int, arguments: list[str], environment: dict[str, str]) -> None:
+        """Train a stage, or what is left of it."""
+        (folder / f"stage_{stage}").mkdir(parents=True, exist_ok=True)
+        earlier = _last_checkpoint(folder, stage)
+        resume = ("--ckpt_path", str(earlier)) if earlier else ()
+        if not (folder / f"grown_{stage + 1}").exists():
+            self._call("fit", [*arguments, *_logger(folder, f"stage_{stage}"), *resume], folder, environment)
+
+    def _grow(self, folder: Path, stage: int, init: str, environment: dict[str, str]) -> Path:
+        """Grow the model at the end of the previous stage, and return the folder of the result."""
+        grown, partial = folder / f"grown_{stage}", folder / "partial"
+        if not grown.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+            source = ("--source", str(_last_checkpoint(folder, stage - 1)))
+            self._call("grow", [*source, "--output", str(partial), "--init", init], folder, environment)
+            partial.rename(grown)
+        return grown
+
+    def _call(self, command: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+        log = folder / f"{command}.log"
+        if self._stopped:
+            raise InputError("the comparison was stopped.")
+        with log.open("ab") as file:
+            call = [sys.executable, "-m", "nextconcept", command, *arguments]
+            with subprocess.Popen(call, stdout=file, stderr=subprocess.STDOUT, env=environment) as process:
+                self._processes.add(process)
+                process.wait()
+                self._processes.remove(process)
+        if process.returncode:
+            errors = [line for line in log.read_text(errors="replace").splitlines() if "error" in line.lower()]
+            raise InputError(
+                f"a run of the comparison failed, see {log}: {errors[-1] if errors else 'no error was printed'}"
+            )
+
+
+def _logger(folder: Path, name: str) -> tuple[str, ...]:
+    return ("--trainer.logger.init_args.save_dir", str(folder), "--trainer.logger.init_args.name", name)
+
+
+def _last_checkpoint(folder: Path, stage: int) -> Path | None:
+    """Return the checkpoint with the most steps.
+
+    That need not be the newest: a process that outlived its comparison may have written later.
+    """
+    found = folder.glob(f"stage_{stage}/version_*/checkpoints/last.ckpt")
+    return max(found, key=lambda path: int(read_checkpoint(path)["global_step"]), default=None)
+
+
+def _record(run: Run, folder: Path, newest: Path) -> dict[str, Any]:
+    """Collect what a finished run logged."""
+    curves: dict[str, dict[int, float]] = {}
+    for events in sorted(folder.glob("stage_*/version_*")):
+        for tag, points in _scalars(events).items():
+            curves.setdefault(tag, {}).update(points)
+    finals: dict[str, float] = {}
+    for events in sorted(folder.glob("final/version_*")):
+        finals |= {tag: list(points.values())[-1] for tag, points in _scalars(events).items()}
+    rates = curves.get("train/tokens_per_second", {0: 0.0}).values()  # a short run may log none
+    costs = {tag: sorted(points.items()) for tag, points in curves.items() if tag.startswith("model/")}
+    kept = {tag: sorted(points.items()) for tag, points in curves.items() if is_curve(tag)}
+    return {
+        "entry": run.entry,
+        "learning_rate": run.learning_rate,
+        "seed": run.seed,
+        "key": run.key,
+        "machine": machine(),
+        "versions": versions(),
+        "arguments": list(run.stages[-1]),
+        "steps": read_checkpoint(newest)["global_step"],
+        "parameters": int(costs["model/parameters"][-1][1]),
+        "flops_per_token": costs["model/flops_per_token"][-1][1],
+        "stages": [list(stage) for stage in costs["model/flops_per_step"]],
+        "tokens_per_second": median(rates),
+        "final": {tag: round(value, 6) for tag, value in finals.items() if tag.startswith("val/")},
+        "curves": {tag: [[step, round(value, 6)] for step, value in points] for tag, points in kept.items()},
+    }
+
+
+def _scalars(folder: Path) -> dict[str, dict[int, float]]:
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}

@@ -1,0 +1,43 @@
+"""Exported models."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from nextconcept import InputError
+from nextconcept.checkpoints.files import load_run
+from nextconcept.checkpoints.hub import is_repository_name, load_pretrained, save_pretrained
+from nextconcept.data.tokenizers import ByteTokenizer
+from tests.helpers import open_model, small_config
+
+
+def test_save_pretrained__round_trip(tmp_path: Path):
+    model, tokens = open_model(small_config(vocab_size=256)), torch.randint(256, (1, 9))
+    save_pretrained(model, ByteTokenizer(), tmp_path / "export")
+    for load in (load_pretrained, load_run):
+        loaded, tokenizer = load(tmp_path / "export")
+        assert torch.equal(loaded(tokens).logits, model(tokens).logits)
+        assert isinstance(tokenizer, ByteTokenizer)
+        assert not loaded.training
+    assert "# 16-32, tokens and 1 level of concepts" in (tmp_path / "export" / "README.md").read_text()
+
+
+def test_load_pretrained__broken(tmp_path: Path):
+    (tmp_path / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="is not an exported model"):
+        load_pretrained(tmp_path)
+
+
+def test_load_pretrained__of_version_0_1(tmp_path: Path):
+    save_pretrained(open_model(small_config(vocab_size=256)), ByteTokenizer(), tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"levels": 2, "width": 32, "heads": 4, "window": None}))
+    with pytest.raises(InputError, match="was made by nextconcept 0.1, .* or use nextconcept 0.1"):
+        load_pretrained(tmp_path)
+
+
+def test_is_repository_name(tmp_path: Path):
+    assert is_repository_name("owner/some-model.v2")
+    for path in ("model", "a/b/c", "/owner/name", "owner/name/", str(tmp_path), "./model with blanks"):
+        assert not is_repository_name(path)

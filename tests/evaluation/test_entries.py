@@ -1,0 +1,80 @@
+"""Entries of a comparison and their runs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nextconcept import InputError
+from nextconcept.evaluation.entries import Entry, Growth, Run, make_run
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """Settings that read files, and the files."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("text.txt", "lines.txt", "start/last.ckpt"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("before")
+    task = {"class_path": "LinesTask", "init_args": {"train_file": "lines.txt"}}
+    return {"data": {"init_args": {"dataset": "te*.txt", "task": task}}, "model": {"init_from": "start"}}
+
+
+def run_of(config: dict, **options: object) -> Run:
+    Path("entry.yaml").write_text(yaml.safe_dump(config))
+    return make_run("gpt", Entry(["entry.yaml"], options), {"trainer.max_steps": 9}, 1e-3, 0, Path("logs"))
+
+
+@pytest.mark.parametrize("file", ["text.txt", "lines.txt", "start/last.ckpt"])
+def test_key__covers_the_content_of_what_a_run_reads(file: str, config: dict):
+    before = run_of(config).key
+    assert run_of(config).key == before
+    Path(file).write_text("after")
+    assert run_of(config).key != before
+
+
+def test_key__covers_files_that_options_name(config: dict):
+    Path("other.txt").write_text("before")
+    before = run_of(config, **{"data.dataset": "other.txt"}).key
+    Path("other.txt").write_text("after")
+    assert run_of(config, **{"data.dataset": "other.txt"}).key != before
+
+
+def test_key__ignores_what_a_run_writes(config: dict):
+    config["trainer"] = {"default_root_dir": "logs"}
+    config["data"]["init_args"]["cache_dir"] = "cache"
+    before = run_of(config).key
+    for folder in ("logs", "cache"):
+        Path(folder).mkdir()
+        Path(folder, "written.txt").write_text("x")
+    assert run_of(config).key == before
+
+
+def test_key__covers_options_seed_and_rate(config: dict):
+    entry, settings = Entry(["entry.yaml"]), {"trainer.max_steps": 9}
+    first = run_of(config)
+    others = [
+        run_of(config, **{"model.config.levels": 1}),
+        make_run("gpt", entry, settings, 2e-3, 0, Path("logs")),
+        make_run("gpt", entry, settings, 1e-3, 1, Path("logs")),
+    ]
+    assert len({run.key for run in (first, *others)}) == 4
+
+
+def test_make_run__stages_of_a_growing_entry(config: dict):
+    for name in ("small.yaml", "large.yaml"):
+        Path(name).write_text("{}")
+    growth = Growth(["large.yaml"], [0.25, 0.75], before={"model.optimizer.min_lr_ratio": 1.0})
+    entry = Entry(["small.yaml"], {"model.config.levels": 1}, growth)
+    run = make_run("grown", entry, {"budget.flops": 8.0}, 1e-3, 0, Path("logs"))
+    first, second = [dict(zip(stage[::2], stage[1::2], strict=True)) for stage in run.stages]
+    assert (first["--config"], second["--config"]) == ("small.yaml", "large.yaml")
+    assert (first["--budget.flops"], second["--budget.flops"]) == ("2.0", "8.0")
+    assert first["--model.config.levels"] == "1"
+    assert "--model.config.levels" not in second
+    assert "--model.optimizer.min_lr_ratio" not in second
+
+
+def test_growth__shares_that_do_not_add_up():
+    with pytest.raises(InputError, match="add up to 1"):
+        Growth(["x"], [0.5, 0.6])

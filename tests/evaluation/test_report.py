@@ -1,0 +1,104 @@
+"""Tables and pictures of comparisons."""
+
+from pathlib import Path
+
+import pytest
+
+from nextconcept.evaluation.report import write_report
+from tests.helpers import run_record
+
+
+def content(*runs: dict) -> dict:
+    return {
+        "name": "trial",
+        "question": "Which?",
+        "metric": "val/loss/tokens",
+        "mode": "min",
+        "command": "nextconcept compare --config x.yaml",
+        "runs": list(runs),
+    }
+
+
+def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
+    runs = [run_record("gpt", 0, 2.0), run_record("gpt", 1, 2.2), run_record("gpt", 9, 7.0), run_record("plan", 0, 1.5)]
+    runs.append(run_record("gpt", 5, 8.0))  # of an earlier state of the comparison
+    write_report(content(*runs), ["gpt0", "gpt1", "plan0"], ["gpt0", "gpt9"], tmp_path / "trial")
+    lines = (tmp_path / "trial.md").read_text().splitlines()
+    gpt, *others = [line for line in lines if line.startswith("| gpt")]
+    cells = [cell.strip() for cell in gpt.strip("|").split("|")]
+    assert cells[:4] == ["gpt", "2.1000 ± 0.1414", "2", "+0.5000"]
+    assert cells[4:] == ["2.50 M", "3.00", "10.0", "10", "0.001", "1234"]
+    assert "Further runs, to choose learning rates: 1." in "\n".join(lines)
+    assert others == ["| gpt | 0.001 | 7.0000 | 1 |"]
+    assert "Machine: 2 cores; torch 1. Further" in "\n".join(lines)
+    runs[1] |= {"machine": "1 x H200"}
+    write_report(content(*runs), ["gpt0", "gpt1", "plan0"], ["gpt0", "gpt9"], tmp_path / "trial")
+    assert "Machine: 2 cores; torch 1 / 1 x H200; torch 1. Further" in (tmp_path / "trial.md").read_text()
+    assert (tmp_path / "trial.png").stat().st_size > 5000
+
+
+TASK = {"val/answer/token_1": 0.99, "val/answer/first_branch": 0.9}
+OTHER_PLANS = {
+    "val/answer/first_branch_zero": 0.5,
+    "val/answer/first_branch_shuffled": 0.1,
+    "val/answer/exact_zero": 0.2,
+}
+
+
+def test_write_report__a_task_with_a_named_answer(tmp_path: Path):
+    runs = [
+        run_record("plan", seed, 1.0, **TASK, **OTHER_PLANS, **{"val/answer/exact": exact})
+        for seed, exact in ((0, 0.995), (1, 0.9))
+    ]
+    write_report(content(*runs) | {"metric": "val/answer/exact"}, ["plan0", "plan1"], [], tmp_path / "trial")
+    head, _, row = [line for line in (tmp_path / "trial.md").read_text().splitlines() if line.startswith("|")]
+    assert head.startswith(
+        "| | val/answer/exact | seeds | first branch | solved | first branch, zero plan | first branch, sh"
+    )
+    assert row.startswith(
+        "| plan | 0.9475 ± 0.0672 | 2 | 0.9000 ± 0.0000 | 1 of 2 | 0.5000 ± 0.0000 | 0.1000 ± 0.0000 | "
+    )
+
+
+def test_write_report__a_task_without_named_answers(tmp_path: Path):
+    answers = {"val/answer/exact": 1.0, "val/answer/exact_zero": 0.25, "val/answer/token_1": 1.0}
+    write_report(content(run_record("plan", 0, 1.0, **answers)), ["plan0"], [], tmp_path / "trial")
+    head, _, row = [line for line in (tmp_path / "trial.md").read_text().splitlines() if line.startswith("|")]
+    assert head.startswith("| | val/loss/tokens | seeds | exact | solved | exact, zero plan | parameters |")
+    assert row.startswith("| plan | 1.0000 | 1 | 1.0000 | 1 of 1 | 0.2500 | ")
+
+
+def test_write_report__counts_the_flops_of_smaller_models(tmp_path: Path):
+    grown = run_record("grown", 0, 2.0) | {"stages": [[0, 1e12], [4, 3e12]]}
+    write_report(content(grown), ["grown0"], [], tmp_path / "trial")
+    assert "| 22.0 | 10 |" in (tmp_path / "trial.md").read_text()  # 4 steps of 1 and 6 of 3
+
+
+def test_write_report__compute_at_which_the_baseline_is_reached(tmp_path: Path):
+    runs = [
+        run_record("gpt", 0, 2.0),
+        run_record("gpt", 1, 2.2),
+        run_record("plan", 0, 1.0),
+        run_record("plan", 1, 2.5),
+    ]
+    runs.append(run_record("worse", 0, 3.0))
+    task = content(*runs) | {"baseline": "gpt"}
+    write_report(task, [run["key"] for run in runs], [], tmp_path / "trial")
+    lines = (tmp_path / "trial.md").read_text().splitlines()
+    head, *rows = (line for line in lines if line.startswith("|") and "---" not in line)
+    assert head.endswith("| reaches gpt at |")
+    ends = {row.split(" | ")[0]: row.split(" | ")[-1] for row in rows}
+    assert ends["| plan"] == "50% (1 of 2 runs) |"  # 2.1 is reached at step 5 of 10
+    assert (ends["| worse"], ends["| gpt"]) == ("never |", " |")
+    upward = [run | {"final": {"val/loss/tokens": 0.5}} for run in runs[:1]] + runs[2:3]
+    write_report(task | {"mode": "max", "runs": upward}, [run["key"] for run in upward], [], tmp_path / "up")
+    assert any(
+        line.startswith("| plan") and line.endswith("| 50% |") for line in (tmp_path / "up.md").read_text().splitlines()
+    )
+
+
+@pytest.mark.parametrize("metric", ["val/answer/exact", "val/answer/first_branch", "val/bits_per_byte"])
+def test_write_report__pictures_of_any_metric(metric: str, tmp_path: Path):
+    run = run_record("plan", 0, 1.0, **{metric: 0.5})
+    write_report(content(run) | {"metric": metric, "mode": "max"}, ["plan0"], [], tmp_path / "trial")
+    assert (tmp_path / "trial.png").exists()
