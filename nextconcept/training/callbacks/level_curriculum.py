@@ -54,6 +54,4 @@ class LevelCurriculum(L.Callback):
         module = module_of(pl_module)
         for level in range(1, module.config.levels):
             factor = module.level_factors[level] = self.factor(level, trainer.global_step)
-            gates = module.model.part(level - 1).gates
-            if gates is not None:
-                gates.opening = float(factor > 0)
+            module.model.set_gate_scale(level, float(factor > 0))
