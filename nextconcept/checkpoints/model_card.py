@@ -121,7 +121,7 @@ def model_card(config: ModelConfig, parameters: int, record: dict[str, Any]) -> 
         settings={
             name: value
             for name, value in _flat(config.to_dict())
-            if name not in defaults or value != defaults[name] or name in ("levels", "width")
+            if value != defaults.get(name) or name in ("levels", "width")
         },
     )
     return card
@@ -135,9 +135,9 @@ def _levels(config: ModelConfig) -> str:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested values by their dotted names."""
+    """Yield nested values by their dotted names, except None."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
-        else:
+        elif value is not None:
             yield f"{prefix}{name}", value

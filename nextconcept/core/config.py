@@ -377,6 +377,15 @@ class ModelConfig:
         """Blocks of the token encoder; a model without concepts has none."""
         return self.encoder.depth if self.levels > 1 else 0
 
+    def padding(self, time: int) -> int:
+        """Tokens of padding in front of a text of ``time`` tokens.
+
+        With ``encoder.chunk_alignment: end`` as many as make the last top-level chunk end with the
+        text; otherwise, and with one level, none.
+        """
+        aligned_to_end = self.levels > 1 and self.encoder.chunk_alignment == "end"
+        return -time % self.hierarchy.top_span if aligned_to_end else 0
+
     def horizon_of(self, level: int) -> int:
         """Steps of the plan of a concept level."""
         horizon = self.horizon[level - 1] if isinstance(self.horizon, list) else self.horizon

@@ -80,19 +80,20 @@ class Run:
     def key(self) -> str:
         """Hash of all that the run depends on except the code.
 
-        Covered are the arguments, the configuration files, and the content of the files and folders
-        that the run reads: its data and what it starts from.
+        Covered are the settings, the content of the configuration files (but not their paths), and
+        the content of the files and folders that the run reads: its data and what it starts from.
         """
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.init.encode())
         for stage in self.stages:
+            digest.update(b"\0stage\0")
             settings: dict[str, Any] = {}
             for name, value in zip(stage[::2], stage[1::2], strict=True):
                 if name == "--config":
                     digest.update(Path(value).read_bytes() + b"\0")
                     settings |= _read_settings(Path(value))
                 else:
+                    digest.update(f"{name}\0{value}\0".encode())
                     settings[name.removeprefix("--")] = value
-            digest.update("\0".join([*stage, self.init if len(self.stages) > 1 else ""]).encode())
             for file in sorted(_input_files(settings)):
                 digest.update(_hash_file(file, file.stat().st_mtime_ns, file.stat().st_size))
         return digest.hexdigest()[:16]

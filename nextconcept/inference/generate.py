@@ -110,7 +110,7 @@ def generate_tokens(
         raise InputError(f"max_new_tokens must be 0 or more, not {max_new_tokens}.")
     for edit in edits or []:
         _check_edit(edit, model, len(tokens))
-    offsets = -lengths % hierarchy.top_span if config.encoder.chunk_alignment == "end" else torch.zeros_like(lengths)
+    offsets = torch.tensor([config.padding(length) for length in lengths.tolist()])
     size = int(offsets.max()) + tokens.shape[1] + max_new_tokens
     ids = torch.where(torch.arange(size) < offsets[:, None], PADDING, 0).to(tokens.device)
     index = (offsets[:, None] + torch.arange(tokens.shape[1])).to(ids.device)

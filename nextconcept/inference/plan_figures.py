@@ -66,17 +66,17 @@ class _AttentionRecorder:
     """Records the attention of tokens to their plan, (1, h, T, H) for each pass through a block."""
 
     def __init__(self, model: NextConceptModel, weights: list[Tensor]) -> None:
-        self.blocks, self.weights = model.decoder.transformer.blocks, weights
+        self.blocks, self.weights = model.transformer(0).blocks, weights
 
     def __enter__(self) -> None:
         attentions = [part for block in self.blocks for part in block.children() if isinstance(part, PlanAttention)]
         self.handles = [module.register_forward_pre_hook(self._record) for module in attentions]
 
     def _record(self, module: PlanAttention, args: tuple[Any, ...]) -> None:
-        x, plan, fold, shape, *_ = args
+        x, context, *_ = args
         # With shared weights, higher levels use the module too; only the tokens have no BOS.
-        if fold.first == 1:
-            self.weights.append(module.weights(x, plan, fold, shape))
+        if context.plan_input.fold.first == 1:
+            self.weights.append(module.attention_weights(x, context))
 
     def __exit__(self, *_: object) -> None:
         for handle in self.handles:
@@ -146,7 +146,7 @@ def _attention(model: NextConceptModel, weights: Tensor, texts: list[str], offse
     first = [(index + offset + 1) % model.config.chunk_size == 0 for index in range(len(texts))]
     columns = [("| " if new else "") + _label(text) for new, text in zip(first, texts, strict=True)]
     gates = model.decoder.gates
-    mean = float(gates.plan.detach().abs().mean()) * gates.opening if gates else 0.0
+    mean = float(gates.plan.detach().abs().mean()) * gates.gate_scale if gates else 0.0
     return _heat_map(
         weights.T,
         columns,

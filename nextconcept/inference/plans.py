@@ -156,14 +156,9 @@ def _decode(tokenizer: Tokenizer, ids: list[int]) -> str:
     return "".join([*texts, tokenizer.decode(run)])
 
 
-def _padding(model: NextConceptModel, length: int) -> int:
-    """Return how many padding vectors generation puts before ``length`` tokens."""
-    return -length % model.config.hierarchy.top_span if model.config.encoder.chunk_alignment == "end" else 0
-
-
 def first_visible(model: NextConceptModel, length: int) -> int:
     """Return the position of the first token that the model sees of ``length`` tokens."""
-    config, padding = model.config, _padding(model, length)
+    config, padding = model.config, model.config.padding(length)
     return max(0, int(visible_from(torch.tensor(length + padding), config.window_length, config.hierarchy)) - padding)
 
 
@@ -219,7 +214,7 @@ def compare_plan(
     _check_readable(model)
     config, encoder = model.config, model.encoder
     edited = {(edit.level, edit.step): edit.concept for edit in edits}
-    padding, ordered = _padding(model, known), config.encoder.position_binding
+    padding, ordered = config.padding(known), config.encoder.position_binding
     steps = []
     for level in sorted(plans, reverse=True):
         plan, span = encoder.composition(level).norm(plans[level]).clone(), config.hierarchy.span(level)

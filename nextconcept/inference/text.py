@@ -95,7 +95,8 @@ class Writer:
         Raises:
             InputError: if a prompt or an option can't be used.
         """
-        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        texts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
+        _check_texts(texts)
         sampling = Sampling(temperature, top_k, top_p, min_p)
         stops = _as_list(stop)
         for row, piece in generate_text(self.model, self.tokenizer, texts, max_new_tokens, sampling, seed, stops):
@@ -120,6 +121,7 @@ class Writer:
         Raises:
             InputError: if the prompt or an option can't be used.
         """
+        _check_texts([prompt])
         sampling = Sampling(temperature, top_k, top_p, min_p)
         pieces = generate_text(self.model, self.tokenizer, [prompt], max_new_tokens, sampling, seed, _as_list(stop))
         yield from (piece for _, piece in pieces)
@@ -150,6 +152,7 @@ class Writer:
             InputError: if the model has no plan or can't decode it, or prompt, edits or options
                 can't be used.
         """
+        _check_texts([prompt])
         changes = [edits] if isinstance(edits, str | PlanEdit) else list(edits or [])
         return report_plan(self.model, self.tokenizer, prompt, changes, max_new_tokens, temperature, seed)
 
@@ -193,6 +196,12 @@ def load(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> Wr
         InputError: if there is no model at ``path``, or it can't be used.
     """
     return Writer(*load_run(path, encoder))
+
+
+def _check_texts(texts: Sequence[object]) -> None:
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"a prompt must be a text, or for write() a list of texts, not {type(text).__name__}.")
 
 
 def _as_list(stop: str | Sequence[str] | None) -> list[str]:

@@ -1,6 +1,7 @@
 """Causal attention over all positions or a sliding window, with or without extra keys per chunk.
 
-Everything runs on blocks of the window's size, so that cost and memory are linear in the length where there is a window.
+With a sliding window the kernels work on blocks of the window's size, so that their cost and memory
+are linear in the length.
 
 Shapes: B batch, h heads, T positions, d head size, W window, A chunks, E extra keys of a chunk.
 """
@@ -13,7 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ChunkFold", "ExtraKeys", "causal_attention", "joint_attention", "tiny_attention"]
+from nextconcept.nn.layers import compute_dtype
+
+__all__ = ["ChunkFold", "ExtraKeys", "causal_attention", "joint_attention", "small_attention"]
+
+LARGEST_ELEMENTWISE = 32
+"""Queries times keys of a group up to which :func:`small_attention` avoids matrix products."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +28,15 @@ class ChunkFold:
 
     Args:
         chunk_size: c.
-        first: the element that position 0 predicts: 1 for tokens (position t reads token t), 0 for a level that starts
-            with a BOS.
+        first: the element that position 0 predicts: 1 for tokens (position t reads token t), 0 for a
+            level that starts with a BOS.
     """
 
     chunk_size: int
     first: int
 
     def fold(self, x: Tensor) -> Tensor:
-        """(..., T, D) to (..., A, c, D), padded with zeros where a chunk has no position."""
+        """Fold (..., T, D) to (..., A, c, D), with zeros where a chunk has no position."""
         time = x.shape[-2]
         anchors = (time + self.first - 1) // self.chunk_size + 1
         back = anchors * self.chunk_size - self.first - time
@@ -50,7 +56,7 @@ class ExtraKeys:
         key: (B, h, A, E, d).
         value: (B, h, A, E, d).
         fold: assigns positions to chunks.
-        visible: (E,) bool, keys inside the window.
+        visible: (E,) bool, the keys inside the sliding window.
     """
 
     key: Tensor
@@ -60,7 +66,7 @@ class ExtraKeys:
 
 
 def _blocks(x: Tensor, window: int, previous: bool) -> Tensor:
-    """(..., T, d) to (..., n, W, d), or (..., n, 2 W, d) with each block's predecessor in front."""
+    """Cut (..., T, d) into (..., n, W, d), or (..., n, 2 W, d) with each block's predecessor."""
     pad = -x.shape[-2] % window
     own: Tensor = F.pad(x, (0, 0, 0, pad)).unflatten(-2, (-1, window))
     if not previous:
@@ -69,7 +75,10 @@ def _blocks(x: Tensor, window: int, previous: bool) -> Tensor:
 
 
 def _band(time: int, window: int, shift: int, device: torch.device) -> Tensor:
-    """(n, W, 2 W) bool: key within the last ``window`` positions of a query that stands ``shift`` after its place."""
+    """Return (n, W, 2 W) bool: whether a key is among the last ``window`` positions of a query.
+
+    In a rollout a query stands ``shift`` positions after its anchor.
+    """
     block = torch.arange(-(-time // window), device=device)[:, None, None] * window
     query = torch.arange(window, device=device)[:, None]
     key = torch.arange(2 * window, device=device)[None] - window
@@ -78,7 +87,7 @@ def _band(time: int, window: int, shift: int, device: torch.device) -> Tensor:
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
-    """Attend to the own and earlier positions, at most ``window`` of them.
+    """Attend to the own and earlier positions, at most ``window`` in all.
 
     Args:
         query: (B, h, T, d).
@@ -92,7 +101,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | No
     batch, heads, time, _ = query.shape
     if window is None or window >= time:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    # Blocks take the place of heads, so that one mask serves the whole batch.
+    # Blocks go into the axis of the heads, so that one mask serves the whole batch.
     queries = _blocks(query.flatten(0, 1), window, previous=False)
     keys, values = (_blocks(part.flatten(0, 1), window, previous=True) for part in (key, value))
     mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=_band(time, window, 0, query.device))
@@ -103,18 +112,18 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | No
 def joint_attention(
     query: Tensor, key: Tensor, value: Tensor, extras: ExtraKeys, window: int | None, shift: int = 0
 ) -> Tensor:
-    """Attend to earlier positions and to the extra keys of one's own chunk, in one softmax.
+    """Attend to the own and earlier positions and to the own chunk's extra keys, in one softmax.
 
     Args:
         query: (B, h, T, d).
         key: (B, h, T, d).
         value: (B, h, T, d).
-        extras: what each chunk adds.
+        extras: keys and values that each chunk adds.
         window: W, or None for all positions.
-        shift: how far behind its place a query stands, which moves the window.
+        shift: positions that a query stands after its anchor, by which its window moves.
 
     Returns:
-        (B, h, T, d). Without a window the memory is quadratic in T.
+        (B, h, T, d). Without a sliding window the memory is quadratic in T.
     """
     time = query.shape[2]
     whole = window is None or window >= time + shift
@@ -124,20 +133,21 @@ def joint_attention(
     extra = extras.fold.unfold(folded @ extras.key.transpose(-1, -2), time) * scale  # (B, h, T, E)
     extra = extra.masked_fill(~extras.visible, -torch.inf)
     if whole:
-        places = torch.arange(time, device=query.device)
-        near = (places <= places[:, None])[None]
+        positions = torch.arange(time, device=query.device)
+        near = (positions <= positions[:, None])[None]
     else:
         near = _band(time, span, shift, query.device)
     parts = [_blocks(query, span, False)] + [_blocks(part, span, not whole) for part in (key, value)]
     scores = (parts[0] @ parts[1].transpose(-1, -2) * scale).masked_fill(~near, -torch.inf)  # (B, h, n, W, 2 W)
-    both = torch.cat((scores.flatten(2, 3)[:, :, :time], extra), -1).float().softmax(-1).to(query.dtype)
+    both = torch.cat((scores.flatten(2, 3)[:, :, :time], extra), -1)
+    both = both.softmax(-1, dtype=compute_dtype(both.dtype)).to(query.dtype)
     own, added = both.split((scores.shape[-1], extra.shape[-1]), -1)
     mixed = (_blocks(own, span, False) @ parts[2]).flatten(2, 3)[:, :, :time]
     return mixed + extras.fold.unfold(extras.fold.fold(added) @ extras.value, time)
 
 
-def tiny_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attend within very many small groups.
+def small_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attend within many small groups.
 
     Args:
         query: (B, A, h, c, d).
@@ -147,14 +157,15 @@ def tiny_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (B, A, h, c, d).
     """
-    if query.shape[-2] * key.shape[-2] > 32:
+    if query.shape[-2] * key.shape[-2] > LARGEST_ELEMENTWISE:
         # The groups go into the batch: the attention kernels take four axes.
         mixed = F.scaled_dot_product_attention(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
         parted: Tensor = mixed.unflatten(0, query.shape[:2])
         return parted
-    # Matrix products of four rows by four columns spend most of their time on being called. So each key in turn meets all
-    # groups at once.
+    # Batched products of four rows by four columns spend most of their time on being called.
+    # Therefore each key in turn meets all groups at once.
     scores = torch.stack([(query * one.unsqueeze(-2)).sum(-1) for one in key.unbind(-2)], -1)
-    shares = (scores / math.sqrt(query.shape[-1])).float().softmax(-1).to(value.dtype).unbind(-1)
+    shares = (scores / math.sqrt(query.shape[-1])).softmax(-1, dtype=compute_dtype(scores.dtype))
+    shares = shares.to(value.dtype).unbind(-1)
     weighted = [share.unsqueeze(-1) * one.unsqueeze(-2) for share, one in zip(shares, value.unbind(-2), strict=True)]
     return functools.reduce(torch.add, weighted)

@@ -1,4 +1,4 @@
-"""From the elements of a chunk to one concept.
+"""Elements of a chunk -> one concept.
 
 Shapes: N chunks, c chunk size, D width, S tokens under a concept.
 """
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import REDUCTIONS, ModelConfig
-from nextconcept.nn.layers import Linear, binding_angles, normalise, rotate
+from nextconcept.nn.layers import Linear, binding_angles, compute_dtype, normalise, rotate
 
 __all__ = ["Composition"]
 
@@ -24,7 +24,7 @@ class _Mlp(nn.Module):
 
 
 class _Join(nn.Module):
-    """A linear map of all elements of a chunk together: one matrix per place, summed."""
+    """A linear map of all elements of a chunk together: one matrix per position, summed."""
 
     def __init__(self, chunk_size: int, width: int) -> None:
         super().__init__()
@@ -46,11 +46,12 @@ class _JoinMlp(nn.Module):
 
 
 class Composition(nn.Module):
-    """Composes chunks of one level into concepts of the next, by the chain that the configuration names.
+    """Composes chunks of one level into concepts of the next, by the configured chain.
 
-    Each element is rotated by its place first, if positions are bound. ``sum``, ``mean`` and ``max`` reduce the chunk; ``linear``
-    and ``mlp`` map elements or concepts; without a reduction the last of them maps the whole chunk to one vector. The
-    norm has no gain: a learned one would let targets shrink to please the loss.
+    With position binding, each element is rotated by its position first. ``sum``, ``mean`` and
+    ``max`` reduce the chunk; ``linear`` and ``mlp`` map elements or concepts; without a reduction
+    the last of them maps the whole chunk to one vector. The norm has no gain: with a learned gain,
+    targets could shrink to reduce the loss.
 
     Args:
         config: the model's configuration.
@@ -76,7 +77,7 @@ class Composition(nn.Module):
         return module
 
     def norm(self, x: Tensor) -> Tensor:
-        """The norm that ends a composition, and that whoever reads a predicted concept applies: (..., D) to (..., D)."""
+        """Normalise (..., D) concepts, composed or predicted, as a composition does."""
         return normalise(x, self.config.block.norm)
 
     def forward(self, chunks: Tensor, stride: int) -> Tensor:
@@ -84,7 +85,8 @@ class Composition(nn.Module):
 
         Args:
             chunks: (..., c, D).
-            stride: tokens under one element, by which places are counted: so every token has a rotation of its own.
+            stride: tokens under one element; positions are counted in tokens, so that every token
+                below a concept has a rotation of its own.
 
         Returns:
             (..., D).
@@ -101,9 +103,9 @@ class Composition(nn.Module):
         return x
 
     def bind(self, elements: Tensor, stride: int, undo: bool = False) -> Tensor:
-        """Rotate element i of (..., n, D) by ``i * stride``, or back."""
+        """Rotate element i of (..., n, D) by ``i * stride``; with ``undo``, in reverse."""
         if not self.config.encoder.position_binding:
             return elements
-        places = torch.arange(elements.shape[-2], device=elements.device) * stride
-        angles = binding_angles(places, elements.shape[-1])
+        positions = torch.arange(elements.shape[-2], device=elements.device) * stride
+        angles = binding_angles(positions, elements.shape[-1], compute_dtype(elements.dtype))
         return rotate(elements, -angles if undo else angles)

@@ -1,6 +1,7 @@
 """Tokens -> concepts: recursive composition of chunks.
 
-Shapes: B batch, P tokens (padding in front included), N elements of a level, c chunk size, D width, V vocabulary.
+Shapes: B batch, P tokens (padding in front included), N elements of a level, c chunk size, D width,
+V vocabulary.
 """
 
 from dataclasses import replace
@@ -11,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
-from nextconcept.nn.attention import LevelShape, RolloutCache
 from nextconcept.nn.composition import Composition
+from nextconcept.nn.level_context import RolloutCache
+from nextconcept.nn.level_weights import LevelShape
 from nextconcept.nn.transformer import Transformer, initialise
 
 __all__ = ["PADDING", "ConceptEncoder"]
@@ -24,9 +26,12 @@ PADDING = -1
 class ConceptEncoder(nn.Module):
     """Embeds tokens and composes them, level by level, into concepts.
 
-    ``k^l_n = norm(sum_i R(i c^(l-1)) k^(l-1)_(n c + i))`` in the default composition, where R rotates an element by its
-    place (the identity without ``position_binding``) and ``k^0`` is the token embedding. Level l composes the first
-    ``d_l`` columns of the embedding all the way up.
+    ``k^l_n = norm(sum_i R(i c^(l-1)) k^(l-1)_(n c + i))`` in the default composition, where R
+    rotates an element by its position (the identity without ``position_binding``) and ``k^0`` is
+    the token embedding. The concepts of level l are composed from the first ``d_l`` columns of the
+    embedding.
+
+    A model with one level has no concepts, and its encoder only embeds.
 
     Args:
         config: the model's configuration.
@@ -35,28 +40,36 @@ class ConceptEncoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        width = max(config.widths)
+        width, concept_levels = max(config.widths), config.levels - 1
         self.embedding = nn.Embedding(config.vocab_size, width)
         initialise(self.embedding, 1)
-        self.padding = nn.Parameter(torch.randn(width) * 0.02) if config.encoder.chunk_alignment == "end" else None
-        # Of the decoder's shape, but each block runs once.
+        padded = concept_levels and config.encoder.chunk_alignment == "end"
+        self.padding = nn.Parameter(torch.randn(width) * 0.02) if padded else None
+        # Shaped like the decoder, but each block runs once.
         self.shape = replace(LevelShape.of(config, 0), num_loops=1)
-        self.context = None
+        self.token_encoder = None
         if config.token_encoder_depth:
-            # Its residual stream runs on into the decoder: a norm between them would drown the embeddings, which are much smaller than 1.
-            self.context = Transformer(config, self.shape.width, config.token_encoder_depth, normalised=False)
-        # With weights in common all levels compose alike; otherwise each level has a composition of its own.
-        own = config.sharing == "separate"
-        self.compositions = nn.ModuleList(Composition(config, width) for _ in range(config.levels - 1 if own else 1))
+            # Its residual stream continues into the decoder: a norm between them would scale up
+            # what the encoder adds, and the embeddings, much smaller than 1, would be lost.
+            self.token_encoder = Transformer(config, self.shape.width, config.token_encoder_depth, normalised=False)
+        # Levels that share weights compose alike; otherwise each level has its own composition.
+        count = concept_levels if config.sharing == "separate" else min(1, concept_levels)
+        self.compositions = nn.ModuleList(Composition(config, width) for _ in range(count))
 
     def composition(self, level: int) -> Composition:
-        """Return what makes concepts of ``level``."""
+        """Return the composition that makes concepts of ``level``, 1 or more."""
         return cast(Composition, self.compositions[min(level, len(self.compositions)) - 1])
 
     def embed(self, tokens: Tensor, level: int) -> Tensor:
-        """(B, P) token ids to (B, P, D_level), the columns of the embedding that ``level`` reads.
+        """Look up the columns of the embedding that a level reads.
 
-        With ``grid: end``, an id of :data:`PADDING` stands for the learned padding vector.
+        Args:
+            tokens: (B, P) token ids. With ``chunk_alignment: end``, an id of :data:`PADDING` stands
+                for the learned padding vector.
+            level: the level.
+
+        Returns:
+            (B, P, D_level).
         """
         width = self.config.widths[level]
         weight = self.embedding.weight[:, :width]
@@ -66,12 +79,19 @@ class ConceptEncoder(nn.Module):
         return torch.where(padding, self.padding[:width].to(weight.dtype), F.embedding(tokens.clamp(min=0), weight))
 
     def states(self, embedded: Tensor, cache: RolloutCache | None = None) -> Tensor:
-        """(B, P, D_0) embeddings to (B, P, D_0): what the token decoder starts from.
+        """Compute the inputs of the token decoder.
 
-        The embedding, or with ``encoder_depth`` the embedding plus what the causal token encoder adds, whose keys and values
-        ``cache`` keeps.
+        Args:
+            embedded: (B, P, D_0) token embeddings.
+            cache: receives the keys and values of the token encoder.
+
+        Returns:
+            (B, P, D_0): the embeddings; with ``encoder.depth``, plus what the causal token encoder
+            adds to them.
         """
-        return embedded if self.context is None else cast(Tensor, self.context(embedded, self.shape, cache=cache))
+        if self.token_encoder is None:
+            return embedded
+        return cast(Tensor, self.token_encoder(embedded, self.shape, cache=cache))
 
     def concepts(self, elements: Tensor, level: int) -> Tensor:
         """Compose ``level`` times: (B, P, D) at the tokens to (B, P // c^level, D)."""
@@ -83,38 +103,61 @@ class ConceptEncoder(nn.Module):
         return composed
 
     def forward(self, tokens: Tensor) -> dict[int, Tensor]:
-        """Concepts of every level: (B, P) token ids to ``{level: (B, P // c^level, D_level)}``."""
+        """Compose the concepts of every level.
+
+        Args:
+            tokens: (B, P) token ids.
+
+        Returns:
+            ``{level: (B, P // c^level, D_level)}``.
+        """
         levels = self.config.hierarchy.concept_levels
         return {level: self.concepts(self.embed(tokens, level), level) for level in levels}
 
-    def inputs(self, tokens: Tensor, states: Tensor, concepts: dict[int, Tensor]) -> dict[int, Tensor]:
-        """What the predictors read, shaped as ``concepts``.
+    def elements(self, tokens: Tensor, states: Tensor, level: int) -> Tensor:
+        """Replace the leading columns of token embeddings by states of the token encoder.
 
-        Without a token encoder the concepts themselves. With one, compositions of its states: the first ``D_0`` columns of
-        each embedding are replaced by the state, the rest stays.
+        Args:
+            tokens: (B, P) token ids.
+            states: (B, P, D_0).
+            level: the level whose predictor reads compositions of the result.
+
+        Returns:
+            (B, P, D_level): the states, cut or filled up with the further columns of the embedding.
         """
-        if self.context is None:
+        rest = self.embed(tokens, level)[..., self.shape.width :]
+        return torch.cat((states[..., : self.config.widths[level]], rest), -1)
+
+    def inputs(self, tokens: Tensor, states: Tensor, concepts: dict[int, Tensor]) -> dict[int, Tensor]:
+        """Compute the inputs of the predictors.
+
+        Args:
+            tokens: (B, P) token ids.
+            states: (B, P, D_0) inputs of the token decoder.
+            concepts: per level, (B, N, D_level).
+
+        Returns:
+            Shaped as ``concepts``: the concepts themselves, or with a token encoder the compositions
+            of its states (see :meth:`elements`).
+        """
+        if self.token_encoder is None:
             return concepts
-        width = self.shape.width
-        return {
-            level: self.concepts(torch.cat((states, self.embed(tokens, level)[..., width:]), -1), level)
-            for level in concepts
-        }
+        return {level: self.concepts(self.elements(tokens, states, level), level) for level in concepts}
 
     def read_back(self, concepts: Tensor, level: int) -> Tensor:
-        """How near each token lies to each place of a concept.
+        """Compute how near each token lies to each position of a concept.
 
-        ``cos(R(-i) k, E)``: because the composition is a sum of rotated embeddings, turning it back by the place of token
-        i leaves that token and a rest that is nearly orthogonal to it.
+        ``cos(R(-i) k, E)``: because the composition is a sum of rotated embeddings, rotating it back
+        by the position of token i leaves that token and a rest that is nearly orthogonal to it.
 
         Args:
             concepts: (..., D) concepts of ``level``.
             level: 1 or more.
 
         Returns:
-            (..., c^level, V) cosines; gradients reach the concepts alone.
+            (..., c^level, V) cosines; gradients reach the concepts, but not the embedding.
         """
         span, width = self.config.hierarchy.span(level), concepts.shape[-1]
-        places = F.normalize(concepts, dim=-1).unsqueeze(-2).expand(*concepts.shape[:-1], span, width)
+        positions = F.normalize(concepts, dim=-1).unsqueeze(-2).expand(*concepts.shape[:-1], span, width)
         vocabulary = F.normalize(self.embedding.weight[:, :width].detach(), dim=-1)
-        return self.composition(1).bind(places, 1, undo=True) @ vocabulary.to(places.dtype).T
+        return self.composition(1).bind(positions, 1, undo=True) @ vocabulary.to(positions.dtype).T

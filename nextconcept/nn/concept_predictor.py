@@ -11,21 +11,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
-from nextconcept.nn.attention import LevelShape, RolloutCache
 from nextconcept.nn.layers import Linear, Norm
-from nextconcept.nn.transformer import PlanGates, PlanInput, Transformer
+from nextconcept.nn.level_context import RolloutCache
+from nextconcept.nn.level_weights import LevelShape
+from nextconcept.nn.plan_input import PlanGates, PlanInput
+from nextconcept.nn.transformer import Transformer
 
 __all__ = ["ConceptPredictor", "PlanHead", "Prediction"]
 
 
 @dataclass
 class Prediction:
-    """What a predictor yields.
+    """Output of a predictor.
 
     Attributes:
         plan: (B, A, H, D) predicted concepts.
         states: (B, A, D) hidden states of the anchors.
-        steps: (B, A, H or 1, D) hidden states that the head turned into the plan.
+        steps: (B, A, H or 1, D) hidden states that the head maps to the plan.
     """
 
     plan: Tensor
@@ -34,7 +36,7 @@ class Prediction:
 
 
 class PlanHead(nn.Module):
-    """From hidden states to predicted concepts, one linear map per horizon step that shares a state.
+    """Maps hidden states to predicted concepts, by one linear map per step of the horizon.
 
     Args:
         config: the model's configuration.
@@ -53,7 +55,15 @@ class PlanHead(nn.Module):
                 nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
 
     def forward(self, states: Tensor, noise: Tensor | None = None) -> Tensor:
-        """(..., D) states, and (..., noise_width) noise, to (..., maps, D); without noise the central prediction."""
+        """Predict concepts.
+
+        Args:
+            states: (..., D).
+            noise: (..., noise_width), or None for the central prediction.
+
+        Returns:
+            (..., maps, D).
+        """
         x = self.norm(states)
         if noise is not None:
             assert self.noise is not None, "a model without noise_width takes no noise"
@@ -64,75 +74,79 @@ class PlanHead(nn.Module):
 
 
 class ConceptPredictor(nn.Module):
-    """Causal transformer over ``[BOS, k_0, ..., k_(N-1)]`` whose state at anchor m is regressed onto ``k_m, k_(m+1), ...``.
+    """Regresses concepts ``k_m, k_(m+1), ...`` from the state of a causal transformer at anchor m.
+
+    The transformer runs over ``[BOS, k_0, ..., k_(N-1)]``.
 
     Args:
         config: the model's configuration.
-        level: the level it predicts, 1 or more.
-        transformer: weights that it shares with other levels; they belong to whoever made them and stay out of this
-            module's own parameters. By default it makes its own.
+        level: the level to predict, 1 or more.
     """
 
-    def __init__(self, config: ModelConfig, level: int, transformer: Transformer | None = None) -> None:
+    def __init__(self, config: ModelConfig, level: int) -> None:
         super().__init__()
         self.shape = LevelShape.of(config, level)
         self.horizon, self.rollout = config.horizon_of(level), config.planner.mode == "rollout"
         self.detach, self.noise_width = config.planner.detach, config.planner.noise_width
         width = self.shape.width
-        self.own = None if transformer else Transformer.for_levels(config, range(level, level + 1))
-        # In a tuple, so that it does not count as a part of this module.
-        self._borrowed: tuple[Transformer, ...] = () if transformer is None else (transformer,)
         self.bos = nn.Parameter(torch.randn(width))
         reads_plan = level + 1 < config.levels
         self.gates = PlanGates(config, level) if reads_plan else None
         self.head = PlanHead(config, width, 1 if self.rollout else self.horizon)
 
-    @property
-    def transformer(self) -> Transformer:
-        """The weights in use, own or shared."""
-        return self._borrowed[0] if self.own is None else self.own
-
     def start(self, concepts: Tensor) -> Tensor:
-        """Put the BOS in front: (B, N, D) to (B, A, D), the predictor's inputs."""
+        """Put the BOS in front: (B, N, D) to (B, A, D), the transformer's inputs."""
         bos = self.bos.to(concepts.dtype).expand(concepts.shape[0], 1, -1)
         return torch.cat((bos, concepts), 1)
 
     def forward(
         self,
+        transformer: Transformer,
         concepts: Tensor,
-        reading: PlanInput | None = None,
+        plan_input: PlanInput | None = None,
         feed_back: Callable[[Tensor], Tensor] = lambda concept: concept,
         cache: RolloutCache | None = None,
     ) -> Prediction:
         """Predict from every anchor at once.
 
-        In a rollout, step j of anchor m attends to the true prefix (< m) and to the anchor's own earlier predictions. All
-        anchors take a step together, so that H steps cost H passes.
+        In a rollout, step j of anchor m attends to the true prefix (< m) and to the anchor's own
+        earlier predictions. All anchors take a step together, so that H steps cost H passes.
 
         Args:
+            transformer: the weights.
             concepts: (B, N, D).
-            reading: plan and past of the level above.
-            feed_back: what a rollout makes of a prediction (B, A, D) before it goes on from it: norm, matching.
-            cache: keeps the keys and values of the teacher-forced pass; a rollout makes one if none is given.
+            plan_input: plan and memory of the level above.
+            feed_back: maps a prediction (B, A, D) to the next input of a rollout, by norm and
+                matching.
+            cache: receives the keys and values of the teacher-forced pass; a rollout makes a cache
+                if none is passed in.
 
         Returns:
-            Everything at anchor m is a function of concepts < m alone.
+            The prediction; its values at anchor m are a function of concepts < m alone.
         """
         inputs = self.start(concepts)
         if not self.rollout:
-            states = self.transformer(inputs, self.shape, reading, cache)
+            states = transformer(inputs, self.shape, plan_input, cache)
             return Prediction(self.head(states), states, states.unsqueeze(2))
         cache = cache or RolloutCache()
-        states = [self.transformer(inputs, self.shape, reading, cache)]
+        states = [transformer(inputs, self.shape, plan_input, cache)]
         plan = [self.head(states[0]).squeeze(-2)]
         for cache.step in range(1, self.horizon):
             last = plan[-1].detach() if self.detach else plan[-1]
-            states.append(self.transformer(feed_back(last), self.shape, reading, cache))
+            states.append(transformer(feed_back(last), self.shape, plan_input, cache))
             plan.append(self.head(states[-1]).squeeze(-2))
         return Prediction(torch.stack(plan, 2), states[0], torch.stack(states, 2))
 
     def sample(self, steps: Tensor, count: int) -> Tensor:
-        """Draw plans: ``Prediction.steps`` to (S, B, A, H, D), each with noise of its own."""
+        """Draw plans with a noise vector for each.
+
+        Args:
+            steps: (B, A, H or 1, D), as :attr:`Prediction.steps`.
+            count: S, plans to draw.
+
+        Returns:
+            (S, B, A, H, D).
+        """
         size = (count, *steps.shape[:-1], self.noise_width)
         noise = torch.randn(size, device=steps.device, dtype=steps.dtype)
         plans: Tensor = self.head(steps.expand(count, *steps.shape), noise).flatten(-3, -2)

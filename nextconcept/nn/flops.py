@@ -1,25 +1,48 @@
 """Counting floating-point operations."""
 
 import copy
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from nextconcept.nn.attention import PlanAttention
+from nextconcept.nn.attention_kernels import LARGEST_ELEMENTWISE
 
 __all__ = ["flops_per_token"]
 
 
 @torch.no_grad()
-def flops_per_token(model: nn.Module, time: int, vocab_size: int) -> float:
-    """Operations of ``model`` on ``time`` token ids, per token.
+def flops_per_token(model: nn.Module, time: int) -> float:
+    """Count the operations of ``model`` on ``time`` token ids, per token.
 
-    torch's own counter watches a copy of the model that has shapes but no data. Attention is counted whole, the half above
-    the diagonal included, as is usual.
+    torch's own counter watches a copy of the model that has shapes but no data. It counts matrix
+    products. Attention is counted in full, including the half above the diagonal, as is usual. The
+    products of attention to small plans, which
+    :func:`~nextconcept.nn.attention_kernels.small_attention` computes element by element, are added
+    as if they were matrix products.
+
+    Args:
+        model: maps (1, ``time``) token ids to anything.
+        time: number of tokens.
     """
     ghost = copy.deepcopy(model).to("meta").eval()
+    small_products: list[int] = []
+
+    def count(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        context = args[1]
+        plan, chunk_size, width = context.plan_input.plan, context.plan_input.fold.chunk_size, context.shape.width
+        if chunk_size * plan.shape[2] <= LARGEST_ELEMENTWISE:
+            # (B, A) groups of c queries and H keys; queries by keys, and weights by values.
+            small_products.append(2 * 2 * plan.shape[0] * plan.shape[1] * chunk_size * plan.shape[2] * width)
+
+    for module in ghost.modules():
+        if isinstance(module, PlanAttention):
+            module.register_forward_hook(count)
     tokens = torch.zeros(1, time, dtype=torch.long, device="meta")
     # The plain kernel consists of matrix products, which the counter knows on every device.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         ghost(tokens)
-    return float(counter.get_total_flops()) / time
+    return float(counter.get_total_flops() + sum(small_products)) / time

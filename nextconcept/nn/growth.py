@@ -103,18 +103,27 @@ def grow(model: NextConceptModel, init: Init = "copy", levels: int = 1) -> NextC
 def _grow_once(model: NextConceptModel, init: Init) -> NextConceptModel:
     old, bigger = model.state_dict(), NextConceptModel(grown_config(model.config), type(model.encoder))
     bigger.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)
-    top, new = model.config.levels - 1, model.config.levels
+    new = model.config.levels
     for name, tensor in bigger.state_dict().items():
         if ".gates." in name and name not in old:
             continue  # zero: nothing that is new is heard
         source = old.get(name)
         if source is None and init == "copy":
-            source = old.get(name.replace(f"predictors.{new}.", f"predictors.{top}."))
+            source = old.get(_name_below(name, new))
         if source is not None and init != "random":
             tensor.copy_(_blocks(source, tensor, repeat=init == "copy"))
         if name in old:
             tensor[top_left(old[name].shape)] = old[name]
     return bigger
+
+
+def _name_below(name: str, level: int) -> str:
+    """Return the name that a parameter of ``level`` has one concept level below."""
+    if level == 1:
+        return name  # below are the tokens, which have no predictor
+    for part in ("predictors", "transformers"):
+        name = name.replace(f"{part}.{level}.", f"{part}.{level - 1}.")
+    return name
 
 
 def top_left(shape: Iterable[int]) -> tuple[slice, ...]:

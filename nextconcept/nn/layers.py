@@ -1,7 +1,7 @@
-"""Layers whose weights can be used in part, norms, and rotations.
+"""Linear maps of which a part can be used, norms, and rotations.
 
-A *nested* ("matryoshka") weight serves several widths: a layer that gets an input narrower than itself uses the top-left
-block of its matrix. At its own full width each layer here is the ordinary one.
+A *nested* ("matryoshka") weight serves several widths: a layer whose input is narrower than its
+matrix applies the top-left block of the matrix. At full width each layer is the ordinary one.
 
 Shapes: B batch, T time, D width, h heads, d head size.
 """
@@ -12,11 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FeedForward", "Linear", "Norm", "binding_angles", "normalise", "rotary_angles", "rotate"]
+__all__ = ["Linear", "Norm", "binding_angles", "compute_dtype", "normalise", "rotary_angles", "rotate", "rotations"]
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the type for angles and softmax: ``dtype``, but at least single precision."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 class Linear(nn.Linear):
-    """A bias-free linear map of which any top-left block can be applied.
+    """A linear map without bias of which any top-left block can be applied.
 
     Args:
         in_features: columns of the full matrix.
@@ -27,18 +32,24 @@ class Linear(nn.Linear):
         super().__init__(in_features, out_features, bias=False)
 
     def forward(self, x: Tensor, out_features: int | None = None, gate: Tensor | None = None) -> Tensor:
-        """Map (..., in) to (..., out) by the first ``out`` rows and ``in = x.shape[-1]`` columns of the weight.
+        """Apply the first ``out`` rows and the first ``in = x.shape[-1]`` columns of the weight.
 
-        ``gate`` (out,) multiplies the result.
+        Args:
+            x: (..., in).
+            out_features: number of rows to use; None for all.
+            gate: (out,) factors on the result.
+
+        Returns:
+            (..., out).
         """
         weight, columns = self.weight, x.shape[-1]
-        # A slice that changes nothing would still cost a copy of the matrix in the backward pass.
+        # A slice over a whole axis would still copy the matrix in the backward pass.
         if out_features is not None and out_features < weight.shape[0]:
             weight = weight[:out_features]
         if columns < weight.shape[1]:
             weight = weight[:, :columns]
         if gate is not None:
-            weight = gate[:, None] * weight  # much smaller than the result
+            weight = gate[:, None] * weight  # the weight is much smaller than the result
         return F.linear(x, weight)
 
 
@@ -47,7 +58,8 @@ def normalise(x: Tensor, kind: str, weight: Tensor | None = None) -> Tensor:
 
     Args:
         x: any features.
-        kind: ``rms`` (Zhang & Sennrich, 2019), ``layer`` (Ba et al., 2016; without bias) or ``cosine`` (unit length).
+        kind: ``rms`` (Zhang & Sennrich, 2019), ``layer`` (Ba et al., 2016; without bias) or
+            ``cosine`` (unit length).
         weight: (>= D,) gains, of which the first D are used.
     """
     width = x.shape[-1]
@@ -61,12 +73,12 @@ def normalise(x: Tensor, kind: str, weight: Tensor | None = None) -> Tensor:
 
 
 class Norm(nn.Module):
-    """A norm of which any leading part can be applied.
+    """A norm whose leading gains serve narrower inputs.
 
     Args:
         width: full number of features.
         kind: ``rms``, ``layer`` or ``cosine``; see :func:`normalise`.
-        affine: whether it learns a gain per feature.
+        affine: whether to learn a gain per feature.
     """
 
     def __init__(self, width: int, kind: str, affine: bool) -> None:
@@ -79,73 +91,70 @@ class Norm(nn.Module):
         return normalise(x, self.kind, self.weight)
 
 
-class FeedForward(nn.Module):
-    """Position-wise feed-forward layer: ``down(silu(gate x) * up x)`` (SwiGLU, Shazeer 2020) or ``down(gelu(up x))``.
-
-    Args:
-        width: full width of input and output.
-        hidden: full hidden width.
-        kind: ``swiglu`` or ``gelu``.
-    """
-
-    def __init__(self, width: int, hidden: int, kind: str) -> None:
-        super().__init__()
-        self.up = Linear(width, hidden)
-        self.gate = Linear(width, hidden) if kind == "swiglu" else None
-        self.down = Linear(hidden, width)
-
-    def forward(self, x: Tensor, hidden: int) -> Tensor:
-        """(..., D) to (..., D), through the first ``hidden`` hidden features."""
-        up = self.up(x, hidden)
-        inner = F.gelu(up) if self.gate is None else F.silu(self.gate(x, hidden)) * up
-        mapped: Tensor = self.down(inner, x.shape[-1])
-        return mapped
-
-
-def rotary_angles(positions: Tensor, head_size: int, base: float) -> Tensor:
-    """Angles of rotary positions (Su et al., 2021).
+def rotary_angles(positions: Tensor, head_size: int, base: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Compute the angles of rotary positions (Su et al., 2021).
 
     Args:
         positions: (...) positions of any numeric type.
         head_size: d, even.
         base: the lowest frequency is close to 1 / base.
+        dtype: of the result; see :func:`compute_dtype`.
 
     Returns:
         (..., d / 2) angles in radians.
     """
-    exponents = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
-    return positions.float().unsqueeze(-1) * base**-exponents
+    exponents = torch.arange(0, head_size, 2, device=positions.device, dtype=dtype) / head_size
+    return positions.to(dtype).unsqueeze(-1) * base**-exponents
 
 
-def binding_angles(places: Tensor, width: int) -> Tensor:
-    """Angles that mark an element's place in its chunk before elements are summed.
+def binding_angles(positions: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Compute the angles that mark an element's position in its chunk before elements are summed.
 
-    Frequencies are spread over the whole circle (multiples of the golden ratio), not log-spaced as in attention, so that
-    a rotation by one place and a rotation by another are nearly orthogonal: the mean of ``cos(n theta)`` is about 0 for
-    n > 0, and each element can be read back out of the sum (binding in the sense of Plate, 1995). A frequency depends on
-    its own index alone, so that the first columns of a wider concept are bound as in a narrow one.
+    Frequencies are spread over the whole circle (multiples of the golden ratio) instead of
+    log-spaced as in attention, so that rotations by different positions are nearly orthogonal: the
+    mean of ``cos(n theta)`` is about 0 for n > 0, and each element can be read back out of the sum
+    (binding in the sense of Plate, 1995). A frequency depends only on its own index, so the first
+    columns of a wider concept are bound as in a narrow one.
 
     Args:
-        places: (c,) places in tokens.
+        positions: (c,) positions in tokens.
         width: D, even.
+        dtype: of the result; see :func:`compute_dtype`.
 
     Returns:
         (c, D / 2) angles in radians.
     """
     golden = (math.sqrt(5) - 1) / 2
-    index = torch.arange(1, width // 2 + 1, device=places.device, dtype=torch.float64)
+    index = torch.arange(1, width // 2 + 1, device=positions.device, dtype=torch.float64)
     theta = 2 * math.pi * torch.frac(index * golden)
-    return torch.remainder(places.double()[:, None] * theta, 2 * math.pi).float()
+    return torch.remainder(positions.double()[:, None] * theta, 2 * math.pi).to(dtype)
+
+
+def rotations(angles: Tensor) -> Tensor:
+    """Return the complex ``exp(i angles)``, which :func:`rotate` applies fastest."""
+    return torch.polar(torch.ones_like(angles), angles)
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate pairs of neighbouring features of ``x`` (..., T, D) by ``angles`` (..., T, D / 2), or complex ``exp(i angles)``."""
+    """Rotate pairs of neighbouring features.
+
+    Args:
+        x: (..., T, D) features.
+        angles: (..., T, D / 2) angles in radians, or their complex :func:`rotations`.
+
+    Returns:
+        (..., T, D).
+    """
+    if x.dtype in (torch.float32, torch.float64) and not torch.compiler.is_compiling():
+        # One pass instead of seven; a compiler fuses the real arithmetic below, but does not
+        # support complex numbers.
+        turns = angles if angles.is_complex() else rotations(angles)
+        if x.stride(-1) != 1:
+            x = x.contiguous()
+        if not torch.is_grad_enabled() and x.dtype.to_complex() == turns.dtype:
+            return (x.view(turns.dtype) * turns).view(x.dtype)
+        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turns).flatten(-2)
     pairs = x.unflatten(-1, (-1, 2))
-    if x.dtype == torch.float32 and not torch.compiler.is_compiling():
-        # One pass instead of seven; a compiler fuses the plain way below, and knows no complex numbers.
-        pairs = pairs if pairs.stride(-1) == 1 else pairs.contiguous()
-        turn = angles if angles.is_complex() else torch.polar(torch.ones_like(angles), angles)
-        return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)
     cos, sin = (angles.real, angles.imag) if angles.is_complex() else (angles.cos(), angles.sin())
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     even, odd = pairs.unbind(-1)

@@ -19,9 +19,10 @@ from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder
 from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
 from nextconcept.nn.flops import flops_per_token
 from nextconcept.nn.matching import match
+from nextconcept.nn.plan_input import PlanInput
 from nextconcept.nn.prefill import PrefillState
 from nextconcept.nn.token_decoder import TokenDecoder
-from nextconcept.nn.transformer import PlanInput, Transformer
+from nextconcept.nn.transformer import Transformer
 
 __all__ = ["ModelOutput", "NextConceptModel", "PlanChoice", "PlanSource", "horizon_targets"]
 
@@ -32,13 +33,15 @@ PlanChoice = LevelPlan | dict[int, LevelPlan]
 
 @dataclass
 class ModelOutput:
-    """What a forward pass yields.
+    """Output of a forward pass.
 
     Attributes:
         logits: (B, T, V); entry t is for token t + 1.
-        plans: per level >= 1, (B, A, H, D), the model's own predictions, whatever plan was read.
-        concepts: per level >= 1, (B, N, D), the realised concepts; N = (T + offset) // c^level, A = N + 1.
-        predictions: per level >= 1, hidden states behind the plan.
+        plans: per level >= 1, (B, A, H, D), the model's own predictions, even if the level below
+            read another plan.
+        concepts: per level >= 1, (B, N, D), the realised concepts; N = (T + offset) // c^level,
+            A = N + 1.
+        predictions: per level >= 1, the plan with the hidden states that it was made from.
         offset: padding vectors in front of the tokens.
     """
 
@@ -50,15 +53,15 @@ class ModelOutput:
 
 
 def horizon_targets(concepts: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-    """Return the concepts that each anchor's plan is about.
+    """Return the realised concepts that each anchor's plan predicts.
 
     Args:
         concepts: (B, N, D).
         horizon: H.
 
     Returns:
-        ``(targets, known)``: (B, N + 1, H, D) with ``targets[:, m, j] = concepts[:, m + j]``, and (N + 1, H) bool, False
-        where that lies beyond the window.
+        ``(targets, known)``: (B, N + 1, H, D) with ``targets[:, m, j] = concepts[:, m + j]``, and
+        (N + 1, H) bool, False where a target lies beyond the window.
     """
     count = concepts.shape[1]
     padded = nn.functional.pad(concepts, (0, 0, 0, horizon))
@@ -69,13 +72,18 @@ def horizon_targets(concepts: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
 class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcept", tags=["next-concept-prediction"]):
     """A language model that plans in concepts and writes in tokens.
 
-    ``logits[:, t]`` is a function of ``tokens[:, :t+1]`` alone and ``plans[l][:, m]`` of the tokens before ``m c^l`` alone,
-    for every plan source but ``oracle``. ``save_pretrained`` and ``from_pretrained`` write and read a folder of
-    safetensors and ``config.json``.
+    ``logits[:, t]`` is a function of ``tokens[:, :t+1]`` alone and ``plans[l][:, m]`` of the tokens
+    before ``m c^l`` alone, for every plan source but ``oracle``. ``save_pretrained`` and
+    ``from_pretrained`` write and read a folder with safetensors and ``config.json``.
 
     Args:
         config: the architecture.
-        encoder: class of the concept encoder, for one of your own; its name is kept in ``config.encoder.class_name``.
+        encoder: class of the concept encoder; the name of a user's own class is kept in
+            ``config.encoder.class_name``.
+
+    Attributes:
+        transformers: the transformer that all levels share, or with ``sharing: separate`` one per
+            level, tokens first.
 
     Raises:
         InputError: if the configuration is that of a model with another encoder.
@@ -86,114 +94,152 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         name = "" if encoder is ConceptEncoder else encoder.__qualname__
         if config.encoder.class_name not in ("", name):
             raise InputError(
-                f"the model composes concepts with an encoder of its own, {config.encoder.class_name}, not {encoder.__qualname__}: give its "
-                "class (in Python encoder=, on the command line --encoder or --model.encoder, and its full name)."
+                f"the model composes concepts with an encoder of its own, {config.encoder.class_name}, not "
+                f"{encoder.__qualname__}: give its class (in Python encoder=, on the command line --encoder or "
+                "--model.encoder, and its full name)."
             )
         config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, class_name=name))
         self.config = self._hub_mixin_config = config
-        levels = range(config.levels)
-        shared = config.sharing != "separate"
-        self.transformer = Transformer.for_levels(config, levels) if shared else None
+        levels, shared = range(config.levels), config.sharing != "separate"
+        self.transformers = nn.ModuleList()
+        if shared:
+            self.transformers.append(Transformer.for_levels(config, levels))
         self.encoder = encoder(config)
-        self.predictors = nn.ModuleDict(
-            {str(level): ConceptPredictor(config, level, self.transformer) for level in levels[1:]}
-        )
-        embedding = self.encoder.embedding if config.tie_embeddings else None
-        self.decoder = TokenDecoder(config, self.transformer, embedding)
+        self.predictors = nn.ModuleDict()
+        for level in levels[1:]:
+            if not shared:
+                self.transformers.append(Transformer.for_levels(config, range(level, level + 1)))
+            self.predictors[str(level)] = ConceptPredictor(config, level)
+        if not shared:
+            # Made last, so that a seed draws the same weights as in earlier versions.
+            self.transformers.insert(0, Transformer.for_levels(config, range(1)))
+        self.decoder = TokenDecoder(config)
 
     def forward(
         self,
         tokens: Tensor,
         plan: PlanChoice = "predicted",
         offset: int | None = None,
-        trace: PrefillState | None = None,
+        prefill: PrefillState | None = None,
     ) -> ModelOutput:
         """Predict the next token after each prefix, and the next concepts after each chunk.
 
         Args:
             tokens: (B, T) int64, T >= 1.
-            plan: what the lower levels read: ``predicted``; ``zero``; ``shuffled`` (another row's, which takes two rows);
-                ``oracle`` (the true future where the window holds it: leaks, diagnostic only); per level, one of these or
-                a tensor (B, A, H, D), the other levels reading what is predicted; or a function that maps a level and what
-                it predicts to what is read.
-            offset: padding vectors in front of the tokens, below ``c^(levels - 1)``; by default none, or with
-                ``grid: end`` as many as make the grid end with the tokens.
-            trace: is filled with what generation goes on from.
+            plan: what the lower levels read: ``predicted``; ``zero``; ``shuffled`` (another row's,
+                which takes two rows); ``oracle`` (the true future as far as the window holds it;
+                leaks, diagnostic only); a dictionary with one of these or a tensor (B, A, H, D) per
+                level, other levels being ``predicted``; or a function that maps a level and its
+                predicted plan to the plan to read.
+            offset: padding vectors in front of the tokens, below ``c^(levels - 1)``; by default
+                :meth:`ModelConfig.padding`.
+            prefill: receives the caches and plans from which generation continues.
 
         Raises:
-            InputError: if there is no token, no second row to shuffle with, or no padding vector for an offset.
+            InputError: if there is no token, no second row to shuffle with, or no padding vector
+                for an offset.
         """
         if tokens.dim() != 2 or tokens.shape[1] < 1:
             raise InputError(f"tokens must have shape (batch, time) with time >= 1, not {tuple(tokens.shape)}.")
         offset = self._offset(tokens.shape[1], offset)
-        caches = trace.caches if trace else {}
+        caches = prefill.caches if prefill else {}
         ids = nn.functional.pad(tokens, (offset, 0), value=PADDING)
-        states = self.encoder.states(self.encoder.embed(ids, 0), trace.context if trace else None)
+        states = self.encoder.states(self.encoder.embed(ids, 0), prefill.token_encoder if prefill else None)
         concepts = self.encoder(ids)
         inputs = self.encoder.inputs(ids, states, concepts)
         predictions: dict[int, Prediction] = {}
-        reading = None
+        plan_input = None
         for level in reversed(self.config.hierarchy.concept_levels):
-            predictor = self.predictor(level)
-            predicted = predictor(inputs[level], reading, self.feed_back(level), caches.get(level))
-            past = {"none": None, "concepts": predictor.start(inputs[level]), "states": predicted.states}
+            predictor, transformer = self.predictor(level), self.transformer(level)
+            predicted = predictor(transformer, inputs[level], plan_input, self.feed_back(level), caches.get(level))
+            memory = {"none": None, "concepts": predictor.start(inputs[level]), "states": predicted.states}
             source = self._source(plan, level, predicted.plan, concepts[level])
-            reading = self._reading(level, source, past[self.config.reader.memory])
+            plan_input = self._plan_input(level, source, memory[self.config.reader.memory])
             predictions[level] = predicted
-            if trace:
-                trace.plans[level], trace.past[level] = reading.plan, reading.past
-        logits = self.decoder(states, reading, caches.get(0))
-        if trace:
-            trace.states = states
+            if prefill:
+                prefill.plans[level], prefill.memory[level] = plan_input.plan, plan_input.memory
+        embedding = self.encoder.embedding.weight
+        logits = self.decoder(self.transformer(0), states, embedding, plan_input, caches.get(0))
+        if prefill:
+            prefill.states = states
         plans = {level: prediction.plan for level, prediction in predictions.items()}
         return ModelOutput(logits[:, offset:] if offset else logits, plans, concepts, predictions, offset)
 
+    def transformer(self, level: int) -> Transformer:
+        """Return the transformer that runs at a level."""
+        return cast(Transformer, self.transformers[min(level, len(self.transformers) - 1)])
+
+    def set_gate_scale(self, level: int, value: float) -> None:
+        """Scale the gates through which the level below reads the plan and memory of ``level``.
+
+        A curriculum engages levels one after another with this factor. It is 1 at first and not
+        part of the state dict.
+
+        Args:
+            level: a concept level, 1 or more.
+            value: factor on the gates; 0 closes them.
+        """
+        gates = self.part(level - 1).gates
+        assert gates is not None, f"there is no plan of level {level}"
+        gates.gate_scale = value
+
     def predictor(self, level: int) -> ConceptPredictor:
-        """The predictor of a concept level, 1 or more."""
+        """Return the predictor of a concept level, 1 or more."""
         return cast(ConceptPredictor, self.predictors[str(level)])
 
     def part(self, level: int) -> TokenDecoder | ConceptPredictor:
-        """What runs at a level: the decoder at level 0, a predictor above."""
+        """Return the module of a level: the decoder at level 0, a predictor above."""
         return self.predictor(level) if level else self.decoder
 
     def compose(self, tokens: Tensor, level: int = 1) -> Tensor:
-        """The concept of ``level`` that chunks of tokens make: (..., c^level) int64 to (..., D_level)."""
+        """Compose chunks of tokens into concepts of ``level``.
+
+        Args:
+            tokens: (..., c^level) int64.
+            level: 1 or more.
+
+        Returns:
+            (..., D_level).
+        """
         flat = tokens.reshape(-1, tokens.shape[-1])
         concepts: Tensor = self.encoder(flat)[level]
         return concepts[:, 0].view(*tokens.shape[:-1], -1)
 
     def decode_plan(self, plan: Tensor, top_k: int = 5, level: int = 1) -> Tensor:
-        """Say what a plan says: the tokens nearest to it at each place, read back by unbinding.
+        """Return the tokens nearest to a plan at each position, read back by unbinding.
 
         Args:
             plan: (B, A, H, D_level), as in ``ModelOutput.plans``.
-            top_k: alternatives per place.
+            top_k: alternatives per position.
             level: the level of the plan.
 
         Returns:
-            (B, A, H, c^level, top_k) token ids, the nearest first. Without position binding every place says the same.
+            (B, A, H, c^level, top_k) token ids, the nearest first. Without position binding the ids
+            are equal at all positions.
         """
         return self.encoder.read_back(plan, level).topk(top_k).indices
 
     def flops_per_token(self, time: int) -> float:
-        """Floating-point operations of a forward pass over ``time`` tokens, attention included, per token.
+        """Count the floating-point operations of a forward pass over ``time`` tokens, per token.
 
-        Counted by torch (a multiplication and an addition are two); a training step costs three times as many.
+        A multiplication and an addition are two operations; attention is included. A training step
+        costs three times as many. See :func:`~nextconcept.nn.flops.flops_per_token`.
         """
-        return flops_per_token(self, time, self.config.vocab_size)
+        return flops_per_token(self, time)
 
     def _offset(self, time: int, offset: int | None) -> int:
-        span = self.config.hierarchy.top_span
         if offset is None:
-            return -time % span if self.config.encoder.chunk_alignment == "end" else 0
-        if offset and (self.config.encoder.chunk_alignment != "end" or not 0 <= offset < span):
+            return self.config.padding(time)
+        span = self.config.hierarchy.top_span
+        if offset and (self.encoder.padding is None or not 0 <= offset < span):
             raise InputError(
-                f"offset {offset} needs grid 'end' and must be below {span}, the tokens of a top-level chunk."
+                f"offset {offset} needs encoder.chunk_alignment 'end' and must be below {span}, the tokens of a "
+                "top-level chunk."
             )
         return offset
 
     def feed_back(self, level: int) -> Callable[[Tensor], Tensor]:
-        """What a rollout at ``level`` makes of its prediction before it goes on from it."""
+        """Return the map from a prediction of ``level`` to the next input of its rollout."""
         settings, norm = self.config.planner.matching, self.encoder.composition(level).norm
         if settings is None:
             return norm
@@ -211,7 +257,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         return matched
 
     def _source(self, source: PlanChoice, level: int, plan: Tensor, concepts: Tensor) -> Tensor:
-        """Replace a predicted plan (B, A, H, D) by what the reader below is to see."""
+        """Choose the plan (B, A, H, D) that the level below reads."""
         if isinstance(source, dict):
             source = source.get(level, "predicted")
         if isinstance(source, Tensor):
@@ -231,10 +277,10 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             return torch.where(known[..., None], targets, plan)
         raise InputError(f"unknown plan source {source!r}: choose predicted, zero, shuffled or oracle.")
 
-    def _reading(self, level: int, plan: Tensor, past: Tensor | None) -> PlanInput:
+    def _plan_input(self, level: int, plan: Tensor, memory: Tensor | None) -> PlanInput:
         if self.config.planner.detach:
             plan = plan.detach()
         fold = ChunkFold(self.config.chunk_size, first=1 if level == 1 else 0)
         norm, gates = self.encoder.composition(level).norm, self.part(level - 1).gates
         assert gates is not None  # every level below another has them
-        return PlanInput(norm(plan), past, self.config.sliding_windows[level], fold, gates)
+        return PlanInput(norm(plan), memory, self.config.sliding_windows[level], fold, gates)

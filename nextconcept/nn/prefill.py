@@ -1,10 +1,13 @@
-"""What a forward pass leaves behind for whoever goes on from it."""
+"""Intermediate results of a forward pass, from which generation continues.
+
+Shapes: B batch, P tokens (padding in front included), A anchors, H horizon, D width of a level.
+"""
 
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from nextconcept.nn.attention import RolloutCache
+from nextconcept.nn.level_context import RolloutCache
 
 __all__ = ["PrefillState"]
 
@@ -15,19 +18,19 @@ class PrefillState:
 
     Attributes:
         caches: per level, keys and values of the teacher-forced pass.
-        context: those of the token encoder.
-        states: (B, P, D_0), what the token decoder starts from.
+        token_encoder: keys and values of the token encoder.
+        states: (B, P, D_0), the inputs of the token decoder.
         plans: per level >= 1, (B, A, H, D), normalised as the level below read them.
-        past: per level >= 1, (B, A, D), what the level below read of the past, if it did.
+        memory: per level >= 1, (B, A, D), the memory that the level below read, or None.
     """
 
     caches: dict[int, RolloutCache]
-    context: RolloutCache = field(default_factory=RolloutCache)
+    token_encoder: RolloutCache = field(default_factory=RolloutCache)
     states: Tensor | None = None
     plans: dict[int, Tensor] = field(default_factory=dict)
-    past: dict[int, Tensor | None] = field(default_factory=dict)
+    memory: dict[int, Tensor | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, levels: int) -> "PrefillState":
-        """Make an empty trace of a model with ``levels`` levels."""
+        """Make an empty state of a model with ``levels`` levels."""
         return cls({level: RolloutCache() for level in range(levels)})

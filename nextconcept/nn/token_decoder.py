@@ -1,4 +1,4 @@
-"""Plan -> tokens: the level that writes.
+"""Plan -> logits: the level of the tokens.
 
 Shapes: B batch, T tokens, D width of level 0, V vocabulary.
 """
@@ -7,53 +7,51 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
-from nextconcept.nn.attention import LevelShape, RolloutCache
 from nextconcept.nn.layers import Linear
-from nextconcept.nn.transformer import PlanGates, PlanInput, Transformer
+from nextconcept.nn.level_context import RolloutCache
+from nextconcept.nn.level_weights import LevelShape
+from nextconcept.nn.plan_input import PlanGates, PlanInput
+from nextconcept.nn.transformer import Transformer
 
 __all__ = ["TokenDecoder"]
 
 
 class TokenDecoder(nn.Module):
-    """Causal transformer over tokens that reads the plan of level 1, with a vocabulary head.
+    """Runs a causal transformer over tokens that reads the plan of level 1; maps states to logits.
 
     Args:
         config: the model's configuration.
-        transformer: weights that it shares with other levels; by default it makes its own.
-        embedding: (V, >= D) token embedding whose first D columns are the output matrix; by default the head has its own.
     """
 
-    def __init__(
-        self, config: ModelConfig, transformer: Transformer | None = None, embedding: nn.Embedding | None = None
-    ) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.shape = LevelShape.of(config, 0)
-        self.own = None if transformer else Transformer.for_levels(config, range(1))
-        self.head = None if embedding else Linear(self.shape.width, config.vocab_size)
-        # In tuples, so that they do not count as parts of this module.
-        self._borrowed: tuple[Transformer, ...] = () if transformer is None else (transformer,)
-        self._tied: tuple[nn.Embedding, ...] = () if embedding is None else (embedding,)
+        self.head = None if config.tie_embeddings else Linear(self.shape.width, config.vocab_size)
         self.gates = PlanGates(config, 0) if config.levels > 1 else None
 
-    @property
-    def transformer(self) -> Transformer:
-        """The weights in use, own or shared."""
-        return self._borrowed[0] if self.own is None else self.own
-
-    def forward(self, states: Tensor, reading: PlanInput | None = None, cache: RolloutCache | None = None) -> Tensor:
-        """Next-token logits.
+    def forward(
+        self,
+        transformer: Transformer,
+        states: Tensor,
+        embedding: Tensor,
+        plan_input: PlanInput | None = None,
+        cache: RolloutCache | None = None,
+    ) -> Tensor:
+        """Compute next-token logits.
 
         Args:
-            states: (B, T, D) token embeddings or encoder states.
-            reading: plan and past of level 1.
-            cache: keeps the keys and values.
+            transformer: the weights.
+            states: (B, T, D) token embeddings or states of the token encoder.
+            embedding: (V, >= D) token embedding.
+            plan_input: plan and memory of level 1.
+            cache: receives the keys and values.
 
         Returns:
             (B, T, V); entry t is for token t + 1.
         """
-        return F.linear(self.transformer(states, self.shape, reading, cache), self.output_matrix)
+        return self.logits(transformer(states, self.shape, plan_input, cache), embedding)
 
-    @property
-    def output_matrix(self) -> Tensor:
-        """(V, D), from hidden states to logits."""
-        return self._tied[0].weight[:, : self.shape.width] if self.head is None else self.head.weight
+    def logits(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        """Map (..., D) to (..., V) by the head, or with ``tie_embeddings`` by the embedding."""
+        matrix = embedding[:, : self.shape.width] if self.head is None else self.head.weight
+        return F.linear(hidden, matrix)

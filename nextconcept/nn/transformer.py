@@ -1,78 +1,35 @@
 """One causal transformer, run at the width of any level that fits into its matrices.
 
-Shapes: B batch, T positions, D width of the level, A anchors above, H horizon.
+Shapes: B batch, T positions, D width of the level.
 """
 
 import math
-from dataclasses import dataclass
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nextconcept.core.config import ModelConfig
-from nextconcept.nn.attention import (
-    LevelShape,
-    MemoryAttention,
-    PlanAttention,
-    PlanPrefix,
-    RolloutCache,
-    SelfAttention,
-)
-from nextconcept.nn.attention_kernels import ChunkFold, ExtraKeys
-from nextconcept.nn.layers import FeedForward, Norm
+from nextconcept.nn.attention import MemoryAttention, PlanAttention, PlanPrefix, SelfAttention
+from nextconcept.nn.feed_forward import FeedForward
+from nextconcept.nn.layers import Norm
+from nextconcept.nn.level_context import LevelContext, ParallelContext, RolloutCache
+from nextconcept.nn.level_weights import LevelShape
+from nextconcept.nn.plan_input import PlanInput
 
-__all__ = ["PlanGates", "PlanInput", "Transformer", "initialise"]
-
-
-class PlanGates(nn.Module):
-    """Zero-initialised gates of a level: at step 0 it is a plain causal transformer; the plan enters as it becomes useful.
-
-    A gate per pass through a block and feature (as in LayerScale, Touvron et al., 2021) opens faster than one number per block would.
-
-    Args:
-        config: the model's configuration.
-        level: whose they are.
-
-    Attributes:
-        opening: factor on all gates, for a curriculum that engages levels one after another.
-    """
-
-    def __init__(self, config: ModelConfig, level: int) -> None:
-        super().__init__()
-        passes, width = config.depths[level] * config.level_loops[level], config.widths[level]
-        self.plan = nn.Parameter(torch.zeros(passes, width))
-        self.past = nn.Parameter(torch.zeros(passes, width)) if config.reader.memory != "none" else None
-        self.opening = 1.0
-
-
-@dataclass
-class PlanInput:
-    """What a level reads of the level above.
-
-    Attributes:
-        plan: (B, A, H, D_above), the plan of each anchor.
-        past: (B, A, D_above) or None; entry a knows the elements before chunk a.
-        memory_window: anchors that the past reaches back, or None for all.
-        fold: assigns the level's positions to chunks.
-        gates: the level's own gates.
-    """
-
-    plan: Tensor
-    past: Tensor | None
-    memory_window: int | None
-    fold: ChunkFold
-    gates: PlanGates
+__all__ = ["Block", "Transformer", "initialise"]
 
 
 class Block(nn.Module):
-    """Attention to itself, gated attention to plan and past, feed-forward; each behind a norm, and before one if asked.
+    """Self-attention, gated attention to plan and memory, feed-forward.
+
+    Each part reads the residual stream through a norm, and writes into it, with ``post_norm``
+    through another one.
 
     Args:
         config: the model's configuration.
         width: full width of the matrices.
-        reads: full widths (reader, level above) of what reads the plan, or None.
+        reads: full widths (reader, level above) of the matrices that read a plan, or None.
     """
 
     def __init__(self, config: ModelConfig, width: int, reads: tuple[int, int] | None) -> None:
@@ -81,47 +38,42 @@ class Block(nn.Module):
         def norm() -> Norm:
             return Norm(width, config.block.norm, config.block.norm_affine)
 
+        conditioning, memory = config.reader.plan_conditioning, config.reader.memory != "none"
         self.attention_norm = norm()
-        self.attention = SelfAttention(width, config.block.rope_base)
-        self.plan_attention = (
-            PlanAttention(config, *reads) if reads and config.reader.plan_conditioning == "cross" else None
-        )
-        self.plan_prefix = PlanPrefix(config, *reads) if reads and config.reader.plan_conditioning == "prefix" else None
-        self.memory_attention = MemoryAttention(config, *reads) if reads and config.reader.memory != "none" else None
-        self.reading_norm = norm() if self.plan_attention or self.memory_attention else None
+        self.attention = SelfAttention(width)
+        self.plan_attention = PlanAttention(*reads) if reads and conditioning == "cross" else None
+        self.plan_prefix = PlanPrefix(*reads) if reads and conditioning == "prefix" else None
+        self.memory_attention = MemoryAttention(*reads) if reads and memory else None
+        self.cross_attention_norm = norm() if self.plan_attention or self.memory_attention else None
         self.feed_forward_norm = norm()
         self.feed_forward = FeedForward(width, config.block.hidden_width(width), config.block.feed_forward)
-        self.after_attention = norm() if config.block.post_norm else nn.Identity()
-        self.after_feed_forward = norm() if config.block.post_norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.attention_post_norm = norm() if config.block.post_norm else nn.Identity()
+        self.feed_forward_post_norm = norm() if config.block.post_norm else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
-    def forward(
-        self, x: Tensor, shape: LevelShape, reading: PlanInput | None, cache: RolloutCache | None, index: int
-    ) -> Tensor:
-        """(B, T, D) to (B, T, D); ``index`` counts passes through blocks, for gates and cache."""
-        plan: ExtraKeys | None = None
-        gate: Tensor | float = 1.0
-        if self.plan_prefix is not None and reading is not None:
-            gate = reading.gates.opening * reading.gates.plan[index]
-            plan = self.plan_prefix(reading.plan, reading.fold, shape)
-        attended = self.attention(self.attention_norm(x), shape, plan, gate, cache, index)
-        x = x + self.dropout(self.after_attention(attended))
-        if self.reading_norm is not None and reading is not None:
-            x = x + self.dropout(self._read(self.reading_norm(x), shape, reading, cache.step if cache else 0, index))
-        mapped = self.feed_forward(self.feed_forward_norm(x), shape.hidden)
-        states: Tensor = x + self.dropout(self.after_feed_forward(mapped))
+    def forward(self, x: Tensor, context: LevelContext, index: int = 0) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: (B, T, D).
+            context: where the positions stand and what they see.
+            index: pass through a block, which has gates, keys and values of its own.
+
+        Returns:
+            (B, T, D).
+        """
+        prefix = self.plan_prefix if context.reads_plan else None
+        attended = self.attention(self.attention_norm(x), context, index, prefix)
+        x = x + self.dropout(self.attention_post_norm(attended))
+        if self.cross_attention_norm is not None and context.reads_plan:
+            x = x + self.dropout(self._read(self.cross_attention_norm(x), context, index))
+        mapped = self.feed_forward(self.feed_forward_norm(x), context.weights)
+        states: Tensor = x + self.dropout(self.feed_forward_post_norm(mapped))
         return states
 
-    def _read(self, x: Tensor, shape: LevelShape, reading: PlanInput, step: int, index: int) -> Tensor:
-        gates, fold = reading.gates, reading.fold
-        parts: list[Tensor] = []
-        if self.plan_attention is not None:
-            gate = gates.opening * gates.plan[index]
-            parts.append(self.plan_attention(x, reading.plan, fold, shape, gate, step))
-        if self.memory_attention is not None:
-            assert gates.past is not None  # they come together, by the configuration
-            gate = gates.opening * gates.past[index]
-            parts.append(self.memory_attention(x, reading.past, fold, shape, gate, reading.memory_window, step))
+    def _read(self, x: Tensor, context: LevelContext, index: int) -> Tensor:
+        readers = [part for part in (self.plan_attention, self.memory_attention) if part is not None]
+        parts: list[Tensor] = [reader(x, context, index) for reader in readers]
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
@@ -132,9 +84,11 @@ class Transformer(nn.Module):
         config: the model's configuration.
         width: full width of the matrices.
         depth: number of blocks.
-        reads: full widths (reader, level above) of what reads the plan, or None for a level that reads none.
-        loops: how often the stack is run through at most; its initial scale allows for that.
-        normalised: whether a norm ends the stack; without one its output is the residual stream, for another stack to go on from.
+        reads: full widths (reader, level above) of the matrices that read a plan, or None for a
+            level that reads none.
+        num_loops: greatest number of passes through the stack, for which the initial scale allows.
+        normalised: whether a norm ends the stack; without one the output is the residual stream,
+            from which another stack continues.
     """
 
     def __init__(
@@ -143,58 +97,61 @@ class Transformer(nn.Module):
         width: int,
         depth: int,
         reads: tuple[int, int] | None = None,
-        loops: int = 1,
+        num_loops: int = 1,
         normalised: bool = True,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(config, width, reads) for _ in range(depth))
         self.norm = Norm(width, config.block.norm, config.block.norm_affine) if normalised else nn.Identity()
         self.gradient_checkpointing = config.block.gradient_checkpointing
-        initialise(self, depth * loops)
+        initialise(self, depth * num_loops)
 
     @classmethod
     def for_levels(cls, config: ModelConfig, levels: range) -> "Transformer":
-        """Make a transformer that holds the weights of all ``levels``, which is one level when weights are separate."""
+        """Make a transformer with the weights of all ``levels``: of one if weights are separate."""
         widths = config.widths
         reads = [(widths[level], widths[level + 1]) for level in levels if level + 1 < config.levels]
         width, depth = widths[levels[-1]], config.depths[levels[-1]]
-        loops = max(config.level_loops[level] for level in levels)
-        return cls(config, width, depth, reads[-1] if reads else None, loops)
+        num_loops = max(config.level_loops[level] for level in levels)
+        return cls(config, width, depth, reads[-1] if reads else None, num_loops)
 
-    def passes(self, loops: int) -> list[Block]:
-        """The blocks in the order in which a level runs them."""
-        return cast(list[Block], list(self.blocks)) * loops
+    def passes(self, num_loops: int) -> list[Block]:
+        """Return the blocks in the order in which a level runs them."""
+        return cast(list[Block], list(self.blocks)) * num_loops
 
     def forward(
-        self, x: Tensor, shape: LevelShape, reading: PlanInput | None = None, cache: RolloutCache | None = None
+        self, x: Tensor, shape: LevelShape, plan_input: PlanInput | None = None, cache: RolloutCache | None = None
     ) -> Tensor:
         """Run a level.
 
         Args:
             x: (B, T, D) inputs of the level, D = ``shape.width``.
             shape: the part of the matrices to use.
-            reading: plan and past of the level above.
-            cache: of a rollout; its first pass fills it, later ones continue from it.
+            plan_input: plan and memory of the level above.
+            cache: of a rollout; its first pass fills the cache, later ones continue from it.
 
         Returns:
-            (B, T, D) hidden states; state t is a function of inputs <= t and of what their chunks read.
+            (B, T, D) hidden states; state t is a function of inputs <= t and of what their chunks
+            read.
         """
+        context = ParallelContext(x, shape, plan_input, cache)
         # A recomputed block would write into the cache a second time.
         recompute = self.gradient_checkpointing and self.training and cache is None
         for index, block in enumerate(self.passes(shape.num_loops)):
             if recompute:
-                x = checkpoint(block, x, shape, reading, cache, index, use_reentrant=False)
+                x = checkpoint(block, x, context, index, use_reentrant=False)
             else:
-                x = block(x, shape, reading, cache, index)
+                x = block(x, context, index)
         states: Tensor = self.norm(x)
         return states
 
 
 def initialise(module: nn.Module, depth: int) -> None:
-    """Draw normal weights of deviation 0.02, less where they write into the residual stream: ``1 / sqrt(2 depth)`` of it.
+    """Draw normal weights of standard deviation 0.02, as GPT-2 (Radford et al., 2019).
 
-    The scheme of GPT-2 (Radford et al., 2019). What reads a plan keeps the scale of what it reads instead, because its
-    gate starts at zero: a small output behind a small gate would take long to be heard.
+    Matrices that write into the residual stream get ``1 / sqrt(2 depth)`` of that. Matrices that
+    read a plan keep the scale of their input instead, because their gate starts at zero: with a
+    small output behind a small gate, learning would be slow.
     """
     for name, parameter in module.named_parameters():
         if parameter.dim() < 2:

@@ -117,9 +117,7 @@ class ConceptModule(L.LightningModule):
         """
         self._level_factors |= factors
         for level, factor in factors.items():
-            gates = self.model.part(level - 1).gates
-            if gates is not None:
-                gates.opening = float(factor > 0)
+            self.model.set_gate_scale(level, float(factor > 0))
 
     def level_factors(self) -> dict[int, float]:
         """Return the factors on the loss weights of concept levels; missing levels have 1."""

@@ -40,6 +40,14 @@ def test_key__covers_files_that_options_name(config: dict):
     assert run_of(config, **{"data.dataset": "other.txt"}).key != before
 
 
+def test_key__ignores_where_configurations_lie(config: dict):
+    before = run_of(config).key
+    Path("folder").mkdir()
+    Path("entry.yaml").rename("folder/entry.yaml")
+    entry = Entry(["folder/entry.yaml"])
+    assert make_run("gpt", entry, {"trainer.max_steps": 9}, 1e-3, 0, Path("logs")).key == before
+
+
 def test_key__ignores_what_a_run_writes(config: dict):
     config["trainer"] = {"default_root_dir": "logs"}
     config["data"]["init_args"]["cache_dir"] = "cache"

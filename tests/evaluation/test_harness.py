@@ -1,3 +1,5 @@
+"""Models in the evaluation harness."""
+
 import json
 from pathlib import Path
 
@@ -10,7 +12,7 @@ lm_eval = pytest.importorskip("lm_eval", reason="the optional extra 'eval' is no
 from lm_eval.api.instance import Instance  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 
-from nextconcept import InputError  # noqa: E402
+from nextconcept import InputError, generate  # noqa: E402
 from nextconcept.checkpoints.hub import save_pretrained  # noqa: E402
 from nextconcept.data.tokenizers import ByteTokenizer  # noqa: E402
 from nextconcept.evaluation.harness import ConceptLM  # noqa: E402
@@ -38,7 +40,7 @@ def nats(lm: ConceptLM, context: bytes, continuation: bytes) -> float:
     return token_losses(lm.model(ids[:, :-1], offset=offset).logits, ids[:, 1:])[0, -len(continuation) :].sum().item()
 
 
-def test_loglikelihood__is_the_sum_over_the_continuation_whatever_shares_the_batch(lm: ConceptLM):
+def test_loglikelihood__is_the_sum_over_the_continuation_in_any_batch(lm: ConceptLM):
     pairs = [("To be", ", or not"), ("A", "B"), ("a rather long beginning", " x"), ("", "No context")]
     expected = [-nats(lm, (a or "\0").encode(), b.encode()) for a, b in pairs]
     found = lm.loglikelihood(ask("loglikelihood", *pairs), disable_tqdm=True)
@@ -62,6 +64,31 @@ def test_loglikelihood_rolling__each_token_counts_once(lm: ConceptLM):
     parts = [("\0", text[:32]), (text[31], text[32:64]), (text[-33:-6], text[-6:])]
     expected = -sum(nats(lm, context.encode(), rest.encode()) for context, rest in parts)
     assert lm.loglikelihood_rolling(ask("loglikelihood_rolling", (text,)))[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_generate_until__an_empty_text_begins_a_document(lm: ConceptLM):
+    (text,) = lm.generate_until(ask("generate_until", ("", {"max_gen_toks": 4})))
+    ids = generate(lm.model, torch.tensor([[lm.eot_token_id]]), 4, temperature=0.0)[0, 1:]
+    assert text == ByteTokenizer().decode(ids.tolist())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"until": None},
+        {"until": ["", None]},
+        {"do_sample": True, "temperature": 0},
+        {"do_sample": True, "temperature": None, "top_p": 1.0, "top_k": 1},
+        {"do_sample": False, "temperature": 0.7, "top_p": 0, "top_k": 0},
+        {"max_gen_toks": 5, "until": "\n\n\n\n"},
+    ],
+    ids=str,
+)
+def test_generate_until__options_as_tasks_give_them(options: dict, lm: ConceptLM):
+    plain, other = [
+        lm.generate_until(ask("generate_until", ("To be", one | {"max_gen_toks": 5})))[0] for one in ({}, options)
+    ]
+    assert plain == other
 
 
 def test_options_out_of_range(tmp_path: Path):

@@ -50,15 +50,13 @@ def test_look_at_plan__attention_is_that_of_the_model():
     seen = {}
 
     def keep(module: PlanAttention, args: tuple, output: torch.Tensor) -> None:
-        x, plan, fold, shape, *_ = args
-        value = shape.split(module.value(plan, shape.width))  # (B, A, h, H, d)
-        mixed = fold.fold(module.weights(x, plan, fold, shape)).transpose(1, 2) @ value
-        gate = args[4]
-        seen["same"] = torch.allclose(
-            module.out(fold.unfold(shape.merge(mixed), x.shape[1]), shape.width, gate), output, atol=1e-5
-        )
+        x, context, *_ = args
+        _, value = context.plan_keys(module.keys)  # (B, A, h, H, d)
+        mixed = context.fold(module.attention_weights(x, context)).transpose(1, 2) @ value
+        read = context.unfold(context.weights.merge(mixed))
+        seen["same"] = torch.allclose(context.weights.write(read, module.out, context.plan_gate(0)), output, atol=1e-5)
 
-    model.decoder.transformer.blocks[0].plan_attention.register_forward_hook(keep)
+    model.transformer(0).blocks[0].plan_attention.register_forward_hook(keep)
     with torch.no_grad():
         model(TOKENS[None])
     assert seen["same"]

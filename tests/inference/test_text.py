@@ -146,6 +146,9 @@ def test_plan__edits_as_text_or_as_concepts(writer: Writer):
     ("call", "message"),
     [
         (lambda writer: writer.write(""), "prompt is empty"),
+        (lambda writer: writer.write(3), "a prompt must be a text, .* not int"),
+        (lambda writer: writer.write(["a", None]), "not NoneType"),
+        (lambda writer: writer.plan(["a"]), "not list"),
         (lambda writer: writer.write([]), "list of prompts is empty"),
         (lambda writer: writer.write("a", temperature=-1), "temperature must be 0 or more"),
         (lambda writer: writer.write("a", stop=""), "stop string is empty"),

@@ -1,0 +1,258 @@
+"""What a block attends to: its own level, the plan and the memory of the level above.
+
+Blocks hold the mathematics of a position. A context knows where the positions of a level stand and
+what they see: :class:`ParallelContext` for all positions of a sequence at once, and
+:class:`~nextconcept.inference.level_stepper.StepContext` for one position with caches.
+
+Position i of a level is the one that *predicts* element i of the level, so it has seen the elements
+< i; it lies in chunk ``i // c`` and may read what the anchor of that chunk knows. Folding positions
+by chunk turns that rule into plain batched attention, without a mask.
+
+Shapes: B batch, T positions of this level, D width, h heads, d head size, c chunk size, A anchors of
+the level above, H horizon. A context for a single position leaves out the axes T and A.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from nextconcept.nn.attention_kernels import ChunkFold, ExtraKeys, causal_attention, joint_attention, small_attention
+from nextconcept.nn.layers import compute_dtype, rotary_angles, rotate
+from nextconcept.nn.level_weights import LevelShape, LevelWeights, SlicedWeights
+from nextconcept.nn.plan_input import PlanInput
+
+__all__ = ["KeysOf", "LevelContext", "ParallelContext", "RolloutCache"]
+
+KeysOf = Callable[[Tensor, LevelWeights, Tensor], tuple[Tensor, Tensor]]
+"""Maps (..., n, D_above), weights and angles to keys and values, (..., h, n, d) each."""
+
+
+class RolloutCache:
+    """Keys and values of a rollout: of the true prefix, and of each anchor's own predictions.
+
+    Not a dataclass: FSDP2 hands blocks copies of dataclasses, and blocks write into this object.
+
+    Attributes:
+        step: how far behind its anchor each query stands; 0 in the teacher-forced pass, which fills
+            ``prefix``.
+        prefix: per pass through a block, (B, h, A, d) keys and values that all anchors share.
+        own: per pass and earlier step, (B, h, A, d) keys and values of each anchor alone.
+    """
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.prefix: list[tuple[Tensor, Tensor]] = []
+        self.own: list[list[tuple[Tensor, Tensor]]] = []
+
+    def add(self, index: int, key: Tensor, value: Tensor) -> None:
+        """Store the keys and values of a pass through a block at the current step."""
+        if self.step == 0:
+            self.prefix.append((key, value))
+            self.own.append([])
+        else:
+            self.own[index].append((key, value))
+
+    def extras(self, index: int, window: int | None) -> ExtraKeys:
+        """Return the own predictions of each anchor as extra keys of a chunk of one position."""
+        key, value = (torch.stack(parts, 3) for parts in zip(*self.own[index], strict=True))
+        age = self.step - 1 - torch.arange(key.shape[3], device=key.device)
+        visible = torch.ones_like(age, dtype=torch.bool) if window is None else age < window
+        return ExtraKeys(key, value, ChunkFold(1, 0), visible)
+
+
+class LevelContext(ABC):
+    """Where the positions of a level stand, and what they attend to.
+
+    ``index`` counts passes through blocks: each pass has keys, values and gates of its own.
+
+    Attributes:
+        weights: applies the part of the matrices that the level uses.
+        reads_plan: whether there is a level above to read.
+    """
+
+    weights: LevelWeights
+    reads_plan: bool
+
+    @abstractmethod
+    def rotate(self, x: Tensor) -> Tensor:
+        """Rotate queries or keys (..., h, T, d) of self-attention by their positions."""
+
+    @abstractmethod
+    def attend(
+        self, index: int, query: Tensor, key: Tensor, value: Tensor, plan_keys: KeysOf | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend to the own and earlier positions of the level, (..., h, T, d) each.
+
+        Args:
+            index: pass through a block.
+            query: rotated queries.
+            key: rotated keys.
+            value: values.
+            plan_keys: makes keys and values of a plan whose vectors are attended as positions.
+
+        Returns:
+            The attention without a plan, and the attention that includes the plan or None.
+        """
+
+    @abstractmethod
+    def plan_gate(self, index: int) -> Tensor:
+        """Return the (D,) gate of the plan."""
+
+    @abstractmethod
+    def memory_gate(self, index: int) -> Tensor:
+        """Return the (D,) gate of the memory."""
+
+    @abstractmethod
+    def fold(self, x: Tensor) -> Tensor:
+        """Group positions by the chunk whose plan they read: (B, T, D) to (B, A, c, D)."""
+
+    @abstractmethod
+    def unfold(self, x: Tensor) -> Tensor:
+        """Undo :meth:`fold`."""
+
+    @abstractmethod
+    def rotate_in_chunk(self, query: Tensor) -> Tensor:
+        """Rotate folded queries (B, A, h, c, d) by their positions in the chunk."""
+
+    @abstractmethod
+    def attend_plan(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
+        """Attend from folded queries (B, A, h, c, d) to the plan of their chunk."""
+
+    @abstractmethod
+    def rotate_in_text(self, query: Tensor) -> Tensor:
+        """Rotate queries (B, h, T, d) by the elements that they predict."""
+
+    @abstractmethod
+    def attend_memory(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
+        """Attend from queries (B, h, T, d) to the memory of the chunks up to their own."""
+
+
+class ParallelContext(LevelContext):
+    """All positions of a sequence at once, for training and for reading a prompt.
+
+    Args:
+        x: (B, T, D) inputs of the level.
+        shape: the part of the matrices to use.
+        plan_input: plan and memory of the level above, if there is one.
+        cache: of a rollout; its first pass fills the cache, later passes continue from it: position
+            t then attends to the true positions <= t and to its own earlier predictions.
+    """
+
+    def __init__(
+        self, x: Tensor, shape: LevelShape, plan_input: PlanInput | None = None, cache: RolloutCache | None = None
+    ) -> None:
+        self.weights, self.shape = SlicedWeights(shape), shape
+        self.plan_input, self.cache, self.reads_plan = plan_input, cache, plan_input is not None
+        self.device, self.dtype, self.time = x.device, compute_dtype(x.dtype), x.shape[-2]
+        self.step = cache.step if cache else 0
+        self.angles = self._angles(torch.arange(self.time, device=self.device) + self.step)
+
+    def _angles(self, positions: Tensor) -> Tensor:
+        return rotary_angles(positions, self.shape.head_size, self.shape.rope_base, self.dtype)
+
+    @property
+    def _input(self) -> PlanInput:
+        assert self.plan_input is not None, "a level without a level above reads no plan"
+        return self.plan_input
+
+    def rotate(self, x: Tensor) -> Tensor:
+        """Rotate by positions, counted from the first one of the sequence."""
+        return rotate(x, self.angles)
+
+    def attend(
+        self, index: int, query: Tensor, key: Tensor, value: Tensor, plan_keys: KeysOf | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend to positions <= t, to the own rollout, and to the plan of the own chunk."""
+        window, own = self.shape.sliding_window, None
+        if self.cache is not None:
+            self.cache.add(index, key, value)
+            if self.step:
+                key, value = self.cache.prefix[index]
+                own = self.cache.extras(index, window)
+        if own is None:
+            mixed = causal_attention(query, key, value, window)
+        else:
+            mixed = joint_attention(query, key, value, own, window, self.step)
+        if plan_keys is None:
+            return mixed, None
+        extras = self._plan_positions(plan_keys)
+        if own is not None:
+            extras = _concatenate(extras, own, self.time)
+        return mixed, joint_attention(query, key, value, extras, window, self.step)
+
+    def _plan_positions(self, plan_keys: KeysOf) -> ExtraKeys:
+        """Step j of the plan of anchor a stands where chunk ``a + j`` begins."""
+        plan, fold = self._input.plan, self._input.fold
+        anchors, horizon = plan.shape[1:3]
+        starts = torch.arange(anchors, device=self.device)[:, None] + torch.arange(horizon, device=self.device)
+        # An axis for the heads: angles are (A, 1, H, d / 2).
+        angles = self._angles(starts * fold.chunk_size - fold.first).unsqueeze(1)
+        key, value = plan_keys(plan, self.weights, angles)
+        visible = torch.ones(horizon, dtype=torch.bool, device=self.device)
+        return ExtraKeys(key.transpose(1, 2), value.transpose(1, 2), fold, visible)
+
+    def plan_gate(self, index: int) -> Tensor:
+        """Return the (D,) gate of the plan."""
+        return self._input.gates.plan_gate(index)
+
+    def memory_gate(self, index: int) -> Tensor:
+        """Return the (D,) gate of the memory."""
+        return self._input.gates.memory_gate(index)
+
+    def fold(self, x: Tensor) -> Tensor:
+        """Group positions as :meth:`ChunkFold.fold`."""
+        return self._input.fold.fold(x)
+
+    def unfold(self, x: Tensor) -> Tensor:
+        """Undo :meth:`fold`."""
+        return self._input.fold.unfold(x, self.time)
+
+    def rotate_in_chunk(self, query: Tensor) -> Tensor:
+        """Rotate by positions in the chunk, behind which a rollout stands by its step."""
+        return rotate(query, self._angles(torch.arange(self._input.fold.chunk_size, device=self.device) + self.step))
+
+    def plan_keys(self, keys_of: KeysOf) -> tuple[Tensor, Tensor]:
+        """Make the keys and values of the plan, (B, A, h, H, d) each."""
+        plan = self._input.plan
+        starts = torch.arange(plan.shape[2], device=self.device) * self._input.fold.chunk_size
+        return keys_of(plan, self.weights, self._angles(starts))
+
+    def attend_plan(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
+        """Attend within each chunk."""
+        return small_attention(query, *self.plan_keys(keys_of))
+
+    def rotate_in_text(self, query: Tensor) -> Tensor:
+        """Rotate by the elements that the positions predict."""
+        positions = torch.arange(self.time, device=self.device) + self._input.fold.first + self.step
+        return rotate(query, self._angles(positions))
+
+    def attend_memory(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
+        """Attend to the anchors up to that of the own chunk.
+
+        The positions of a chunk become heads of their own, so that one causal attention over anchors
+        serves all of them.
+        """
+        memory, fold = self._input.memory, self._input.fold
+        assert memory is not None, "a model whose reader.memory is none reads no memory"
+        query = rearrange(fold.fold(query), "b h a c d -> b (h c) a d")
+        starts = torch.arange(memory.shape[1], device=self.device) * fold.chunk_size
+        key, value = keys_of(memory, self.weights, self._angles(starts))
+        key, value = (part.repeat_interleave(fold.chunk_size, 1) for part in (key, value))
+        mixed = causal_attention(query, key, value, self._input.memory_window)
+        return fold.unfold(rearrange(mixed, "b (h c) a d -> b h a c d", h=self.shape.num_heads), self.time)
+
+
+def _concatenate(chunked: ExtraKeys, single: ExtraKeys, time: int) -> ExtraKeys:
+    """Give every position the extra keys of its chunk next to its own."""
+
+    def spread(x: Tensor) -> Tensor:
+        repeated = x.flatten(-2).unsqueeze(-2).expand(-1, -1, -1, chunked.fold.chunk_size, -1)
+        own: Tensor = chunked.fold.unfold(repeated, time).unflatten(-1, x.shape[-2:])
+        return own
+
+    key = torch.cat((spread(chunked.key), single.key), 3)
+    value = torch.cat((spread(chunked.value), single.value), 3)
+    return ExtraKeys(key, value, single.fold, torch.cat((chunked.visible, single.visible)))

@@ -1,0 +1,140 @@
+"""The part of a transformer's matrices that a level uses.
+
+Shapes: D width of the level, h heads, d head size, T positions.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from nextconcept.core.config import ModelConfig
+from nextconcept.nn.layers import Linear
+
+__all__ = ["LevelShape", "LevelWeights", "SlicedWeights"]
+
+
+@dataclass(frozen=True)
+class LevelShape:
+    """The part of a transformer's matrices that a level uses, and how the level uses it.
+
+    Attributes:
+        width: D.
+        num_heads: h.
+        hidden: hidden width of the feed-forward layer.
+        sliding_window: positions that self-attention reaches back, or None for all.
+        interleaved: whether the features of a head lie ``h`` apart, so that a leading block holds a
+            part of every head (slicing by head size) instead of whole heads.
+        num_loops: passes through the blocks.
+        rope_base: base of the rotary frequencies.
+    """
+
+    width: int
+    num_heads: int
+    hidden: int
+    sliding_window: int | None
+    interleaved: bool
+    num_loops: int = 1
+    rope_base: float = 10_000.0
+
+    @classmethod
+    def of(cls, config: ModelConfig, level: int) -> "LevelShape":
+        """Return the shape of ``level``."""
+        width = config.widths[level]
+        return cls(
+            width,
+            config.level_heads[level],
+            config.block.hidden_width(width),
+            config.sliding_windows[level],
+            interleaved=config.sharing == "nested" and config.nested.slicing == "head_size",
+            num_loops=config.level_loops[level],
+            rope_base=config.block.rope_base,
+        )
+
+    @property
+    def head_size(self) -> int:
+        """Features per head, d."""
+        return self.width // self.num_heads
+
+    def split(self, x: Tensor) -> Tensor:
+        """Split (..., T, D) into heads, (..., h, T, d)."""
+        pattern = "... t (d h) -> ... h t d" if self.interleaved else "... t (h d) -> ... h t d"
+        return rearrange(x, pattern, h=self.num_heads)
+
+    def merge(self, x: Tensor) -> Tensor:
+        """Undo :meth:`split`: (..., h, T, d) to (..., T, D)."""
+        return rearrange(x, "... h t d -> ... t (d h)" if self.interleaved else "... h t d -> ... t (h d)")
+
+    def feature_order(self) -> Tensor:
+        """Return (D,) indices that put the features of each head next to each other."""
+        return self.split(torch.arange(self.width)[None]).flatten()
+
+
+class LevelWeights(ABC):
+    """Applies the matrices of a block, as far as a level uses them.
+
+    Features between :meth:`project` and :meth:`write` may be in any order in which :meth:`split`
+    and :meth:`merge` find the heads.
+
+    Args:
+        shape: the shape of the level.
+    """
+
+    def __init__(self, shape: LevelShape) -> None:
+        self.shape = shape
+
+    @abstractmethod
+    def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
+        """Map (..., T, D_in) to the features of all heads, (..., T, D), by each of ``maps``."""
+
+    @abstractmethod
+    def split(self, x: Tensor) -> Tensor:
+        """Split projected features into heads: (..., T, D) to (..., h, T, d)."""
+
+    @abstractmethod
+    def merge(self, x: Tensor) -> Tensor:
+        """Undo :meth:`split`."""
+
+    @abstractmethod
+    def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
+        """Map merged heads (..., T, D) to the residual stream, with (D,) factors on the result."""
+
+    @abstractmethod
+    def project_hidden(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
+        """Map (..., T, D) to the hidden features of the feed-forward layer, by each of ``maps``."""
+
+    @abstractmethod
+    def write_hidden(self, x: Tensor, out: Linear) -> Tensor:
+        """Map hidden features (..., T, hidden) to the residual stream, (..., T, D)."""
+
+
+class SlicedWeights(LevelWeights):
+    """Applies top-left blocks of the full matrices, through which gradients flow."""
+
+    def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
+        """Apply one map after another."""
+        return tuple(one(x, self.shape.width) for one in maps)
+
+    def split(self, x: Tensor) -> Tensor:
+        """Split as :meth:`LevelShape.split`."""
+        return self.shape.split(x)
+
+    def merge(self, x: Tensor) -> Tensor:
+        """Merge as :meth:`LevelShape.merge`."""
+        return self.shape.merge(x)
+
+    def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
+        """Multiply the matrix by the gate, and apply the product."""
+        written: Tensor = out(x, self.shape.width, gate)
+        return written
+
+    def project_hidden(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
+        """Apply one map after another."""
+        return tuple(one(x, self.shape.hidden) for one in maps)
+
+    def write_hidden(self, x: Tensor, out: Linear) -> Tensor:
+        """Apply the map."""
+        written: Tensor = out(x, self.shape.width)
+        return written

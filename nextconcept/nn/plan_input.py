@@ -1,0 +1,65 @@
+"""What a level reads of the level above.
+
+Shapes: B batch, A anchors of the level above, H horizon, D width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nextconcept.core.config import ModelConfig
+from nextconcept.nn.attention_kernels import ChunkFold
+
+__all__ = ["PlanGates", "PlanInput"]
+
+
+class PlanGates(nn.Module):
+    """Zero-initialised gates of a level that reads a plan.
+
+    At step 0 the level is a plain causal transformer; the plan enters as it becomes useful. A gate
+    per feature and pass through a block (as in LayerScale, Touvron et al., 2021) opens faster than
+    one number per block.
+
+    Args:
+        config: the model's configuration.
+        level: the level that reads.
+
+    Attributes:
+        gate_scale: factor on all gates; see :meth:`~nextconcept.NextConceptModel.set_gate_scale`.
+    """
+
+    def __init__(self, config: ModelConfig, level: int) -> None:
+        super().__init__()
+        passes, width = config.depths[level] * config.level_loops[level], config.widths[level]
+        self.plan = nn.Parameter(torch.zeros(passes, width))
+        self.memory = nn.Parameter(torch.zeros(passes, width)) if config.reader.memory != "none" else None
+        self.gate_scale = 1.0
+
+    def plan_gate(self, index: int) -> Tensor:
+        """Return the (D,) gate of the plan in a pass through a block."""
+        return self.gate_scale * self.plan[index]
+
+    def memory_gate(self, index: int) -> Tensor:
+        """Return the (D,) gate of the memory in a pass through a block."""
+        assert self.memory is not None, "a model whose reader.memory is none has no gate for a memory"
+        return self.gate_scale * self.memory[index]
+
+
+@dataclass
+class PlanInput:
+    """What a level reads of the level above.
+
+    Attributes:
+        plan: (B, A, H, D_above), the normalised plan of each anchor.
+        memory: (B, A, D_above) or None; entry a is a function of the elements before chunk a.
+        memory_window: anchors that the memory reaches back, or None for all.
+        fold: assigns the reading level's positions to chunks.
+        gates: the gates of the reading level.
+    """
+
+    plan: Tensor
+    memory: Tensor | None
+    memory_window: int | None
+    fold: ChunkFold
+    gates: PlanGates
