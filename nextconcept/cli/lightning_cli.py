@@ -170,10 +170,11 @@ class ConceptCLI(LightningCLI):
             raise _input_error(error) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer, with our progress bar unless progress bars are switched off."""
-        if self._get(self.config, "trainer.enable_progress_bar") is False:
-            callbacks = self.trainer_defaults["callbacks"]
-            self.trainer_defaults["callbacks"] = [one for one in callbacks if not isinstance(one, ConceptProgressBar)]
+        """Build the trainer, with our progress bar and summary unless these are switched off."""
+        for switch, kind in (("enable_progress_bar", ConceptProgressBar), ("enable_model_summary", LevelSummary)):
+            if self._get(self.config, f"trainer.{switch}") is False:
+                callbacks = self.trainer_defaults["callbacks"]
+                self.trainer_defaults["callbacks"] = [one for one in callbacks if not isinstance(one, kind)]
         trainer = super().instantiate_trainer(**kwargs)
         _check_sharding(self.config[self.config.subcommand].trainer.strategy, trainer.world_size)
         return trainer

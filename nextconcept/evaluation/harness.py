@@ -76,7 +76,8 @@ class ConceptLM(TemplateLM):  # type: ignore[misc]
     @torch.no_grad()
     def _loglikelihood_tokens(self, requests: list[Scored], **_: Any) -> list[tuple[float, bool]]:
         pairs = [self._truncate(context, continuation) for _, context, continuation in requests]
-        offsets = [self._offset(len(context)) for context, _ in pairs]
+        # Chunks align with the end of the context, as in generation.
+        offsets = [self.model.config.padding(len(context)) for context, _ in pairs]
         # Rows of similar length share a batch, so that there is little padding.
         order = sorted(range(len(pairs)), key=lambda index: (offsets[index], -sum(map(len, pairs[index]))))
         scores: dict[int, tuple[float, bool]] = {}
@@ -84,11 +85,6 @@ class ConceptLM(TemplateLM):  # type: ignore[misc]
             for indices in _batches(list(group), self.batch_size):
                 scores |= zip(indices, self._score([pairs[index] for index in indices], offset), strict=True)
         return [scores[index] for index in range(len(pairs))]
-
-    def _offset(self, length: int) -> int:
-        """Return the padding before a context, after which chunks end with the context."""
-        config = self.model.config
-        return -length % config.hierarchy.top_span if config.encoder.chunk_alignment == "end" else 0
 
     def _truncate(self, context: list[int], continuation: list[int]) -> tuple[list[int], list[int]]:
         room = self.max_length + 1 - len(continuation)

@@ -56,7 +56,7 @@ def check_batch(batch: ConceptBatch, config: ModelConfig) -> None:
             f"the batch has windows of {tokens.shape[1] - 1} tokens and the one after them, but the model's "
             f"context_length is {config.window_length}: give shorter windows or a model with a larger context_length."
         )
-    lowest, highest = (int(bound) for bound in tokens.aminmax())
+    lowest, highest = torch.stack(tokens.aminmax()).tolist()  # one transfer from a GPU
     if lowest < 0 or highest >= config.vocab_size:
         raise InputError(
             f"the batch holds token id {lowest if lowest < 0 else highest}, but the model's vocabulary goes from 0 to "

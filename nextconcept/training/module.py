@@ -215,12 +215,7 @@ class ConceptModule(L.LightningModule):
         """Restore the first step of this size of the model, from which the schedule counts."""
         self.first_step = checkpoint.get("nextconcept_first_step", 0)
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> ConceptBatch:
-        """Convert and check a batch, so that steps and callbacks see a ``ConceptBatch``.
-
-        Raises:
-            InputError: if the batch is malformed, its windows are too long or its ids unknown.
-        """
+    def _checked(self, batch: Any) -> ConceptBatch:
         converted = as_concept_batch(batch)
         check_batch(converted, self.config)
         return converted
@@ -232,7 +227,7 @@ class ConceptModule(L.LightningModule):
 
     def training_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> Tensor:
         """Compute the loss of a batch and log its parts under ``train/``."""
-        batch = as_concept_batch(batch)
+        batch = self._checked(batch)
         output = self.model(batch.tokens[:, :-1], self.train_plan, self._draw_offset())
         losses = compute_losses(self.loss, self.model, output, batch.tokens, batch.mask, self._level_factors)
         self._named_losses = losses.named()
@@ -275,11 +270,11 @@ class ConceptModule(L.LightningModule):
     def validation_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> None:
         """Add the losses of a batch of the validation split; fewer plan sources inside a fit."""
         brief = self.trainer.state.fn == "fit"
-        self.evaluator.update(self.model, as_concept_batch(batch), self._byte_counts, brief)
+        self.evaluator.update(self.model, self._checked(batch), self._byte_counts, brief)
 
     def test_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> None:
         """Add the losses of a batch of the test split under all plan sources."""
-        self.evaluator.update(self.model, as_concept_batch(batch), self._byte_counts)
+        self.evaluator.update(self.model, self._checked(batch), self._byte_counts)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics under ``val/``."""
@@ -295,7 +290,7 @@ class ConceptModule(L.LightningModule):
         Returns:
             ``tokens`` (B, T) int64 and ``nats`` (B, T), their cross-entropies, NaN at padding.
         """
-        batch = as_concept_batch(batch)
+        batch = self._checked(batch)
         targets, mask = batch.tokens[:, 1:], batch.mask[:, 1:]
         nats = token_losses(self.model(batch.tokens[:, :-1]).logits, targets)
         return {"tokens": targets, "nats": nats.masked_fill(~mask, float("nan"))}

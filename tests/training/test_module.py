@@ -6,9 +6,21 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.data import DataLoader, TensorDataset
 
 from nextconcept import InputError, NextConceptModel
-from nextconcept.training.callbacks import LastCheckpoint, StoreModelMetadata
+from nextconcept.training.callbacks import (
+    ComputeBudget,
+    ConceptProgressBar,
+    FiniteGradients,
+    InterventionTable,
+    LastCheckpoint,
+    PlanView,
+    StoreModelMetadata,
+    TensorBoardLayout,
+    WritingSamples,
+)
 from nextconcept.training.losses import LossConfig, compute_losses
 from nextconcept.training.module import ConceptModule
 from tests.helpers import StopAt, data_of, module_of, small_config, trainer_of, weights_after
@@ -124,3 +136,63 @@ def test_init__level_weights_too_few():
     with pytest.raises(InputError, match="no value for concept level 2"):
         ConceptModule(small_config(levels=3), LossConfig(level_weight=[0.1]))
 
+
+
+def test_plain_loader__a_bare_trainer_fits_validates_tests_and_predicts(tmp_path: Path):
+    module, windows = module_of(levels=3), torch.randint(256, (8, 33))
+    loader = DataLoader(windows, batch_size=4)
+    trainer = trainer_of(tmp_path, 4, log_every_n_steps=1)
+    trainer.fit(module, loader, loader)
+    assert trainer.global_step == 4
+    assert "val/loss/tokens_shuffled" in trainer.callback_metrics
+    assert "train/bits_per_byte" not in trainer.callback_metrics
+    (validated,), (tested,) = (run(module, loader, verbose=False) for run in (trainer.validate, trainer.test))
+    assert tested["test/loss/tokens"] == validated["val/loss/tokens"]
+    predictions = trainer.predict(module, DataLoader(TensorDataset(windows), batch_size=4))
+    assert torch.equal(torch.cat([part["tokens"] for part in predictions]), windows[:, 1:])
+    nats = torch.cat([part["nats"] for part in predictions])
+    assert nats.mean().item() == pytest.approx(tested["test/loss/tokens"], rel=1e-5)
+
+
+def test_plain_loader__callbacks_do_without_a_data_module(tmp_path: Path):
+    last = LastCheckpoint()
+    callbacks = [StoreModelMetadata(), ComputeBudget(), FiniteGradients(), InterventionTable(), PlanView(), last]
+    callbacks += [TensorBoardLayout(), WritingSamples(max_new_tokens=2), ConceptProgressBar()]
+    options = {"enable_checkpointing": True, "enable_progress_bar": True, "logger": TensorBoardLogger(tmp_path)}
+    trainer = trainer_of(tmp_path, 2, callbacks=callbacks, log_every_n_steps=1, **options)
+    loader = DataLoader(torch.randint(256, (8, 33)), batch_size=4)
+    trainer.fit(module_of(), loader, loader)
+    checkpoint = torch.load(last.best_model_path, weights_only=True)
+    assert checkpoint["nextconcept"]["config"]["context_length"] == 32
+    assert checkpoint["nextconcept_compute"]["tokens"] == 2 * 4 * 32
+    with pytest.raises(InputError, match="give a ConceptDataModule, or max_steps"):
+        trainer_of(tmp_path, 2, callbacks=[ComputeBudget(tokens=100)]).fit(module_of(), loader, loader)
+
+
+def test_plain_loader__a_bad_batch_is_refused(tmp_path: Path):
+    loader = DataLoader(torch.full((8, 33), 256), batch_size=4)
+    with pytest.raises(InputError, match="holds token id 256"):
+        trainer_of(tmp_path, 2, log_every_n_steps=1).fit(module_of(), loader, loader)
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "message"),
+    [
+        ({}, {"levels": 3}, "the data has levels 2, but the model has 3"),
+        ({"chunk_size": 2}, {}, "the data has chunk_size 2, but the model has 4"),
+        ({"context_length": 16}, {}, "the data has context_length 16, but the model has 32"),
+        ({"tokenizer": "bpe", "vocab_size": 300}, {}, "a vocabulary of 300 tokens, but the model knows 256"),
+    ],
+)
+def test_prepare_data__data_that_does_not_fit_the_model(
+    corpus: Path, tmp_path: Path, data: dict, model: dict, message: str
+):
+    folder = tmp_path / "run"
+    logger = TensorBoardLogger(folder)
+    with pytest.raises(InputError, match=message):
+        trainer_of(folder, 2, logger=logger).fit(module_of(**model), data_of(corpus, **data))
+    assert not folder.exists()
+
+
+def test_prepare_data__a_model_without_concepts_fits_any_levels(corpus: Path, tmp_path: Path):
+    trainer_of(tmp_path, 1, limit_val_batches=0).fit(module_of(levels=1), data_of(corpus, levels=3))

@@ -33,18 +33,15 @@ class LevelSummary(ModelSummary):
 def level_table(model: NextConceptModel) -> str:
     """Return a table with a row per level, one for shared weights, and one for the whole model.
 
-    Level 0 includes the concept encoder. MFLOPs are those of a forward pass over a window,
+    Level 0 includes the encoder. MFLOPs are those of a forward pass over a window,
     attention included, per token.
     """
     config = model.config
-    flops, total = _flops(model, config.window_length)
-    parts: dict[int, list[str]] = {0: ["encoder", "decoder"]}
-    parts |= {level: [f"predictors.{level}"] for level in config.hierarchy.concept_levels}
+    costs, total = _flops(model, config.window_length)
     rows = [("level", "width", "depth", "parameters", "MFLOPs/token")]
     remaining = _count(model)
-    for level, names in parts.items():
-        count = _count(*(model.get_submodule(name) for name in names))
-        cost = sum(flops.get(name, 0.0) for name in names)
+    for level, cost in costs.items():
+        count = _count(*((model.predictor(level),) if level else (model.encoder, model.decoder)))
         remaining, label = remaining - count, f"{level} {'concepts' if level else 'tokens'}"
         rows.append((label, str(config.widths[level]), str(config.depths[level]), f"{count:,}", f"{cost / 1e6:.3f}"))
     if remaining:
@@ -62,17 +59,15 @@ def _count(*modules: nn.Module) -> int:
 
 
 @torch.no_grad()
-def _flops(model: NextConceptModel, time: int) -> tuple[dict[str, float], float]:
-    """Return FLOPs per token of each submodule by its name, and of the whole model."""
+def _flops(model: NextConceptModel, time: int) -> tuple[dict[int, float], float]:
+    """Return FLOPs per token of each level, and of the whole model."""
     ghost = copy.deepcopy(model).to("meta").eval()
-    # Only the plain attention kernel consists of matrix products, which the counter knows on every
-    # device.
+    # Only the plain attention kernel consists of matrix products, which the counter knows everywhere.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         ghost(torch.zeros(1, time, dtype=torch.long, device="meta"))
-    prefix = f"{type(model).__name__}."
-    by_module = {
-        name.removeprefix(prefix): sum(operations.values()) / time
-        for name, operations in counter.get_flop_counts().items()
-        if name.startswith(prefix)
+    by_module, total = counter.get_flop_counts(), counter.get_total_flops() / time
+    costs = {
+        level: sum(by_module[f"{type(model).__name__}.predictors.{level}"].values()) / time
+        for level in model.config.hierarchy.concept_levels
     }
-    return by_module, counter.get_total_flops() / time
+    return {0: total - sum(costs.values()), **costs}, total

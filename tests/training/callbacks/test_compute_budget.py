@@ -3,29 +3,50 @@ from types import SimpleNamespace
 
 import lightning as L
 import pytest
+import torch
 
 from nextconcept import InputError
+from nextconcept.checkpoints.files import COMPUTE
 from nextconcept.training.callbacks import ComputeBudget
 from nextconcept.training.losses import loss_flops_per_token
-from nextconcept.training.module import ConceptModule
-from tests.helpers import small_config
+from tests.helpers import StopAt, data_of, module_of, trainer_of
 
 
-@pytest.mark.parametrize("options", [{"tokens": 1000}, {"flops": 3e9}, {}], ids=str)
-def test_setup__sets_the_steps_that_the_budget_allows(options: dict, tmp_path: Path):
+@pytest.mark.parametrize("options", [{"tokens": 2000}, {"flops": 3e9}, {}], ids=str)
+def test_setup__sets_the_steps_that_the_budget_allows(options: dict, corpus: Path, tmp_path: Path):
     trainer = L.Trainer(logger=False, max_steps=77, accelerator="cpu", default_root_dir=tmp_path)
-    trainer.datamodule = SimpleNamespace(batch_size=2, context_length=32)
-    module, budget = ConceptModule(small_config(context_length=32)), ComputeBudget(**options)
+    trainer.datamodule = data_of(corpus)
+    module, budget = module_of(), ComputeBudget(**options)
     budget.setup(trainer, module, "validate")
     assert trainer.max_steps == 77
     budget.setup(trainer, module, "fit")
-    per_step = (3 * module.model.flops_per_token(32) + loss_flops_per_token(module.loss, module.model, 32)) * 64
+    per_step = (3 * module.model.flops_per_token(32) + loss_flops_per_token(module.loss, module.model, 32)) * 128
     assert trainer.max_steps == {"tokens": 16, "flops": -int(-3e9 // per_step)}.get(next(iter(options), ""), 77)
     logged = {}
     logger = SimpleNamespace(log_metrics=lambda values, step: logged.update(values))
     budget.on_fit_start(SimpleNamespace(loggers=[logger], ckpt_path=None), module)
     assert logged["model/flops_per_step"] == per_step
     assert logged["model/parameters"] == sum(parameter.numel() for parameter in module.model.parameters())
+
+
+def test_spent__counts_the_tokens_of_each_batch_across_a_change_of_batch_size(corpus: Path, tmp_path: Path):
+    """Five steps of 4 windows, then 2 windows a step: the budget of 40 windows allows ten more steps."""
+    options = {"enable_checkpointing": True, "limit_val_batches": 0}
+    budgets = [ComputeBudget(tokens=40 * 32) for _ in range(2)]
+    first = trainer_of(tmp_path / "first", 99, callbacks=budgets[:1], **options)
+    first.callbacks.append(StopAt(5))
+    first.fit(module_of(), data_of(corpus))
+    first.save_checkpoint(tmp_path / "first.ckpt")
+    stored = torch.load(tmp_path / "first.ckpt", weights_only=True)[COMPUTE]
+    assert stored["tokens"] == 5 * 4 * 32
+    assert stored["flops"] == pytest.approx(stored["tokens"] * budgets[0].flops_per_token)
+    data = data_of(corpus)
+    data.batch_size = 2
+    second = trainer_of(tmp_path / "second", 99, callbacks=budgets[1:], **options)
+    second.fit(module_of(), data, ckpt_path=tmp_path / "first.ckpt", weights_only=True)
+    assert second.global_step == 15
+    assert budgets[1].spent()["tokens"] == 40 * 32
+    assert budgets[1].spent()["flops"] == pytest.approx(2 * stored["flops"])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tests.helpers import data_of, module_of, trainer_of
 
 
 class Poison(L.Callback):
-    """Makes the head of level 1 say NaN from a step on."""
+    """Makes the head of level 1 predict NaN from a step on."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -30,9 +30,9 @@ def test_nan__stops_with_step_level_windows_and_checkpoint(corpus: Path, tmp_pat
     module = module_of(levels=2)
     with pytest.raises(TrainingError) as stopped:
         trainer.fit(module, data_of(corpus, levels=2))
-    said = str(stopped.value)
-    assert re.search(r"step 5: .*concept loss of level 1 not finite, on windows 20 to 23;", said)
-    assert str(tmp_path / "kept" / "last.ckpt") in said
+    message = str(stopped.value)
+    assert re.search(r"step 5: .*concept loss of level 1 not finite, on windows 20 to 23;", message)
+    assert str(tmp_path / "kept" / "last.ckpt") in message
     assert torch.load(tmp_path / "kept" / "last.ckpt", weights_only=True)["global_step"] == 3
     assert all(parameter.isfinite().all() for parameter in module.parameters())
 

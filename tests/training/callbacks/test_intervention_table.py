@@ -27,6 +27,6 @@ def test_table__shows_losses_and_gaps(capsys: pytest.CaptureFixture):
     ]
 
 
-def test_table__quiet_where_it_has_nothing_to_say(capsys: pytest.CaptureFixture):
+def test_table__prints_nothing_without_plans_or_inside_a_fit(capsys: pytest.CaptureFixture):
     assert printed(capsys, 3, is_global_zero=False) == printed(capsys, 1) == ""
     assert printed(capsys, 3, state=SimpleNamespace(fn="fit")) == ""

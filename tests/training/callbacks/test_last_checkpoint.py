@@ -9,11 +9,13 @@ import torch
 from lightning.pytorch.loggers import Logger
 
 from nextconcept.training.callbacks import LastCheckpoint, StoreModelMetadata
-from tests.helpers import data_of, module_of, trainer_of, weights_after
+from nextconcept.training.module import ConceptModule
+from nextconcept.training.optim import OptimizerConfig
+from tests.helpers import StopAt, data_of, module_of, trainer_of, weights_after
 
 
 class Signals(Logger):
-    """Sends SIGTERM to its own process at a step: as the step begins, as its losses go to the curves, or in the validation after it."""
+    """Sends SIGTERM to its own process as a step begins, as it is logged, or in its validation."""
 
     name, version = "signals", 0
 
@@ -60,10 +62,10 @@ def trainer(folder: Path, moment: str = "", step: int = 5, accumulated: int = 1)
     ("moment", "step", "kept"),
     [("start", 5, 5), ("curves", 5, 6), ("curves", 1, 2), ("start", 8, 8), ("curves", 7, 8), ("validation", 8, 8)],
 )
-def test_sigterm__stops_behind_a_step_and_its_validation(
+def test_sigterm__stops_after_a_step_and_its_validation(
     corpus: Path, tmp_path: Path, moment: str, step: int, kept: int, accumulated: int
 ):
-    """Weights and curves of the run and of the one that goes on from it are those of a run that nobody stopped."""
+    """A stopped and a resumed run together have the weights and curves of an uninterrupted one."""
     uninterrupted = trainer(tmp_path / "whole", accumulated=accumulated)
     whole = weights_after(uninterrupted, module_of(), data_of(corpus))
     first = trainer(tmp_path / "first", moment, step, accumulated)
@@ -77,3 +79,67 @@ def test_sigterm__stops_behind_a_step_and_its_validation(
     resumed = weights_after(second, module_of(), data_of(corpus), path)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert first.logger.curves + second.logger.curves == uninterrupted.logger.curves
+
+
+def small_trainer(folder: Path, steps: int, *callbacks: L.Callback, **options: Any) -> L.Trainer:
+    last = LastCheckpoint()
+    last.dirpath = str(folder)
+    defaults = {"enable_checkpointing": True, "limit_val_batches": 0, "check_val_every_n_epoch": None}
+    return trainer_of(folder, steps, callbacks=[StoreModelMetadata(), last, *callbacks], **(defaults | options))
+
+
+def steps_saved(folder: Path) -> int:
+    return torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
+
+
+def constant_module() -> ConceptModule:
+    """A module whose learning rate does not depend on the planned number of steps."""
+    module = module_of()
+    module.optimizer_config = OptimizerConfig(lr=3e-3, warmup_steps=2, min_lr_ratio=1.0)
+    return module
+
+
+@pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
+def test_validation__amid_accumulated_gradients_is_saved_at_the_next_step(corpus: Path, tmp_path: Path):
+    """Validation at batch 5 of steps of 3 batches: the checkpoint is that of step 2, after batch 6."""
+    options = {"accumulate_grad_batches": 3, "val_check_interval": 5, "limit_val_batches": 1}
+    whole = weights_after(small_trainer(tmp_path / "whole", 4, **options), module_of(), data_of(corpus))
+
+    class Kill(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+            if trainer.fit_loop.batch_idx == 7:
+                raise KeyError("killed")
+
+    with pytest.raises(KeyError, match="killed"):
+        small_trainer(tmp_path / "first", 4, Kill(), **options).fit(module_of(), data_of(corpus))
+    assert steps_saved(tmp_path / "first") == 2
+    second = small_trainer(tmp_path / "second", 4, **options)
+    resumed = weights_after(second, module_of(), data_of(corpus), tmp_path / "first" / "last.ckpt")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.filterwarnings("ignore:.*dirpath has changed.*", "ignore:.*max_epochs.*")
+def test_max_epochs__the_last_step_is_saved_and_resumed(corpus: Path, tmp_path: Path):
+    corpus.write_text(corpus.read_text()[:800])
+    first = small_trainer(tmp_path / "first", -1, max_epochs=1)
+    first.fit(constant_module(), data_of(corpus))
+    steps = first.global_step
+    assert steps_saved(tmp_path / "first") == steps < 10
+    whole = weights_after(small_trainer(tmp_path / "whole", 2 * steps), constant_module(), data_of(corpus))
+    second = small_trainer(tmp_path / "second", 2 * steps)
+    resumed = weights_after(second, constant_module(), data_of(corpus), tmp_path / "first" / "last.ckpt")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_should_stop__the_last_step_is_saved_and_resumed(corpus: Path, tmp_path: Path, accumulated: int):
+    """As early stopping and max_time end a training."""
+    options = {"accumulate_grad_batches": accumulated}
+    whole = weights_after(small_trainer(tmp_path / "whole", 6, **options), module_of(), data_of(corpus))
+    first = small_trainer(tmp_path / "first", 6, StopAt(3), **options)
+    first.fit(module_of(), data_of(corpus))
+    assert first.global_step == steps_saved(tmp_path / "first") == 3
+    second = small_trainer(tmp_path / "second", 6, **options)
+    resumed = weights_after(second, module_of(), data_of(corpus), tmp_path / "first" / "last.ckpt")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -16,7 +16,7 @@ def test_factor__starts_late_and_rises():
     assert [curriculum.factor(2, step) for step in (0, 9, 10, 14)] == pytest.approx([0, 0, 0.2, 1])
 
 
-def test_on_train_batch_start__a_level_that_waits_has_no_loss_and_no_reader():
+def test_on_train_batch_start__a_waiting_level_has_no_loss_and_no_reader():
     torch.manual_seed(0)
     module = ConceptModule(small_config(levels=3))
     for name, parameter in module.named_parameters():
@@ -28,14 +28,14 @@ def test_on_train_batch_start__a_level_that_waits_has_no_loss_and_no_reader():
     def at(step: int) -> tuple[bool, torch.Tensor]:
         curriculum.on_train_batch_start(SimpleNamespace(global_step=step), module, None, 0)
         out = module.model(tokens[:, :-1])
-        heard = not torch.equal(module.model(tokens[:, :-1], {2: torch.zeros_like(out.plans[2])}).logits, out.logits)
-        return heard, compute_losses(LossConfig(), module.model, out, tokens, mask, module.level_factors)
+        read = not torch.equal(module.model(tokens[:, :-1], {2: torch.zeros_like(out.plans[2])}).logits, out.logits)
+        return read, compute_losses(LossConfig(), module.model, out, tokens, mask, module.level_factors())
 
-    heard, losses = at(0)
-    assert not heard
+    read, losses = at(0)
+    assert not read
     torch.testing.assert_close(losses.total, losses.tokens + 0.3 * losses.concepts[1].total)
-    heard, losses = at(10)
-    assert heard
+    read, losses = at(10)
+    assert read
     both = losses.concepts[1].total + losses.concepts[2].total
     torch.testing.assert_close(losses.total, losses.tokens + 0.3 * both)
 

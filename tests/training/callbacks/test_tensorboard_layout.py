@@ -9,14 +9,14 @@ from nextconcept.training.module import ConceptModule
 from tests.helpers import small_config
 
 
-def test_on_fit_start__charts_match_the_names_that_are_logged(tmp_path: Path):
+def test_on_fit_start__charts_match_the_logged_names(tmp_path: Path):
     logger = TensorBoardLogger(tmp_path)
     layouts = []
     logger.experiment.add_custom_scalars = layouts.append
     module = ConceptModule(small_config(levels=3))
     TensorBoardLayout().on_fit_start(L.Trainer(logger=logger, accelerator="cpu", enable_checkpointing=False), module)
     (charts,) = layouts[0].values()
-    names = [f"val/{name}" for name in module.means.names]
+    names = [f"val/{name}" for name in module.evaluator.means.names]
 
     def drawn(chart: str) -> list[str]:
         return [name for name in names if any(re.search(tag, name) for tag in charts[chart][1])]
@@ -25,7 +25,7 @@ def test_on_fit_start__charts_match_the_names_that_are_logged(tmp_path: Path):
     assert drawn("validation by plan source") == [name for name in names if "loss/tokens" in name]
 
 
-def test_on_fit_start__settings_are_plain_and_stand_beside_the_losses(tmp_path: Path):
+def test_on_fit_start__settings_are_plain_values_beside_the_losses(tmp_path: Path):
     logger = TensorBoardLogger(tmp_path)
     module = ConceptModule(small_config(levels=3, sliding_window=[4, None, 2]))
     TensorBoardLayout().on_fit_start(L.Trainer(logger=logger, accelerator="cpu", enable_checkpointing=False), module)

@@ -1,0 +1,46 @@
+import re
+
+import pytest
+import torch
+
+from nextconcept import InputError
+from nextconcept.data.windows import ConceptBatch
+from nextconcept.training.batches import as_concept_batch, check_batch
+from tests.helpers import small_config
+
+TOKENS = torch.zeros(2, 33, dtype=torch.long)
+CONFIG = small_config(context_length=32)
+
+
+@pytest.mark.parametrize("batch", [TOKENS, (TOKENS,), [TOKENS]], ids=["tensor", "tuple", "list"])
+def test_as_concept_batch__all_of_a_plain_tensor_is_learnt(batch: object):
+    tokens, mask = as_concept_batch(batch)
+    assert tokens is TOKENS
+    assert mask.all()
+    assert mask.shape == TOKENS.shape
+    check_batch(ConceptBatch(tokens, mask), CONFIG)
+
+
+def test_as_concept_batch__a_concept_batch_is_returned():
+    batch = ConceptBatch(TOKENS, torch.zeros_like(TOKENS, dtype=torch.bool))
+    assert as_concept_batch(batch) is batch
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ("text", "or a ConceptBatch of tokens and mask, not str."),
+        ((TOKENS, TOKENS), "not a tuple of 2"),
+        (TOKENS[0], "must be (B, T + 1) int64 with T >= 1, not (33,) int64"),
+        (TOKENS[:, :1], "not (2, 1) int64"),
+        (TOKENS.int(), "not (2, 33) int32"),
+        (TOKENS.float(), "not (2, 33) float32"),
+        (ConceptBatch(TOKENS, TOKENS), "the mask of a batch must be (2, 33) bool as its tokens, not (2, 33) int64"),
+        (torch.zeros(2, 34, dtype=torch.long), "windows of 33 tokens and the one after them, but the model's"),
+        (TOKENS + 64, "holds token id 64, but the model's vocabulary goes from 0 to 63"),
+        (TOKENS - 1, "holds token id -1, but"),
+    ],
+)
+def test_check_batch__bad(batch: object, message: str):
+    with pytest.raises(InputError, match=re.escape(message)):
+        check_batch(as_concept_batch(batch), CONFIG)

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from nextconcept.data.windows import ConceptBatch
+from nextconcept.training.evaluator import Evaluator
+from nextconcept.training.losses import LossConfig
+from tests.helpers import open_model, small_config
+
+
+def metrics(*sizes: int, levels: int = 3, brief: bool = False, lengths: tuple[int, ...] = ()) -> dict[str, float]:
+    """Evaluate a model on the same rows in batches of these sizes."""
+    model = open_model(small_config(levels=levels))
+    evaluator, rows = Evaluator(model.config, LossConfig()), torch.randint(64, (sum(sizes), 33))
+    for index, tokens in enumerate(rows.split(sizes)):
+        cut = tokens[:, : lengths[index] + 1] if lengths else tokens
+        batch = ConceptBatch(cut, torch.ones_like(cut, dtype=torch.bool))
+        with torch.no_grad():
+            evaluator.update(model, batch, torch.ones(64, dtype=torch.long), brief)
+    return evaluator.finish()
+
+
+def test_shuffled__is_reported_for_all_rows_of_uneven_batches():
+    whole, split = metrics(4), metrics(3, 1)
+    assert set(split) == set(whole)
+    assert split["loss/tokens"] == pytest.approx(whole["loss/tokens"])
+
+
+@pytest.mark.parametrize("suffix", ["_shuffled", "_shuffled_l1", "_shuffled_l2"])
+def test_shuffled__a_single_row_reads_the_last_row_before(suffix: str):
+    model = open_model(small_config(levels=3))
+    rows = torch.randint(64, (3, 33))
+    evaluator = Evaluator(model.config, LossConfig())
+    source = evaluator.sources[suffix]
+    with torch.no_grad():
+        for tokens in (rows[:2], rows[2:]):
+            evaluator.update(model, ConceptBatch(tokens, torch.ones_like(tokens, dtype=torch.bool)))
+        first = model(rows[:2, :-1], source)
+        last = model(rows[1:, :-1], source)  # its second row reads the plans of rows[1], as the single row did
+        nats = [
+            torch.nn.functional.cross_entropy(out.logits.transpose(1, 2), tokens[:, 1:], reduction="none").mean(1)
+            for out, tokens in ((first, rows[:2]), (last, rows[1:]))
+        ]
+    expected = torch.cat((nats[0], nats[1][1:])).mean().item()
+    assert evaluator.finish()[f"loss/tokens{suffix}"] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("sizes", "lengths"), [((1, 2), ()), ((1,), ()), ((2, 1), (32, 16))])
+def test_shuffled__is_not_reported_where_a_row_has_no_other(sizes: tuple[int, ...], lengths: tuple[int, ...]):
+    found = metrics(*sizes, lengths=lengths)
+    assert not any("shuffled" in name for name in found)
+    assert {"loss/tokens", "loss/tokens_zero", "bits_per_byte"} <= set(found)
+
+
+def test_update__inside_a_fit_fewer_sources():
+    suffixes = {name.removeprefix("loss/tokens") for name in metrics(2, brief=True) if name.startswith("loss/tokens")}
+    assert suffixes == {"", "_zero", "_shuffled"}
