@@ -2,6 +2,8 @@ r"""Trained models in EleutherAI's evaluation harness, which ``nextconcept[eval]
 
 The command
 
+.. code-block:: console
+
     python -m nextconcept.evaluation.harness --model nextconcept \
         --model_args ckpt_path=exported --tasks lambada_openai
 

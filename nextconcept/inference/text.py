@@ -1,8 +1,10 @@
 """Prompts -> text: load a trained model, let it write, and read its plan.
 
-writer = nextconcept.load("exported")
-print(writer.write("ROMEO:"))
-print(writer.plan("ROMEO:"))
+.. code-block:: python
+
+    writer = nextconcept.load("exported")
+    print(writer.write("ROMEO:"))
+    print(writer.plan("ROMEO:"))
 """
 
 from collections.abc import Iterator, Sequence
