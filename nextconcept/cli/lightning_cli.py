@@ -125,7 +125,6 @@ class ConceptCLI(LightningCLI):
         for name in SHAPE:
             parser.link_arguments(f"model.config.{name}", f"data.init_args.{name}")
         parser.link_arguments("data", "model.config.vocab_size", compute_fn=self._follow_data, apply_on="instantiate")
-        parser.add_instantiator(self._build_config, ModelConfig)
 
     def _follow_data(self, data: ConceptDataModule) -> int:
         """Note the context length of the data that was built; return the size of its vocabulary."""
@@ -180,12 +179,16 @@ class ConceptCLI(LightningCLI):
         return trainer
 
     def before_instantiate_classes(self) -> None:
-        """Take the shape of the model from ``model.init_from``, if that is given."""
+        """Take the shape of the model from ``model.init_from`` and from the data."""
         options = self.config[self.config.subcommand]
         if options.get("ckpt_path") not in (None, "best", "hpc"):
             options.model.init_from = None  # the checkpoint has gone on from it
         if options.model.init_from is not None:
             _adopt_config(options)
+        with warnings.catch_warnings():
+            # Deprecated in favour of an argument that LightningCLI, which uses this too, does not pass.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.parser.add_instantiator(self._build_config, ModelConfig)
 
 
 def _check_sharding(strategy: Any, processes: int) -> None:
@@ -226,7 +229,7 @@ def _check_imports(checkpoint: dict[str, Any], options: Namespace) -> None:
 
 
 def _resume_last(options: Namespace) -> None:
-    """Resolve ``--ckpt_path last``: the newest ``last.ckpt`` of the runs of this name, if there is one.
+    """Resolve ``--ckpt_path last``: the newest ``last.ckpt`` of the runs of this name, if any.
 
     The run continues in its own folder, where what was logged after the checkpoint is dropped, so
     that curves have no overlap.

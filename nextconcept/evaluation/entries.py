@@ -12,8 +12,9 @@ from typing import Any, Literal
 import yaml
 
 from nextconcept.core.errors import InputError
+from nextconcept.core.experiments import find_experiment
 
-__all__ = ["Entry", "Growth", "Run", "config_file", "make_run"]
+__all__ = ["Entry", "Growth", "Run", "make_run"]
 
 
 @dataclass
@@ -89,8 +90,8 @@ class Run:
             settings: dict[str, Any] = {}
             for name, value in zip(stage[::2], stage[1::2], strict=True):
                 if name == "--config":
-                    digest.update(Path(value).read_bytes() + b"\0")
-                    settings |= _read_settings(Path(value))
+                    digest.update(find_experiment(value).read_bytes() + b"\0")
+                    settings |= _read_settings(find_experiment(value))
                 else:
                     digest.update(f"{name}\0{value}\0".encode())
                     settings[name.removeprefix("--")] = value
@@ -140,17 +141,6 @@ def _hash_file(path: Path, modified: int, size: int) -> bytes:
     return digest.digest()
 
 
-def config_file(name: str) -> Path:
-    """Return the configuration file that an entry names.
-
-    Raises:
-        InputError: if there is no such file.
-    """
-    if not Path(name).is_file():
-        raise InputError(f"an entry names the configuration {name!r}, which is no file.")
-    return Path(name)
-
-
 def make_run(name: str, entry: Entry, settings: dict[str, Any], rate: float, seed: int, folder: Path) -> Run:
     """Turn an entry into a run.
 
@@ -191,7 +181,10 @@ def _stages(entry: Entry, settings: dict[str, Any]) -> tuple[tuple[str, ...], ..
 def _config_args(config: list[str]) -> list[str]:
     if not config:
         raise InputError("an entry names the configuration nothing, which is no file.")
-    return [argument for name in config for argument in ("--config", str(config_file(name)))]
+    for name in config:
+        find_experiment(name)  # so that a missing one is reported before any run
+    # By name, so that the key of a run does not depend on where the package is installed.
+    return [argument for name in config for argument in ("--config", name)]
 
 
 def _to_cli_args(settings: dict[str, Any]) -> list[str]:

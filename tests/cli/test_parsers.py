@@ -1,0 +1,79 @@
+"""Suggestions for misspelt options, and text that arrives as it was typed."""
+
+from pathlib import Path
+
+import pytest
+
+from nextconcept.cli.parsers import RENAMED, resolve_experiments, run_function
+from nextconcept.core.config import ModelConfig
+from tests.helpers import fails
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--colur", "there is no option --colur;"),
+        ("--trainer.max_stesp", "did you mean --trainer.max_steps?"),
+        ("--model.config.widht", "did you mean --model.config.width?"),
+        ("--model.config.reader.memroy", "did you mean --model.config.reader.memory?"),
+        ("--model.lr", "did you mean --model.optimizer.lr?"),
+        ("--model.config.heads", "of version 0.1.0 is now --model.config.num_heads"),
+        ("--model.config.past", "of version 0.1.0 is now --model.config.reader.memory"),
+        ("--data.batchsize", "did you mean batch_size?"),
+        ("--data.star_graph", "is now data.task"),
+    ],
+)
+def test_unknown_option(option: str, sentence: str, capsys: pytest.CaptureFixture):
+    assert sentence in fails(capsys, "fit", "--config", "shakespeare", option, "3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["generate", "--prmpt", "x"], "did you mean --prompt?"),
+        (["compare", "--jbos", "2"], "did you mean --jobs?"),
+        (["experiments", "--all"], "there is no option --all"),
+        (["fit", "--config", "shakespear"], "did you mean shakespeare?"),
+        (["fit", "--data", "TextDataModul"], "did you mean TextDataModule?"),
+        (["fit", "--model.config", "{widht: 2}"], "did you mean model.config.width?"),
+    ],
+)
+def test_unknown_name(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture):
+    assert sentence in fails(capsys, *arguments)
+
+
+def test_renamed__leads_to_settings_that_exist():
+    for old, new in RENAMED.items():
+        if not new.startswith("model.config."):
+            continue
+        value: object = ModelConfig()
+        for part in new.split(".")[2:]:
+            value = getattr(value, part)
+        assert old != new
+
+
+@pytest.mark.parametrize("text", ["null", "[END]", "# Title", "~", "{a: 1}", "true", "1", "", "a: b"])
+def test_free_text__arrives_as_typed(text: str):
+    seen = []
+
+    def command(
+        prompt: str | None = None, stop: list[str] | None = None, edit: list[str] | None = None, stream: bool = False
+    ) -> None:
+        """Note the options."""
+        seen.append((prompt, stop, edit, stream))
+
+    run_function(command, ["command", "--prompt", text, "--stop", text, "--stop", "b", "--edit", text, "--stream"])
+    run_function(command, ["command", f"--stop={text}"])
+    assert seen == [(text, [text, "b"], [text], True), (None, [text], None, False)]
+
+
+def test_resolve_experiments__by_name_and_by_path(tmp_path: Path):
+    own = tmp_path / "own.yaml"
+    own.write_text("")
+    resolved = resolve_experiments(
+        ["fit", "--config", "shakespeare", f"--config={own}", "-c", "trainer/ddp", "--x", "gpt"]
+    )
+    assert resolved[2].endswith("experiments/shakespeare.yaml")
+    assert resolved[3] == f"--config={own}"
+    assert resolved[5].endswith("experiments/trainer/ddp.yaml")
+    assert resolved[6:] == ["--x", "gpt"]
