@@ -1,10 +1,55 @@
-"""Next-concept prediction: language models that plan in concepts and write in tokens."""
+"""Next-concept prediction: language models that plan in concepts and write in tokens.
 
-from nextconcept.core.config import ModelConfig
-from nextconcept.core.errors import InputError
-from nextconcept.inference.generate import generate
-from nextconcept.nn.growth import grow, shrink
-from nextconcept.nn.model import ModelOutput, NextConceptModel
+The names below are imported when they are first used, so that ``import nextconcept`` loads
+neither torch nor Lightning.
+"""
 
-__all__ = ["InputError", "ModelConfig", "ModelOutput", "NextConceptModel", "generate", "grow", "shrink"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nextconcept.core.config import ModelConfig
+    from nextconcept.core.errors import InputError
+    from nextconcept.data.datamodule import ConceptDataModule
+    from nextconcept.inference.generate import generate
+    from nextconcept.nn.growth import grow, shrink
+    from nextconcept.nn.model import ModelOutput, NextConceptModel
+    from nextconcept.training.module import ConceptModule
+
+__all__ = [
+    "ConceptDataModule",
+    "ConceptModule",
+    "InputError",
+    "ModelConfig",
+    "ModelOutput",
+    "NextConceptModel",
+    "generate",
+    "grow",
+    "shrink",
+]
 __version__ = "0.2.0"
+
+_MODULES = {
+    "ConceptDataModule": "nextconcept.data.datamodule",
+    "ConceptModule": "nextconcept.training.module",
+    "InputError": "nextconcept.core.errors",
+    "ModelConfig": "nextconcept.core.config",
+    "ModelOutput": "nextconcept.nn.model",
+    "NextConceptModel": "nextconcept.nn.model",
+    "generate": "nextconcept.inference.generate",
+    "grow": "nextconcept.nn.growth",
+    "shrink": "nextconcept.nn.growth",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

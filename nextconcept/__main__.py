@@ -1,4 +1,4 @@
-"""``python -m nextconcept``, the same as the command ``nextconcept``."""
+"""Entry point of ``python -m nextconcept``."""
 
 from nextconcept.cli.main import main
 

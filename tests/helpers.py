@@ -11,6 +11,7 @@ import torch
 from nextconcept import ModelConfig, NextConceptModel
 from nextconcept.cli.main import main
 from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.data.text import TextDataModule
 from nextconcept.data.token_cache import SplitConfig
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.training.losses import LossConfig
@@ -131,7 +132,7 @@ GRID = option_grid()
 
 def data_of(corpus: Path, **options: object) -> ConceptDataModule:
     split = SplitConfig("contiguous", 0.1, 0.1)
-    return ConceptDataModule(str(corpus), context_length=32, batch_size=4, split=split, seed=0, **options)
+    return TextDataModule(str(corpus), context_length=32, batch_size=4, split=split, seed=0, **options)
 
 
 def module_of(**changes: object) -> ConceptModule:

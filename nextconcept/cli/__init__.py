@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: one front door, a file per command."""

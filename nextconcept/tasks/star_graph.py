@@ -1,42 +1,49 @@
-"""The star graph: a task that takes planning (Bachmann & Nagarajan, 2024, "The pitfalls of next-token prediction").
+"""The star graph: a task that takes planning.
 
-A graph G(d, l) has d arms of l nodes that share the first, and is given as shuffled edges, a start (the centre) and a goal (the
-end of one arm). The path from start to goal is to be written. All but one of its nodes follow from the node before; the second, the
-*first branch*, takes looking ahead. A line reads ``a,b|c,d|...|e,f/start,goal=n1,...,nl``.
+After Bachmann & Nagarajan (2024), "The pitfalls of next-token prediction". A graph G(d, l) has d arms
+of l nodes that share the first. A prompt gives the edges in random order, the start (the centre) and
+the goal (the end of one arm); the answer is the path from start to goal. All but one of its nodes
+follow from the node before; the second, the *first branch*, takes looking ahead. A line reads
+``a,b|c,d|...|e,f/start,goal=n1,...,nl``.
 
-Shapes: B lines, E = d (l - 1) edges, P = 3 E + 3 tokens of the question, l of the answer, T context.
+Shapes: B lines, E = d (l - 1) edges, P = 3 E + 3 tokens of a prompt, A = l of an answer.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from nextconcept.core.errors import InputError
-from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.data.tokenizers import SymbolTokenizer
-from nextconcept.data.windows import ConceptBatch, Windows
+from nextconcept.tasks.files import read_lines
+from nextconcept.tasks.task import Task
 
-__all__ = ["StarGraph", "star_graph_tokenizer", "StarGraphWindows", "draw_lines", "read_lines", "write_lines"]
+__all__ = ["StarGraph"]
 
 
-@dataclass
-class StarGraph:
-    """The task G(d, l).
+@dataclass(eq=False)
+class StarGraph(Task):
+    """The task G(d, l), with lines drawn at random or read from files.
 
     Args:
         arms: d.
         path_length: l, nodes on the path, start and goal included.
         nodes: N, labels to draw from.
-        train_lines: different training lines, repeated when they run out; None draws new ones without end.
-        test_lines: lines for validation, and as many for the test.
-        train_file: read training lines from this file instead.
-        test_file: read lines for validation and test from this file instead.
+        train_lines: number of different training lines, repeated in every epoch; None draws lines
+            without end, or reads all of ``train_file``.
+        test_lines: number of lines for validation, and as many for the test; with files at most.
+        train_file: file of training lines, read instead of drawn.
+        val_file: file of validation lines.
+        test_file: file of test lines; without ``val_file`` its first half serves validation and its
+            second half the test.
 
     Raises:
-        InputError: if the graph has more nodes than there are labels, or a number is out of range.
+        InputError: if the graph has more nodes than there are labels, a number is out of range, or a
+            line of a file is no line of this graph.
     """
 
     arms: int = 2
@@ -45,132 +52,139 @@ class StarGraph:
     train_lines: int | None = None
     test_lines: int = 1000
     train_file: str | None = None
+    val_file: str | None = None
     test_file: str | None = None
 
     def __post_init__(self) -> None:
         if self.arms < 1 or self.path_length < 2 or self.test_lines < 1 or (self.train_lines or 1) < 1:
             raise InputError(
-                f"star graph: arms {self.arms}, train_lines {self.train_lines} and test_lines {self.test_lines} must be 1 or "
-                f"more, and path_length {self.path_length} 2 or more."
+                f"star graph: arms {self.arms}, train_lines {self.train_lines} and test_lines {self.test_lines} must be 1 "
+                f"or more, and path_length {self.path_length} 2 or more."
             )
         if 1 + self.edges > self.nodes:
             raise InputError(
                 f"star graph: {self.arms} arms of {self.path_length} nodes need {1 + self.edges} labels, but there are "
                 f"{self.nodes} nodes."
             )
+        self.prompt_length, self.answer_length = 3 * self.edges + 3, self.path_length
+        # Nodes have the ids 0 to N - 1.
+        self.tokenizer = SymbolTokenizer([*map(str, range(self.nodes)), "|", "=", "/"], joiner=",", separator="=")
+        self._lines = self._read_files()
 
     @property
     def edges(self) -> int:
         """Number of edges, E."""
         return self.arms * (self.path_length - 1)
 
-    @property
-    def question(self) -> int:
-        """Tokens before the answer, P."""
-        return 3 * self.edges + 3
+    def num_lines(self, split: str) -> int | None:
+        """Return the number of lines of a split; None for training lines that are drawn."""
+        if split in self._lines:
+            return len(self._lines[split])
+        return self.train_lines if split == "train" else self.test_lines
 
-    def layout(self, hierarchy: Hierarchy) -> tuple[int, int]:
-        """``(front, T)``: padding that brings the answer to the beginning of a top-level chunk, and the context this takes."""
-        span = hierarchy.top_span
-        front = -self.question % span
-        return front, -(-(front + self.question + self.path_length) // span) * span
+    def draw(self, split: str, seed: int, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return prompts (B, P) and answers (B, A), each line a function of seed and index alone.
 
+        No training seed draws held-out lines, which are the same for every seed.
+        """
+        if split in self._lines:
+            lines = self._lines[split][indices]
+        else:
+            lines = self._draw({"train": 3 * seed, "val": 1, "test": 2}[split], indices)
+        return lines[:, : self.prompt_length], lines[:, self.prompt_length :]
 
-def star_graph_tokenizer(nodes: int) -> SymbolTokenizer:
-    """One token per node and sign: nodes 0 to N - 1, then ``|``, ``=``, ``/`` and the end of text."""
-    return SymbolTokenizer([*map(str, range(nodes)), "|", "=", "/"], joiner=",")
+    def _draw(self, key: int, indices: Sequence[int]) -> np.ndarray:
+        """Draw (B, P + A) lines from the random numbers of a key."""
+        arms, length, edges, nodes = self.arms, self.path_length, self.edges, self.nodes
+        # Each index has its own part of the counter, so that lines do not overlap.
+        numbers = np.stack(
+            [
+                np.random.Generator(np.random.Philox(key=key, counter=[0, i, 0, 0])).random(nodes + edges)
+                for i in indices
+            ]
+        )
+        labels = numbers[:, :nodes].argsort(1)
+        start, ends = labels[:, :1], labels[:, 1 : 1 + edges].reshape(-1, arms, length - 1)
+        sources = np.concatenate((np.repeat(start[:, None], arms, 1), ends[:, :, :-1]), 2).reshape(-1, edges)
+        order = numbers[:, nodes:].argsort(1)
+        pairs = [np.take_along_axis(part, order, 1) for part in (sources, ends.reshape(-1, edges))]
+        separators = np.full_like(sources, nodes)
+        separators[:, -1] = nodes + 2
+        question = np.stack((*pairs, separators), 2).reshape(len(labels), -1)
+        # The goal is on the first arm: labels and edges are in random order anyway.
+        path = np.concatenate((start, ends[:, 0]), 1)
+        equals = np.full_like(start, nodes + 1)
+        return np.concatenate((question, start, path[:, -1:], equals, path), 1)
 
+    def judge(self, prompts: Tensor, answers: Tensor, truths: Tensor) -> dict[str, Tensor]:
+        """Judge paths: ``exact``, and ``first_branch`` where the second node is right."""
+        return super().judge(prompts, answers, truths) | {"first_branch": answers[:, 1] == truths[:, 1]}
 
-def draw_lines(graph: StarGraph, seed: int, indices: Iterable[int]) -> np.ndarray:
-    """(B, P + l) token ids of lines, each a function of ``seed`` and its index alone."""
-    arms, length, edges, nodes = graph.arms, graph.path_length, graph.edges, graph.nodes
-    # Each index has a part of the counter of its own, so that lines do not overlap.
-    numbers = np.stack(
-        [np.random.Generator(np.random.Philox(key=seed, counter=[0, i, 0, 0])).random(nodes + edges) for i in indices]
-    )
-    labels = numbers[:, :nodes].argsort(1)
-    start, ends = labels[:, :1], labels[:, 1 : 1 + edges].reshape(-1, arms, length - 1)
-    sources = np.concatenate((np.repeat(start[:, None], arms, 1), ends[:, :, :-1]), 2).reshape(-1, edges)
-    order = numbers[:, nodes:].argsort(1)
-    pairs = [np.take_along_axis(part, order, 1) for part in (sources, ends.reshape(-1, edges))]
-    separators = np.full_like(sources, nodes)
-    separators[:, -1] = nodes + 2
-    question = np.stack((*pairs, separators), 2).reshape(len(labels), -1)
-    path = np.concatenate((start, ends[:, 0]), 1)  # the first arm: labels and edges are in random order anyway
-    equals = np.full_like(start, nodes + 1)
-    return np.concatenate((question, start, path[:, -1:], equals, path), 1)
+    def describe(self) -> dict[str, Any]:
+        """Return the settings that differ from their defaults, and those of the graph."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        return {"dataset": "star graph"} | values
 
+    def _read_files(self) -> dict[str, np.ndarray]:
+        """Read the splits that files give: (lines, P + A) token ids each."""
+        lines = {
+            split: self._read(path)
+            for split, path in (("train", self.train_file), ("val", self.val_file), ("test", self.test_file))
+            if path is not None
+        }
+        if "test" in lines and "val" not in lines:
+            half = len(lines["test"]) // 2
+            if half == 0:
+                raise InputError(f"{self.test_file} has one line: validation and test need two, or a val_file.")
+            lines["val"], lines["test"] = lines["test"][:half], lines["test"][half:]
+        limits = {"train": self.train_lines, "val": self.test_lines, "test": self.test_lines}
+        return {split: found[: limits[split]] for split, found in lines.items()}
 
-def write_lines(path: Path, lines: np.ndarray, nodes: int) -> None:
-    """Write (B, P + l) token ids, one line each."""
-    tokenizer = star_graph_tokenizer(nodes)
-    path.write_text("".join(tokenizer.decode(line) + "\n" for line in lines.tolist()), encoding="utf-8")
+    def _read(self, path: str) -> np.ndarray:
+        """Read the lines of a file, (lines, P + A) token ids.
 
+        Raises:
+            InputError: if the file is missing or a line is no line of this graph.
+        """
+        lines = []
+        for place, text in read_lines(path):
+            try:
+                line = self.tokenizer.encode(text)
+            except InputError as error:
+                raise InputError(f"{place}: {error}") from None
+            if reason := self._fault(line.tolist()):
+                raise InputError(f"{place}: {reason}.")
+            lines.append(line)
+        return np.stack(lines)
 
-def read_lines(path: str, graph: StarGraph) -> np.ndarray:
-    """Token ids (B, P + l) of the lines of a file.
-
-    Raises:
-        InputError: if the file is missing or a line is not one of the graph.
-    """
-    try:
-        texts = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the star-graph file {path} can't be read: {error}.") from None
-    tokenizer, lines = star_graph_tokenizer(graph.nodes), []
-    for number, text in enumerate(texts, 1):
-        try:
-            lines.append(tokenizer.encode(text))
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from None
-        if len(lines[-1]) != graph.question + graph.path_length:
-            raise InputError(
-                f"{path}, line {number}: {len(lines[-1])} tokens, but a line of G({graph.arms}, {graph.path_length}) has "
-                f"{graph.question + graph.path_length}."
-            )
-    if not lines:
-        raise InputError(f"the star-graph file {path} is empty.")
-    return np.stack(lines)
-
-
-class StarGraphWindows(Windows):
-    """Lines as windows whose edges are chunks of three tokens and whose answer begins with a chunk; only the answer is learnt.
-
-    Args:
-        graph: the task.
-        hierarchy: aligns the answer with top-level chunks.
-        seed: of the lines that are drawn.
-        count: different lines; None for any number.
-        epoch: windows in an epoch.
-        file: read lines from here instead of drawing them.
-    """
-
-    def __init__(
-        self,
-        graph: StarGraph,
-        hierarchy: Hierarchy,
-        seed: int,
-        count: int | None,
-        epoch: int | None = None,
-        file: str | None = None,
-    ) -> None:
-        self.graph, self.seed = graph, seed
-        self.front, self.context = graph.layout(hierarchy)
-        self.lines = None if file is None else read_lines(file, graph)
-        self.count = count if self.lines is None else len(self.lines)
-        self.epoch = epoch or self.count or 0
-
-    def __len__(self) -> int:
-        """Windows in an epoch."""
-        return self.epoch
-
-    def __getitems__(self, indices: list[int]) -> ConceptBatch:
-        """Windows ``indices``, as one batch."""
-        chosen = [index % self.count for index in indices] if self.count else indices
-        lines = draw_lines(self.graph, self.seed, chosen) if self.lines is None else self.lines[chosen]
-        tokens = torch.full((len(lines), self.context + 1), self.graph.nodes + 3)
-        tokens[:, self.front : self.front + lines.shape[1]] = torch.from_numpy(lines)
-        mask = torch.zeros(tokens.shape, dtype=torch.bool)
-        # The end of text that fills the last chunk is learnt with the path: a concept counts if all of it does.
-        mask[:, self.front + self.graph.question : self.context] = True
-        return ConceptBatch(tokens, mask)
+    def _fault(self, line: list[int]) -> str | None:
+        """Say what keeps token ids from being a line of this graph, None if nothing does."""
+        name, length = f"G({self.arms}, {self.path_length})", self.prompt_length + self.path_length
+        if len(line) != length:
+            return f"{len(line)} tokens, but a line of {name} has {length}"
+        bar, equals, slash = self.nodes, self.nodes + 1, self.nodes + 2
+        signs = [bar] * (self.edges - 1) + [slash]
+        form = [sign for end in signs for sign in (None, None, end)] + [None, None, equals] + [None] * self.path_length
+        if any(
+            token != sign if sign is not None else token >= self.nodes for token, sign in zip(line, form, strict=True)
+        ):
+            return f"the line is not of the form a,b|...|c,d/start,goal=path with {self.edges} edges"
+        edges = list(zip(line[0 : 3 * self.edges : 3], line[1 : 3 * self.edges : 3], strict=True))
+        start, goal, path = line[3 * self.edges], line[3 * self.edges + 1], line[self.prompt_length :]
+        before = {end: source for source, end in edges}
+        after: dict[int, list[int]] = {}
+        for source, end in edges:
+            after.setdefault(source, []).append(end)
+        arms = []
+        for node in after.get(start, []):
+            arm = [start, node]
+            while len(after.get(arm[-1], [])) == 1 and len(arm) <= self.path_length:
+                arm += after[arm[-1]]
+            arms.append(arm)
+        if len(before) < self.edges or start in before or [len(arm) for arm in arms] != [self.path_length] * self.arms:
+            return f"the edges are not {self.arms} arms of {self.path_length} nodes from the start {start}"
+        if goal not in (arm[-1] for arm in arms):
+            return f"the goal {goal} is not the end of an arm"
+        if (path[0], path[-1]) != (start, goal) or any(edge not in edges for edge in pairwise(path)):
+            return f"the path does not lead along edges from the start {start} to the goal {goal}"
+        return None

@@ -9,7 +9,7 @@ import torch
 from nextconcept import InputError
 from nextconcept.checkpoints.files import load_run, read_checkpoint, save_pretrained
 from nextconcept.cli.commands import grow as grow_command
-from nextconcept.tasks.star_graph import star_graph_tokenizer
+from nextconcept.data.tokenizers import SymbolTokenizer
 from nextconcept.training.callbacks import ComputeBudget, GrowthWarmup, LastCheckpoint, StoreModelMetadata
 from nextconcept.training.losses import LossConfig
 from nextconcept.training.module import ConceptModule
@@ -141,7 +141,7 @@ def test_init_from__another_shape_or_tokenizer(grown: Path, corpus: Path, tmp_pa
     with pytest.raises(InputError, match="has another shape"):
         fit(tmp_path / "a", corpus, ConceptModule(module_of().config, init_from=str(grown)), steps=6)
     model = load_run(grown)[0]
-    save_pretrained(model, star_graph_tokenizer(20), tmp_path / "other")
+    save_pretrained(model, SymbolTokenizer(["a", "b"]), tmp_path / "other")
     with pytest.raises(InputError, match="reads other tokens"):
         fit(tmp_path / "b", corpus, module_from(tmp_path / "other"), steps=6)
 

@@ -1,6 +1,5 @@
 """Lightning callbacks."""
 
-from nextconcept.tasks.accuracy import TaskAccuracy
 from nextconcept.training.callbacks.compute_budget import ComputeBudget
 from nextconcept.training.callbacks.finite_gradients import FiniteGradients
 from nextconcept.training.callbacks.growth_warmup import GrowthWarmup
@@ -23,7 +22,6 @@ __all__ = [
     "LastCheckpoint",
     "LevelCurriculum",
     "TensorBoardLayout",
-    "TaskAccuracy",
     "PlanView",
     "StoreModelMetadata",
     "SurprisalWriter",

@@ -1,6 +1,5 @@
 """Checkpoints that need nothing else to be used."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import lightning as L
 from nextconcept import __version__
 from nextconcept.checkpoints.files import KEY
 from nextconcept.checkpoints.model_card import RECORD
-from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.training.callbacks.parts import data_of, module_of
 
 __all__ = ["StoreModelMetadata"]
@@ -49,20 +47,10 @@ class StoreModelMetadata(L.Callback):
         checkpoint[KEY] = {
             "config": module_of(pl_module).config.to_dict(),
             "tokenizer": data.tokenizer.to_json(),
-            RECORD: {"data": _settings(data), "version": __version__, **self._validated},
+            RECORD: {"data": data.describe(), "version": __version__, **self._validated},
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Recall what was measured last."""
         record = checkpoint.get(KEY, {}).get(RECORD, {})
         self._validated = {name: record[name] for name in ("step", "batches", "measured") if name in record}
-
-
-def _settings(data: ConceptDataModule) -> dict[str, Any]:
-    """What text was read, and how, as plain values."""
-    if data.star_graph is not None:
-        return {"star_graph": asdict(data.star_graph), "context_length": data.context_length}
-    given = data.hparams
-    values = {name: given[name] for name in ("dataset", "subset", "max_documents", "context_length")}
-    values |= {"tokenizer": given["tokenizer"], "vocabulary": data.vocab_size, "split": asdict(data.split)}
-    return {name: value for name, value in values.items() if value is not None}

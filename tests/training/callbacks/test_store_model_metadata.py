@@ -4,7 +4,7 @@ import torch
 
 from nextconcept.checkpoints.files import KEY
 from nextconcept.checkpoints.model_card import RECORD
-from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.data.text import TextDataModule
 from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.training.callbacks import StoreModelMetadata
 from nextconcept.training.module import ConceptModule
@@ -18,8 +18,8 @@ def saved(callback: StoreModelMetadata, trainer: SimpleNamespace) -> dict:
 
 
 def make_trainer(step: int) -> SimpleNamespace:
-    data = ConceptDataModule("books/*.txt", context_length=32)
-    data._file = SimpleNamespace(tokenizer=ByteTokenizer())
+    data = TextDataModule("books/*.txt", context_length=32)
+    data._encoded = SimpleNamespace(tokenizer=ByteTokenizer())
     metrics = {"val/loss/tokens": torch.tensor(2.5), "train/loss": torch.tensor(9.0)}
     return SimpleNamespace(
         datamodule=data, global_step=step, callback_metrics=metrics, num_val_batches=[3], sanity_checking=False

@@ -1,0 +1,31 @@
+"""``nextconcept export``."""
+
+from nextconcept.checkpoints.files import load_run, read_record, save_pretrained
+from nextconcept.cli.outputs import new_folder
+from nextconcept.cli.parsers import run_function
+from nextconcept.nn.concept_encoder import ConceptEncoder
+
+__all__ = ["export", "run"]
+
+
+def run(arguments: list[str]) -> None:
+    """Run the command."""
+    run_function(export, arguments)
+
+
+def export(ckpt_path: str, output: str, encoder: type[ConceptEncoder] = ConceptEncoder) -> None:
+    """Write a trained model as safetensors, with its configuration, its tokenizer and a model card.
+
+    Args:
+        ckpt_path: a checkpoint, the folder of a run, or a folder of runs (the newest counts).
+        output: a new folder.
+        encoder: full name of the concept encoder's class, if the model was trained with one of
+            your own.
+
+    Raises:
+        InputError: if there is no checkpoint, or ``output`` exists.
+    """
+    folder = new_folder(output)
+    model, tokenizer = load_run(ckpt_path, encoder)
+    save_pretrained(model, tokenizer, folder, read_record(ckpt_path))
+    print(f"wrote model.safetensors, config.json, tokenizer.json and README.md, a model card, to {output}")

@@ -1,0 +1,58 @@
+"""``nextconcept grow``."""
+
+from pathlib import Path
+from typing import Literal
+
+from nextconcept.checkpoints.files import find_checkpoint, load_run, read_checkpoint, read_record, save_pretrained
+from nextconcept.cli.outputs import new_folder
+from nextconcept.cli.parsers import run_function
+from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.nn.growth import grow as grow_model
+from nextconcept.training.warm_start import TrainingState
+
+__all__ = ["grow", "run"]
+
+
+def run(arguments: list[str]) -> None:
+    """Run the command."""
+    run_function(grow, arguments)
+
+
+def grow(
+    source: str,
+    output: str,
+    init: Literal["copy", "random", "zeros"] = "copy",
+    levels: int = 1,
+    encoder: type[ConceptEncoder] = ConceptEncoder,
+) -> None:
+    """Add levels on top of a trained model.
+
+    Training continues with ``nextconcept fit --model.init_from OUTPUT``.
+
+    Args:
+        source: a checkpoint, the folder of a run (its last checkpoint), a folder of runs (the
+            newest), or an exported model.
+        output: a new folder: what ``export`` writes, and for a checkpoint also the optimizer's
+            moments and the progress of training.
+        init: content of the new blocks of the matrices.
+        levels: how many levels to add.
+        encoder: full name of the concept encoder's class, if the model was trained with one of
+            your own.
+
+    Raises:
+        InputError: if there is no checkpoint, ``output`` exists, or an option is out of range.
+    """
+    folder = new_folder(output)
+    exported = (Path(source) / "model.safetensors").is_file()
+    path = Path(source) if exported else find_checkpoint(source, ("last.ckpt", "best.ckpt"))
+    model, tokenizer = load_run(path, encoder)
+    grown = grow_model(model, init, levels)
+    record = {} if exported else read_record(path)
+    save_pretrained(grown, tokenizer, folder, record | {"measured": {}})
+    if not exported:
+        TrainingState.of(read_checkpoint(path), model).grown(grown).save(folder)
+    sizes = [f"{sum(parameter.numel() for parameter in one.parameters()) / 1e6:.2f} M" for one in (model, grown)]
+    print(
+        f"grew {model.config.levels} levels of widths {model.config.widths} ({sizes[0]} parameters) to "
+        f"{grown.config.levels} of {grown.config.widths} ({sizes[1]}); wrote {output}"
+    )

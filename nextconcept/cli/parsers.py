@@ -1,0 +1,164 @@
+"""Parsers whose errors are one sentence, and the options that jsonargparse would misread."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from jsonargparse import ActionYesNo, ArgumentParser, auto_cli
+
+from nextconcept.core.experiments import find_experiment
+from nextconcept.core.suggestions import closest
+
+__all__ = ["CommandParser", "OneLineErrors", "resolve_experiments", "run_function"]
+
+FREE_TEXT: dict[str, dict[str, Any]] = {
+    "--prompt": {"type": str},
+    "--stop": {"type": str, "action": "append"},
+    "--edit": {"type": str, "action": "append"},
+}
+"""Options that take text as typed: jsonargparse would read ``null``, ``[END]`` or ``# Title`` as YAML."""
+
+RENAMED = {
+    "data.star_graph": "data.task",
+    "model.config.loops": "model.config.num_loops",
+    "model.config.heads": "model.config.num_heads",
+    "model.config.window": "model.config.sliding_window",
+    "model.config.context": "model.config.context_length",
+    "model.config.plan_mode": "model.config.planner.mode",
+    "model.config.head": "model.config.planner.plan_head",
+    "model.config.noise_width": "model.config.planner.noise_width",
+    "model.config.detach_plan": "model.config.planner.detach",
+    "model.config.match": "model.config.planner.matching",
+    "model.config.entry": "model.config.reader.plan_conditioning",
+    "model.config.past": "model.config.reader.memory",
+    "model.config.split": "model.config.nested.width_ratio",
+    "model.config.slicing": "model.config.nested.slicing",
+    "model.config.grid": "model.config.encoder.chunk_alignment",
+    "model.config.composition": "model.config.encoder.composition",
+    "model.config.position_binding": "model.config.encoder.position_binding",
+    "model.config.encoder_depth": "model.config.encoder.depth",
+    "model.config.encoder_class": "model.config.encoder.class_name",
+} | {
+    f"model.config.{name}": f"model.config.block.{name}"
+    for name in (
+        "feed_forward",
+        "feed_forward_ratio",
+        "norm",
+        "norm_affine",
+        "post_norm",
+        "rope_base",
+        "gradient_checkpointing",
+    )
+}
+"""Settings of version 0.1.0 that have another name now."""
+
+
+class OneLineErrors(ArgumentParser):
+    """A parser that reports a bad argument in one sentence.
+
+    Attributes:
+        command: the chosen command, for a parser that has several.
+    """
+
+    command = ""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print one sentence to standard error and exit with code 2."""
+        text = " ".join(line.strip(" -") for line in message.split("\n") if line.strip()).rstrip(".")
+        typed = re.search(r"unrecognized arguments: --([\w.]+)", text)
+        written = re.search(r"does not accept option '([\w.]+)'", text)  # in a file, or in a group given as YAML
+        if typed:
+            text = self._unknown_option("--", typed[1])
+        elif written:
+            text = self._unknown_option("", written[1])
+        prog = " ".join([re.sub(r" \[[^]]*\]", "", self.prog), *self.command.split()])
+        print(f"nextconcept: error: {text}; {prog} --help lists what is accepted.", file=sys.stderr)
+        sys.exit(2)
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse arguments; a class that can't be imported is a bad argument too."""
+        try:
+            return super().parse_args(*args, **kwargs)
+        except (ImportError, AttributeError) as error:
+            self.error(f"a name that was given can't be imported: {error}")
+
+    def _unknown_option(self, dashes: str, name: str) -> str:
+        """Say that there is no such option, and which one may have been meant.
+
+        Among the options of the same group, the last part of the name decides; an option of another
+        group is suggested if that part is the same or nearly all of the name is.
+        """
+        if name in RENAMED:
+            return f"{dashes}{name} of version 0.1.0 is now {dashes}{RENAMED[name]}"
+        known = {option.removeprefix("--") for option in self._options() if option.startswith("--")}
+        group, dot, last = name.rpartition(".")
+        siblings = {option.rpartition(".")[2]: option for option in known if option.rpartition(".")[0] == group}
+        namesakes = [option for option in known if option.rpartition(".")[2] == last]
+        if len(namesakes) == 1:
+            found = namesakes[0]
+        else:
+            match = closest(last, siblings)
+            found = siblings[match] if match else closest(name, known, 0.85 if dot else 0.6)
+        hint = f": did you mean {dashes}{found}?" if found else ""
+        return f"there is no option {dashes}{name}{hint}"
+
+    def _options(self) -> Iterator[str]:
+        """Yield the options of this parser and of its subcommands."""
+        for action in self._actions:
+            yield from action.option_strings
+            for parser in action.choices.values() if isinstance(action.choices, dict) else ():
+                yield from parser._options()
+
+
+class CommandParser(OneLineErrors):
+    """A parser for the signature of a function."""
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Make switches of booleans, so that ``--stream`` means ``--stream true``, and keep free text as typed."""
+        if kwargs.get("type") is bool:
+            kwargs.pop("type")
+            kwargs |= {"action": ActionYesNo, "nargs": "?"}
+        if args and args[0] in FREE_TEXT:
+            kwargs.pop("action", None)
+            kwargs |= FREE_TEXT[args[0]]
+            args = args[:1]
+        return super().add_argument(*args, **kwargs)
+
+
+def run_function(function: Callable[..., None], arguments: list[str]) -> None:
+    """Call ``function`` with what the command line says.
+
+    Args:
+        function: its parameters are the options, its docstring is the help.
+        arguments: the name of the command and its options.
+
+    Raises:
+        SystemExit: if an option is wrong.
+    """
+    command, *options = arguments
+    auto_cli(
+        function,
+        args=resolve_experiments(options),
+        as_positional=False,
+        parser_class=CommandParser,
+        prog=f"nextconcept {command}",
+    )
+
+
+def resolve_experiments(arguments: list[str]) -> list[str]:
+    """Replace the names of experiments after ``--config`` by the paths of their files.
+
+    Raises:
+        InputError: if there is no such file or experiment.
+    """
+    resolved = list(arguments)
+    for index, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option not in ("-c", "--config"):
+            continue
+        if equals:
+            resolved[index] = f"{option}={find_experiment(value)}"
+        elif index + 1 < len(arguments):
+            resolved[index + 1] = str(find_experiment(arguments[index + 1]))
+    return resolved

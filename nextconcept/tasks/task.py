@@ -1,0 +1,135 @@
+"""The interface of a planning task: lines of a prompt and an answer.
+
+Shapes: B lines, P tokens of a prompt, A of an answer, T context length.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.data.tokenizers import SymbolTokenizer
+
+__all__ = ["Layout", "Task", "pad"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the parts of a line lie in a window.
+
+    Attributes:
+        prompt: position of the first token of the prompt; padding lies before.
+        answer: position of the first token of the answer.
+        context_length: T, a multiple of the tokens under a top-level chunk.
+    """
+
+    prompt: int
+    answer: int
+    context_length: int
+
+
+class Task(ABC):
+    """A task whose lines are a prompt and an answer, of which only the answer is learnt.
+
+    A task of your own sets the three attributes and defines two methods:
+
+    .. code-block:: python
+
+        class Reverse(Task):
+            prompt_length, answer_length = 7, 6
+            tokenizer = SymbolTokenizer([*"abcdef", "="], separator="=")
+
+            def num_lines(self, split):
+                return None if split == "train" else 100
+
+            def draw(self, split, seed, indices):
+                key = {"train": 3 * seed, "val": 1, "test": 2}[split]
+                letters = [np.random.default_rng([key, i]).integers(6, size=6) for i in indices]
+                prompts = [[*line, 6] for line in letters]
+                return np.array(prompts), np.array([line[::-1] for line in letters])
+
+    Attributes:
+        prompt_length: P, tokens of the longest prompt, its separator included.
+        answer_length: A, tokens of the longest answer.
+        tokenizer: tokens of the task; ``tokenizer.end_of_text`` pads prompts and answers.
+        single_answers: whether each prompt has one right answer. If not, interventions on the plan
+            are measured by writing, which takes more passes.
+    """
+
+    prompt_length: int
+    answer_length: int
+    tokenizer: SymbolTokenizer
+    single_answers: bool = True
+
+    @abstractmethod
+    def num_lines(self, split: str) -> int | None:
+        """Return the number of lines of ``train``, ``val`` or ``test``.
+
+        None, for lines without end, is allowed for ``train`` alone.
+        """
+
+    @abstractmethod
+    def draw(self, split: str, seed: int, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return lines of a split, each a function of split, seed and index alone.
+
+        Args:
+            split: ``train``, ``val`` or ``test``; the last two should ignore the seed.
+            seed: seed of the training, 0 or more.
+            indices: numbers of the lines, below :meth:`num_lines`.
+
+        Returns:
+            Prompts (B, P), padded in front, and answers (B, A), padded behind: int64 token ids; see
+            :func:`pad`.
+        """
+
+    def layout(self, hierarchy: Hierarchy) -> Layout:
+        """Return where a line lies in a window.
+
+        Padding in front brings the answer to the beginning of a top-level chunk.
+        """
+        span = hierarchy.top_span
+        front = -self.prompt_length % span
+        answer = front + self.prompt_length
+        return Layout(front, answer, -(-(answer + self.answer_length) // span) * span)
+
+    def judge(self, prompts: Tensor, answers: Tensor, truths: Tensor) -> dict[str, Tensor]:
+        """Judge written answers.
+
+        Args:
+            prompts: (B, P) token ids.
+            answers: (B, A) token ids that a model wrote.
+            truths: (B, A) token ids of the answers that the task gives.
+
+        Returns:
+            Verdicts by name, each (B,) bool. ``exact``, which every task has: the answer is right up
+            to its end of text.
+        """
+        ended = (truths == self.tokenizer.end_of_text).long().cumsum(1) > 1
+        return {"exact": ((answers == truths) | ended).all(1)}
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain values for a model card, with an entry ``dataset``."""
+        return {"dataset": type(self).__name__}
+
+
+def pad(rows: Sequence[Sequence[int] | np.ndarray], length: int, value: int, front: bool = False) -> np.ndarray:
+    """Stack rows of unequal length.
+
+    Args:
+        rows: B rows of token ids.
+        length: tokens in a row of the result, at least the length of the longest row.
+        value: token that fills rows.
+        front: whether to pad in front, as prompts are, rather than behind, as answers are.
+
+    Returns:
+        (B, length) int64.
+    """
+    result = np.full((len(rows), length), value, dtype=np.int64)
+    for index, row in enumerate(rows):
+        start = length - len(row) if front else 0
+        result[index, start : start + len(row)] = row
+    return result
