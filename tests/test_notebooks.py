@@ -1,6 +1,7 @@
-"""The notebooks hold the outputs of a complete run; ``pytest --nbmake notebooks`` runs them again."""
+"""The notebooks hold the outputs of a complete run (``pytest --nbmake notebooks`` runs them)."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,4 +55,4 @@ def test_cells__are_explained(name: str):
     notebook = json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))
     kinds = [cell["cell_type"] for cell in notebook["cells"]]
     assert kinds[0] == "markdown"
-    assert all(before == "markdown" for before, kind in zip(kinds, kinds[1:], strict=False) if kind == "code")
+    assert all(before == "markdown" for before, kind in pairwise(kinds) if kind == "code")
