@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Two nodes of four GPUs; goes on by itself when the time is up or the job is preempted.
+# Train on two nodes of four GPUs each. A job that reaches its time limit or is preempted requeues itself and resumes.
 #   sbatch experiments/slurm/submit.sh two_levels
-# Lightning reads nodes and ranks from SLURM. 90 seconds before the end SLURM sends SIGTERM, the run saves its step and exits with code 143,
-# and the job is requeued; then --ckpt_path last goes on from that step, or, after a node has failed, from at most 500 steps back.
+# Lightning reads nodes and ranks from SLURM. 90 seconds before the time limit, SLURM sends SIGTERM; training then
+# saves its current step and exits with code 143, and this script requeues the job. The new run resumes from the last
+# checkpoint (--ckpt_path last). After a node failure, this checkpoint is at most 500 steps old.
 #SBATCH --job-name=nextconcept
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
