@@ -121,10 +121,16 @@ def write_data(folder: Path, kind: str) -> str:
 def test_hub__data_files(tmp_path: Path, kind: str, streaming: bool):
     path = write_data(tmp_path, kind)
     assert list(hub_corpus(path, column="story", streaming=streaming).read()) == ["once", "upon", "a time"]
-    with pytest.raises(InputError, match="has no column 'text': choose one of story, stars"):
-        list(hub_corpus(path, streaming=streaming).read())
     with pytest.raises(InputError, match="is a data file, not plain text: read its column with --data HubDataModule"):
         text_corpus(path)
+
+
+def test_hub__unknown_column_of_a_stream_that_tells_columns_late(monkeypatch: pytest.MonkeyPatch):
+    stream = datasets.IterableDataset.from_generator(lambda: iter([{"story": "once", "stars": 1}]))
+    assert stream.column_names is None
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: stream)
+    with pytest.raises(InputError, match="has no column 'text': choose one of story, stars"):
+        list(hub_corpus("someone/stories", streaming=True).read())
 
 
 def test_hub__a_data_file_that_changes_has_another_fingerprint(tmp_path: Path):
