@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,9 @@ from nextconcept.cli.main import main
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.text import TextDataModule
 from nextconcept.data.token_cache import SplitConfig
+from nextconcept.data.tokenizers import SymbolTokenizer
 from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.tasks.task import Task
 from nextconcept.training.losses import LossConfig
 from nextconcept.training.module import ConceptModule
 from nextconcept.training.optim import OptimizerConfig
@@ -156,6 +159,21 @@ def trainer_of(folder: Path, steps: int, **options: object) -> L.Trainer:
 def weights_after(trainer: L.Trainer, module: ConceptModule, data: ConceptDataModule, path: Path | None = None) -> dict:
     trainer.fit(module, data, ckpt_path=path, weights_only=True)
     return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+class Reverse(Task):
+    """Write four letters backwards: a task as a user would write one."""
+
+    prompt_length, answer_length = 5, 4
+    tokenizer = SymbolTokenizer([*"abcdef", "="], separator="=")
+
+    def num_lines(self, split: str) -> int | None:
+        return None if split == "train" else 30
+
+    def draw(self, split: str, seed: int, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        key = {"train": 3 * seed, "val": 1, "test": 2}[split]
+        letters = np.array([np.random.default_rng([key, index]).integers(6, size=4) for index in indices])
+        return np.pad(letters, ((0, 0), (0, 1)), constant_values=6), letters[:, ::-1]
 
 
 class StopAt(L.Callback):

@@ -9,7 +9,7 @@ import glob
 import hashlib
 import importlib.util
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +57,8 @@ def text_corpus(dataset: str) -> Corpus:
         raise InputError("the name of the dataset is empty: give 'shakespeare' or text files.")
     if _loader(dataset) is not None:
         raise InputError(
-            f"{dataset} is a data file, not plain text: read its column with --data HubDataModule --data.name {dataset} "
-            "--data.column text."
+            f"{dataset} is a data file, not plain text: read its column with --data HubDataModule --data.name "
+            f"{dataset} --data.column text."
         )
     return files_corpus(dataset)
 
@@ -101,8 +101,8 @@ def files_corpus(pattern: str) -> Corpus:
     paths = _matching_files(pattern)
     if not paths:
         raise InputError(
-            f"no file matches dataset {pattern!r}: give 'shakespeare', an existing path or a pattern such as 'path/*.txt'; "
-            f"a Hugging Face dataset is read with --data HubDataModule --data.name {pattern}."
+            f"no file matches dataset {pattern!r}: give 'shakespeare', an existing path or a pattern such as "
+            f"'path/*.txt'; a Hugging Face dataset is read with --data HubDataModule --data.name {pattern}."
         )
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
@@ -142,7 +142,7 @@ def _checked_digest(path: str) -> bytes:
 
 
 def _loader(name: str) -> str | None:
-    """Return the loader of ``datasets`` for a path or pattern of data files, None for anything else."""
+    """Return the loader of ``datasets`` for data files, None for any other name."""
     suffixes = [suffix for suffix in Path(name).suffixes if suffix not in (".gz", ".zst", ".xz", ".bz2")]
     return _DATA_FILES.get(suffixes[-1].lower()) if suffixes else None
 
@@ -178,16 +178,22 @@ def open_hub(
     except (DatasetsError, OSError, ValueError, ImportError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise InputError(
-            f"unknown dataset {name!r} (split {hub_split!r}): it is not a data file, and the Hugging Face Hub did not give "
-            f"it: {reason}."
+            f"unknown dataset {name!r} (split {hub_split!r}): it is not a data file, and the Hugging Face Hub did not "
+            f"give it: {reason}."
             if loader is None
             else f"{name} can't be read as {loader}: {reason}."
         ) from None
-    if columns is not None and column not in columns:
+    if columns is not None:
+        _check_column(name, column, columns)
+    return loaded
+
+
+def _check_column(name: str, column: str, columns: Iterable[str]) -> None:
+    """Raise :class:`InputError` unless a dataset has a column."""
+    if column not in columns:
         raise InputError(
             f"dataset {name!r} has no column {column!r}: choose one of {', '.join(columns)} with --data.column."
         )
-    return loaded
 
 
 def hub_corpus(
@@ -212,6 +218,7 @@ def hub_corpus(
 
     def read() -> Iterator[str]:
         for row in loaded:
+            _check_column(name, column, row)  # a stream may tell its columns only now
             if not isinstance(row[column], str):
                 raise InputError(f"column {column!r} of dataset {name!r} holds {type(row[column]).__name__}, not text.")
             yield row[column]

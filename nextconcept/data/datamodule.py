@@ -95,6 +95,9 @@ class ConceptDataModule(L.LightningDataModule, ABC):
     def describe(self) -> dict[str, Any]:
         """Return plain values for a model card, with an entry ``dataset``."""
 
+    def setup(self, stage: str | None = None) -> None:
+        """Do what each process has to do before there are windows; nothing by default."""
+
     @property
     def training_seed(self) -> int:
         """Seed of the training windows."""

@@ -1,4 +1,4 @@
-"""Training windows straight from a stream of documents that no disk has to hold.
+"""Training windows from a stream of documents, without a copy on disk.
 
 Shapes: B batch, T context_length.
 """
@@ -21,18 +21,19 @@ __all__ = ["StreamLoader", "StreamedWindows"]
 
 
 class StreamedWindows(IterableDataset[ConceptBatch]):
-    """Windows of documents one after another, in the order of the stream, without end.
+    """Windows of consecutive documents, in the order of the stream, without end.
 
-    Each rank reads its own shards (or, if the shards can't be shared out evenly, its own documents), and each worker its own part of
-    them. A rank that has read all of its part begins again, so that unequal parts make nobody wait. Windows of ``context_length + 1`` tokens
-    overlap by one, so that each token is predicted once.
+    Each process reads its own shards, or its own documents if the shards can't be divided evenly,
+    and each worker a part of them. A process that has read its part begins again, so that processes
+    with unequal parts never wait for each other. Windows of ``context_length + 1`` tokens overlap
+    by one token, so that each token is predicted once.
 
     Args:
-        stream: the documents.
-        column: that holds the text.
-        tokenizer: encodes them.
+        stream: documents.
+        column: column that holds the text.
+        tokenizer: tokenizer of the documents.
         context_length: T.
-        rank: this process.
+        rank: rank of this process.
         ranks: number of processes.
     """
 
@@ -48,58 +49,59 @@ class StreamedWindows(IterableDataset[ConceptBatch]):
         self.stream = split_dataset_by_node(stream, rank, ranks) if ranks > 1 else stream
         self.column, self.tokenizer, self.context_length = column, tokenizer, context_length
         self.rest = np.empty(0, np.int64)
-        self.place = self._beginning = self.stream.state_dict()
+        self.position = self._beginning = self.stream.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the stream, for a loader without workers."""
-        return {"rest": self.rest.tolist(), "stream": self.place}
+        """Return the position in the stream, for a loader without workers."""
+        return {"rest": self.rest.tolist(), "stream": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state_dict`."""
+        """Continue from the position that :meth:`state_dict` returned."""
         self.rest = np.array(state["rest"], np.int64)
-        self.place = state["stream"]
+        self.position = state["stream"]
 
     def __iter__(self) -> Iterator[ConceptBatch]:
         """Yield windows, each a batch of one.
 
         Raises:
-            InputError: if a document is not text, or a pass over this part of the stream fills no window.
+            InputError: if a document is not text, or this part of the stream fills no window.
         """
-        alone = get_worker_info() is None  # a worker's part has no place of its own
+        # The position of a worker's part is not known here.
+        alone = get_worker_info() is None
         while True:
-            given = False
+            filled = False
             if alone:
-                self.stream.load_state_dict(copy.deepcopy(self.place))
+                self.stream.load_state_dict(copy.deepcopy(self.position))
             for row in self.stream:
                 text = row[self.column]
                 if not isinstance(text, str):
                     raise InputError(f"column {self.column!r} of the stream holds {type(text).__name__}, not text.")
-                self.place = self.stream.state_dict() if alone else self.place
+                self.position = self.stream.state_dict() if alone else self.position
                 self.rest = np.concatenate((self.rest, self.tokenizer.encode(text), [self.tokenizer.end_of_text]))
                 while len(self.rest) > self.context_length:
                     window, self.rest = self.rest[: self.context_length + 1], self.rest[self.context_length :]
-                    given = True
+                    filled = True
                     tokens = torch.from_numpy(window.astype(np.int64))[None]
                     yield ConceptBatch(tokens, torch.ones_like(tokens, dtype=torch.bool))
-            if not given and alone:
+            if not filled and alone:
                 raise InputError(
-                    f"a process's part of the stream holds no window of {self.context_length + 1} tokens: use fewer processes or a "
-                    "smaller context_length."
+                    f"a process's part of the stream holds no window of {self.context_length + 1} tokens: use fewer "
+                    "processes or a smaller context_length."
                 )
-            if not given:
+            if not filled:
                 return  # more workers than shards
-            self.place = self._beginning
+            self.position = self._beginning
 
 
 class StreamLoader(DataLoader[ConceptBatch]):
-    """Batches of streamed windows, with a place to go on from.
+    """Batches of streamed windows, with a position from which a resumed run continues.
 
     Args:
-        windows: of this rank.
+        windows: windows of this process.
         batch_size: B.
         length: batches that count as an epoch.
-        **options: passed on to :class:`torch.utils.data.DataLoader`. With workers a resumed run begins the stream anew, because what they
-            have read ahead is lost.
+        **options: arguments of :class:`torch.utils.data.DataLoader`. With workers a resumed run
+            begins the stream anew, because the documents that they have read ahead are lost.
     """
 
     def __init__(self, windows: StreamedWindows, batch_size: int, length: int = 1000, **options: Any) -> None:
@@ -107,11 +109,11 @@ class StreamLoader(DataLoader[ConceptBatch]):
         self.windows, self.length = windows, length
 
     def __len__(self) -> int:
-        """Batches that count as an epoch."""
+        """Return the number of batches that count as an epoch."""
         return self.length
 
     def state_dict(self) -> dict[str, Any]:
-        """The places of all ranks; called on all of them."""
+        """Return the positions of all processes; every process has to call this method."""
         own = self.windows.state_dict() if self.num_workers == 0 else None
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return {"ranks": [own]}
@@ -120,20 +122,22 @@ class StreamLoader(DataLoader[ConceptBatch]):
         return {"ranks": states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there.
+        """Continue from the positions that :meth:`state_dict` returned.
 
         Raises:
-            InputError: if there were another number of processes.
+            InputError: if the number of processes has changed.
         """
-        shared = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank, ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if shared else (0, 1)
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank, ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
         if len(state["ranks"]) != ranks:
             raise InputError(
-                f"the run was saved with {len(state['ranks'])} processes, each with its place in the stream: resume it with as many."
+                f"the run was saved with {len(state['ranks'])} processes, each with its position in the stream: "
+                "resume it with as many."
             )
         if self.num_workers == 0 and state["ranks"][rank] is not None:
             self.windows.load_state_dict(state["ranks"][rank])
 
 
 def _join(windows: list[ConceptBatch]) -> ConceptBatch:
+    """Concatenate windows to a batch."""
     return ConceptBatch(*(torch.cat(parts) for parts in zip(*windows, strict=True)))

@@ -88,8 +88,8 @@ class CorpusDataModule(ConceptDataModule):
         count, needed = len(self._encode().tokens("train")), self.context_length + 1
         if count < needed:
             raise InputError(
-                f"the training split of {self.dataset!r} has {count} tokens, fewer than one window of {needed}: give more "
-                "text or a smaller context_length."
+                f"the training split of {self.dataset!r} has {count} tokens, fewer than one window of {needed}: give "
+                "more text or a smaller context_length."
             )
 
     def setup(self, stage: str | None = None) -> None:

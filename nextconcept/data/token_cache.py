@@ -1,7 +1,8 @@
 """Tokens on disk: a corpus encoded once, split, and memory-mapped.
 
-A cache entry is a folder named by what made it: the content of the corpus, the split and the tokenizer. It is written under another
-name and renamed when complete, so that a killed run leaves no half entry.
+A cache entry is a folder named by a digest of its inputs: content of the corpus, split and
+tokenizer. An entry is written under another name and renamed when complete, so that a killed run
+leaves no incomplete entry.
 """
 
 import hashlib
@@ -25,18 +26,19 @@ __all__ = ["SPLITS", "SplitConfig", "TokenCache", "encode_corpus", "split_docume
 
 SPLITS = ("train", "val", "test")
 _FORMAT = 1
-_PIECE = 1 << 20  # characters encoded at once, which bounds memory on documents of any size
+_PIECE = 1 << 20
+"""Characters encoded at once, which bounds memory on documents of any size."""
 
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How documents become training, validation and test text; never overlapping, always the same.
+    """How a corpus is divided into training, validation and test text, without overlap.
 
     Args:
-        by: ``document`` (whole documents are held out, spread evenly over the corpus) or ``contiguous`` (the corpus is cut in
-            three, in the order train, val, test).
+        by: ``document`` (whole documents are held out, spread evenly over the corpus) or
+            ``contiguous`` (the corpus is cut in three, in the order train, val, test).
         val: fraction of documents or characters for validation.
-        test: fraction for the test.
+        test: fraction of documents or characters for the test.
 
     Raises:
         InputError: if the fractions leave nothing to train on.
@@ -56,15 +58,15 @@ class TokenCache:
     """An encoded corpus.
 
     Attributes:
-        folder: where it lies.
-        tokenizer: what encoded it.
+        folder: folder of the cache entry.
+        tokenizer: tokenizer of the corpus.
     """
 
     folder: Path
     tokenizer: Tokenizer
 
     def tokens(self, split: str) -> np.ndarray:
-        """The tokens of ``train``, ``val`` or ``test``: (count,) unsigned integers, memory-mapped."""
+        """Return the tokens of a split: (count,) unsigned integers, memory-mapped."""
         path = self.folder / f"{split}.bin"
         if path.stat().st_size == 0:
             return np.empty(0, dtype=_dtype(self.tokenizer))
@@ -72,11 +74,15 @@ class TokenCache:
 
 
 def _dtype(tokenizer: Tokenizer) -> np.dtype:
+    """Return the smallest type that holds the token ids."""
     return np.min_scalar_type(tokenizer.vocab_size - 1)
 
 
 def split_documents(corpus: Corpus, config: SplitConfig) -> Iterator[tuple[str, str, bool]]:
-    """Yield ``(split, text, ends)``: each piece of the corpus, where it belongs, and whether a document ends with it.
+    """Divide a corpus into pieces of training, validation and test text.
+
+    Yields:
+        ``(split, text, ends)``: a piece, its split, and whether a document ends with the piece.
 
     Raises:
         InputError: if a streamed corpus, whose length is unknown, is to be cut by fraction.
@@ -87,8 +93,8 @@ def split_documents(corpus: Corpus, config: SplitConfig) -> Iterator[tuple[str, 
     golden = (5**0.5 - 1) / 2
     for index, text in enumerate(corpus.read()):
         # A low-discrepancy sequence holds out the right share of few documents as well as of many.
-        place = (index + 1) * golden % 1
-        split = "val" if place < config.val else "test" if place < config.val + config.test else "train"
+        point = (index + 1) * golden % 1
+        split = "val" if point < config.val else "test" if point < config.val + config.test else "train"
         yield split, text, True
 
 
@@ -110,14 +116,14 @@ def _contiguous(corpus: Corpus, config: SplitConfig) -> Iterator[tuple[str, str,
 def encode_corpus(
     corpus: Corpus, split: SplitConfig, tokenizer: Literal["bytes", "bpe"], vocab_size: int, cache: Path
 ) -> TokenCache:
-    """Encode a corpus, or find it encoded.
+    """Encode a corpus, unless the cache holds it already.
 
     Args:
-        corpus: the text.
-        split: how to split it.
+        corpus: documents.
+        split: division of the corpus.
         tokenizer: ``bytes``, or ``bpe`` trained on the training split.
-        vocab_size: of the BPE.
-        cache: folder that holds the entries.
+        vocab_size: size of the BPE vocabulary.
+        cache: folder of the cache entries.
 
     Raises:
         InputError: if the corpus holds no text to train on.
@@ -130,7 +136,7 @@ def encode_corpus(
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f"{key}.lock"):
         if not folder.exists():
-            shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
+            shutil.rmtree(partial, ignore_errors=True)  # of a killed run
             partial.mkdir()
             try:
                 _write(corpus, split, _make_tokenizer(corpus, split, tokenizer, vocab_size), partial)

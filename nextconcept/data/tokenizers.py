@@ -206,7 +206,9 @@ class SymbolTokenizer(Tokenizer):
         self.vocab_size, self.end_of_text = len(symbols) + 1, len(symbols)
         self._ids = {symbol: token for token, symbol in enumerate(symbols)}
         longest_first = sorted(symbols, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+        # Where there is a joiner, "12" is not "1" and "2".
+        whole = r"(?![^\W_])" if joiner else ""
+        self._pattern = re.compile("|".join(re.escape(one) + whole * one[-1].isalnum() for one in longest_first))
 
     def with_prompt_length(self, length: int) -> "SymbolTokenizer":
         """Return a copy that pads prompts in front to ``length`` tokens."""
@@ -229,7 +231,8 @@ class SymbolTokenizer(Tokenizer):
             elif text[position].isspace():
                 position += 1
             else:
-                raise self._unknown(re.split(r"[\s" + re.escape(self.joiner) + "]", text[position:])[0])
+                run = re.compile(r"\w+").match(text, position) if self.joiner else None
+                raise self._unknown(run.group() if run else text[position])
         return np.array(ids, dtype=np.int64)
 
     def encode_prompt(self, text: str) -> np.ndarray:

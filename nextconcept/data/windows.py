@@ -1,4 +1,4 @@
-"""Windows: fixed stretches of a token stream, aligned with the chunks of every level.
+"""Windows of a token stream, whose length is a multiple of the chunks of every level.
 
 Shapes: B batch, T context_length.
 """
@@ -24,51 +24,51 @@ __all__ = [
 
 
 class ConceptBatch(NamedTuple):
-    """Windows whose first T tokens are whole chunks at every level, each followed by the token after it."""
+    """Windows of T tokens, whole chunks at every level, each followed by one more token."""
 
     tokens: Tensor
-    """(B, T + 1) int64: inputs are all but the last, targets all but the first."""
+    """(B, T + 1) int64: all but the last are inputs, all but the first are targets."""
     mask: Tensor
-    """(B, T + 1) bool: False where a token is padding or not to be learnt."""
+    """(B, T + 1) bool: False where a token is padding or is not learnt."""
 
 
 class Windows(Dataset[ConceptBatch], ABC):
-    """Windows that are read a batch at a time."""
+    """Base class of windows that are read a batch at a time."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """Windows in an epoch."""
+        """Return the number of windows in an epoch."""
 
     @abstractmethod
     def __getitems__(self, indices: list[int]) -> ConceptBatch:
-        """Windows ``indices``, as one batch."""
+        """Return windows ``indices`` as one batch."""
 
     def __getitem__(self, index: int) -> ConceptBatch:
-        """Window ``index``, as a batch of one."""
+        """Return window ``index`` as a batch of one."""
         return self.__getitems__([index])
 
 
 class TrainingWindows(Windows):
     """Random windows; window i is a function of ``seed`` and ``i`` alone.
 
-    A counter-based generator (Philox; Salmon et al., 2011) draws them, so that a resumed run and any number of ranks see the
-    same sequence without any state.
+    A counter-based generator (Philox; Salmon et al., 2011) draws the windows, so that a resumed run
+    and any number of processes see one sequence without keeping any state.
 
     Args:
-        tokens: the stream, at least ``context_length + 1`` long.
+        tokens: (count,) token ids, at least ``context_length + 1``.
         context_length: T.
-        seed: of the sequence.
+        seed: seed of the sequence, 0 or more.
     """
 
     def __init__(self, tokens: np.ndarray, context_length: int, seed: int) -> None:
         self.tokens, self.context_length, self.seed = tokens, context_length, seed
 
     def __len__(self) -> int:
-        """Windows that an epoch draws: as many as cover the stream once."""
+        """Return the number of windows that together are as long as the stream."""
         return max(1, len(self.tokens) // self.context_length)
 
     def __getitems__(self, indices: list[int]) -> ConceptBatch:
-        """Windows ``indices``, as one batch."""
+        """Return windows ``indices`` as one batch."""
         choices = len(self.tokens) - self.context_length
         starts = [np.random.Philox(key=self.seed, counter=index).random_raw() % choices for index in indices]
         return _batch(
@@ -77,12 +77,12 @@ class TrainingWindows(Windows):
 
 
 class ContiguousWindows(Windows):
-    """The stream cut into windows: each token but the first is predicted exactly once.
+    """Consecutive windows: each token of the stream but the first is predicted exactly once.
 
-    The last window is padded, and its mask says where.
+    The last window is padded, and its mask is False there.
 
     Args:
-        tokens: the stream, at least 2 long.
+        tokens: (count,) token ids, at least 2.
         context_length: T.
     """
 
@@ -90,16 +90,17 @@ class ContiguousWindows(Windows):
         self.tokens, self.context_length = tokens, context_length
 
     def __len__(self) -> int:
-        """Number of windows."""
+        """Return the number of windows."""
         return -(-(len(self.tokens) - 1) // self.context_length)
 
     def __getitems__(self, indices: list[int]) -> ConceptBatch:
-        """Windows ``indices``, as one batch."""
+        """Return windows ``indices`` as one batch."""
         starts = [index * self.context_length for index in indices]
         return _batch([self.tokens[start : start + self.context_length + 1] for start in starts], self.context_length)
 
 
 def _batch(windows: list[np.ndarray], context_length: int) -> ConceptBatch:
+    """Stack windows of up to T + 1 tokens, padded behind."""
     tokens = np.zeros((len(windows), context_length + 1), dtype=np.int64)
     mask = np.zeros(tokens.shape, dtype=bool)
     for row, window in enumerate(windows):
@@ -109,12 +110,15 @@ def _batch(windows: list[np.ndarray], context_length: int) -> ConceptBatch:
 
 
 class WindowSampler(DistributedSampler[Any]):
-    """Indices ``rank, rank + ranks, ...``, going on where an epoch was left and where the epoch before it ended.
+    """Indices ``rank, rank + ranks, ...``, which continue from epoch to epoch.
 
     Args:
-        size: windows that one epoch draws over all ranks.
+        size: windows in an epoch, over all processes.
         ranks: number of processes.
-        rank: this process.
+        rank: rank of this process.
+
+    Attributes:
+        skip: windows, over all processes, that the next epoch leaves out at its beginning.
     """
 
     def __init__(self, size: int, ranks: int, rank: int) -> None:
@@ -122,7 +126,7 @@ class WindowSampler(DistributedSampler[Any]):
         self.skip = 0
 
     def __iter__(self) -> Iterator[int]:
-        """Yield this rank's indices of the epoch; ``skip`` windows of it, over all ranks, are left out once."""
+        """Yield the indices of this process in the epoch, behind the skipped ones."""
         start, self.skip = self.skip, 0
         yield from range(
             self.epoch * self.total_size + start + self.rank, (self.epoch + 1) * self.total_size, self.num_replicas
@@ -130,42 +134,42 @@ class WindowSampler(DistributedSampler[Any]):
 
 
 class WindowLoader(DataLoader[ConceptBatch]):
-    """A loader of training windows that knows how many it gave, so that Lightning can resume it inside an epoch.
+    """Loader of training windows that counts them, so that Lightning can resume inside an epoch.
 
     Args:
-        windows: the windows.
-        batch_size: windows per batch and rank.
+        windows: training windows.
+        batch_size: windows per batch and process.
         ranks: number of processes.
-        rank: this process.
-        **options: passed on to :class:`torch.utils.data.DataLoader`.
+        rank: rank of this process.
+        **options: arguments of :class:`torch.utils.data.DataLoader`.
     """
 
     def __init__(self, windows: Windows, batch_size: int, ranks: int = 1, rank: int = 0, **options: Any) -> None:
-        # Whole batches only, so that every step of every rank has the same size.
+        # Whole batches only, so that all steps of all processes have one size.
         size = -(-len(windows) // (batch_size * ranks)) * batch_size * ranks
         sampler = WindowSampler(size, ranks, rank)
         super().__init__(windows, batch_size, sampler=sampler, collate_fn=identity_collate, **options)
-        self._given = 0
+        self._read = 0
 
     def __iter__(self) -> Iterator[ConceptBatch]:  # type: ignore[override]
-        """Yield batches of this rank."""
+        """Yield the batches of this process."""
         step = self._step
-        self._given = self._order.skip
+        self._read = self._order.skip
         for batch in super().__iter__():
-            self._given += step
+            self._read += step
             yield batch
 
     def windows_of_batch(self, batch_idx: int) -> range:
-        """Indices of the windows that all ranks together read as batch ``batch_idx`` of this epoch."""
+        """Return the indices of the windows of a batch of this epoch, over all processes."""
         first = self._order.epoch * self._order.total_size + batch_idx * self._step
         return range(first, first + self._step)
 
     def state_dict(self) -> dict[str, int]:
-        """Windows given in this epoch, over all ranks."""
-        return {"windows": self._given}
+        """Return how many windows of this epoch were read, over all processes."""
+        return {"windows": self._read}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on behind the windows that ``state`` counts."""
+        """Continue behind the windows that ``state`` counts."""
         self._order.skip = state["windows"] % self._order.total_size
 
     @property
@@ -174,10 +178,10 @@ class WindowLoader(DataLoader[ConceptBatch]):
 
     @property
     def _step(self) -> int:
-        """Windows in a batch of all ranks."""
+        """Return the number of windows in a batch of all processes."""
         return cast(int, self.batch_size) * self._order.num_replicas
 
 
 def identity_collate(batch: Any) -> ConceptBatch:
-    """Collate nothing: windows come as a batch."""
+    """Return the batch as it is: windows are read a batch at a time."""
     return cast(ConceptBatch, batch)

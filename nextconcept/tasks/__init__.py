@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nextconcept.tasks.accuracy import TaskAccuracy
     from nextconcept.tasks.datamodule import TaskDataModule
+    from nextconcept.tasks.lines import LinesTask
     from nextconcept.tasks.star_graph import StarGraph
     from nextconcept.tasks.task import Task
 
-__all__ = ["StarGraph", "Task", "TaskAccuracy", "TaskDataModule"]
+__all__ = ["LinesTask", "StarGraph", "Task", "TaskAccuracy", "TaskDataModule"]
+
 _MODULES = {
+    "LinesTask": "lines",
     "StarGraph": "star_graph",
     "Task": "task",
     "TaskAccuracy": "accuracy",

@@ -22,14 +22,14 @@ class TaskAccuracy(L.Callback):
 
     - ``STAGE/answer/exact``, and one for each further verdict of :meth:`.Task.judge`, such as
       ``STAGE/answer/first_branch``: share of the lines;
-    - ``STAGE/answer/token_K``: share of the lines whose K-th token, from 1, is right; of long answers
-      the first 16 tokens and powers of two;
-    - ``STAGE/answer/exact_zero``, ``STAGE/answer/exact_shuffled``, and likewise for each verdict: with
-      the plan set to zero, or replaced by another line's.
+    - ``STAGE/answer/token_K``: share of the lines whose K-th token, from 1, is right; of long
+      answers the first 16 tokens and powers of two;
+    - ``STAGE/answer/exact_zero``, ``STAGE/answer/exact_shuffled``, and likewise for each verdict:
+      with the plan set to zero, or replaced by another line's.
 
-    With a changed plan each token is predicted after the true tokens before it, in one pass. This
-    gives the same ``exact`` as writing does, because a wrong token makes the whole answer wrong, and
-    the same ``first_branch``, because the node before the branch is copied. A task whose prompts
+    With a changed plan each token is predicted after the true tokens before it, in one pass. For
+    ``exact`` this gives what writing gives, because a wrong token makes the whole answer wrong, and
+    for ``first_branch`` too, because the node before the branch is copied. A task whose prompts
     have several right answers says so (``single_answers``), and its answers are written.
     """
 

@@ -1,9 +1,10 @@
 """The star graph: a task that takes planning.
 
-After Bachmann & Nagarajan (2024), "The pitfalls of next-token prediction". A graph G(d, l) has d arms
-of l nodes that share the first. A prompt gives the edges in random order, the start (the centre) and
-the goal (the end of one arm); the answer is the path from start to goal. All but one of its nodes
-follow from the node before; the second, the *first branch*, takes looking ahead. A line reads
+After Bachmann & Nagarajan (2024), "The pitfalls of next-token prediction". A graph G(d, l) has d
+arms of l nodes that share the first. A prompt gives the edges in random order, the start (the
+centre) and the goal (the end of one arm); the answer is the path from start to goal. All but one of
+its nodes follow from the node before; the second, the *first branch*, takes looking ahead. A line
+reads
 ``a,b|c,d|...|e,f/start,goal=n1,...,nl``.
 
 Shapes: B lines, E = d (l - 1) edges, P = 3 E + 3 tokens of a prompt, A = l of an answer.
@@ -42,8 +43,8 @@ class StarGraph(Task):
             second half the test.
 
     Raises:
-        InputError: if the graph has more nodes than there are labels, a number is out of range, or a
-            line of a file is no line of this graph.
+        InputError: if the graph has more nodes than there are labels, a number is out of range, or
+            a line of a file is no line of this graph.
     """
 
     arms: int = 2
@@ -56,10 +57,10 @@ class StarGraph(Task):
     test_file: str | None = None
 
     def __post_init__(self) -> None:
-        if self.arms < 1 or self.path_length < 2 or self.test_lines < 1 or (self.train_lines or 1) < 1:
+        if self.arms < 1 or self.path_length < 2 or self.test_lines < 1 or (self.train_lines is not None and self.train_lines < 1):
             raise InputError(
-                f"star graph: arms {self.arms}, train_lines {self.train_lines} and test_lines {self.test_lines} must be 1 "
-                f"or more, and path_length {self.path_length} 2 or more."
+                f"star graph: arms {self.arms}, train_lines {self.train_lines} and test_lines {self.test_lines} must "
+                f"be 1 or more, and path_length {self.path_length} must be 2 or more."
             )
         if 1 + self.edges > self.nodes:
             raise InputError(

@@ -105,8 +105,8 @@ class Task(ABC):
             truths: (B, A) token ids of the answers that the task gives.
 
         Returns:
-            Verdicts by name, each (B,) bool. ``exact``, which every task has: the answer is right up
-            to its end of text.
+            Verdicts by name, each (B,) bool. ``exact``, which every task has: the answer is right
+            up to its end of text.
         """
         ended = (truths == self.tokenizer.end_of_text).long().cumsum(1) > 1
         return {"exact": ((answers == truths) | ended).all(1)}

@@ -48,11 +48,18 @@ class TaskWindows(Windows):
     def __getitems__(self, indices: list[int]) -> ConceptBatch:
         """Return windows ``indices`` as one batch."""
         lines = indices if self.count is None else [self._line(index, self.count) for index in indices]
-        prompts, answers = self.task.draw(self.split, self.seed, lines)
-        layout = self.layout
-        tokens = torch.full((len(indices), layout.context_length + 1), self.task.tokenizer.end_of_text)
-        tokens[:, layout.prompt : layout.prompt + prompts.shape[1]] = torch.from_numpy(prompts)
-        tokens[:, layout.answer : layout.answer + answers.shape[1]] = torch.from_numpy(answers)
+        task, layout = self.task, self.layout
+        tokens = torch.full((len(indices), layout.context_length + 1), task.tokenizer.end_of_text)
+        parts = zip((layout.prompt, layout.answer), task.draw(self.split, self.seed, lines), strict=True)
+        for (start, part), length in zip(parts, (task.prompt_length, task.answer_length), strict=True):
+            ids = np.ascontiguousarray(part, dtype=np.int64)
+            if ids.shape != (len(lines), length) or ids.min() < 0 or ids.max() >= task.tokenizer.vocab_size:
+                raise InputError(
+                    f"{type(task).__name__}.draw gave {ids.shape} ids from {ids.min()} to {ids.max()} for "
+                    f"{len(lines)} lines: prompts have {task.prompt_length} ids, answers {task.answer_length}, all "
+                    f"below {task.tokenizer.vocab_size}; see nextconcept.tasks.task.pad."
+                )
+            tokens[:, start : start + length] = torch.from_numpy(ids)
         mask = torch.zeros(tokens.shape, dtype=torch.bool)
         # The end of text that fills the last chunk is learnt too: a concept counts in the loss only
         # if all its tokens do.
@@ -65,7 +72,5 @@ class TaskWindows(Windows):
             return index % count
         epoch, position = divmod(index, count)
         if self._order[0] != epoch:
-            # The generator's key is not one that a task draws lines with: those have one word.
-            order = np.random.default_rng([self.seed, epoch]).permutation(count)
-            self._order = (epoch, order)
+            self._order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(count))
         return int(self._order[1][position])

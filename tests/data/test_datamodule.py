@@ -1,51 +1,67 @@
-from pathlib import Path
+"""What every data module does, by the example of one that counts."""
 
+import numpy as np
 import pytest
-import torch
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
-from nextconcept.data.token_cache import SplitConfig
+from nextconcept.data.tokenizers import ByteTokenizer
+from nextconcept.data.windows import ContiguousWindows, TrainingWindows
 
 
-@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
-def test_loaders__give_aligned_windows_of_every_split(corpus: Path, tokenizer: str):
-    split = SplitConfig("contiguous", 0.1, 0.1)
-    data = ConceptDataModule(
-        str(corpus), context_length=32, tokenizer=tokenizer, vocab_size=280, batch_size=4, split=split
-    )
+class Counting(ConceptDataModule):
+    """A data module as a user would write one."""
+
+    vocab_size, tokenizer = 256, ByteTokenizer()
+
+    def training_windows(self, seed: int) -> TrainingWindows:
+        return TrainingWindows(np.arange(100), self.context_length, seed)
+
+    def held_out_windows(self, split: str) -> ContiguousWindows:
+        return ContiguousWindows(np.arange(100 if split == "val" else 200, 256), self.context_length)
+
+    def describe(self) -> dict[str, str]:
+        return {"dataset": "numbers"}
+
+
+def data_of(**options: object) -> Counting:
+    data = Counting(**({"context_length": 16} | options))
     data.prepare_data()
     data.setup()
-    assert data.vocab_size == (256 if tokenizer == "bytes" else 280)
+    return data
+
+
+def test_loaders__give_batches_of_every_split():
+    data = data_of(batch_size=4, eval_batch_size=3)
     batch = next(iter(data.train_dataloader()))
-    assert batch.tokens.shape == batch.mask.shape == (4, 33)
-    assert data.tokenizer.decode(batch.tokens[0].tolist()) in corpus.read_text()
-    texts = [
-        torch.cat([b.tokens[:, 1:][b.mask[:, 1:]] for b in loader()])
-        for loader in (data.val_dataloader, data.test_dataloader)
-    ]
-    assert all(data.tokenizer.decode(text.tolist()) in corpus.read_text() for text in texts)
-    assert torch.equal(next(iter(data.predict_dataloader())).tokens, next(iter(data.test_dataloader())).tokens)
+    assert batch.tokens.shape == batch.mask.shape == (4, 17)
+    assert [len(batch.tokens) for batch in data.val_dataloader()] == [3, 3, 3, 1]
+    assert [len(batch.tokens) for batch in data.test_dataloader()] == [3, 1]
+    assert next(iter(data.predict_dataloader())).tokens[0, 0] == 200
+    assert data_of(batch_size=5).eval_batch_size == 5
 
 
-def test_prepare_data__too_short(tmp_path: Path):
-    (tmp_path / "short.txt").write_text("too short")
-    data = ConceptDataModule(str(tmp_path / "short.txt"), context_length=32, split=SplitConfig("contiguous"))
-    with pytest.raises(InputError, match="fewer than one window of 33"):
-        data.prepare_data()
+def test_train_dataloader__seed(monkeypatch: pytest.MonkeyPatch):
+    def first(seed: int | None) -> list[int]:
+        return next(iter(data_of(seed=seed).train_dataloader())).tokens[:, 0].tolist()
 
-
-def test_val_dataloader__no_document_held_out(corpus: Path):
-    data = ConceptDataModule(str(corpus), context_length=32)
-    data.setup()
-    with pytest.raises(InputError, match="the val split .* is empty"):
-        data.val_dataloader()
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
+    assert first(None) == first(5) != first(6)
+    monkeypatch.delenv("PL_GLOBAL_SEED")
+    assert first(None) == first(0)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"context_length": 30}, "context 30 is not divisible"), ({"batch_size": 0}, "batch_size 0")],
+    [
+        ({"context_length": 30}, "context.* 30 is not divisible"),
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"eval_batch_size": 0}, "eval_batch_size 0"),
+        ({"num_workers": -1}, "num_workers must be 0 or more"),
+        ({"seed": -1}, "the seed of the data must be 0 or more, not -1"),
+        ({"levels": 0}, "levels must be 1"),
+    ],
 )
 def test_init__bad(options: dict, message: str):
     with pytest.raises(InputError, match=message):
-        ConceptDataModule(**options)
+        data_of(**options)

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import datasets
 import pytest
-import torch
 
 from nextconcept import InputError
 from nextconcept.data.corpus import open_hub
-from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.stream import StreamedWindows, StreamLoader
 from nextconcept.data.tokenizers import ByteTokenizer
 
@@ -95,19 +93,3 @@ def test_windows__too_little_text(tmp_path: Path):
     stream = datasets.Dataset.from_dict({"text": ["ab"]}).to_iterable_dataset()
     with pytest.raises(InputError, match="no window of 9 tokens"):
         next(iter(StreamedWindows(stream, "text", ByteTokenizer(), 8)))
-
-
-def test_datamodule__trains_on_what_is_not_held_out(stories: str, tmp_path: Path):
-    options = {"streaming": True, "max_documents": 6, "train_on_stream": True, "context_length": 8, "batch_size": 2}
-    data = ConceptDataModule(stories, **options, levels=2, cache_dir=str(tmp_path / "cache"))
-    data.prepare_data()
-    data.setup()
-    said = "".join(texts(itertools.islice(data.train_dataloader(), 8)))
-    assert "bbbb5555" in said
-    assert "aaaa" not in said
-    held_out = data._encoded()
-    assert sum(len(held_out.tokens(split)) for split in ("train", "val", "test")) == 6 * 9
-    assert data.train_dataloader().dataset.context == 8
-    with pytest.raises(InputError, match="needs streaming"):
-        ConceptDataModule(stories, train_on_stream=True)
-    assert torch.is_tensor(next(iter(data.train_dataloader())).mask)

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from nextconcept.core.errors import InputError
-from nextconcept.data.tokenizers import ByteTokenizer, tokenizer_from_json, train_bpe
+from nextconcept.data.tokenizers import (
+    ByteTokenizer,
+    SymbolTokenizer,
+    WordTokenizer,
+    tokenizer_from_json,
+    train_bpe,
+)
 
 TEXT = "the cat sat on the mat, the café closed — naïve 日本\n\n" * 20
 TOKENIZERS = {"bytes": ByteTokenizer(), "bpe": train_bpe([TEXT], 300)}
@@ -54,3 +60,62 @@ def test_encode_prompt__bad(prompt: str, message: str):
 def test_tokenizer_from_json__not_one(text: str):
     with pytest.raises(InputError, match="not a tokenizer"):
         tokenizer_from_json(text)
+
+
+SYMBOLS = SymbolTokenizer(["1", "12", "x", "|", "="], joiner=",", separator="=")
+WORDS = WordTokenizer(["go", "gone", "(", "->"], joiner=" ", separator="->")
+END = len(SYMBOLS.symbols)
+
+
+def test_symbols__the_longest_fits_and_joiners_are_no_tokens():
+    assert SYMBOLS.encode("1,12|x=1").tolist() == [0, 1, 3, 2, 4, 0]
+    assert SYMBOLS.encode(" 1 12 |x\n").tolist() == [0, 1, 3, 2]
+    assert SYMBOLS.decode([0, 1, 3, 2, 4, 0, END]) == "1,12|x=1"
+    assert SymbolTokenizer(["a", "ab", " "]).encode("aba ab").tolist() == [1, 0, 2, 1]
+    assert SYMBOLS.byte_counts().tolist() == [1, 2, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown"), [("1,3", "3"), ("121", "121"), ("1x", "1x"), ("12|é", "é"), ("x|?", r"\?")]
+)
+def test_symbols__unknown(text: str, unknown: str):
+    with pytest.raises(InputError, match=f"'{unknown}' is no token of this task: its tokens are 1, 12, x"):
+        SYMBOLS.encode(text)
+
+
+def test_words__white_space_and_the_separator_divide():
+    assert WORDS.encode("go  ( ->gone").tolist() == [0, 2, 3, 1]
+    assert WORDS.decode([0, 2, 3, 1, 4]) == "go (->gone"
+    assert WordTokenizer(["a", "b"], joiner=" ").decode([0, 1, 0]) == "a b a"
+    with pytest.raises(InputError, match="'gogo' is no token"):
+        WORDS.encode("go gogo")
+
+
+@pytest.mark.parametrize("tokenizer", [SYMBOLS, WORDS], ids=["symbols", "words"])
+def test_encode_prompt__padding_is_part_of_the_description(tokenizer: SymbolTokenizer):
+    question = f"{tokenizer.symbols[0]}{tokenizer.separator}"
+    assert tokenizer.encode_prompt(question).tolist() == tokenizer.encode(question).tolist()
+    again = tokenizer_from_json(tokenizer.with_prompt_length(4).to_json())
+    assert type(again) is type(tokenizer)
+    end = [tokenizer.end_of_text]
+    assert again.encode_prompt(question).tolist() == end * 2 + tokenizer.encode(question).tolist()
+    begun = f"{question}{tokenizer.symbols[0]}"
+    assert again.encode_prompt(begun).tolist() == end * 2 + tokenizer.encode(begun).tolist()
+    assert again.encode_input(question).tolist() == tokenizer.encode(question).tolist()
+    assert again.decode(again.encode_prompt(begun)) == begun
+    longer = tokenizer.symbols[0] + tokenizer.separator.join([f" {tokenizer.symbols[0]}" * 4, ""])
+    assert again.encode_prompt(longer).tolist() == tokenizer.encode(longer).tolist()
+    with pytest.raises(InputError, match=f"the prompt has no '{tokenizer.separator}', which ends each question"):
+        again.encode_prompt(tokenizer.symbols[0])
+
+
+def test_encode_prompt__without_a_separator_the_whole_is_padded():
+    assert SymbolTokenizer(["a"], prompt_length=3).encode_prompt("a").tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize("symbols", [[], ["a", "a"], ["a", ""]])
+def test_symbols__bad(symbols: list[str]):
+    with pytest.raises(InputError, match="symbols must be different"):
+        SymbolTokenizer(symbols)
+    with pytest.raises(InputError, match="separator '=' must be one of the symbols"):
+        SymbolTokenizer(["a"], separator="=")

@@ -3,68 +3,136 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nextconcept.tasks.star_graph import StarGraph, StarGraphWindows
-from nextconcept.training.callbacks import TaskAccuracy
-from tests.helpers import open_model, small_config
+from nextconcept.data.windows import ConceptBatch
+from nextconcept.inference.generate import generate
+from nextconcept.tasks.accuracy import TaskAccuracy
+from nextconcept.tasks.datamodule import TaskDataModule
+from nextconcept.tasks.star_graph import StarGraph
+from nextconcept.tasks.task import Task
+from tests.helpers import Reverse, open_model, small_config
 
 GRAPH = StarGraph(2, 4, 12)
 
 
-def logged(model: torch.nn.Module, **trainer: object) -> dict[str, float]:
-    batch = StarGraphWindows(GRAPH, model.config.hierarchy, 1, 30).__getitems__(list(range(30)))
-    values: dict[str, float] = {}
-    module = SimpleNamespace(
-        model=model, log_dict=lambda found, **_: values.update({k: float(v) for k, v in found.items()})
-    )
-    state = {"datamodule": SimpleNamespace(star_graph=GRAPH), "sanity_checking": False} | trainer
-    TaskAccuracy().on_test_batch_end(SimpleNamespace(**state), module, None, batch, 0)
-    return values
+def model_of(levels: int = 2, chunk_size: int = 3, context_length: int = 54) -> torch.nn.Module:
+    sizes = {"vocab_size": 16, "levels": levels, "chunk_size": chunk_size, "context_length": context_length}
+    return open_model(small_config(width=64, **sizes))
 
 
-def model_of(levels: int = 2, **changes: object):
-    return open_model(small_config(vocab_size=16, chunk_size=3, levels=levels, context_length=54, **changes))
+def data_of(task: Task, model: torch.nn.Module) -> TaskDataModule:
+    hierarchy = model.config.hierarchy
+    return TaskDataModule(task, hierarchy.levels, hierarchy.chunk_size)
 
 
-def test_path_accuracy__counts_what_is_written(monkeypatch: pytest.MonkeyPatch):
+def batch_of(data: TaskDataModule, count: int = 30) -> ConceptBatch:
+    return data.held_out_windows("val").__getitems__(list(range(count)))
+
+
+def logged(model: torch.nn.Module, data: object, *batches: ConceptBatch, **trainer: object) -> list[dict[str, float]]:
+    """What the callback logs of each batch."""
+    found: list[dict[str, float]] = []
+    module = SimpleNamespace(model=model, log_dict=lambda values, **_: found.append(values))
+    state = SimpleNamespace(**({"datamodule": data, "sanity_checking": False} | trainer))
+    callback = TaskAccuracy()
+    for batch in batches:
+        callback.on_test_batch_end(state, module, None, batch, 0)
+    return [{name: float(value) for name, value in values.items()} for values in found]
+
+
+class Writer(torch.nn.Module):
+    """A model without a plan, as the callback sees one."""
+
+    def __init__(self, lines: torch.Tensor) -> None:
+        super().__init__()
+        self.lines, self.config = lines, small_config(vocab_size=16, levels=1, context_length=lines.shape[1])
+
+
+def test_accuracy__counts_what_is_written(monkeypatch: pytest.MonkeyPatch):
     """A writer that knows the answer, but for one wrong branch and one wrong goal in thirty."""
-    model = model_of()
-    window = StarGraphWindows(GRAPH, model.config.hierarchy, 1, 30).__getitems__(list(range(30)))
-    front, _ = GRAPH.layout(model.config.hierarchy)
-    line = window.tokens[:, : front + GRAPH.question + GRAPH.path_length].clone()
-    line[4, -3], line[9, -1] = 12, 12
-    monkeypatch.setattr(model, "generate", lambda *_, **__: line)
-    values = logged(model)
-    assert values["test/path/exact"] == pytest.approx(28 / 30)
-    assert values["test/path/first_branch"] == values["test/path/node_2"] == pytest.approx(29 / 30)
-    assert [values[f"test/path/node_{k}"] for k in (1, 3, 4)] == pytest.approx([1, 1, 29 / 30])
+    data = TaskDataModule(GRAPH, 2, 3)
+    batch = batch_of(data)
+    start = data.layout.answer
+    lines = batch.tokens[:, : start + GRAPH.path_length].clone()
+    lines[4, -3], lines[9, -1] = 12, 12
+    monkeypatch.setattr("nextconcept.tasks.accuracy.generate", lambda *_, **__: lines)
+    (values,) = logged(Writer(lines), data, batch)
+    assert values.pop("test/answer/exact") == pytest.approx(28 / 30)
+    assert values.pop("test/answer/first_branch") == pytest.approx(29 / 30)
+    assert [values.pop(f"test/answer/token_{k}") for k in (1, 2, 3, 4)] == pytest.approx([1, 29 / 30, 1, 29 / 30])
+    assert not values
 
 
-def test_path_accuracy__exact_paths_are_the_same_written_or_predicted():
-    """What the docstring claims: a path is written right if and only if each node is right after the true ones before it."""
-    torch.manual_seed(0)
-    model = model_of(width=64)
-    windows = StarGraphWindows(GRAPH, model.config.hierarchy, 1, 30)
+def trained(task: Task, model: torch.nn.Module, steps: int) -> torch.nn.Module:
+    """The model after it has learnt some of thirty lines by heart."""
+    tokens, mask = batch_of(data_of(task, model))
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    tokens, mask = windows.__getitems__(list(range(30)))
-    for _ in range(30):  # some of the thirty lines are learnt by heart, others not
-        losses = torch.nn.functional.cross_entropy(
-            model(tokens[:, :-1]).logits.transpose(1, 2), tokens[:, 1:], reduction="none"
-        )
+    for _ in range(steps):
+        logits = model(tokens[:, :-1]).logits[mask[:, 1:]]
         optimizer.zero_grad()
-        (losses * mask[:, 1:]).mean().backward()
+        torch.nn.functional.cross_entropy(logits, tokens[:, 1:][mask[:, 1:]]).backward()
         optimizer.step()
-    begin = GRAPH.layout(model.config.hierarchy)[0] + GRAPH.question
-    said = model(tokens[:, :-1]).logits[:, begin - 1 : begin - 1 + GRAPH.path_length].argmax(-1)
-    share = (said == tokens[:, begin : begin + GRAPH.path_length]).all(1).double().mean()
+    return model
+
+
+def test_accuracy__exact_answers_are_the_same_written_or_predicted():
+    """An answer is written right if and only if each token is right after the true tokens."""
+    torch.manual_seed(0)
+    model = trained(GRAPH, model_of(), 30)
+    data = data_of(GRAPH, model)
+    tokens, start = batch_of(data).tokens, data.layout.answer
+    truths = tokens[:, start : start + GRAPH.path_length]
+    predicted = model(tokens[:, :-1]).logits[:, start - 1 : start - 1 + GRAPH.path_length].argmax(-1)
+    share = (predicted == truths).all(1).double().mean()
     assert 0 < share < 1
-    assert logged(model)["test/path/exact"] == pytest.approx(float(share))
+    (values,) = logged(model, data, batch_of(data))
+    assert values["test/answer/exact"] == pytest.approx(float(share))
 
 
-def test_path_accuracy__interventions_where_there_is_a_plan():
-    assert {"test/path/first_branch_zero", "test/path/exact_shuffled"} <= set(logged(model_of()))
-    assert not any("zero" in name for name in logged(model_of(1)))
+def test_accuracy__answers_of_tasks_with_several_are_written_without_their_plan(monkeypatch: pytest.MonkeyPatch):
+    """After as many passes as tokens, what is judged is what greedy writing gives."""
+    monkeypatch.setattr(Reverse, "single_answers", False)
+    task, model = Reverse(), model_of(chunk_size=2, context_length=10)
+    seen = []
+    monkeypatch.setattr(Reverse, "judge", lambda _, prompts, answers, truths: seen.append(answers) or {})
+    data = data_of(task, model)
+    batch = batch_of(data)
+    logged(model, data, batch)
+    start = data.layout.answer
+    for answers, source in zip(seen, ("predicted", "zero", "shuffled"), strict=True):
+        line = batch.tokens[:, :start]
+        for _ in range(task.answer_length):
+            line = torch.cat((line, model(line, source).logits[:, -1:].argmax(-1)), 1)
+        assert torch.equal(answers, line[:, start:]), source
+    assert torch.equal(
+        seen[0], generate(model, batch.tokens[:, :start], task.answer_length, temperature=0.0)[:, start:]
+    )
 
 
-def test_path_accuracy__other_data():
-    assert logged(model_of(), datamodule=SimpleNamespace(star_graph=None)) == {}
-    assert logged(model_of(), sanity_checking=True) == {}
+def test_accuracy__interventions_where_there_is_a_plan():
+    changed = {f"test/answer/{name}_{source}" for name in ("exact", "first_branch") for source in ("zero", "shuffled")}
+    for levels in (1, 2):
+        data = data_of(GRAPH, model_of(levels))
+        (values,) = logged(model_of(levels), data, batch_of(data))
+        assert (changed & set(values)) == (changed if levels == 2 else set())
+
+
+def test_accuracy__a_single_row_takes_the_plan_of_the_batch_before():
+    """The means of all metrics are over the same lines, although the last batch has one row."""
+    model = model_of()
+    data = data_of(GRAPH, model)
+    tokens, mask = batch_of(data, 3)
+    first, last = ConceptBatch(tokens[:2], mask[:2]), ConceptBatch(tokens[2:], mask[2:])
+    assert "test/answer/exact_shuffled" not in logged(model, data, last)[0]
+    _, values = logged(model, data, first, last)
+    start, length = data.layout.answer, GRAPH.path_length
+    pair = tokens[[2, 1]]
+    answer = model(pair[:, :-1], "shuffled").logits[0, start - 1 : start - 1 + length].argmax(-1)
+    assert values["test/answer/exact_shuffled"] == float((answer == tokens[2, start : start + length]).all())
+
+
+def test_accuracy__other_data():
+    model = model_of()
+    data = data_of(GRAPH, model)
+    assert logged(model, SimpleNamespace(), batch_of(data)) == []
+    assert logged(model, None, batch_of(data)) == []
+    assert logged(model, data, batch_of(data), sanity_checking=True) == []

@@ -5,26 +5,29 @@ import numpy as np
 import pytest
 import torch
 
-from nextconcept import InputError
+from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
-from nextconcept.data.datamodule import ConceptDataModule
-from nextconcept.tasks.star_graph import (
-    StarGraph,
-    StarGraphWindows,
-    draw_lines,
-    read_lines,
-    star_graph_tokenizer,
-    write_lines,
-)
+from nextconcept.tasks.star_graph import StarGraph
+from nextconcept.tasks.windows import TaskWindows
 
 GRAPH = StarGraph(arms=3, path_length=4, nodes=15)
+LINE = "1,2|1,5|5,6|2,3/1,3=1,2,3"
+"""A line of G(2, 3)."""
+
+
+def lines_of(graph: StarGraph, split: str, count: int, seed: int = 0) -> np.ndarray:
+    return np.concatenate(graph.draw(split, seed, range(count)), 1)
+
+
+def write_lines(path: Path, graph: StarGraph, lines: np.ndarray) -> str:
+    path.write_text("".join(graph.tokenizer.decode(line) + "\n" for line in lines.tolist()))
+    return str(path)
 
 
 @pytest.mark.parametrize("graph", [GRAPH, StarGraph(2, 5, 9), StarGraph(7, 7, 100)], ids=str)
-def test_draw_lines__are_star_graphs_with_their_path(graph: StarGraph):
-    tokenizer = star_graph_tokenizer(graph.nodes)
-    for line in draw_lines(graph, 3, range(20)).tolist():
-        question, answer = tokenizer.decode(line).split("=")
+def test_draw__lines_are_star_graphs_with_their_path(graph: StarGraph):
+    for line in lines_of(graph, "train", 20, seed=1).tolist():
+        question, answer = graph.tokenizer.decode(line).split("=")
         drawn, ends = question.split("/")
         edges = [tuple(edge.split(",")) for edge in drawn.split("|")]
         start, goal = ends.split(",")
@@ -36,102 +39,120 @@ def test_draw_lines__are_star_graphs_with_their_path(graph: StarGraph):
         assert set(itertools.pairwise(path)) <= set(edges)
 
 
-def test_draw_lines__the_right_arm_stands_anywhere():
-    lines = draw_lines(StarGraph(2, 3, 9), 0, range(400))
+def test_draw__the_right_arm_stands_anywhere():
+    lines = lines_of(StarGraph(2, 3, 9), "train", 400)
     first = (lines[:, 0:12:3] == lines[:, 16:17]).argmax(1)  # the first edge that leaves the second node of the path
     assert set(np.unique(first)) == {0, 1, 2, 3}
 
 
-def test_draw_lines__a_line_is_a_function_of_seed_and_index():
-    several = draw_lines(GRAPH, 5, [4, 9, 2])
-    assert np.array_equal(several[1:2], draw_lines(GRAPH, 5, [9]))
-    assert not np.array_equal(several, draw_lines(GRAPH, 6, [4, 9, 2]))
-
-
-@pytest.mark.parametrize(("levels", "chunk"), [(1, 3), (2, 3), (3, 3), (2, 4), (3, 2)])
-def test_windows__the_answer_begins_with_a_chunk_of_every_level(levels: int, chunk: int):
-    hierarchy = Hierarchy(levels, chunk)
-    tokens, mask = StarGraphWindows(GRAPH, hierarchy, 0, 50)[7]
-    front, context = GRAPH.layout(hierarchy)
-    hierarchy.check_context(context)
-    answer = front + GRAPH.question
-    assert answer % hierarchy.top_span == 0
-    assert tokens.shape == mask.shape == (1, context + 1)
-    line = draw_lines(GRAPH, 0, [7])[0]
-    assert tokens[0, front : front + len(line)].tolist() == line.tolist()
-    assert mask[0].nonzero().flatten().tolist() == list(range(answer, context))
-    assert (tokens[0, :front] == GRAPH.nodes + 3).all()
+def test_draw__a_line_is_a_function_of_split_seed_and_index():
+    prompts, answers = GRAPH.draw("train", 5, [4, 9, 2])
+    again = GRAPH.draw("train", 5, [9])
+    assert np.array_equal(prompts[1:2], again[0])
+    assert np.array_equal(answers[1:2], again[1])
+    assert not np.array_equal(prompts, GRAPH.draw("train", 6, [4, 9, 2])[0])
+    assert np.array_equal(lines_of(GRAPH, "val", 5, seed=1), lines_of(GRAPH, "val", 5, seed=8))
+    splits = [lines_of(GRAPH, split, 50) for split in ("train", "val", "test")]
+    assert len({tuple(line) for line in np.concatenate(splits).tolist()}) == 150
 
 
 def test_windows__with_chunks_of_three_an_edge_is_a_chunk():
-    tokens, _ = StarGraphWindows(GRAPH, Hierarchy(2, 3), 0, 50)[0]
+    tokens, _ = TaskWindows(GRAPH, Hierarchy(2, 3), "train")[0]
     chunks = tokens[0, : 3 * GRAPH.edges].view(-1, 3)
     assert (chunks[:-1, 2] == GRAPH.nodes).all()
     assert chunks[-1, 2] == GRAPH.nodes + 2
 
 
-def test_windows__finite_lines_repeat():
-    windows = StarGraphWindows(GRAPH, Hierarchy(2, 3), 0, 5, epoch=20)
-    assert len(windows) == 20
-    assert torch.equal(windows[3].tokens, windows[8].tokens)
+def test_judge__the_first_branch_is_the_second_node():
+    truths = torch.tensor([[1, 2, 3]] * 3)
+    verdicts = StarGraph(2, 3).judge(truths, torch.tensor([[1, 2, 3], [1, 2, 4], [1, 4, 3]]), truths)
+    assert {name: right.tolist() for name, right in verdicts.items()} == {
+        "exact": [True, False, False],
+        "first_branch": [True, True, False],
+    }
 
 
-def test_files__round_trip(tmp_path: Path):
-    lines, path = draw_lines(GRAPH, 1, range(6)), tmp_path / "lines.txt"
-    write_lines(path, lines, GRAPH.nodes)
-    assert path.read_text().count("\n") == 6
-    assert np.array_equal(read_lines(str(path), GRAPH), lines)
-    windows = StarGraphWindows(GRAPH, Hierarchy(2, 3), 0, None, file=str(path))
-    assert len(windows) == 6
-    assert windows[7].tokens[0, : lines.shape[1]].tolist() == lines[1].tolist()
+def test_files__lines_are_read_once_and_each_split_has_its_own(tmp_path: Path):
+    files = {}
+    for split in ("train", "val", "test"):
+        files[f"{split}_file"] = write_lines(tmp_path / f"{split}.txt", GRAPH, lines_of(GRAPH, split, 6))
+    task = StarGraph(3, 4, 15, **files)
+    for path in files.values():
+        Path(path).unlink()
+    for split in ("train", "val", "test"):
+        assert task.num_lines(split) == 6
+        assert np.array_equal(lines_of(task, split, 6), lines_of(GRAPH, split, 6))
+
+
+def test_files__validation_and_test_share_no_line_of_a_file(tmp_path: Path):
+    path = write_lines(tmp_path / "test.txt", GRAPH, lines_of(GRAPH, "test", 7))
+    task = StarGraph(3, 4, 15, test_file=path)
+    assert (task.num_lines("val"), task.num_lines("test")) == (3, 4)
+    assert task.num_lines("train") is None
+    together = np.concatenate((lines_of(task, "val", 3), lines_of(task, "test", 4)))
+    assert np.array_equal(together, lines_of(GRAPH, "test", 7))
+    one = write_lines(tmp_path / "one.txt", GRAPH, lines_of(GRAPH, "test", 1))
+    with pytest.raises(InputError, match="has one line"):
+        StarGraph(3, 4, 15, test_file=one)
+
+
+def test_files__numbers_of_lines_are_limits(tmp_path: Path):
+    path = write_lines(tmp_path / "lines.txt", GRAPH, lines_of(GRAPH, "train", 9))
+    task = StarGraph(3, 4, 15, train_lines=5, test_lines=3, train_file=path, val_file=path, test_file=path)
+    assert [task.num_lines(split) for split in ("train", "val", "test")] == [5, 3, 3]
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("line", "message"),
     [
-        ("", "is empty"),
-        ("1,2|3,4/1,4=1\n", "line 1: 10 tokens, but a line of G\\(3, 4\\) has 34"),
-        ("1,99|3,4/1,4=1\n", "line 1: '99' is no token of a star graph"),
-        ("x\n", "'x' is no token"),
+        ("1,2|3,4/1,4=1", "line 2: 10 tokens, but a line of G\\(2, 3\\) has 18"),
+        (LINE.replace("6", "99"), "line 2: '99' is no token of this task"),
+        (LINE.replace("/", "|"), "line 2: the line is not of the form"),
+        (LINE.replace("1,2|", "1,2="), "line 2: the line is not of the form"),
+        (LINE.replace("|5,6", "|1,6"), "line 2: the edges are not 2 arms of 3 nodes"),
+        (LINE.replace("1,5|5,6", "5,6|6,5"), "line 2: the edges are not 2 arms of 3 nodes"),
+        (LINE.replace("5,6", "2,6"), "line 2: the edges are not 2 arms of 3 nodes"),
+        (LINE.replace("5,6", "5,1"), "line 2: the edges are not 2 arms of 3 nodes"),
+        (LINE.replace("5,6", "2,3"), "line 2: the edges are not 2 arms of 3 nodes"),
+        (LINE.replace("/1,3", "/5,3"), "line 2: the edges are not 2 arms .* start 5"),
+        (LINE.replace("/1,3", "/1,5"), "line 2: the goal 5 is not the end of an arm"),
+        (LINE.replace("/1,3", "/1,6"), "line 2: the path does not lead .* to the goal 6"),
+        (LINE.replace("=1,2,3", "=1,5,3"), "line 2: the path does not lead along edges"),
     ],
 )
-def test_read_lines__bad_file(text: str, message: str, tmp_path: Path):
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_files__a_line_that_is_none(line: str, message: str, split: str, tmp_path: Path):
     path = tmp_path / "lines.txt"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message):
-        read_lines(str(path), GRAPH)
+    path.write_text(f"{LINE}\n{line}\n")
+    with pytest.raises(InputError, match=f"{path}, {message}"):
+        StarGraph(2, 3, **{f"{split}_file": str(path)})
 
 
-def test_read_lines__no_file():
-    with pytest.raises(InputError, match="can't be read"):
-        read_lines("missing.txt", GRAPH)
+@pytest.mark.parametrize("graph", [GRAPH, StarGraph(1, 2), StarGraph(2, 2), StarGraph(1, 5)], ids=str)
+def test_files__every_line_that_is_drawn_is_accepted(graph: StarGraph, tmp_path: Path):
+    path = write_lines(tmp_path / "lines.txt", graph, lines_of(graph, "train", 50))
+    task = StarGraph(graph.arms, graph.path_length, graph.nodes, train_file=path)
+    assert task.num_lines("train") == 50
 
 
 def test_tokenizer__round_trip_whole_and_in_pieces():
-    text, tokenizer = "1,12|3,4/1,4=1,12,4", star_graph_tokenizer(15)
+    text, tokenizer = "1,12|3,4/1,4=1,12,4", GRAPH.tokenizer
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     step = tokenizer.stream()
     assert "".join(map(step, ids.tolist())) == text
 
 
-def test_star_graph__too_many_nodes():
-    with pytest.raises(InputError, match="need 10 labels, but there are 9"):
-        StarGraph(3, 4, 9)
-
-
-def test_datamodule__needs_the_right_context():
-    with pytest.raises(InputError, match="needs context 36, not 33"):
-        ConceptDataModule(context=33, levels=2, chunk_size=3, star_graph=GRAPH)
-
-
-def test_datamodule__train_val_and_test_have_lines_of_their_own():
-    data = ConceptDataModule(context=36, levels=2, chunk_size=3, star_graph=GRAPH, batch_size=50, seed=0)
-    data.prepare_data()
-    data.setup()
-    loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
-    lines = [{tuple(line) for line in next(iter(loader)).tokens.tolist()} for loader in loaders]
-    assert [len(part) for part in lines] == [50, 50, 50]
-    assert not lines[0] & lines[1]
-    assert not lines[1] & lines[2]
-    assert data.vocab_size == 19
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"arms": 3, "path_length": 4, "nodes": 9}, "need 10 labels, but there are 9"),
+        ({"arms": 0}, "must be 1 or more"),
+        ({"path_length": 1}, "path_length 1 must be 2 or more"),
+        ({"train_lines": 0}, "train_lines 0"),
+        ({"test_lines": 0}, "test_lines 0"),
+    ],
+)
+def test_star_graph__out_of_range(options: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        StarGraph(**options)

@@ -1,0 +1,62 @@
+import itertools
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+
+from nextconcept.core.errors import InputError
+from nextconcept.data.hub import HubDataModule
+from nextconcept.data.stream import StreamLoader
+from nextconcept.data.token_cache import SplitConfig
+
+
+@pytest.fixture
+def stories(tmp_path: Path) -> str:
+    """Ten documents of eight bytes in three shards."""
+    folder = tmp_path / "stories"
+    folder.mkdir()
+    for shard, numbers in enumerate((range(1), range(1, 6), range(6, 10))):
+        texts = [f"story {number}." for number in numbers]
+        datasets.Dataset.from_dict({"story": texts}).to_parquet(folder / f"train-{shard}.parquet")
+    return str(folder)
+
+
+def test_loaders__of_a_folder_that_is_read_first(stories: str):
+    data = HubDataModule(stories, "story", context_length=8, batch_size=2, split=SplitConfig("contiguous", 0.2, 0.2))
+    data.prepare_data()
+    data.setup()
+    text = "".join(data.tokenizer.decode(batch.tokens[0].tolist()) for batch in data.train_dataloader())
+    assert "story" in text
+    assert sum(int(batch.mask[:, 1:].sum()) for batch in data.val_dataloader()) == 17
+    assert data.describe()["dataset"] == stories
+    assert "max_documents" not in data.describe()
+
+
+def test_train_dataloader__trains_on_the_documents_that_are_not_held_out(stories: str):
+    options = {"streaming": True, "max_documents": 6, "train_on_stream": True}
+    data = HubDataModule(stories, "story", **options, context_length=8, batch_size=2)
+    data.prepare_data()
+    data.setup()
+    loader = data.train_dataloader()
+    assert isinstance(loader, StreamLoader)
+    windows = torch.cat([batch.tokens for batch in itertools.islice(loader, 4)])
+    text = data.tokenizer.decode(windows[:, :-1].flatten().tolist())
+    assert "story 6.story 7." in text
+    assert "5" not in text
+    assert sum(len(data.encoded.tokens(split)) for split in ("train", "val", "test")) == 6 * 9
+    assert data.describe()["max_documents"] == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": " "}, "name of the Hugging Face dataset is empty"),
+        ({"max_documents": 0}, "max_documents must be 1 or more, not 0"),
+        ({"train_on_stream": True}, "train_on_stream needs streaming, and max_documents"),
+        ({"train_on_stream": True, "streaming": True}, "train_on_stream needs streaming, and max_documents"),
+    ],
+)
+def test_init__bad(options: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        HubDataModule(**({"name": "someone/stories"} | options))
