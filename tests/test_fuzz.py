@@ -26,7 +26,7 @@ from nextconcept.tasks.star_graph import StarGraph, read_lines, star_graph_token
 from tests.helpers import small_config
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:LightningCLI's args parameter", "ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
     pytest.mark.filterwarnings(
         "ignore:.*TensorBoardLogger.*", "ignore:.*fast_dev_run.*", "ignore:Checkpoint directory"
     ),
@@ -174,7 +174,10 @@ OPTIONS = {
     "data.vocab_size": ["3", "300", "-1"],
     "data.batch_size": ["0", "3", "-7", "many"],
     "data.split": ["{val: 2}", "{by: word}", "{val: 0, test: 0}", "x"],
-    "data.star_graph": ["{arms: 9}", "{path_length: 1}", "{nodes: 3}", "{wings: 2}"],
+    "data": [
+        "{class_path: TaskDataModule, init_args: {task: {class_path: StarGraph, init_args: {%s}}}}" % options
+        for options in ("arms: 9", "path_length: 1", "nodes: 3", "wings: 2")
+    ],
     "data.num_workers": ["-1", "two"],
     "budget.flops": ["-1", "1e3", "x"],
     "grown.freeze_steps": ["-1", "2"],
