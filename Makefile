@@ -16,7 +16,9 @@ RUN := lightning_logs/shakespeare
 STEPS ?=
 # Configuration, the laws of layers and models on the first configurations of the grid, the front door.
 QUICK := tests/core tests/nn/test_layers.py tests/nn/test_growth.py tests/data/test_windows.py \
-	tests/data/test_tokenizers.py tests/cli/test_main.py tests/cli/test_experiments.py
+	tests/data/test_tokenizers.py tests/cli/test_main.py tests/cli/test_experiments.py \
+	$(foreach index,0 20 40 60 80 100 120 140 160 180 200 220, \
+	'tests/nn/test_model.py::test_causality__no_later_token_changes_an_earlier_output[$(index)]')
 
 .PHONY: demo quick test slow notebooks lint types format docs clean
 demo: $(VENV)/installed

@@ -91,7 +91,7 @@ def test_compare__names_experiments_that_exist(name: str):
 
 
 def test_packages__are_all_listed():
-    """The list in setup.cfg is written by hand, because the experiments lie in a folder of their own."""
+    """The list in setup.cfg is written by hand: experiments lie in a folder of their own."""
     root = Path(__file__).parents[1]
     settings = ConfigParser()
     settings.read(root / "setup.cfg")
