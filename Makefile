@@ -1,6 +1,7 @@
-# make demo    train the quickstart and write text with it   (STEPS=20 for a trial)
-# make test    run the tests but the slow ones
-# make slow    run the slow ones
+# make demo    trains the quick start and writes text with it   (STEPS=20 for a trial)
+# make quick   runs the fast and telling tests, in less than a minute
+# make test    runs all tests but the slow ones, on two cores
+# make slow    runs the slow ones
 # make notebooks  runs the notebooks
 # make lint    what CI checks besides: ruff and import-linter
 # make types   mypy, strict
@@ -13,15 +14,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := lightning_logs/shakespeare
 STEPS ?=
+# Configuration, the laws of layers and models on the first configurations of the grid, the front door.
+QUICK := tests/core tests/nn/test_layers.py tests/nn/test_growth.py tests/data/test_windows.py \
+	tests/data/test_tokenizers.py tests/cli/test_main.py tests/cli/test_experiments.py \
+	$(foreach index,0 20 40 60 80 100 120 140 160 180 200 220, \
+	'tests/nn/test_model.py::test_causality__no_later_token_changes_an_earlier_output[$(index)]')
 
-.PHONY: demo test slow notebooks lint types format docs clean
+.PHONY: demo quick test slow notebooks lint types format docs clean
 demo: $(VENV)/installed
-	$(BIN)/nextconcept fit --config experiments/shakespeare.yaml $(if $(STEPS),--trainer.max_steps $(STEPS))
-	$(BIN)/nextconcept validate --config experiments/shakespeare.yaml --ckpt_path $(RUN)
+	$(BIN)/nextconcept fit --config shakespeare $(if $(STEPS),--trainer.max_steps $(STEPS))
+	$(BIN)/nextconcept validate --config shakespeare --ckpt_path $(RUN)
 	$(BIN)/nextconcept generate --ckpt_path $(RUN) --prompt "ROMEO:"
 
+quick: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 $(QUICK)
+
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow

@@ -185,6 +185,12 @@ class StopAt(L.Callback):
             trainer.should_stop = True
 
 
+def write_sums(path: Path) -> Path:
+    """Write lines of a task: sums of two numbers."""
+    path.write_text("".join(f"{a}+{b}={a + b}\n" for a in range(20) for b in range(20)))
+    return path
+
+
 def fails(capsys: pytest.CaptureFixture, *args: str) -> str:
     """Run a command that must exit with code 2 and one sentence, and return the sentence."""
     capsys.readouterr()

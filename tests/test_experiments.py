@@ -1,6 +1,7 @@
 """Every shipped experiment runs."""
 
 import inspect
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -8,37 +9,32 @@ import torch
 import yaml
 
 from nextconcept.cli.main import main
-from nextconcept.evaluation.compare import Entry, compare
+from nextconcept.core.experiments import experiment_files
+from nextconcept.evaluation.compare import compare
+from nextconcept.evaluation.entries import Entry
 
-ROOT = Path(__file__).parents[1]
-COMPARISONS = sorted(ROOT.glob("experiments/comparisons/*.yaml"))
-OVERLAYS = sorted(ROOT.glob("experiments/trainer/*.yaml"))
-EXPERIMENTS = sorted(set(ROOT.glob("experiments/**/*.yaml")) - set(COMPARISONS) - set(OVERLAYS))
-
-
-pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
+FILES = experiment_files()
+COMPARISONS = [name for name in FILES if name.startswith("comparisons/")]
+OVERLAYS = [name for name in FILES if name.startswith("trainer/")]
+EXPERIMENTS = [name for name in FILES if name not in (*COMPARISONS, *OVERLAYS)]
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*")
 @pytest.mark.filterwarnings("ignore:Precision bf16-.* is not supported by the model summary")
 @pytest.mark.parametrize(
-    ("path", "options"),
-    [*((path, {}) for path in EXPERIMENTS), (ROOT / "experiments/two_levels.yaml", {"trainer.precision": "bf16-true"})],
-    ids=lambda value: value.stem if isinstance(value, Path) else " ".join(value.values()),
+    ("name", "options"),
+    [*((name, {}) for name in EXPERIMENTS), ("two_levels", {"trainer.precision": "bf16-true"})],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value.values()),
 )
 def test_fit__two_steps(
-    path: Path, options: dict[str, str], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, options: dict[str, str], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
     overrides = {
         "model.config.depth": 1,
-        "data.dataset": corpus,
-        "data.streaming": "false",
-        "data.max_documents": "null",
         "data.batch_size": 2,
         "data.eval_batch_size": 2,
-        "data.split": "{by: contiguous, val: 0.2, test: 0.1}",
         "sample.max_new_tokens": 2,
         "plan_view.length": 12,
         "trainer.max_steps": 2,
@@ -46,13 +42,19 @@ def test_fit__two_steps(
         "trainer.val_check_interval": 2,
         "trainer.limit_val_batches": 1,
         "trainer.accelerator": "cpu",
-        **options,
     }
+    data = yaml.safe_load(FILES[name].read_text())["data"]["class_path"].rpartition(".")[2]
+    if data != "TaskDataModule":
+        overrides["data.split"] = "{by: contiguous, val: 0.2, test: 0.1}"
+        overrides["data.dataset" if data == "TextDataModule" else "data"] = (
+            corpus if data == "TextDataModule" else "TextDataModule"
+        )
+    overrides |= options
     main(
         [
             "fit",
             "--config",
-            str(path),
+            name,
             *(part for name, value in overrides.items() for part in (f"--{name}", str(value))),
         ]
     )
@@ -62,26 +64,37 @@ def test_fit__two_steps(
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
 
 
-@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
-def test_overlay__is_understood(path: Path, capsys: pytest.CaptureFixture):
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlay__is_understood(name: str, capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as stopped:
-        main(["fit", "--config", str(ROOT / "experiments/two_levels.yaml"), "--config", str(path), "--print_config"])
+        main(["fit", "--config", "two_levels", "--config", name, "--print_config"])
     assert stopped.value.code == 0
-    asked, printed = yaml.safe_load(path.read_text())["trainer"], yaml.safe_load(capsys.readouterr().out)["trainer"]
-    for name, value in asked.items():
+    asked = yaml.safe_load(FILES[name].read_text())["trainer"]
+    printed = yaml.safe_load(capsys.readouterr().out)["trainer"]
+    for setting, value in asked.items():
         if isinstance(value, dict):
-            assert printed[name]["class_path"] == value["class_path"]
-            assert printed[name]["init_args"].items() >= value["init_args"].items()
+            assert printed[setting]["class_path"] == value["class_path"]
+            assert printed[setting]["init_args"].items() >= value["init_args"].items()
         else:
-            assert printed[name] == value
+            assert printed[setting] == value
 
 
-@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
-def test_compare__names_experiments_that_exist(path: Path):
-    spec = yaml.safe_load(path.read_text())
-    assert spec["name"] == path.stem
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_compare__names_experiments_that_exist(name: str):
+    spec = yaml.safe_load(FILES[name].read_text())
+    assert f"comparisons/{spec['name']}" == name
     assert set(spec) <= set(inspect.signature(compare).parameters)
     entries = [Entry(**entry) for entry in spec["entries"].values()]
-    files = [ROOT / file for entry in entries for file in [*entry.config, *(entry.growth or {"config": []})["config"]]]
-    assert files
-    assert set(files) <= set(EXPERIMENTS)
+    named = {one for entry in entries for one in [*entry.config, *(entry.growth or {"config": []})["config"]]}
+    assert named
+    assert named <= set(EXPERIMENTS)
+
+
+def test_packages__are_all_listed():
+    """The list in setup.cfg is written by hand: experiments lie in a folder of their own."""
+    root = Path(__file__).parents[1]
+    settings = ConfigParser()
+    settings.read(root / "setup.cfg")
+    folders = {path.parent.relative_to(root) for path in root.glob("nextconcept/**/__init__.py")}
+    packages = {".".join(folder.parts) for folder in folders}
+    assert set(settings["options"]["packages"].split()) == packages | {"nextconcept.experiments"}

@@ -20,6 +20,7 @@ from nextconcept.data.hub import HubDataModule
 from nextconcept.data.text import TextDataModule
 from nextconcept.tasks.accuracy import TaskAccuracy
 from nextconcept.tasks.datamodule import TaskDataModule
+from nextconcept.tasks.lines import LinesTask
 from nextconcept.tasks.star_graph import StarGraph
 from nextconcept.training.callbacks import (
     ComputeBudget,
@@ -60,7 +61,7 @@ class TrainerParser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser with errors in one sentence."""
 
     # Known by their short names because they are imported here.
-    classes = tuple(cls.__name__ for cls in (TextDataModule, HubDataModule, TaskDataModule, StarGraph))
+    classes = tuple(cls.__name__ for cls in (TextDataModule, HubDataModule, TaskDataModule, StarGraph, LinesTask))
 
 
 class ConceptCLI(LightningCLI):
@@ -186,7 +187,7 @@ class ConceptCLI(LightningCLI):
         if options.model.init_from is not None:
             _adopt_config(options)
         with warnings.catch_warnings():
-            # Deprecated in favour of an argument that LightningCLI, which uses this too, does not pass.
+            # LightningCLI uses this deprecated method too, and does not pass what replaces it.
             warnings.simplefilter("ignore", DeprecationWarning)
             self.parser.add_instantiator(self._build_config, ModelConfig)
 

@@ -288,7 +288,7 @@ def test_data__decides_vocabulary_and_context_of_the_model(tmp_path: Path):
     longer = build("--config", str(path), "--data.task.path_length", "4", "--data.batch_size", "3")
     assert shape_of(longer) == (2, 3, 27, 13)
     assert longer.datamodule.batch_size == 3
-    assert shape_of(build("--config", str(path), "--model.config.levels", "1")) == (1, 3, 17, 13)
+    assert shape_of(build("--config", str(path), "--model.config.levels", "1")) == (1, 3, 18, 13)
 
 
 def test_data__takes_levels_chunk_size_and_context_of_the_model():
