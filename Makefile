@@ -5,16 +5,17 @@
 # make notebooks  runs the notebooks
 # make lint    what CI checks besides: ruff and import-linter
 # make types   mypy, strict
-# make format  lays out code and strips notebooks
+# make format  lays out code
 # make docs    builds docs/html/index.html; every warning is an error
-# Each sets up .venv first if it is missing or out of date. PYTHON=python3.12 chooses another interpreter.
+# Each sets up .venv first if it is missing or out of date. PYTHON=python3.12 chooses another
+# interpreter.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := lightning_logs/shakespeare
 STEPS ?=
-# Configuration, the laws of layers and models on the first configurations of the grid, the front door.
+# Configuration, laws of layers and of models on part of the grid, the front door.
 QUICK := tests/core tests/nn/test_layers.py tests/nn/test_growth.py tests/data/test_windows.py \
 	tests/data/test_tokenizers.py tests/cli/test_main.py tests/cli/test_experiments.py \
 	$(foreach index,0 20 40 60 80 100 120 140 160 180 200 220, \
@@ -49,7 +50,6 @@ types: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/nbstripout notebooks/*.ipynb
 
 docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

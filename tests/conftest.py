@@ -4,7 +4,8 @@ import os
 import socket
 from pathlib import Path
 
-# Before anything imports the Hub's library: a name that is no file is refused at once, here and in processes that tests start.
+# Set before the hub's library is imported: a name that is no file is refused at once, here and in
+# processes that tests start.
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 import pytest
@@ -16,7 +17,7 @@ torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep encoded corpora and downloads out of the user's folders, and random numbers the same in every test."""
+    """Keep encoded corpora and downloads out of the user's folders; seed every test alike."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("NEXTCONCEPT_CACHE", str(folder))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")

@@ -3,8 +3,8 @@
     python tests/golden.py            compare 30 steps of every run with golden.json
     python tests/golden.py --record   write golden.json anew
 
-Losses are compared in float32 on one thread. They depend on the version of torch and on the processor, so that another machine
-may differ in the last bits.
+Losses are compared in float32 on one thread. They depend on the version of torch and on the
+processor, so that another machine may differ in the last bits.
 """
 
 import json
@@ -48,7 +48,7 @@ def losses(name: str, steps: int) -> dict[str, list[float]]:
             **{f"model.config.{key}": value for key, value in changes.items()},
         }
         settings = [part for key, value in options.items() for part in (f"--{key}", str(value))]
-        main(["fit", "--config", f"experiments/{experiment}.yaml", *settings])
+        main(["fit", "--config", experiment, *settings])
         (events,) = Path(folder).glob("*/version_0")
         board = EventAccumulator(str(events)).Reload()
         tags = [tag for tag in board.Tags()["scalars"] if tag.startswith("train/loss")]

@@ -23,7 +23,7 @@ from nextconcept.training.optim import OptimizerConfig
 
 
 def nested_settings(flat: dict[str, object]) -> dict[str, object]:
-    """``{"planner__mode": "rollout"}`` to ``{"planner": {"mode": "rollout"}}``; other names stay."""
+    """Turn ``{"planner__mode": "rollout"}`` into ``{"planner": {"mode": "rollout"}}``."""
     result: dict[str, object] = {}
     for name, value in flat.items():
         group, _, setting = name.rpartition("__")
@@ -35,7 +35,10 @@ def nested_settings(flat: dict[str, object]) -> dict[str, object]:
 
 
 def small_config(**changes: object) -> ModelConfig:
-    """A model of a few thousand parameters, which reads all that there is to read; groups as in ``planner__mode``."""
+    """A model of a few thousand parameters that reads plan and memory.
+
+    Settings of a group are named as in ``planner__mode``.
+    """
     small = {"vocab_size": 64, "width": 32, "depth": 2, "num_heads": 4, "horizon": 3, "reader__memory": "states"}
     return ModelConfig(**nested_settings(small | changes))
 

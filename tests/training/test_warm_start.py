@@ -9,7 +9,7 @@ import torch
 from nextconcept import InputError
 from nextconcept.checkpoints.files import load_run, read_checkpoint
 from nextconcept.checkpoints.hub import save_pretrained
-from nextconcept.cli.commands import grow as grow_command
+from nextconcept.cli.grow import grow as grow_command
 from nextconcept.data.tokenizers import SymbolTokenizer
 from nextconcept.training.callbacks import ComputeBudget, GrowthWarmup, LastCheckpoint, StoreModelMetadata
 from nextconcept.training.losses import LossConfig
