@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, V vocabulary, A anchors, H horizon, D width of a leve
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -164,6 +164,14 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             prefill.states = states
         plans = {level: prediction.plan for level, prediction in predictions.items()}
         return ModelOutput(logits[:, offset:] if offset else logits, plans, concepts, predictions, offset)
+
+    @classmethod
+    def _from_pretrained(cls, *, encoder: Any = ConceptEncoder, **kwargs: Any) -> "NextConceptModel":
+        # The mixin passes the group `encoder` of config.json as the argument of the same name,
+        # unless the caller has passed a class.
+        chosen = encoder if isinstance(encoder, type) else ConceptEncoder
+        model: NextConceptModel = super()._from_pretrained(encoder=chosen, **kwargs)
+        return model
 
     def transformer(self, level: int) -> Transformer:
         """Return the transformer that runs at a level."""

@@ -430,7 +430,7 @@ def test_accepted_configurations__run(seed: int):
         "width": widths if sharing == "separate" else 32,
         "num_heads": [draw.choice([1, 2]) for _ in range(levels)] if sharing == "separate" else 4,
         "depth": [draw.choice([1, 2]) for _ in range(levels)] if sharing == "separate" else 1,
-        "horizon": draw.choice([1, 2, "full"]),
+        "horizon": draw.choice([1, 2, 3]),
         "context_length": 2 * 3 ** (levels - 1) * 2 ** (levels - 1),
         "encoder__depth": draw.choice([0, 1, 1]),
         "encoder__composition": draw.choice(["sum", "mlp", "linear->max"]),
