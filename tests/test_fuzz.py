@@ -22,6 +22,7 @@ from nextconcept.cli.main import main
 from nextconcept.data.corpus import files_corpus
 from nextconcept.data.token_cache import SplitConfig, encode_corpus
 from nextconcept.data.tokenizers import ByteTokenizer
+from nextconcept.tasks.lines import LinesTask
 from nextconcept.tasks.star_graph import StarGraph
 from tests.helpers import small_config
 
@@ -239,7 +240,30 @@ def test_star_graph_files(lines: list[str]):
         path = Path(name, "lines.txt")
         path.write_text("\n".join(lines))
         runs("star-graph files", lambda: StarGraph(2, 3, 9, train_file=str(path)))
-        runs("star-graph prompts", lambda: StarGraph(2, 3, 9).tokenizer.encode_prompt("".join(lines)))
+        tokenizer = StarGraph(2, 3, 9).tokenizer.with_prompt_length(15)
+        runs("star-graph prompts", lambda: tokenizer.encode_prompt("".join(lines)))
+
+
+@fuzz(100)
+@given(
+    st.one_of(st.binary(max_size=60), st.text("ab= \t\r\n\ufeff\u2028é", max_size=60).map(str.encode)),
+    st.sampled_from(["characters", "words"]),
+    st.sampled_from(["=", " ", "\t", "a=", "\n"]),
+    st.sampled_from([0, 0.3]),
+)
+def test_files_of_lines(content: bytes, tokens: str, separator: str, share: float):
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "lines.txt")
+        path.write_bytes(content)
+
+        def call() -> None:
+            task = LinesTask(str(path), separator=separator, tokens=tokens, val=share, test=share)
+            prompts, answers = task.draw("train", 0, range(task.num_lines("train")))
+            for line in (*prompts, *answers):
+                text = task.tokenizer.decode(line.tolist())
+                assert task.tokenizer.encode(text).tolist() == [one for one in line if one < task.tokenizer.end_of_text]
+
+        runs("files of lines", call)
 
 
 def damaged(content: bytes, how: str, seed: int) -> bytes:

@@ -57,7 +57,12 @@ class StarGraph(Task):
     test_file: str | None = None
 
     def __post_init__(self) -> None:
-        if self.arms < 1 or self.path_length < 2 or self.test_lines < 1 or (self.train_lines is not None and self.train_lines < 1):
+        if (
+            self.arms < 1
+            or self.path_length < 2
+            or self.test_lines < 1
+            or (self.train_lines is not None and self.train_lines < 1)
+        ):
             raise InputError(
                 f"star graph: arms {self.arms}, train_lines {self.train_lines} and test_lines {self.test_lines} must "
                 f"be 1 or more, and path_length {self.path_length} must be 2 or more."
