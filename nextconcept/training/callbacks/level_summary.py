@@ -41,7 +41,10 @@ def level_table(model: NextConceptModel) -> str:
     rows = [("level", "width", "depth", "parameters", "MFLOPs/token")]
     remaining = _count(model)
     for level, cost in costs.items():
-        count = _count(*((model.predictor(level),) if level else (model.encoder, model.decoder)))
+        parts = [model.predictor(level)] if level else [model.encoder, model.decoder]
+        if config.sharing == "separate" or config.levels == 1:
+            parts.append(model.transformers[level])
+        count = _count(*parts)
         remaining, label = remaining - count, f"{level} {'concepts' if level else 'tokens'}"
         rows.append((label, str(config.widths[level]), str(config.depths[level]), f"{count:,}", f"{cost / 1e6:.3f}"))
     if remaining:
