@@ -7,8 +7,8 @@ import torch.nn.functional as F
 
 from nextconcept import InputError, NextConceptModel
 from nextconcept.nn.model import ModelOutput, horizon_targets
-from nextconcept.training.losses import LossConfig, LossInputs, compute_losses, loss_flops_per_token
 from nextconcept.training.loss_terms import find_term
+from nextconcept.training.losses import LossConfig, LossInputs, compute_losses, loss_flops_per_token
 from tests.helpers import open_model, small_config
 
 

@@ -137,7 +137,6 @@ def test_init__level_weights_too_few():
         ConceptModule(small_config(levels=3), LossConfig(level_weight=[0.1]))
 
 
-
 def test_plain_loader__a_bare_trainer_fits_validates_tests_and_predicts(tmp_path: Path):
     module, windows = module_of(levels=3), torch.randint(256, (8, 33))
     loader = DataLoader(windows, batch_size=4)

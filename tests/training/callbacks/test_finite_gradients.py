@@ -39,7 +39,7 @@ def test_nan__stops_with_step_level_windows_and_checkpoint(corpus: Path, tmp_pat
 
 def test_overflow_of_the_gradient_alone(corpus: Path, tmp_path: Path):
     module = module_of()
-    module.model.decoder.transformer.blocks[0].attention.out.weight.register_hook(lambda grad: grad * float("inf"))
+    module.model.transformer(0).blocks[0].attention.out.weight.register_hook(lambda grad: grad * float("inf"))
     trainer = trainer_of(tmp_path, 2, callbacks=[FiniteGradients()], limit_val_batches=0)
     with pytest.raises(TrainingError, match="step 0: the gradient not finite.*no checkpoint was saved yet"):
         trainer.fit(module, data_of(corpus))
