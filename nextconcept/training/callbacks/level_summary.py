@@ -66,7 +66,7 @@ def _count(*modules: nn.Module) -> int:
 def _level_flops(model: NextConceptModel, time: int) -> dict[int, float]:
     """Return the matrix products of each concept level in a forward pass, as FLOPs per token."""
     ghost = copy.deepcopy(model).to("meta").eval()
-    # Only the plain attention kernel consists of matrix products, which the counter knows everywhere.
+    # Only the plain attention kernel consists of matrix products, which the counter knows.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         ghost(torch.zeros(1, time, dtype=torch.long, device="meta"))
     by_module, name = counter.get_flop_counts(), type(model).__name__
