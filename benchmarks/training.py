@@ -128,11 +128,13 @@ def main(
     torch.manual_seed(0)
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(
-        f"{where}, torch {torch.__version__}, {precision}, {'compiled' if compile else 'eager'}, {batch_size} x {context} tokens\n"
+        f"{where}, torch {torch.__version__}, {precision}, "
+        f"{'compiled' if compile else 'eager'}, {batch_size} x {context} tokens\n"
     )
     extra = " MFU |" if device == "cuda" else ""
     print(
-        f"| | parameters | MFLOPs per token | tokens/s | GPT: width | tokens/s | ratio at equal FLOPs | GiB | GPT: GiB |{extra}"
+        f"| | parameters | MFLOPs per token | tokens/s | GPT: width | tokens/s "
+        f"| ratio at equal FLOPs | GiB | GPT: GiB |{extra}"
     )
     print("|---" * (9 + bool(extra)) + "|")
     for name in rows or ["two_levels", "three_levels", "v11_2", "v11_3", "nested_256", "nested_512", "nested_1024"]:

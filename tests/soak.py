@@ -33,7 +33,8 @@ STEPS = 40
 def arguments(name: str) -> list[str]:
     """A run of a few seconds that validates and saves often."""
     values = {
-        "model.config": "{levels: 3, chunk_size: 2, width: 32, depth: 1, num_heads: 2, horizon: 2, context_length: 32, dropout: 0.1}",
+        "model.config": "{levels: 3, chunk_size: 2, width: 32, depth: 1, num_heads: 2, horizon: 2, "
+        "context_length: 32, dropout: 0.1}",
         "model.optimizer.warmup_steps": 5,
         "data.dataset": "corpus.txt",
         "data.batch_size": 2,

@@ -22,7 +22,8 @@ SHARDED = {
 def fit(folder: Path, corpus: Path, devices: int, sharing: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Train twenty steps of eight windows on so many processes."""
     arguments = {
-        "model.config": f"{{levels: 3, width: 32, depth: 1, num_heads: 2, horizon: 2, context_length: 32, sharing: {sharing}}}",
+        "model.config": "{levels: 3, width: 32, depth: 1, num_heads: 2, horizon: 2, context_length: 32, "
+        f"sharing: {sharing}}}",
         "model.optimizer.warmup_steps": 1,
         "data.dataset": corpus,
         "data.batch_size": 8 // devices,

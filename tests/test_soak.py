@@ -38,7 +38,9 @@ def test_sigterm__saves_and_stops(tmp_path: Path, processes: int, signalled: int
     (tmp_path / "corpus.txt").write_text("The quick brown fox jumps over the lazy dog.\n" * 200)
     values = {
         "model.config": "{levels: 2, width: 32, depth: 1, num_heads: 2, horizon: 2, context_length: 32}",
-        "data": f"{{dataset: {tmp_path / 'corpus.txt'}, batch_size: 2, split: {{by: contiguous, val: 0.1, test: 0.1}}}}",
+        "data.dataset": tmp_path / "corpus.txt",
+        "data.batch_size": 2,
+        "data.split": "{by: contiguous, val: 0.1, test: 0.1}",
         "trainer.accelerator": "cpu",
         "trainer.devices": processes,
         "trainer.max_steps": 100_000,
