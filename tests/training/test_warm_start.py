@@ -1,15 +1,15 @@
-"""A grown run goes on where the smaller one stopped."""
+"""A grown run continues where the smaller one stopped."""
 
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
-from nextconcept.cli.commands import grow as grow_command
 
 from nextconcept import InputError
 from nextconcept.checkpoints.files import load_run, read_checkpoint
 from nextconcept.checkpoints.hub import save_pretrained
+from nextconcept.cli.grow import grow as grow_command
 from nextconcept.data.tokenizers import SymbolTokenizer
 from nextconcept.training.callbacks import ComputeBudget, GrowthWarmup, LastCheckpoint, StoreModelMetadata
 from nextconcept.training.losses import LossConfig
