@@ -1,10 +1,13 @@
-"""Speed and memory of training: presets, and three nested levels of several widths, each against a GPT of equal counted FLOPs.
+"""Speed and memory of training: experiments and nested models against GPTs of equal FLOPs.
 
-    python benchmarks/training.py [--rows two_levels v11_2 nested_512] [--compile true] [--device cuda --precision bf16]
+    python benchmarks/training.py [--rows two_levels v11_2 nested_512] [--compile true] [--device
+    cuda --precision bf16]
 
-The two of a row take turns, because machines are noisy; medians are compared. The GPT has the row's depth and window at the tokens, and
-the width at which ``flops_per_token`` agrees best. On a GPU the table also has MFU, the share of ``--peak_tflops`` that the counted FLOPs
-make up. All models read the predictor's states of the past besides the plan, which costs most, unless a preset says otherwise.
+The two models of a row take turns, because machines are noisy, and their medians are compared. The
+GPT has the depth and sliding window of the row's level 0, and the width at which
+``flops_per_token`` agrees best. On a GPU the table also has MFU, the share of ``--peak_tflops``
+that the counted FLOPs make up. All models read the predictor's states besides the plan, which is
+the most expensive memory, unless an experiment says otherwise.
 """
 
 import statistics
@@ -27,17 +30,17 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 def row_of(name: str, context: int) -> tuple[ModelConfig, LossConfig]:
-    """A preset by its name, or ``nested_WIDTH``."""
+    """Return an experiment by its name, or ``nested_WIDTH``."""
     if name.startswith("nested_"):
         model: dict[str, Any] = {"config": {"levels": 3, "width": int(name[7:]), "depth": 4, "num_heads": 8}}
     else:
         model = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())["model"]
-    config = {"reader__memory": "states"} | model["config"] | {"context_length": context}
+    config = {"reader": {"memory": "states"}} | model["config"] | {"context_length": context}
     return ModelConfig(**config), LossConfig(**model.get("loss", {}))
 
 
 def equal_gpt(config: ModelConfig, context: int) -> ModelConfig:
-    """The GPT whose FLOPs per token lie nearest."""
+    """Return the GPT whose FLOPs per token are closest."""
 
     def flops(one: ModelConfig) -> float:
         with torch.device("meta"):
@@ -51,7 +54,7 @@ def equal_gpt(config: ModelConfig, context: int) -> ModelConfig:
         "num_heads": 4,
         "sliding_window": config.sliding_windows[0],
     }
-    common |= {name: getattr(config, name) for name in ("vocab_size", "norm", "feed_forward", "post_norm")}
+    common |= {name: getattr(config, name) for name in ("vocab_size", "block")}
     candidates = [
         ModelConfig(width=width, context_length=context, **common) for width in range(32, 2 * max(config.widths), 8)
     ]
@@ -61,7 +64,7 @@ def equal_gpt(config: ModelConfig, context: int) -> ModelConfig:
 def step_of(
     config: ModelConfig, loss: LossConfig, batch: Tensor, compiled: bool, precision: str
 ) -> tuple[Callable[[], None], NextConceptModel]:
-    """A function that makes one training step, and its model."""
+    """Return a function that makes one training step, and its model."""
     model = NextConceptModel(config).to(batch.device)
     optimizer, mask = make_optimizer(OptimizerConfig(), model), torch.ones_like(batch, dtype=torch.bool)
     if compiled:
@@ -80,7 +83,7 @@ def step_of(
 
 
 def memory(step: Callable[[], None], model: NextConceptModel, device: str) -> float:
-    """GiB that a step takes: measured on a GPU; on a CPU weights, gradients, moments and what is saved for the backward pass."""
+    """Return the GiB of a step: measured on a GPU, otherwise weights, moments and saved tensors."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         step()
@@ -113,7 +116,7 @@ def main(
     """Print the table.
 
     Args:
-        rows: presets by name, or ``nested_WIDTH`` for three levels.
+        rows: experiments by name, or ``nested_WIDTH`` for three levels.
         context: tokens.
         batch_size: windows.
         steps: timed steps of each.
@@ -125,15 +128,17 @@ def main(
     torch.manual_seed(0)
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(
-        f"{where}, torch {torch.__version__}, {precision}, {'compiled' if compile else 'eager'}, {batch_size} x {context} tokens\n"
+        f"{where}, torch {torch.__version__}, {precision}, "
+        f"{'compiled' if compile else 'eager'}, {batch_size} x {context} tokens\n"
     )
     extra = " MFU |" if device == "cuda" else ""
     print(
-        f"| | parameters | MFLOPs per token | tokens/s | GPT: width | tokens/s | ratio at equal FLOPs | GiB | GPT: GiB |{extra}"
+        f"| | parameters | MFLOPs per token | tokens/s | GPT: width | tokens/s "
+        f"| ratio at equal FLOPs | GiB | GPT: GiB |{extra}"
     )
     print("|---" * (9 + bool(extra)) + "|")
     for name in rows or ["two_levels", "three_levels", "v11_2", "v11_3", "nested_256", "nested_512", "nested_1024"]:
-        torch.compiler.reset()  # or the models before count against the limit of recompilations
+        torch.compiler.reset()  # or earlier models count against the limit of recompilations
         config, loss = row_of(name, context)
         contenders = [(config, loss), (equal_gpt(config, context), replace(loss, terms={"cosine": 1.0}))]
         batch = torch.randint(config.vocab_size, (batch_size, context + 1), device=device)

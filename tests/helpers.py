@@ -14,7 +14,7 @@ from nextconcept.cli.main import main
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.text import TextDataModule
 from nextconcept.data.token_cache import SplitConfig
-from nextconcept.data.tokenizers import SymbolTokenizer
+from nextconcept.data.tokenizers import ByteTokenizer, SymbolTokenizer
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.tasks.task import Task
 from nextconcept.training.losses import LossConfig
@@ -225,3 +225,23 @@ def run_record(entry: str, seed: int, loss: float, **final: float) -> dict:
         "final": finals,
         "curves": {"val/loss/tokens": [[4, loss + 1], [9, loss]]},
     }
+
+
+class FixedData(ConceptDataModule):
+    """Serves the given windows of bytes as every split."""
+
+    def __init__(self, windows: object) -> None:
+        super().__init__(context_length=64)
+        self.windows = windows
+
+    vocab_size = property(lambda self: 256)
+    tokenizer = property(lambda self: ByteTokenizer())
+
+    def training_windows(self, seed: int) -> object:
+        return self.windows
+
+    def held_out_windows(self, split: str) -> object:
+        return self.windows
+
+    def describe(self) -> dict[str, object]:
+        return {"dataset": "fixed"}

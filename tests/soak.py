@@ -1,10 +1,11 @@
-"""Kills a training run again and again, and compares what comes out with a run that nobody touched.
+"""Kills training runs at random and compares them with an uninterrupted run.
 
     python tests/soak.py [--kills 200] [--seed 0]
 
-Each attempt is ``nextconcept fit --ckpt_path last`` in a process of its own, killed with SIGKILL after a random time, inside the writing of a
-checkpoint, or inside the encoding of the corpus. A run that reaches its end is compared bit for bit (weights, moments, place in the data,
-curves), and the next one begins. Prints what was killed and how many runs were compared.
+Each attempt is ``nextconcept fit --ckpt_path last`` in a process of its own, killed with SIGKILL
+after a random time, while it writes a checkpoint, or while it encodes the corpus. A run that
+reaches its end is compared bit for bit (weights, moments, position in the data, curves), and the
+next one begins. Prints the number of kills and of runs compared.
 """
 
 import logging
@@ -32,7 +33,8 @@ STEPS = 40
 def arguments(name: str) -> list[str]:
     """A run of a few seconds that validates and saves often."""
     values = {
-        "model.config": "{levels: 3, chunk_size: 2, width: 32, depth: 1, heads: 2, horizon: 2, context: 32, dropout: 0.1}",
+        "model.config": "{levels: 3, chunk_size: 2, width: 32, depth: 1, num_heads: 2, horizon: 2, "
+        "context_length: 32, dropout: 0.1}",
         "model.optimizer.warmup_steps": 5,
         "data.dataset": "corpus.txt",
         "data.batch_size": 2,
@@ -59,7 +61,7 @@ def arguments(name: str) -> list[str]:
 
 
 def attempt(name: str, kind: str, moment: float) -> bool:
-    """Run until the end or until killed; True at the end.
+    """Run until the end or until killed; return whether the run reached its end.
 
     Args:
         name: of the run.
@@ -83,7 +85,7 @@ def attempt(name: str, kind: str, moment: float) -> bool:
 
 
 def _run(name: str, kind: str, count: int) -> None:
-    """Be the child: train, and die at the given moment."""
+    """Train in the child process, and die at the given moment."""
     output = os.open(f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -100,7 +102,7 @@ def _run(name: str, kind: str, count: int) -> None:
         return counted
 
     if kind == "checkpoint":
-        # What was written is not yet renamed, or just so, or a good while before the step after it ends.
+        # Before the partial file is complete, before it is renamed, and at the start of a step.
         functions = {0: (os, "fsync"), 1: (AtomicCheckpointIO, "commit"), 2: (LastCheckpoint, "on_train_batch_start")}
         owner, called = functions[count % 3]
         setattr(owner, called, dying(getattr(owner, called)))
@@ -116,7 +118,7 @@ def _run(name: str, kind: str, count: int) -> None:
 
 
 def outcome(name: str) -> tuple[dict, dict[str, list[tuple[int, float]]]]:
-    """The last checkpoint of a run, and its curves but for the times."""
+    """Return the last checkpoint of a run, and its curves without those of speed."""
     newest = max(Path("logs", name).glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
     checkpoint = torch.load(newest, weights_only=True)
     events = EventAccumulator(str(newest.parents[1]), size_guidance={"scalars": 0}).Reload()
@@ -126,7 +128,7 @@ def outcome(name: str) -> tuple[dict, dict[str, list[tuple[int, float]]]]:
 
 
 def differences(first: object, second: object, place: str = "") -> list[str]:
-    """Where two nested structures are not the same, bit for bit."""
+    """Return where two nested structures differ in any bit."""
     if isinstance(first, torch.Tensor):
         return [] if torch.equal(first, second) else [place]
     if isinstance(first, dict) and isinstance(second, dict):
@@ -140,9 +142,9 @@ def differences(first: object, second: object, place: str = "") -> list[str]:
 
 
 def compare(name: str) -> None:
-    """Hold a run against the one that was left alone."""
+    """Compare a run with the uninterrupted one."""
     for whole, part, what in zip(outcome("whole"), outcome(name), ("checkpoint", "curves"), strict=True):
-        # Counts of validation batches start anew with each process; nothing depends on them.
+        # Each process counts validation batches from 0; nothing depends on the count.
         found = [place for place in differences(whole, part) if "val_loop" not in place]
         if found:
             raise SystemExit(f"{name}: the {what} differs: {found[:5]}")
@@ -158,7 +160,7 @@ def main(kills: int = 200, seed: int = 0) -> None:
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        logging.getLogger("tensorboard").setLevel(logging.ERROR)  # curves that go on are no news here
+        logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it reports resumed curves
         text = "".join(f"Line {i}: the quick brown fox jumps over the lazy dog.\n" for i in range(110))
         Path("corpus.txt").write_text(text)
         began = time.monotonic()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-SHARED_OUT = {
+SHARDED = {
     "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
     "trainer.strategy.data_parallel_size": 2,
     "trainer.strategy.tensor_parallel_size": 1,
@@ -22,7 +22,8 @@ SHARED_OUT = {
 def fit(folder: Path, corpus: Path, devices: int, sharing: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Train twenty steps of eight windows on so many processes."""
     arguments = {
-        "model.config": f"{{levels: 3, width: 32, depth: 1, heads: 2, horizon: 2, context: 32, sharing: {sharing}}}",
+        "model.config": "{levels: 3, width: 32, depth: 1, num_heads: 2, horizon: 2, context_length: 32, "
+        f"sharing: {sharing}}}",
         "model.optimizer.warmup_steps": 1,
         "data.dataset": corpus,
         "data.batch_size": 8 // devices,
@@ -71,7 +72,7 @@ def assert_equal_runs(one: tuple, other: tuple):
     for tag in events.Tags()["scalars"]:
         points = [[(event.step, event.value) for event in each.Scalars(tag)] for each in (events, other_events)]
         assert [step for step, _ in points[0]] == [step for step, _ in points[1]]
-        # Another row's plan is another one where batches are shared out otherwise.
+        # Shuffled plans depend on how rows are spread over batches.
         if tag.startswith(("val/loss/tokens", "train/loss", "train/tokens_seen")) and "shuffled" not in tag:
             assert [value for _, value in points[1]] == pytest.approx([value for _, value in points[0]], rel=1e-5)
     assert other_said.count("val/loss/tokens") == said.count("val/loss/tokens"), "one process alone prints"
@@ -83,16 +84,16 @@ def assert_equal_runs(one: tuple, other: tuple):
 def test_fit__two_processes_equal_one(tmp_path: Path, corpus: Path, sharing: str):
     one = train(tmp_path, corpus, 1, sharing, "one")
     assert_equal_runs(one, train(tmp_path, corpus, 2, sharing, "ddp", **{"trainer.strategy": "ddp"}))
-    assert_equal_runs(one, train(tmp_path, corpus, 2, sharing, "fsdp", **SHARED_OUT))
+    assert_equal_runs(one, train(tmp_path, corpus, 2, sharing, "fsdp", **SHARDED))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
-def test_fit__checkpoints_go_from_one_process_to_two_that_share_out_and_back(tmp_path: Path, corpus: Path):
+def test_fit__checkpoints_go_from_one_process_to_two_sharded_ones_and_back(tmp_path: Path, corpus: Path):
     constant = {"model.optimizer.min_lr_ratio": 1.0}  # so that the schedule does not depend on the number of steps
     half = constant | {"trainer.max_steps": 10}
     expected, *_ = train(tmp_path, corpus, 1, "nested", "whole", **constant)
-    for before, devices, ways in (({}, 1, [(SHARED_OUT, 2)]), (SHARED_OUT, 2, [({}, 1), (SHARED_OUT, 2)])):
+    for before, devices, ways in (({}, 1, [(SHARDED, 2)]), (SHARDED, 2, [({}, 1), (SHARDED, 2)])):
         name = f"half_on_{devices}"
         train(tmp_path, corpus, devices, "nested", name, **half, **before)
         checkpoint = tmp_path / name / "version_0" / "checkpoints" / "last.ckpt"
@@ -105,7 +106,7 @@ def test_fit__checkpoints_go_from_one_process_to_two_that_share_out_and_back(tmp
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
-def test_fit__a_grown_model_goes_on_shared_out(tmp_path: Path, corpus: Path):
+def test_fit__a_grown_model_continues_sharded(tmp_path: Path, corpus: Path):
     train(tmp_path, corpus, 1, "nested", "small", **{"trainer.max_steps": 10})
     checkpoint = tmp_path / "small" / "version_0" / "checkpoints" / "last.ckpt"
     grow = [sys.executable, "-m", "nextconcept", "grow", "--source", str(checkpoint), "--output", "grown"]
@@ -113,4 +114,4 @@ def test_fit__a_grown_model_goes_on_shared_out(tmp_path: Path, corpus: Path):
     options = {"model.init_from": "grown", "grown.freeze_steps": 4, "grown.warmup_steps": 6}
     options["model.config"] = None  # it comes with the grown model
     one, *_ = train(tmp_path, corpus, 1, "nested", "one", **options)
-    assert_equal_weights(one, train(tmp_path, corpus, 2, "nested", "two", **options, **SHARED_OUT)[0])
+    assert_equal_weights(one, train(tmp_path, corpus, 2, "nested", "two", **options, **SHARDED)[0])

@@ -1,4 +1,4 @@
-"""Runs that are stopped go on as if nothing had happened."""
+"""Stopped runs resume exactly."""
 
 import os
 import signal
@@ -34,11 +34,13 @@ def _has_curves(events: Path) -> bool:
     [(1, 0), pytest.param(2, 0, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow)],
 )
 def test_sigterm__saves_and_stops(tmp_path: Path, processes: int, signalled: int):
-    """The checkpoint is that of the step at which the signal came to one of the processes, not of the validation before."""
+    """The checkpoint is that of the step at which any process got the signal."""
     (tmp_path / "corpus.txt").write_text("The quick brown fox jumps over the lazy dog.\n" * 200)
     values = {
-        "model.config": "{levels: 2, width: 32, depth: 1, heads: 2, horizon: 2, context: 32}",
-        "data": f"{{dataset: {tmp_path / 'corpus.txt'}, batch_size: 2, split: {{by: contiguous, val: 0.1, test: 0.1}}}}",
+        "model.config": "{levels: 2, width: 32, depth: 1, num_heads: 2, horizon: 2, context_length: 32}",
+        "data.dataset": tmp_path / "corpus.txt",
+        "data.batch_size": 2,
+        "data.split": "{by: contiguous, val: 0.1, test: 0.1}",
         "trainer.accelerator": "cpu",
         "trainer.devices": processes,
         "trainer.max_steps": 100_000,

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 
 from nextconcept import InputError, NextConceptModel
 from nextconcept.nn.model import ModelOutput, horizon_targets
-from nextconcept.training.losses import LossConfig, LossInputs, compute_losses, loss_flops_per_token
 from nextconcept.training.loss_terms import find_term
+from nextconcept.training.losses import LossConfig, LossInputs, compute_losses, loss_flops_per_token
 from tests.helpers import open_model, small_config
 
 
@@ -72,7 +72,7 @@ def test_info_nce__is_the_cross_entropy_over_the_window():
 
 @pytest.mark.parametrize("mode", ["parallel", "rollout"])
 def test_energy__prefers_the_right_spread(mode: str):
-    """The energy score is proper: the distribution that the data came from scores best, not its mean."""
+    """The energy score is proper: the distribution of the data scores best, not its mean."""
     model = NextConceptModel(small_config(planner__noise_width=8, planner__mode=mode))
     tokens, mask = batch_of()
     out = model(tokens[:, :-1])
@@ -181,7 +181,8 @@ def test_weight__list_too_short():
 def test_loss_flops_per_token__is_that_of_the_read_back():
     model = NextConceptModel(small_config(width=32, horizon=3, chunk_size=4))
     assert loss_flops_per_token(LossConfig({"cosine": 1.0}), model, 64) == 0
-    # One matrix product forward and one backward: 17 anchors x 3 steps x 4 places, 32 features by 64 tokens.
+    # A matrix product forward, one backward: 17 anchors x 3 steps x 4 positions, 32 features by
+    # 64 tokens.
     wanted = 2 * 2 * 17 * 3 * 4 * 32 * 64 / 64
     assert loss_flops_per_token(LossConfig({"decode": 1.0}), model, 64) == wanted
     assert loss_flops_per_token(LossConfig(), NextConceptModel(small_config(levels=1)), 64) == 0

@@ -100,7 +100,7 @@ def test_predict__gives_the_surprisal_of_each_token(corpus: Path, tmp_path: Path
     ("stop", "windows"), [(7, 120), (30, 120), (35, 120)], ids=["mid-epoch", "at its end", "in the next"]
 )
 def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, windows: int):
-    """An epoch has about 36 batches; wherever a run stops, going on gives the same weights bit for bit."""
+    """An epoch has about 36 batches; a resumed run has the same weights, wherever it stopped."""
 
     def trainer(name: str, steps: int) -> L.Trainer:
         last = LastCheckpoint(every_n_train_steps=stop)
@@ -135,7 +135,6 @@ def test_training__draws_every_phase_of_chunks_that_end_with_the_text(corpus: Pa
 def test_init__level_weights_too_few():
     with pytest.raises(InputError, match="no value for concept level 2"):
         ConceptModule(small_config(levels=3), LossConfig(level_weight=[0.1]))
-
 
 
 def test_plain_loader__a_bare_trainer_fits_validates_tests_and_predicts(tmp_path: Path):

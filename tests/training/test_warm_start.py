@@ -1,4 +1,4 @@
-"""A grown run goes on where the smaller one stopped."""
+"""A grown run continues where the smaller one stopped."""
 
 from pathlib import Path
 

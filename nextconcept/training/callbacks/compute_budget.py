@@ -67,7 +67,7 @@ class ComputeBudget(L.Callback):
         self._limit_steps(trainer, first_step)
 
     def _limit_steps(self, trainer: L.Trainer, step: int) -> None:
-        """Set the number of steps to ``step``, those made, plus those that the budget still allows."""
+        """Set the number of steps to ``step``, those made, plus those that are still allowed."""
         costs = {"flops": self.flops_per_token, "tokens": 1.0}
         for kind, budget in (("flops", self.flops), ("tokens", self.tokens)):
             if budget is None:

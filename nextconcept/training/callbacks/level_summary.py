@@ -37,11 +37,15 @@ def level_table(model: NextConceptModel) -> str:
     attention included, per token.
     """
     config = model.config
-    costs, total = _flops(model, config.window_length)
+    total, costs = model.flops_per_token(config.window_length), _level_flops(model, config.window_length)
+    costs = {0: total - sum(costs.values()), **costs}
     rows = [("level", "width", "depth", "parameters", "MFLOPs/token")]
     remaining = _count(model)
     for level, cost in costs.items():
-        count = _count(*((model.predictor(level),) if level else (model.encoder, model.decoder)))
+        parts = [model.predictor(level)] if level else [model.encoder, model.decoder]
+        if config.sharing == "separate" or config.levels == 1:
+            parts.append(model.transformers[level])
+        count = _count(*parts)
         remaining, label = remaining - count, f"{level} {'concepts' if level else 'tokens'}"
         rows.append((label, str(config.widths[level]), str(config.depths[level]), f"{count:,}", f"{cost / 1e6:.3f}"))
     if remaining:
@@ -59,15 +63,12 @@ def _count(*modules: nn.Module) -> int:
 
 
 @torch.no_grad()
-def _flops(model: NextConceptModel, time: int) -> tuple[dict[int, float], float]:
-    """Return FLOPs per token of each level, and of the whole model."""
+def _level_flops(model: NextConceptModel, time: int) -> dict[int, float]:
+    """Return the matrix products of each concept level in a forward pass, as FLOPs per token."""
     ghost = copy.deepcopy(model).to("meta").eval()
-    # Only the plain attention kernel consists of matrix products, which the counter knows everywhere.
+    # Only the plain attention kernel consists of matrix products, which the counter knows.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         ghost(torch.zeros(1, time, dtype=torch.long, device="meta"))
-    by_module, total = counter.get_flop_counts(), counter.get_total_flops() / time
-    costs = {
-        level: sum(by_module[f"{type(model).__name__}.predictors.{level}"].values()) / time
-        for level in model.config.hierarchy.concept_levels
-    }
-    return {0: total - sum(costs.values()), **costs}, total
+    by_module, name = counter.get_flop_counts(), type(model).__name__
+    levels = model.config.hierarchy.concept_levels
+    return {level: sum(by_module[f"{name}.predictors.{level}"].values()) / time for level in levels}

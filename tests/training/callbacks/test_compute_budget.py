@@ -30,8 +30,8 @@ def test_setup__sets_the_steps_that_the_budget_allows(options: dict, corpus: Pat
 
 
 def test_spent__counts_the_tokens_of_each_batch_across_a_change_of_batch_size(corpus: Path, tmp_path: Path):
-    """Five steps of 4 windows, then 2 windows a step: the budget of 40 windows allows ten more steps."""
-    options = {"enable_checkpointing": True, "limit_val_batches": 0}
+    """Five steps of 4 windows, then 2 windows a step: 40 windows allow ten more steps."""
+    options = {"limit_val_batches": 0}
     budgets = [ComputeBudget(tokens=40 * 32) for _ in range(2)]
     first = trainer_of(tmp_path / "first", 99, callbacks=budgets[:1], **options)
     first.callbacks.append(StopAt(5))

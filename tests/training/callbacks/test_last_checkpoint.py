@@ -101,7 +101,7 @@ def constant_module() -> ConceptModule:
 
 @pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
 def test_validation__amid_accumulated_gradients_is_saved_at_the_next_step(corpus: Path, tmp_path: Path):
-    """Validation at batch 5 of steps of 3 batches: the checkpoint is that of step 2, after batch 6."""
+    """Validation at batch 5, steps of 3 batches: the checkpoint is that of step 2, at batch 6."""
     options = {"accumulate_grad_batches": 3, "val_check_interval": 5, "limit_val_batches": 1}
     whole = weights_after(small_trainer(tmp_path / "whole", 4, **options), module_of(), data_of(corpus))
 

@@ -15,7 +15,11 @@ def test_level_table__rows_add_up(levels: int, sharing: str):
     assert [row[:4] for row in rows] == [
         [str(level), "concepts" if level else "tokens", str(model.config.widths[level]), "2"] for level in range(levels)
     ]
-    assert [row[0] for row in lines[levels + 1 :]] == ["total"] if sharing == "separate" else ["shared", "total"]
+    assert (
+        [row[0] for row in lines[levels + 1 :]] == ["total"]
+        if sharing == "separate" or levels == 1
+        else ["shared", "total"]
+    )
     counts = [int(line[-2].replace(",", "")) for line in rows]
     counts += [int(line[1].replace(",", "")) for line in lines[levels + 1 : -1]]
     assert int(lines[-1][1].replace(",", "")) == sum(counts) == sum(one.numel() for one in model.parameters())

@@ -5,23 +5,21 @@ import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.data.windows import ContiguousWindows
 from nextconcept.training.callbacks import PlanView
 from nextconcept.training.module import ConceptModule
-from tests.helpers import small_config
+from tests.helpers import FixedData, small_config
 
 
 def tags(tmp_path: Path, levels: int = 3, **trainer: object) -> set[str]:
     logger = TensorBoardLogger(tmp_path, name="", version="")
     windows = ContiguousWindows(np.arange(200, dtype=np.uint8), 64)
-    data = SimpleNamespace(tokenizer=ByteTokenizer(), val_dataloader=lambda: SimpleNamespace(dataset=windows))
     values = {
         "loggers": [logger],
         "sanity_checking": False,
         "is_global_zero": True,
         "global_step": 3,
-        "datamodule": data,
+        "datamodule": FixedData(windows),
     }
     module = ConceptModule(small_config(vocab_size=256, levels=levels)).train()
     PlanView(windows=2).on_validation_end(SimpleNamespace(**(values | trainer)), module)

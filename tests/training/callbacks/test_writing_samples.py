@@ -4,10 +4,9 @@ from types import SimpleNamespace
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.training.callbacks import WritingSamples
 from nextconcept.training.module import ConceptModule
-from tests.helpers import small_config
+from tests.helpers import FixedData, small_config
 
 
 def sample(tmp_path: Path, prompt: str | None = "Hi\nyou", **trainer: object) -> list[tuple]:
@@ -17,7 +16,7 @@ def sample(tmp_path: Path, prompt: str | None = "Hi\nyou", **trainer: object) ->
     torch.manual_seed(0)
     module = ConceptModule(small_config(vocab_size=256))
     defaults = {"loggers": [logger], "sanity_checking": False, "is_global_zero": True, "global_step": 7}
-    defaults["datamodule"] = SimpleNamespace(tokenizer=ByteTokenizer())
+    defaults["datamodule"] = FixedData([])
     WritingSamples(prompt, max_new_tokens=4).on_validation_end(SimpleNamespace(**(defaults | trainer)), module)
     return written
 
@@ -32,8 +31,7 @@ def test_on_validation_end__writes_a_block_that_keeps_lines(tmp_path: Path):
 def test_on_validation_end__without_a_prompt_it_begins_as_the_validation_split_does(tmp_path: Path):
     tokens, mask = torch.tensor([list(b"ask:answer")]), torch.tensor([[False] * 4 + [True] * 6])
     for learnt, expected in ((mask, "    ask:"), (torch.ones_like(mask), "    a")):
-        windows = [(tokens, learnt)]
-        data = SimpleNamespace(tokenizer=ByteTokenizer(), val_dataloader=lambda w=windows: SimpleNamespace(dataset=w))
+        data = FixedData([(tokens, learnt)])
         ((_, text, _),) = sample(tmp_path, prompt=None, datamodule=data)
         assert text.startswith(expected)
 
