@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Two nodes of four GPUs; goes on by itself when the time is up or the job is preempted.
+# Two nodes of four GPUs; the job continues by itself when its time is up or it is preempted.
 #   sbatch experiments/slurm/submit.sh two_levels
-# Lightning reads nodes and ranks from SLURM. 90 seconds before the end SLURM sends SIGTERM, the run saves its step and exits with code 143,
-# and the job is requeued; then --ckpt_path last goes on from that step, or, after a node has failed, from at most 500 steps back.
+# Lightning reads nodes and ranks from SLURM. 90 seconds before the end SLURM sends SIGTERM; the run
+# finishes its step, saves, exits with code 143, and the job is requeued. --ckpt_path last then
+# continues from that step, or, after a node has failed, from at most 500 steps back.
 #SBATCH --job-name=nextconcept
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
