@@ -12,6 +12,7 @@ from nextconcept.cli.main import main
 from nextconcept.core.experiments import experiment_files
 from nextconcept.evaluation.compare import compare
 from nextconcept.evaluation.entries import Entry
+from tests.helpers import write_sums
 
 FILES = experiment_files()
 COMPARISONS = [name for name in FILES if name.startswith("comparisons/")]
@@ -49,6 +50,8 @@ def test_fit__two_steps(
         overrides["data.dataset" if data == "TextDataModule" else "data"] = (
             corpus if data == "TextDataModule" else "TextDataModule"
         )
+    if name == "lines":
+        overrides["data.task.train_file"] = write_sums(tmp_path / "sums.txt")
     overrides |= options
     main(
         [

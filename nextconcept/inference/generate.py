@@ -42,6 +42,11 @@ def check_prompt(tokens: Tensor, vocab_size: int, lengths: Tensor | None = None)
         InputError: unless ``tokens`` is (B, T) int64, T >= 1, of ids below ``vocab_size``, and
             ``lengths`` (B,) int64 from 1 to T.
     """
+    if not isinstance(tokens, Tensor):
+        raise InputError(
+            f"a prompt is a (batch, time) tensor of token ids, not {type(tokens).__name__}: for text, use "
+            "nextconcept.load(PATH).write(TEXT)."
+        )
     if tokens.dim() != 2 or tokens.shape[0] < 1 or tokens.shape[1] < 1:
         raise InputError(f"a prompt needs shape (batch, time) and at least one token, not {tuple(tokens.shape)}.")
     if tokens.dtype != torch.int64:

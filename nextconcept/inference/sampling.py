@@ -51,7 +51,12 @@ def sample(logits: Tensor, options: Sampling, generator: Generator | None) -> Te
         logits: (B, V).
         options: how to draw.
         generator: source of randomness, or None for torch's own.
+
+    Raises:
+        InputError: if a row has NaN among its logits.
     """
+    if logits.isnan().any():
+        raise InputError("the model's logits are not numbers: its weights are damaged, or its training diverged.")
     if options.temperature == 0:
         return logits.argmax(-1)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / options.temperature

@@ -4,8 +4,10 @@ Shapes: B batch, T tokens, V vocabulary, A anchors, H horizon, D width of a leve
 """
 
 import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -166,11 +168,33 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         return ModelOutput(logits[:, offset:] if offset else logits, plans, concepts, predictions, offset)
 
     @classmethod
-    def _from_pretrained(cls, *, encoder: Any = ConceptEncoder, **kwargs: Any) -> "NextConceptModel":
-        # The mixin passes the group `encoder` of config.json as the argument of the same name,
-        # unless the caller has passed a class.
-        chosen = encoder if isinstance(encoder, type) else ConceptEncoder
-        model: NextConceptModel = super()._from_pretrained(encoder=chosen, **kwargs)
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, encoder: type[ConceptEncoder] = ConceptEncoder, **kwargs: Any
+    ) -> "NextConceptModel":
+        """Load a model from a folder that ``save_pretrained`` wrote, or from the Hugging Face Hub.
+
+        Args:
+            pretrained_model_name_or_path: the folder, or a repository as ``OWNER/NAME``.
+            encoder: class of the concept encoder, if the model has one of the user's own.
+            **kwargs: further arguments of :class:`huggingface_hub.PyTorchModelHubMixin`.
+
+        Raises:
+            InputError: if the folder holds no exported model, or one of another version.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir():
+            try:
+                # The mixin would ignore settings that this version does not know.
+                ModelConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError) as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(
+                    f"{folder} holds no exported model: load a run with nextconcept.load, or export it first with "
+                    "nextconcept export."
+                ) from None
+        # Without a class of its own, the mixin would pass the group `encoder` of config.json.
+        model: NextConceptModel = super().from_pretrained(pretrained_model_name_or_path, encoder=encoder, **kwargs)
         return model
 
     def transformer(self, level: int) -> Transformer:

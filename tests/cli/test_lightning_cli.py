@@ -11,7 +11,7 @@ from nextconcept.checkpoints.files import load_run
 from nextconcept.cli.lightning_cli import ConceptCLI
 from nextconcept.cli.main import main
 from nextconcept.core.experiments import experiment_files
-from tests.helpers import fails
+from tests.helpers import fails, write_sums
 
 EXPERIMENTS = [name for name in experiment_files() if name.partition("/")[0] not in ("comparisons", "trainer")]
 
@@ -301,9 +301,8 @@ def test_data__takes_levels_chunk_size_and_context_of_the_model():
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_one_level__is_the_gpt_of_any_experiment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    cli = build(
-        "--config", name, "--model.config.levels", "1", "--trainer.precision", "32", "--model.config.depth", "1"
-    )
+    task = ["--data.task.train_file", str(write_sums(tmp_path / "sums.txt"))] if name == "lines" else []
+    cli = build("--config", name, "--model.config.levels", "1", "--trainer.precision", "32", *task)
     assert shape_of(cli)[0] == 1
 
 
