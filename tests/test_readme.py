@@ -27,8 +27,8 @@ SMALL = {
     "sample.max_new_tokens": 2,
     "plan_view.length": 12,
 }
-# Comparisons have their own tests; these runs need the Hub or several processes.
-NOT_RUN = {"compare", "tinystories", "trainer/ddp"}
+# Comparisons have their own tests; these runs need the Hub or several processes, or take minutes.
+NOT_RUN = {"compare", "tinystories", "trainer/ddp", "v11_2"}
 SUBCOMMAND = re.compile(r"(\$ |PYTHONPATH=. )?nextconcept ")
 
 
