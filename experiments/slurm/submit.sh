@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Train on two nodes of four GPUs each. A job that reaches its time limit or is preempted requeues itself and resumes.
+# Train on two nodes of four GPUs each. A job that reaches its time limit or is preempted requeues
+# itself and resumes.
 #   sbatch experiments/slurm/submit.sh two_levels
 # Lightning reads nodes and ranks from SLURM. 90 seconds before the time limit, SLURM sends SIGTERM; training then
 # saves its current step and exits with code 143, and this script requeues the job. The new run resumes from the last
