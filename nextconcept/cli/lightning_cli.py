@@ -116,7 +116,9 @@ class ConceptCLI(LightningCLI):
             }
         )
         parser.add_lightning_class_args(LastCheckpoint, "last")
-        parser.add_lightning_class_args(WritingSamples, "sample")
+        parser.add_class_arguments(WritingSamples, "sample", skip={"prompt"}, sub_configs=True)
+        parser.add_argument("--sample.prompt", type=str, help="the text to continue, as typed")  # not YAML
+        parser.callback_keys.append("sample")
         parser.add_lightning_class_args(PlanView, "plan_view")
         parser.add_lightning_class_args(ComputeBudget, "budget")
         parser.add_lightning_class_args(GrowthWarmup, "grown")
@@ -144,6 +146,7 @@ class ConceptCLI(LightningCLI):
         """
         arguments = sys.argv[1:] if args is None else args
         if isinstance(arguments, list):  # not by super(), which warns about arguments of our own
+            assert isinstance(parser, TrainerParser)
             parser.command = arguments[0] if arguments else ""
             self.config = parser.parse_args(resolve_experiments(arguments))
         else:
