@@ -83,7 +83,8 @@ def run_command(line: str, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> str
     args = [run if arg == "RUN" else arg for arg in args]
     if args[0] == "fit":
         steps = {"trainer.max_steps": 4} if "--model.init_from" in args else {}
-        args += options(SMALL | steps)
+        budget = {"budget.flops": 1e9} if "--budget.flops" in args else {}  # which sets the steps
+        args += options(SMALL | steps | budget)
     elif args[0] in ("validate", "test", "predict"):
         args += options({"trainer.limit_val_batches": 1, "trainer.limit_test_batches": 1, "trainer.accelerator": "cpu"})
     if file:
