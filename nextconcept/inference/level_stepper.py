@@ -158,7 +158,7 @@ class StepContext(LevelContext):
         return x
 
     def unfold(self, x: Tensor) -> Tensor:
-        """Return ``x``."""
+        """Return ``x`` as it is: a single position has no chunk to leave."""
         return x
 
     def rotate_in_chunk(self, query: Tensor) -> Tensor:
