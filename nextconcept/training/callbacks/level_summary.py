@@ -23,11 +23,17 @@ class LevelSummary(ModelSummary):
 
     def __init__(self) -> None:
         super().__init__()
+        self._table = ""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Make the table on the first process, before parameters are sharded."""
+        if stage == "fit" and trainer.is_global_zero:
+            self._table = level_table(module_of(pl_module).model)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the table on the first process."""
         if trainer.is_global_zero:
-            print(level_table(module_of(pl_module).model))
+            print(self._table)
 
 
 def level_table(model: NextConceptModel) -> str:
