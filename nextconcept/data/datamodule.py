@@ -16,7 +16,7 @@ from nextconcept.data.windows import ConceptBatch, WindowLoader, Windows, identi
 __all__ = ["ConceptDataModule"]
 
 
-class HeldOutSampler(UnrepeatedDistributedSampler, SequentialSampler):
+class HeldOutSampler(UnrepeatedDistributedSampler, SequentialSampler):  # type: ignore[misc]
     """The indices of this process, each window once, so that every token counts once.
 
     A ``SequentialSampler`` by type: with ``overfit_batches``, Lightning replaces any other sampler.
@@ -113,7 +113,7 @@ class ConceptDataModule(L.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[ConceptBatch]:
         """Return a loader of training windows, in one order for any number of processes."""
         windows = self.training_windows(self.training_seed)
-        repeat = self.trainer is not None and self.trainer.overfit_batches > 0
+        repeat = getattr(self.trainer, "overfit_batches", 0) > 0
         return WindowLoader(windows, self.batch_size, *self._ranks(), repeat, **self._loader_options)
 
     def val_dataloader(self) -> DataLoader[ConceptBatch]:
