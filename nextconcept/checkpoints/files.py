@@ -34,8 +34,10 @@ def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "la
     """Find the checkpoint that ``path`` refers to.
 
     Args:
-        path: a ``.ckpt`` file, the folder of a run, or a folder of runs (the newest counts).
-        names: file names of checkpoints in a run, the preferred one first.
+        path: a ``.ckpt`` file, the folder of a run, or a folder of runs (the one that wrote a
+            checkpoint last counts).
+        names: file names of checkpoints in a run, the preferred one first: evaluation prefers the
+            best checkpoint, resuming the last.
 
     Returns:
         The path of the file.
@@ -48,10 +50,11 @@ def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "la
         return path
     if not path.is_dir():
         raise InputError(f"there is no checkpoint or run at {path}: give a .ckpt file or the folder of a run.")
-    for name in names:
-        found = [*path.glob(name), *path.glob(f"checkpoints/{name}"), *path.glob(f"version_*/checkpoints/{name}")]
-        if found:
-            return max(found, key=lambda candidate: candidate.stat().st_mtime)
+    folders = [path, path / "checkpoints", *path.glob("*/checkpoints")]
+    found = [folder / name for folder in folders for name in names if (folder / name).is_file()]
+    if found:
+        run = max(found, key=lambda candidate: candidate.stat().st_mtime).parent
+        return next(run / name for name in names if (run / name) in found)
     raise InputError(f"{path} holds no {' or '.join(names)}: give a .ckpt file or the folder of a run.")
 
 

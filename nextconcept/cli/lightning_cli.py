@@ -1,18 +1,22 @@
 """``nextconcept fit``, ``validate``, ``test`` and ``predict``: the commands that need a Trainer."""
 
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace, dict_to_namespace, namespace_to_dict
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_only
 
 from nextconcept.checkpoints.files import find_checkpoint, read_checkpoint
 from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
+from nextconcept.cli.run_folders import folder_of_run, logger_settings, newest_checkpoint, own_run_folders
+from nextconcept.cli.stored_settings import GivenSettings, adopt_checkpoint
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
@@ -53,7 +57,9 @@ def run(arguments: list[str]) -> None:
     """
     try:
         ConceptCLI(arguments)
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        if not _is_refusal(error):
+            raise
         raise _input_error(error) from error
 
 
@@ -62,6 +68,21 @@ class TrainerParser(OneLineErrors, LightningArgumentParser):
 
     # Known by their short names because they are imported here.
     classes = tuple(cls.__name__ for cls in (TextDataModule, HubDataModule, TaskDataModule, StarGraph, LinesTask))
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Writes ``config.yaml``, with which ``nextconcept fit`` trains the run anew."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the file when training starts; evaluation leaves the folder as it is."""
+        if stage != "fit" or not (trainer.loggers or self.config.trainer.default_root_dir):
+            return
+        self.config = self.config.clone()
+        for settings in logger_settings(self.config.trainer.logger):
+            settings.version = None  # the folder of this run is not that of the next
+            if "purge_step" in settings:
+                settings.purge_step = None
+        super().setup(trainer, pl_module, stage)
 
 
 class ConceptCLI(LightningCLI):
@@ -84,6 +105,7 @@ class ConceptCLI(LightningCLI):
             seed_everything_default=0,
             parser_class=TrainerParser,
             parser_kwargs={"prog": "nextconcept"},
+            save_config_callback=SaveRunConfig,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
                 "callbacks": [
@@ -142,24 +164,79 @@ class ConceptCLI(LightningCLI):
         """Parse the arguments, and check the checkpoint before anything else reads it.
 
         Raises:
-            InputError: if an experiment, the seed or the checkpoint can't be used.
+            InputError: if an experiment, the seed or the checkpoint can't be used, or the settings
+                of the model contradict the checkpoint.
         """
         arguments = sys.argv[1:] if args is None else args
         if isinstance(arguments, list):  # not by super(), which warns about arguments of our own
             assert isinstance(parser, TrainerParser)
             parser.command = arguments[0] if arguments else ""
             self.config = parser.parse_args(resolve_experiments(arguments))
+            given = GivenSettings.of(resolve_experiments(arguments))
+            logs = any(argument.startswith("--trainer.logger") for argument in arguments)
         else:
             self.config = parser.parse_object(arguments)
+            part = arguments.get(self.config.subcommand) or {}
+            given = GivenSettings.of_mapping(part.get("model"))
+            logs = "logger" in (part.get("trainer") or {})
         options = self.config[self.config.subcommand]
         seed = options.get("seed_everything")
         if type(seed) is int and not 0 <= seed < 2**32:
             raise InputError(f"seed_everything must be from 0 to {2**32 - 1}, not {seed}.")
-        if options.get("ckpt_path") == "last":
-            _resume_last(options)
-        if options.get("ckpt_path") and options.ckpt_path not in ("best", "hpc"):
-            options.ckpt_path = str(find_checkpoint(options.ckpt_path))
-            _check_imports(read_checkpoint(options.ckpt_path), options)
+        _check_trainer(options.trainer)
+        self._checkpoint, self._continues = None, False
+        if options.get("ckpt_path"):
+            self._checkpoint = self._find_checkpoint(options)
+            # instantiate_classes gives the checkpoint to the trainer; config.yaml leaves it out.
+            options.ckpt_path = None
+        if self._checkpoint is not None:
+            for note in adopt_checkpoint(options, read_checkpoint(self._checkpoint), given, self._checkpoint):
+                _say(note)
+        if self.config.subcommand != "fit" and not logs:
+            # What evaluation finds is printed; a logger would begin a run of its own.
+            options.trainer.logger = False
+            if options.trainer.default_root_dir is None and self._checkpoint is not None:
+                options.trainer.default_root_dir = str(folder_of_run(self._checkpoint))
+
+    def _find_checkpoint(self, options: Namespace) -> Path | None:
+        """Find the checkpoint of ``--ckpt_path`` and say which one it is; None to begin a run.
+
+        Training goes on from the last checkpoint, and evaluation takes the best one. With ``last``,
+        a run continues in its own folder, where what was logged after the checkpoint is dropped, so
+        that curves have no overlap.
+
+        Raises:
+            InputError: if there is none, or the logger has no folder.
+        """
+        fits = self.config.subcommand == "fit"
+        if options.ckpt_path not in ("last", "best"):
+            names = ("last.ckpt", "best.ckpt") if fits else ("best.ckpt", "last.ckpt")
+            found = find_checkpoint(options.ckpt_path, names)
+        else:
+            loggers = logger_settings(options.trainer.logger)
+            if not loggers:
+                raise InputError(
+                    f"--ckpt_path {options.ckpt_path} looks for the newest run under the logger's save_dir and name: "
+                    "give a logger that has both, as the experiments do, or the checkpoint's path."
+                )
+            newest, folder = newest_checkpoint(loggers[0], f"{options.ckpt_path}.ckpt")
+            if newest is None:
+                begins = fits and options.ckpt_path == "last" and (loggers[0].version is None or not folder.exists())
+                if begins or not _is_first():  # the first process may have made the folder just now
+                    return None
+                raise InputError(
+                    f"there is no {options.ckpt_path}.ckpt of a run in {folder}: give the checkpoint's path, or train "
+                    "with nextconcept fit in another folder."
+                )
+            found = newest
+            if fits and options.ckpt_path == "last":
+                self._continues = True
+                for settings in loggers:
+                    settings.version = newest.parents[1].name
+                    if "purge_step" in settings:
+                        settings.purge_step = read_checkpoint(newest)["global_step"]
+        _say(f"{self.config.subcommand} {'goes on from' if fits else 'measures'} {found}.")
+        return found
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer from the settings.
@@ -171,21 +248,57 @@ class ConceptCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise _input_error(error) from error
+        if self._checkpoint is not None:
+            self.config_init[self.config.subcommand].ckpt_path = str(self._checkpoint)
+            # Where the run began, which its checkpoints and its config.yaml keep.
+            self.config[self.config.subcommand].model.init_from = self._init_from
+            self.model.hparams["init_from"] = self._init_from
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer, with our progress bar and summary unless these are switched off."""
+        """Build the trainer, with our progress bar and summary unless these are switched off.
+
+        Without a folder, or with ``enable_checkpointing: false``, there are no checkpoints.
+
+        Raises:
+            InputError: if a callback or the strategy can't be used with these models.
+        """
         for switch, kind in (("enable_progress_bar", ConceptProgressBar), ("enable_model_summary", LevelSummary)):
             if self._get(self.config, f"trainer.{switch}") is False:
                 callbacks = self.trainer_defaults["callbacks"]
                 self.trainer_defaults["callbacks"] = [one for one in callbacks if not isinstance(one, kind)]
+        options, keys = self.config[self.config.subcommand], self._parser(self.subcommand).callback_keys
+        homeless = options.trainer.logger is False and options.trainer.default_root_dir is None
+        for name in ("best", "last"):
+            if options.trainer.enable_checkpointing is False or (homeless and not options[name].get("dirpath")):
+                keys.remove(name)
+        if homeless and "best" not in keys:
+            kwargs["enable_checkpointing"] = False
+            if self.subcommand == "fit" and options.trainer.enable_checkpointing is not False:
+                _say("without a logger a run has no folder and keeps nothing: --trainer.default_root_dir gives it one.")
+        for callback in self._get(self.config_init, "trainer").callbacks or []:
+            if isinstance(callback, BatchSizeFinder | LearningRateFinder):
+                raise InputError(
+                    f"{type(callback).__name__} changes settings behind the schedule and the data of a run: try values "
+                    "in short runs instead, with nextconcept compare or --trainer.max_steps."
+                )
         trainer = super().instantiate_trainer(**kwargs)
-        _check_sharding(self.config[self.config.subcommand].trainer.strategy, trainer.world_size)
+        _check_sharding(options.trainer.strategy, trainer.world_size)
         return trainer
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train, as the only process that writes into the folder of the run.
+
+        Raises:
+            InputError: if the folder belongs to another run.
+        """
+        with own_run_folders(self.trainer, self._continues):
+            self.trainer.fit(**kwargs)
 
     def before_instantiate_classes(self) -> None:
         """Take the shape of the model from ``model.init_from`` and from the data."""
         options = self.config[self.config.subcommand]
-        if options.get("ckpt_path") not in (None, "best", "hpc"):
+        self._init_from = options.model.init_from
+        if self._checkpoint is not None:
             options.model.init_from = None  # the checkpoint has gone on from it
         if options.model.init_from is not None:
             _adopt_config(options)
@@ -212,49 +325,35 @@ def _check_sharding(strategy: Any, processes: int) -> None:
         )
 
 
-def _check_imports(checkpoint: dict[str, Any], options: Namespace) -> None:
-    """Refuse a checkpoint that names code which the user has not named.
+def _check_trainer(options: Namespace) -> None:
+    """Let validation count batches over epochs where its interval is a number of batches.
 
-    Lightning takes over the settings in a checkpoint, and imports the loss terms and the encoder
-    that they name.
-
-    Raises:
-        InputError: if it does.
+    Lightning counts them within an epoch by default, and then refuses more than an epoch has.
     """
-    stored = checkpoint.get("hyper_parameters", {})
-    terms = [
-        name for name in stored.get("loss", {}).get("terms", {}) if "." in name and name not in options.model.loss.terms
-    ]
-    if terms or "encoder" in stored:
-        raise InputError(
-            f"the checkpoint {options.ckpt_path} asks for code of its own, {(*terms, stored.get('encoder'))[0]}: if "
-            "you trust it, name it with the settings it was trained with, --model.loss.terms and --model.encoder."
-        )
+    interval = options.val_check_interval
+    if type(interval) is int and options.check_val_every_n_epoch == 1:
+        options.check_val_every_n_epoch = None
+    elif type(interval) is float and options.check_val_every_n_epoch is None:
+        options.check_val_every_n_epoch = 1
 
 
-def _resume_last(options: Namespace) -> None:
-    """Resolve ``--ckpt_path last``: the newest ``last.ckpt`` of the runs of this name, if any.
+def _say(sentence: str) -> None:
+    """Tell the user what was chosen, once per run."""
+    if _is_first():
+        print(f"nextconcept: {sentence}", file=sys.stderr)
 
-    The run continues in its own folder, where what was logged after the checkpoint is dropped, so
-    that curves have no overlap.
 
-    Raises:
-        InputError: if the logger has no folder.
-    """
-    logger = options.trainer.logger
-    settings = getattr(logger, "init_args", None)
-    if settings is None or settings.get("save_dir") is None or settings.get("name") is None:
-        raise InputError(
-            "--ckpt_path last looks for the newest run under the logger's save_dir and name: give a logger that has "
-            "both, as the experiments do, or the checkpoint's path."
-        )
-    checkpoints = Path(settings.save_dir, settings.name).glob("version_*/checkpoints/last.ckpt")
-    newest = max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
-    options.ckpt_path = None if newest is None else str(newest)
-    if newest is not None:
-        settings.version = newest.parents[1].name
-        if "TensorBoardLogger" in logger.class_path:
-            settings.purge_step = read_checkpoint(newest)["global_step"]
+def _is_first() -> bool:
+    """Whether this is the first of the processes of a run."""
+    return not getattr(rank_zero_only, "rank", 0)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether Lightning itself has raised the error, which is then about its settings."""
+    if isinstance(error, MisconfigurationException):
+        return True
+    frames = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].startswith("lightning.")
 
 
 def _adopt_config(options: Namespace) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
@@ -14,6 +14,13 @@ from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.data.windows import ConceptBatch, WindowLoader, Windows, identity_collate
 
 __all__ = ["ConceptDataModule"]
+
+
+class HeldOutSampler(UnrepeatedDistributedSampler, SequentialSampler):  # type: ignore[misc]
+    """The indices of this process, each window once, so that every token counts once.
+
+    A ``SequentialSampler`` by type: with ``overfit_batches``, Lightning replaces any other sampler.
+    """
 
 
 class ConceptDataModule(L.LightningDataModule, ABC):
@@ -106,7 +113,8 @@ class ConceptDataModule(L.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[ConceptBatch]:
         """Return a loader of training windows, in one order for any number of processes."""
         windows = self.training_windows(self.training_seed)
-        return WindowLoader(windows, self.batch_size, *self._ranks(), **self._loader_options)
+        repeat = getattr(self.trainer, "overfit_batches", 0) > 0
+        return WindowLoader(windows, self.batch_size, *self._ranks(), repeat, **self._loader_options)
 
     def val_dataloader(self) -> DataLoader[ConceptBatch]:
         """Return a loader of the validation split, each window once."""
@@ -122,8 +130,7 @@ class ConceptDataModule(L.LightningDataModule, ABC):
 
     def _held_out_loader(self, split: str) -> DataLoader[ConceptBatch]:
         windows = self.held_out_windows(split)
-        # Nothing is repeated to make ranks equal, because every token counts once.
-        sampler = UnrepeatedDistributedSampler(windows, *self._ranks(), shuffle=False)
+        sampler = HeldOutSampler(windows, *self._ranks(), shuffle=False)
         return DataLoader(
             windows,
             batch_size=self.eval_batch_size,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 __all__ = [
     "ConceptBatch",
@@ -118,19 +118,38 @@ class WindowSampler(DistributedSampler[Any]):
         rank: rank of this process.
 
     Attributes:
-        skip: windows, over all processes, that the next epoch leaves out at its beginning.
+        skip: an epoch, and the windows, over all processes, that this epoch leaves out at its
+            beginning.
     """
 
     def __init__(self, size: int, ranks: int, rank: int) -> None:
         super().__init__(range(size), ranks, rank, shuffle=False)  # type: ignore[arg-type]
-        self.skip = 0
+        self.skip = (0, 0)
+
+    @property
+    def first(self) -> int:
+        """Index of the first window of the epoch, over all processes."""
+        return self.epoch * self.total_size
+
+    @property
+    def skipped(self) -> int:
+        """Windows, over all processes, that this epoch leaves out."""
+        epoch, windows = self.skip
+        return windows if epoch == self.epoch else 0
 
     def __iter__(self) -> Iterator[int]:
         """Yield the indices of this process in the epoch, behind the skipped ones."""
-        start, self.skip = self.skip, 0
-        yield from range(
-            self.epoch * self.total_size + start + self.rank, (self.epoch + 1) * self.total_size, self.num_replicas
-        )
+        start, self.skip = self.skipped, (0, 0)
+        yield from range(self.first + start + self.rank, self.first + self.total_size, self.num_replicas)
+
+
+class RepeatingSampler(WindowSampler, SequentialSampler):
+    """The indices of the first epoch, in every epoch.
+
+    A ``SequentialSampler`` by type: with ``overfit_batches``, Lightning replaces any other sampler.
+    """
+
+    first = 0
 
 
 class WindowLoader(DataLoader[ConceptBatch]):
@@ -141,36 +160,43 @@ class WindowLoader(DataLoader[ConceptBatch]):
         batch_size: windows per batch and process.
         ranks: number of processes.
         rank: rank of this process.
+        repeat: whether every epoch has the windows of the first, as ``overfit_batches`` asks.
         **options: arguments of :class:`torch.utils.data.DataLoader`.
     """
 
-    def __init__(self, windows: Windows, batch_size: int, ranks: int = 1, rank: int = 0, **options: Any) -> None:
+    def __init__(
+        self, windows: Windows, batch_size: int, ranks: int = 1, rank: int = 0, repeat: bool = False, **options: Any
+    ) -> None:
         # Whole batches only, so that all steps of all processes have one size.
         size = -(-len(windows) // (batch_size * ranks)) * batch_size * ranks
-        sampler = WindowSampler(size, ranks, rank)
+        sampler = (RepeatingSampler if repeat else WindowSampler)(size, ranks, rank)
         super().__init__(windows, batch_size, sampler=sampler, collate_fn=identity_collate, **options)
         self._read = 0
 
     def __iter__(self) -> Iterator[ConceptBatch]:  # type: ignore[override]
         """Yield the batches of this process."""
         step = self._step
-        self._read = self._order.skip
+        self._read = self._order.skipped
         for batch in super().__iter__():
             self._read += step
             yield batch
 
     def windows_of_batch(self, batch_idx: int) -> range:
         """Return the indices of the windows of a batch of this epoch, over all processes."""
-        first = self._order.epoch * self._order.total_size + batch_idx * self._step
+        first = self._order.first + batch_idx * self._step
         return range(first, first + self._step)
 
     def state_dict(self) -> dict[str, int]:
-        """Return how many windows of this epoch were read, over all processes."""
-        return {"windows": self._read}
+        """Return the epoch, and how many of its windows were read, over all processes."""
+        return {"epoch": self._order.epoch, "windows": self._read}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue behind the windows that ``state`` counts."""
-        self._order.skip = state["windows"] % self._order.total_size
+        """Continue behind the windows that ``state`` counts, if their epoch is continued.
+
+        Lightning may have ended that epoch early, so that the number of its windows does not say
+        whether it was complete.
+        """
+        self._order.skip = (state["epoch"], state["windows"])
 
     @property
     def _order(self) -> WindowSampler:

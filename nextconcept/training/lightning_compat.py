@@ -7,13 +7,17 @@ fails where one of them is missing.
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.optim import Optimizer
 
 __all__ = [
     "TokenProgressBar",
     "accumulates",
     "allow_clipping",
+    "fix_version",
+    "fixed_version",
     "may_save",
+    "next_version",
     "save",
     "stops_early",
     "validates_next",
@@ -74,6 +78,28 @@ def allow_clipping(optimizer: Optimizer) -> None:
     then.
     """
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+
+
+def fixed_version(logger: TensorBoardLogger | CSVLogger) -> int | str | None:
+    """Return the version that a logger was given, if any.
+
+    Uses ``_version`` of the loggers: reading ``version`` chooses one.
+    """
+    return logger._version
+
+
+def next_version(logger: TensorBoardLogger | CSVLogger) -> int:
+    """Return the number behind the highest one that has a folder, by ``_get_next_version``."""
+    return logger._get_next_version()
+
+
+def fix_version(logger: TensorBoardLogger | CSVLogger, version: int | str) -> None:
+    """Give a logger its version.
+
+    Sets ``_version`` of the loggers: by themselves they choose a version when they first log
+    something, and two runs that begin at the same instant choose one version.
+    """
+    logger._version = version
 
 
 class TokenProgressBar(RichProgressBar):

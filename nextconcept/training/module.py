@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from nextconcept.core.config import (
     BlockConfig,
@@ -29,7 +29,13 @@ from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanSource
 from nextconcept.training.batches import as_concept_batch, check_batch, check_data
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
 from nextconcept.training.losses import LossConfig, compute_losses, token_losses
-from nextconcept.training.optim import OptimizerConfig, make_optimizer, make_schedule, number_by_position
+from nextconcept.training.optim import (
+    OptimizerConfig,
+    apply_settings,
+    make_optimizer,
+    make_schedule,
+    number_by_position,
+)
 from nextconcept.training.sharding import check_sharding, gather, gradient_norm, release, shard
 from nextconcept.training.warm_start import WarmStart, load_warm_start
 
@@ -205,6 +211,10 @@ class ConceptModule(L.LightningModule):
         if training is not None and self.trainer.ckpt_path is None:
             self.trainer.fit_loop.load_state_dict(training.loops)
             training.restore_optimizer(self.trainer.optimizers[0], self.model)
+
+    def on_train_start(self) -> None:
+        """Apply the optimizer's settings, which may differ from those of the checkpoint."""
+        apply_settings(self.optimizer_config, self.trainer.optimizers[0], cast(LambdaLR, self.lr_schedulers()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the first step of this size of the model, and number moments by position."""

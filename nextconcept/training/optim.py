@@ -5,13 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from nextconcept.core.errors import InputError
 from nextconcept.training.lightning_compat import allow_clipping
 
-__all__ = ["OptimizerConfig", "make_optimizer", "make_schedule", "number_by_position", "parameter_groups"]
+__all__ = [
+    "OptimizerConfig",
+    "apply_settings",
+    "make_optimizer",
+    "make_schedule",
+    "number_by_position",
+    "parameter_groups",
+]
 
 
 @dataclass
@@ -108,3 +115,21 @@ def make_schedule(config: OptimizerConfig, optimizer: AdamW, steps: int | float)
         return config.min_lr_ratio + (1 - config.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return LambdaLR(optimizer, factor)
+
+
+def apply_settings(config: OptimizerConfig, optimizer: Optimizer, schedule: LambdaLR) -> None:
+    """Give a restored optimizer and its schedule these settings in place of the stored ones.
+
+    Where the settings are those that were stored, nothing changes.
+
+    Args:
+        config: the settings.
+        optimizer: an optimizer of :func:`make_optimizer`.
+        schedule: its schedule, of :func:`make_schedule`.
+    """
+    rate = config.lr * schedule.lr_lambdas[0](schedule.last_epoch)
+    decays = (config.weight_decay, 0.0)  # there is always a matrix, so that the first group is the decayed one
+    for group, decay in zip(optimizer.param_groups, decays, strict=False):
+        group |= {"weight_decay": decay, "betas": tuple(config.betas), "initial_lr": config.lr, "lr": rate}
+    count = len(optimizer.param_groups)
+    schedule.load_state_dict(schedule.state_dict() | {"base_lrs": [config.lr] * count, "_last_lr": [rate] * count})

@@ -35,7 +35,7 @@ def draw(ranks: int, batches: int, skip: int = 0) -> list[set[int]]:
     per_rank = []
     for rank in range(ranks):
         loader = WindowLoader(TrainingWindows(STREAM, 16, 0), 12 // ranks, ranks, rank)
-        loader.load_state_dict({"windows": skip * 12})
+        loader.load_state_dict({"epoch": 0, "windows": skip * 12})
         per_rank.append([batch.tokens[:, 0].tolist() for batch, _ in zip(loader, range(batches), strict=False)])
     return [sorted(start for part in parts for start in part) for parts in zip(*per_rank, strict=True)]
 
@@ -64,3 +64,26 @@ def test_window_loader__epochs_differ():
     first = torch.cat([batch.tokens for batch in loader])
     loader.sampler.set_epoch(1)
     assert not torch.equal(first, torch.cat([batch.tokens for batch in loader]))
+
+
+def test_window_loader__an_epoch_that_was_cut_short_is_left_behind():
+    """The position counts in its own epoch alone, however many windows that epoch gave."""
+    loader = WindowLoader(TrainingWindows(STREAM, 16, 0), 4)
+    for done, _ in enumerate(loader, 1):
+        if done == 4:
+            break
+    state = loader.state_dict()
+    loader.sampler.set_epoch(1)
+    whole = [batch.tokens for batch in loader]
+    again = WindowLoader(TrainingWindows(STREAM, 16, 0), 4)
+    again.load_state_dict(state)
+    again.sampler.set_epoch(1)
+    assert all(torch.equal(a.tokens, b) for a, b in zip(again, whole, strict=True))
+
+
+def test_window_loader__repeats_its_first_epoch():
+    loader = WindowLoader(TrainingWindows(STREAM, 16, 0), 4, repeat=True)
+    first = [batch.tokens for batch in loader]
+    loader.sampler.set_epoch(3)
+    assert all(torch.equal(a.tokens, b) for a, b in zip(loader, first, strict=True))
+    assert loader.windows_of_batch(1) == range(4, 8)

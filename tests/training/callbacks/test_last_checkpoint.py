@@ -143,3 +143,20 @@ def test_should_stop__the_last_step_is_saved_and_resumed(corpus: Path, tmp_path:
     second = small_trainer(tmp_path / "second", 6, **options)
     resumed = weights_after(second, module_of(), data_of(corpus), tmp_path / "first" / "last.ckpt")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
+@pytest.mark.parametrize("limits", [{"limit_train_batches": 4}, {"overfit_batches": 3}])
+@pytest.mark.parametrize(("accumulated", "stop"), [(1, 4), (1, 5), (3, 2)])
+@pytest.mark.parametrize("validation", [{}, {"check_val_every_n_epoch": 1, "limit_val_batches": 1}])
+def test_resume__across_epochs_that_are_cut_short(
+    corpus: Path, tmp_path: Path, limits: dict, accumulated: int, stop: int, validation: dict
+):
+    """The windows that follow are those of the uninterrupted run, wherever the run stops."""
+    options = limits | validation | {"accumulate_grad_batches": accumulated}
+    whole = weights_after(small_trainer(tmp_path / "whole", 11, **options), module_of(), data_of(corpus))
+    small_trainer(tmp_path / "first", 11, StopAt(stop), **options).fit(module_of(), data_of(corpus))
+    assert steps_saved(tmp_path / "first") == stop
+    second = small_trainer(tmp_path / "second", 11, **options)
+    resumed = weights_after(second, module_of(), data_of(corpus), tmp_path / "first" / "last.ckpt")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -1,0 +1,195 @@
+"""Settings of the model where a checkpoint has some already."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace, dict_to_namespace, namespace_to_dict
+
+from nextconcept.checkpoints.files import KEY
+from nextconcept.checkpoints.hub import config_from_dict
+from nextconcept.core.errors import InputError
+from nextconcept.nn.concept_encoder import ConceptEncoder
+
+__all__ = ["GivenSettings", "adopt_checkpoint"]
+
+CHANGEABLE = ("loss", "optimizer", "train_plan", "compile")
+"""Settings that may change when a run goes on."""
+
+
+@dataclasses.dataclass
+class GivenSettings:
+    """Names of the settings of the model that the user has given, such as ``optimizer.lr``.
+
+    Attributes:
+        typed: those of the command line.
+        in_files: those of the configuration files.
+    """
+
+    typed: set[str]
+    in_files: set[str]
+
+    @classmethod
+    def of(cls, arguments: list[str]) -> "GivenSettings":
+        """Find the settings in ``arguments``, in which experiments are paths of files."""
+        typed: set[str] = set()
+        in_files: set[str] = set()
+        for index, argument in enumerate(arguments):
+            option, equals, value = argument.partition("=")
+            if not equals:
+                value = arguments[index + 1] if index + 1 < len(arguments) else ""
+            if option in ("-c", "--config"):
+                content = _yaml(value)
+                in_files |= set(_leaves(content.get("model"))) if isinstance(content, dict) else set()
+            elif option == "--model" or option.startswith("--model."):
+                content = _yaml(value)
+                prefix = option.removeprefix("--model").removeprefix(".").rstrip("+")
+                # The terms of the loss are one setting, whose value is a dictionary.
+                nested = isinstance(content, dict) and prefix != "loss.terms"
+                typed |= set(_leaves(content, prefix)) if nested else {prefix}
+        return cls(typed, in_files)
+
+    @classmethod
+    def of_mapping(cls, model: Any) -> "GivenSettings":
+        """Find the settings in the part ``model`` of arguments that are no list of words."""
+        return cls(set(_leaves(namespace_to_dict(model) if isinstance(model, Namespace) else model)), set())
+
+
+def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: GivenSettings, path: Path) -> list[str]:
+    """Take the model's settings from a checkpoint, except for those that the user changes.
+
+    Args:
+        options: all options, changed in place.
+        checkpoint: the checkpoint.
+        given: what the user has given; the rest of ``options.model`` are defaults.
+        path: the file of the checkpoint, for messages.
+
+    Returns:
+        A sentence for each setting that is not that of the checkpoint, or not that of the user's
+        files.
+
+    Raises:
+        InputError: if the command line asks for another model than that of the checkpoint, or the
+            checkpoint names code that the user has not named.
+    """
+    stored = {name: _plain(value) for name, value in checkpoint.get("hyper_parameters", {}).items()}
+    wanted = _plain(options.model)
+    try:
+        shape = config_from_dict(checkpoint[KEY]["config"], path).to_dict()
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{path} is damaged: its configuration can't be read.") from None
+    notes = _adopt_shape(options, _plain(shape), wanted, given, path)
+    start = stored.get("init_from")
+    if wanted["init_from"] != start and "init_from" in given.typed:
+        raise InputError(
+            "a run goes on from --ckpt_path or begins with the weights of --model.init_from: leave one of them out."
+        )
+    options.model.init_from = start
+    for group in CHANGEABLE:
+        for name in _names(wanted, group):
+            parts = [part for part in given.typed | given.in_files if _covers(part, name)]
+            old, new = _get(stored, name), _get(wanted, name)
+            if name == "loss.terms" and parts and all(part.startswith("loss.terms.") for part in parts):
+                new = {**(old or {}), **{key: new[key] for part in parts if (key := part[11:]) in new}}
+            if not parts and old is not None:
+                new = old
+            if new != old and old is not None:
+                notes.append(f"model.{name} is {new} from here on; the checkpoint had {old}.")
+            options.model[name] = new
+    code = [name for name in options.model.loss.terms if "." in name and name not in wanted["loss"]["terms"]]
+    if code or "encoder" in stored:
+        raise InputError(
+            f"the checkpoint {path} asks for code of its own, {(*code, stored.get('encoder'))[0]}: if "
+            "you trust it, name it with the settings it was trained with, --model.loss.terms and --model.encoder."
+        )
+    return notes
+
+
+def _adopt_shape(
+    options: Namespace, stored: dict[str, Any], wanted: dict[str, Any], given: GivenSettings, path: Path
+) -> list[str]:
+    """Give model and data the shape of the checkpoint's model; return notes on what was not taken.
+
+    Raises:
+        InputError: if the command line asks for another shape or another encoder.
+    """
+    own, chosen = stored["encoder"]["class_name"], _class_name(options.model.encoder)
+    if chosen != (own or ConceptEncoder.__name__):
+        raise InputError(
+            f"the model in {path} has the encoder {own or ConceptEncoder.__name__}, not {chosen}: name its class with "
+            "--model.encoder, or leave that option out for ConceptEncoder."
+        )
+    notes = []
+    for names, typed in ((given.typed, True), (given.in_files - given.typed, False)):
+        for name in _names(wanted, "config"):
+            new, old = _get(wanted, name), _get({"config": stored}, name)
+            if new is None and name == "config.context_length":
+                continue
+            if not any(_covers(part, name) for part in names) or new == old:
+                continue
+            if typed:
+                raise InputError(
+                    f"the model in {path} has model.{name} {old}, not {new}: leave out --model.{name}, or train such a "
+                    "model from the beginning."
+                )
+            notes.append(f"model.{name} is that of the checkpoint, {old}, not {new} as in the configuration file.")
+    options.model.config = dict_to_namespace({name: value for name, value in stored.items() if name != "vocab_size"})
+    for name in ("levels", "chunk_size", "context_length"):
+        options.data.init_args[name] = stored[name]
+    return notes
+
+
+def _class_name(encoder: Any) -> str:
+    return encoder.__name__ if isinstance(encoder, type) else str(encoder).rpartition(".")[2]
+
+
+def _yaml(text: str) -> Any:
+    """Return what an argument or the file that it names says, or None if it is no YAML."""
+    try:
+        content = yaml.safe_load(text)
+        if isinstance(content, str) and Path(content).is_file():
+            content = yaml.safe_load(Path(content).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, ValueError):
+        return None
+    return content
+
+
+def _leaves(values: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of the values in nested dictionaries."""
+    if not isinstance(values, dict):
+        return
+    for key, value in values.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, dict) and value and name != "loss.terms":
+            yield from _leaves(value, name)
+        else:
+            yield name
+
+
+def _names(values: dict[str, Any], group: str) -> list[str]:
+    """Return the dotted names of the settings of a group."""
+    return list(_leaves({group: values[group]}))
+
+
+def _covers(part: str, name: str) -> bool:
+    """Whether what was given as ``part`` contains the setting ``name``, or belongs to it."""
+    return part == name or not part or name.startswith(f"{part}.") or part.startswith(f"{name}.")
+
+
+def _get(values: Any, name: str) -> Any:
+    for key in name.split("."):
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Return nested dictionaries and lists for namespaces, dataclasses and tuples."""
+    if isinstance(value, Namespace):
+        value = namespace_to_dict(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,184 @@
+"""Runs that go on, runs that are measured, and the folders that they own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from filelock import FileLock
+
+from nextconcept.cli.main import main
+from tests.helpers import fails
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+
+RUN = Path("logs/tiny/version_0")
+
+
+def train(config: Path, *options: object) -> None:
+    main(["fit", "--config", str(config), *map(str, options)])
+
+
+def checkpoint(run: Path, name: str = "last") -> dict:
+    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def files(folder: str = ".") -> set[str]:
+    return {str(path) for path in Path(folder).rglob("*") if path.name != ".lock" and not {"cache", "hf"} & set(path.parts)}
+
+
+def test_training_goes_on_from_the_last_checkpoint_and_evaluation_takes_the_best(
+    config: Path, capsys: pytest.CaptureFixture
+):
+    train(config)
+    assert (checkpoint(RUN, "best")["global_step"], checkpoint(RUN)["global_step"]) == (4, 6)
+    for path in ("logs/tiny", RUN):
+        capsys.readouterr()
+        train(config, "--ckpt_path", path, "--trainer.max_steps", 6)
+        assert f"fit goes on from {RUN}/checkpoints/last.ckpt" in capsys.readouterr().err
+        main(["validate", "--config", str(config), "--ckpt_path", str(RUN)])
+        assert f"validate measures {RUN}/checkpoints/best.ckpt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_evaluation__of_a_run_that_does_not_exist(config: Path, capsys: pytest.CaptureFixture, command: str, name: str):
+    before = files()
+    assert f"there is no {name}.ckpt" in fails(capsys, command, "--config", config, "--ckpt_path", name)
+    assert files() == before
+
+
+def test_evaluation__leaves_the_run_as_it_was(config: Path):
+    train(config)
+    before, settings = files(), (RUN / "config.yaml").read_text()
+    for command in ("validate", "test"):
+        for path in ("last", "best", "logs/tiny"):
+            main([command, "--config", str(config), "--ckpt_path", path])
+    assert files() == before
+    main(["predict", "--config", str(config), "--ckpt_path", "logs/tiny"])
+    assert files() - before == {str(RUN / "surprisal_rank0.safetensors")}
+    assert (RUN / "config.yaml").read_text() == settings
+    # A logger that is asked for is used.
+    main(["validate", "--config", str(config), "--ckpt_path", str(RUN), "--trainer.logger.init_args.name", "final"])
+    assert list(Path("logs/final").glob("version_0/events*"))
+
+
+def test_config__trains_the_run_anew(config: Path):
+    train(config, "--ckpt_path", "last")
+    train(config, "--ckpt_path", "last", "--trainer.max_steps", 8, "--trainer.logger.init_args.version", "version_0")
+    assert checkpoint(RUN)["global_step"] == 8
+    before = (RUN / "checkpoints" / "last.ckpt").read_bytes()
+    saved = yaml.safe_load((RUN / "config.yaml").read_text())
+    assert saved["trainer"]["max_steps"] == 8
+    assert saved["ckpt_path"] is None
+    logger = saved["trainer"]["logger"]["init_args"]
+    assert (logger["version"], logger["purge_step"]) == (None, None)
+    train(RUN / "config.yaml")
+    assert (RUN / "checkpoints" / "last.ckpt").read_bytes() == before
+    anew = checkpoint(Path("logs/tiny/version_1"))
+    assert anew["global_step"] == 8
+    assert yaml.safe_load(Path("logs/tiny/version_1/config.yaml").read_text()) == saved
+
+
+def test_version__goes_on_in_that_run_or_is_refused(config: Path, capsys: pytest.CaptureFixture):
+    mine = ("--trainer.logger.init_args.version", "mine")
+    train(config, *mine, "--ckpt_path", "last")
+    run = Path("logs/tiny/mine")
+    train(config, *mine, "--ckpt_path", "last", "--trainer.max_steps", 8)
+    assert checkpoint(run)["global_step"] == 8
+    assert "mine holds a run already" in fails(capsys, "fit", "--config", config, *mine)
+    train(config, "--ckpt_path", "last", "--trainer.max_steps", 9)
+    assert checkpoint(run)["global_step"] == 9
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    assert "there is no last.ckpt" in fails(capsys, "fit", "--config", config, *mine, "--ckpt_path", "last")
+    assert not Path("logs/tiny/version_0").exists()
+
+
+def test_owner__a_run_that_another_process_writes_is_refused(config: Path, capsys: pytest.CaptureFixture):
+    train(config)
+    with FileLock(RUN / ".lock"):
+        refused = fails(capsys, "fit", "--config", config, "--ckpt_path", "last", "--trainer.max_steps", 9)
+    assert "another process is training in logs/tiny/version_0" in refused
+    assert checkpoint(RUN)["global_step"] == 6
+
+
+def test_owner__runs_that_begin_together_have_folders_of_their_own(config: Path):
+    command = [sys.executable, "-m", "nextconcept", "fit", "--config", str(config), "--trainer.max_steps", "1"]
+    processes = [subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    for version in range(3):
+        run = Path(f"logs/tiny/version_{version}")
+        assert checkpoint(run)["global_step"] == 1
+        assert len(list(run.glob("events*"))) == 1
+
+
+def test_logger_false__leaves_nothing_in_the_working_directory(config: Path, capsys: pytest.CaptureFixture):
+    before = files()
+    train(config, "--trainer.logger", "false")
+    assert files() == before
+    assert "a run has no folder" in capsys.readouterr().err
+    train(config, "--trainer.logger", "false", "--trainer.default_root_dir", "here")
+    assert {"here/config.yaml", "here/checkpoints/last.ckpt", "here/checkpoints/best.ckpt"} <= files()
+
+
+def test_settings__of_optimizer_and_loss_change_when_a_run_goes_on(config: Path, capsys: pytest.CaptureFixture):
+    train(config, "--model.optimizer.lr", "4e-3", "--model.optimizer.warmup_steps", 2)
+    capsys.readouterr()
+    changes = ("--model.optimizer.lr=1e-3", "--model.optimizer.betas", "[0.8, 0.9]", "--model.loss.level_weight", 0.7)
+    more = (*changes, "--model.optimizer", "{weight_decay: 0.3}", "--trainer.max_steps", 8, "--ckpt_path", RUN)
+    train(config, *more)
+    said = capsys.readouterr().err
+    assert "model.optimizer.lr is 0.001 from here on; the checkpoint had 0.004" in said
+    assert "warmup_steps" not in said
+    stored = checkpoint(Path("logs/tiny/version_1"))
+    group = stored["optimizer_states"][0]["param_groups"][0]
+    assert (group["initial_lr"], group["betas"], group["weight_decay"]) == (1e-3, (0.8, 0.9), 0.3)
+    assert stored["optimizer_states"][0]["param_groups"][1]["weight_decay"] == 0.0
+    assert group["lr"] <= 1e-3
+    assert stored["lr_schedulers"][0]["base_lrs"] == [1e-3, 1e-3]
+    settings = stored["hyper_parameters"]
+    assert (settings["optimizer"]["lr"], settings["optimizer"]["warmup_steps"]) == (1e-3, 2)
+    assert settings["loss"]["level_weight"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--model.config.width", "64", "has model.config.width 32, not 64"),
+        ("--model.config", "{width: 64}", "has model.config.width 32, not 64"),
+        ("--model.config.depth=2", "", "has model.config.depth 1, not 2"),
+        ("--model.config.horizon", "4", "has model.config.horizon 2, not 4"),  # the default
+        ("--model.config.block.norm", "layer", "has model.config.block.norm rms, not layer"),
+        ("--model.config.levels", "1", "has model.config.levels 2, not 1"),
+        ("--model.encoder", "tests.helpers.Doubling", "has the encoder ConceptEncoder, not Doubling"),
+        ("--model.init_from", "logs/tiny", "goes on from --ckpt_path or begins with"),
+    ],
+)
+def test_settings__of_another_model_are_refused(
+    config: Path, capsys: pytest.CaptureFixture, option: str, value: str, sentence: str
+):
+    train(config, "--trainer.max_steps", 1)
+    options = (option, value) if value else (option,)
+    for command in ("fit", "validate"):
+        assert sentence in fails(capsys, command, "--config", config, "--ckpt_path", "logs/tiny", *options)
+
+
+def test_settings__that_say_what_is_stored_are_accepted(config: Path, capsys: pytest.CaptureFixture):
+    train(config, "--trainer.max_steps", 1, "--model.config.depth", 2)
+    capsys.readouterr()
+    main(["validate", "--config", str(config), "--ckpt_path", "logs/tiny", "--model.config.width", "32"])
+    assert "model.config.depth is that of the checkpoint, 2, not 1" in capsys.readouterr().err
+
+
+def test_init_from__is_kept_by_the_run_that_goes_on(config: Path):
+    train(config, "--trainer.max_steps", 1)
+    start = ("--model.init_from", RUN, "--trainer.logger.init_args.name", "second")
+    train(config, *start, "--ckpt_path", "last")
+    train(config, *start, "--ckpt_path", "last", "--trainer.max_steps", 8)
+    run = Path("logs/second/version_0")
+    assert checkpoint(run)["global_step"] == 8
+    assert checkpoint(run)["hyper_parameters"]["init_from"] == str(RUN)
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_from"] == str(RUN)
