@@ -25,7 +25,7 @@ from nextconcept.data.tokenizers import ByteTokenizer, Tokenizer, tokenizer_from
 __all__ = ["SPLITS", "SplitConfig", "TokenCache", "encode_corpus", "split_documents"]
 
 SPLITS = ("train", "val", "test")
-_FORMAT = 1
+_FORMAT = 2
 _PIECE = 1 << 20
 """Characters encoded at once, which bounds memory on documents of any size."""
 
