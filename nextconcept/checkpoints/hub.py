@@ -136,9 +136,10 @@ def read_pretrained_vocabulary(folder: str | Path) -> tuple[Tokenizer, int]:
     try:
         config = config_from_dict(json.loads(Path(folder, CONFIG).read_text(encoding="utf-8")), folder)
         return tokenizer_from_json(Path(folder, TOKENIZER).read_text(encoding="utf-8")), config.vocab_size
+    except InputError:
+        raise
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(reason if isinstance(error, InputError) else f"{folder} is not an exported model: {reason}.")
+        raise InputError(f"{folder} is not an exported model: {str(error).splitlines()[0]}.") from None
 
 
 def download_pretrained(repository: str) -> Path:

@@ -1,5 +1,7 @@
 import itertools
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -46,6 +48,27 @@ def test_train_dataloader__trains_on_the_documents_that_are_not_held_out(stories
     assert "5" not in text
     assert sum(len(data.encoded.tokens(split)) for split in ("train", "val", "test")) == 6 * 9
     assert data.describe()["max_documents"] == 6
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_train_dataloader__no_process_trains_on_held_out_documents(tmp_path: Path, ranks: int):
+    """20 of 40 documents are held out, and the others are in two shards as they are."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for shard in range(2):
+        texts = [f"<{number:02}>...." for number in range(shard * 20, shard * 20 + 20)]
+        datasets.Dataset.from_dict({"text": texts}).to_parquet(folder / f"train-{shard}.parquet")
+    options = {"streaming": True, "max_documents": 20, "train_on_stream": True}
+    seen = []
+    for rank in range(ranks):
+        data = HubDataModule(str(folder), **options, context_length=8, batch_size=4)
+        data.prepare_data()
+        data.setup()
+        data.trainer = SimpleNamespace(world_size=ranks, global_rank=rank)
+        windows = torch.cat([batch.tokens[:, :-1] for batch in itertools.islice(data.train_dataloader(), 15)])
+        seen.append(set(re.findall(r"<\d\d>", data.tokenizer.decode(windows.flatten().tolist()))))
+    assert set.union(*seen) == {f"<{number}>" for number in range(20, 40)}
+    assert sum(map(len, seen)) == 20
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tests.helpers import Reverse, small_config, trainer_of
 from nextconcept.checkpoints.files import load_run
 from nextconcept.cli.main import main
 from nextconcept.core.errors import InputError
@@ -17,6 +16,7 @@ from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.tasks.datamodule import TaskDataModule
 from nextconcept.training.callbacks import StoreModelMetadata
 from nextconcept.training.module import ConceptModule
+from tests.helpers import Reverse, small_config, trainer_of
 
 SPLIT = SplitConfig("contiguous", 0.1, 0.1)
 OPTIONS = {"tokenizer": "bpe", "vocab_size": 280, "context_length": 32, "batch_size": 4, "split": SPLIT}
