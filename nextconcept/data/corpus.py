@@ -347,6 +347,7 @@ def hub_corpus(
     loaded = open_hub(name, column, subset, hub_split, streaming)
     if max_documents is not None:
         loaded = loaded.take(max_documents)
+    content: str | None
     if paths := _local_files(name):
         content = _content(paths)
     else:

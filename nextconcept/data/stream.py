@@ -5,12 +5,12 @@ Shapes: B batch, T context_length.
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import datasets
-import fsspec
 import numpy as np
 import torch
+from fsspec.asyn import reset_lock
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from nextconcept.core.errors import InputError
@@ -98,7 +98,7 @@ class StreamedWindows(IterableDataset[ConceptBatch]):
         """
         info, worker = get_worker_info(), self.worker
         if info is not None:
-            fsspec.asyn.reset_lock()  # of the process that this one was forked from
+            reset_lock()  # of the process that this one was forked from
         part, parts = self.rank + self.ranks * worker, self.ranks * (1 if info is None else info.num_workers)
         start = self.positions[worker] or {"rest": [], "source": 0, "documents": 0, "stream": None}
         rest, first, documents = np.array(start["rest"], np.int64), start["source"], start["documents"]
@@ -214,7 +214,10 @@ def _join(windows: list[ConceptBatch]) -> tuple[ConceptBatch, dict[str, Any] | N
     """Concatenate windows to a batch; a worker adds its position behind the batch."""
     batch = ConceptBatch(*(torch.cat(parts) for parts in zip(*windows, strict=True)))
     info = get_worker_info()
-    return batch, None if info is None else info.dataset.positions[info.dataset.worker]
+    if info is None:
+        return batch, None
+    dataset = cast(StreamedWindows, info.dataset)
+    return batch, dataset.positions[dataset.worker]
 
 
 def _plain(position: dict[str, Any] | None) -> dict[str, Any] | None:
