@@ -11,7 +11,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.data.hub import HubDataModule
 from nextconcept.data.stream import StreamLoader
 from nextconcept.data.token_cache import SplitConfig
-from tests.helpers import module_of, trainer_of, weights_after
+from tests.helpers import StopAt, module_of, trainer_of, weights_after
 
 
 @pytest.fixture
@@ -51,23 +51,26 @@ def test_train_dataloader__trains_on_the_documents_that_are_not_held_out(stories
     assert data.describe()["max_documents"] == 6
 
 
-def weights_of_a_run(folder: Path, stories: str, steps: int, path: Path | None = None) -> dict:
+def weights_of_a_run(folder: Path, stories: str, stop: int, path: Path | None = None) -> dict:
     """Train on a stream with two workers, in epochs of three batches."""
-    options = {"streaming": True, "max_documents": 1, "train_on_stream": True, "num_workers": 2}
-    data = HubDataModule(stories, "story", **options, context_length=32, batch_size=2)
+    options = {"streaming": True, "max_documents": 10, "train_on_stream": True, "num_workers": 2}
+    data = HubDataModule(stories, "text", **options, context_length=32, batch_size=2)
     data.prepare_data()
     data.setup()
     loader = data.train_dataloader()
     loader.length = 3
     data.train_dataloader = lambda: loader
-    trainer = trainer_of(folder, steps, limit_val_batches=0, use_distributed_sampler=False)
+    trainer = trainer_of(folder, 8, limit_val_batches=0, callbacks=[StopAt(stop)])
     weights = weights_after(trainer, module_of(), data, path)
     trainer.save_checkpoint(folder / "end.ckpt")
     return weights
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*", "ignore:.*log_every_n_steps.*", "ignore:.*dirpath.*")
-def test_fit__with_workers_goes_on_over_epochs_and_resumes(stories: str, tmp_path: Path):
+@pytest.mark.filterwarnings("ignore:.*fork.*", "ignore:.*log_every_n_steps.*", "ignore:.*dirpath.*", "ignore:Your `IterableDataset`")
+def test_fit__with_workers_goes_on_over_epochs_and_resumes(tmp_path: Path):
+    stories = str(tmp_path / "many.parquet")
+    texts = [f"story {number} of many stories." for number in range(60)]
+    datasets.Dataset.from_dict({"text": texts}).to_parquet(stories)
     whole = weights_of_a_run(tmp_path / "a", stories, 8)
     weights_of_a_run(tmp_path / "b", stories, 5)
     resumed = weights_of_a_run(tmp_path / "c", stories, 8, tmp_path / "b" / "end.ckpt")
