@@ -66,7 +66,9 @@ def weights_of_a_run(folder: Path, stories: str, stop: int, path: Path | None = 
     return weights
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*", "ignore:.*log_every_n_steps.*", "ignore:.*dirpath.*", "ignore:Your `IterableDataset`")
+@pytest.mark.filterwarnings(
+    "ignore:.*fork.*", "ignore:.*log_every_n_steps.*", "ignore:.*dirpath.*", "ignore:Your `IterableDataset`"
+)
 def test_fit__with_workers_goes_on_over_epochs_and_resumes(tmp_path: Path):
     stories = str(tmp_path / "many.parquet")
     texts = [f"story {number} of many stories." for number in range(60)]
