@@ -12,6 +12,7 @@ from nextconcept.checkpoints.hub import (
     is_export,
     is_repository_name,
     load_pretrained,
+    read_pretrained_vocabulary,
 )
 from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.core.errors import InputError
@@ -19,7 +20,7 @@ from nextconcept.data.tokenizers import Tokenizer, tokenizer_from_json
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["COMPUTE", "KEY", "find_checkpoint", "load_run", "read_checkpoint", "read_record"]
+__all__ = ["COMPUTE", "KEY", "find_checkpoint", "load_run", "read_checkpoint", "read_record", "read_vocabulary"]
 
 COMPUTE = "nextconcept_compute"
 """Key of a Lightning checkpoint: the compute spent so far, by
@@ -108,6 +109,29 @@ def read_record(path: str | Path) -> dict[str, Any]:
     if "version" in record:
         spent["nextconcept"] = record["version"]
     return record | {"spent": spent}
+
+
+def read_vocabulary(path: str | Path) -> tuple[Tokenizer, int] | None:
+    """Read the tokenizer of a trained model, and the number of token ids that the model knows.
+
+    Args:
+        path: as for :func:`load_run`.
+
+    Returns:
+        Tokenizer and number, or None if the model was trained on data without a tokenizer.
+
+    Raises:
+        InputError: if there is no model at ``path``, or it is damaged.
+    """
+    if is_repository_name(path):
+        path = download_pretrained(str(path))
+    if is_export(path):
+        return read_pretrained_vocabulary(path)
+    file = find_checkpoint(path)
+    stored = read_checkpoint(file)[KEY]
+    if "tokenizer" not in stored:
+        return None
+    return tokenizer_from_json(stored["tokenizer"]), config_from_dict(stored["config"], file).vocab_size
 
 
 def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> tuple[NextConceptModel, Tokenizer]:

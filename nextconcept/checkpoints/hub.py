@@ -25,6 +25,7 @@ __all__ = [
     "is_export",
     "is_repository_name",
     "load_pretrained",
+    "read_pretrained_vocabulary",
     "save_pretrained",
 ]
 
@@ -124,6 +125,21 @@ def load_pretrained(
     except (OSError, SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).split("\n")[0]
         raise InputError(f"{folder} is not an exported model: {reason}.") from None
+
+
+def read_pretrained_vocabulary(folder: str | Path) -> tuple[Tokenizer, int]:
+    """Read the tokenizer of an exported model, and the number of token ids that the model knows.
+
+    Raises:
+        InputError: if a file is missing or broken.
+    """
+    try:
+        config = config_from_dict(json.loads(Path(folder, CONFIG).read_text(encoding="utf-8")), folder)
+        return tokenizer_from_json(Path(folder, TOKENIZER).read_text(encoding="utf-8")), config.vocab_size
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder} is not an exported model: {str(error).splitlines()[0]}.") from None
 
 
 def download_pretrained(repository: str) -> Path:

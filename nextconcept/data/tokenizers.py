@@ -53,6 +53,10 @@ class Tokenizer(ABC):
     def to_json(self) -> str:
         """Return a description from which :func:`tokenizer_from_json` builds the tokenizer."""
 
+    def same_tokens(self, other: "Tokenizer") -> bool:
+        """Return whether both tokenizers give the same ids to the same text."""
+        return self.to_json() == other.to_json()
+
     def stream(self) -> Callable[[int], str]:
         """Return a function from one id after another to the text that each id completes.
 
@@ -100,7 +104,16 @@ class ByteTokenizer(Tokenizer):
     end_of_text = 0
 
     def encode(self, text: str) -> np.ndarray:
-        """Return the token ids of ``text``, a 1-D integer array."""
+        """Return the token ids of ``text``, a 1-D integer array.
+
+        Raises:
+            InputError: if the text holds a NUL character, whose byte ends a document.
+        """
+        if "\0" in text:
+            raise InputError(
+                f"the text has a NUL character (behind {text.index(chr(0))} others), which would end a document among "
+                "bytes: remove it."
+            )
         return np.frombuffer(text.encode(), dtype=np.uint8)
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -145,6 +158,10 @@ class BPETokenizer(Tokenizer):
         self.library = tokenizer
         self.vocab_size = tokenizer.get_vocab_size()
         self.end_of_text = end_of_text
+
+    def __reduce__(self) -> tuple[type["BPETokenizer"], tuple[HFTokenizer]]:
+        """Pickle by way of the constructor: the library loses ``encode_special_tokens``."""
+        return type(self), (self.library,)
 
     def encode(self, text: str) -> np.ndarray:
         """Return the token ids of ``text``, a 1-D integer array."""
@@ -209,6 +226,12 @@ class SymbolTokenizer(Tokenizer):
         # Where there is a joiner, "12" is not "1" and "2".
         whole = r"(?![^\W_])" if joiner else ""
         self._pattern = re.compile("|".join(re.escape(one) + whole * one[-1].isalnum() for one in longest_first))
+
+    def same_tokens(self, other: Tokenizer) -> bool:
+        """Return whether both tokenizers give the same ids to the same text, padding apart."""
+        if not isinstance(other, SymbolTokenizer):
+            return False
+        return self.with_prompt_length(0).to_json() == other.with_prompt_length(0).to_json()
 
     def with_prompt_length(self, length: int) -> "SymbolTokenizer":
         """Return a copy that pads prompts in front to ``length`` tokens."""

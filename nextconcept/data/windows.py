@@ -5,6 +5,7 @@ Shapes: B batch, T context_length.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from mmap import mmap
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -48,7 +49,28 @@ class Windows(Dataset[ConceptBatch], ABC):
         return self.__getitems__([index])
 
 
-class TrainingWindows(Windows):
+class _TokenWindows(Windows):
+    """Windows of tokens, which a worker maps into memory where the training process does."""
+
+    def __init__(self, tokens: np.ndarray, context_length: int) -> None:
+        self.tokens, self.context_length = tokens, context_length
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle a memory-mapped file as its path: a copy would be as large as the corpus."""
+        tokens = self.tokens
+        # A slice of a mapped file has the whole as its base.
+        if not (isinstance(tokens, np.memmap) and isinstance(tokens.base, mmap) and tokens.filename is not None):
+            return self.__dict__
+        file = {"filename": tokens.filename, "dtype": tokens.dtype, "offset": tokens.offset, "shape": tokens.shape}
+        return self.__dict__ | {"tokens": file}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map the file again."""
+        tokens = state["tokens"]
+        self.__dict__ |= state | ({"tokens": np.memmap(**tokens, mode="r")} if isinstance(tokens, dict) else {})
+
+
+class TrainingWindows(_TokenWindows):
     """Random windows; window i is a function of ``seed`` and ``i`` alone.
 
     A counter-based generator (Philox; Salmon et al., 2011) draws the windows, so that a resumed run
@@ -61,7 +83,8 @@ class TrainingWindows(Windows):
     """
 
     def __init__(self, tokens: np.ndarray, context_length: int, seed: int) -> None:
-        self.tokens, self.context_length, self.seed = tokens, context_length, seed
+        super().__init__(tokens, context_length)
+        self.seed = seed
 
     def __len__(self) -> int:
         """Return the number of windows that together are as long as the stream."""
@@ -76,7 +99,7 @@ class TrainingWindows(Windows):
         )
 
 
-class ContiguousWindows(Windows):
+class ContiguousWindows(_TokenWindows):
     """Consecutive windows: each token of the stream but the first is predicted exactly once.
 
     The last window is padded, and its mask is False there.
@@ -85,9 +108,6 @@ class ContiguousWindows(Windows):
         tokens: (count,) token ids, at least 2.
         context_length: T.
     """
-
-    def __init__(self, tokens: np.ndarray, context_length: int) -> None:
-        self.tokens, self.context_length = tokens, context_length
 
     def __len__(self) -> int:
         """Return the number of windows."""

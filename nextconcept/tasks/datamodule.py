@@ -5,7 +5,7 @@ from typing import Any
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.data.datamodule import ConceptDataModule
-from nextconcept.data.tokenizers import SymbolTokenizer
+from nextconcept.data.tokenizers import SymbolTokenizer, Tokenizer
 from nextconcept.tasks.task import Task
 from nextconcept.tasks.windows import TaskWindows
 
@@ -61,6 +61,18 @@ class TaskDataModule(ConceptDataModule):
     def tokenizer(self) -> SymbolTokenizer:
         """Tokenizer of the task, which pads prompts to where an answer begins."""
         return self._tokenizer
+
+    def use_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Check that a trained model reads the tokens of the task.
+
+        Raises:
+            InputError: if it reads others.
+        """
+        if not self._tokenizer.same_tokens(tokenizer):
+            raise InputError(
+                f"the model reads other tokens than the task {type(self.task).__name__} has with these settings: use "
+                "the data that the model was trained on."
+            )
 
     def training_windows(self, seed: int) -> TaskWindows:
         """Return the training lines; an epoch of lines without end has 1,000 batches."""

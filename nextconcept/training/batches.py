@@ -11,9 +11,10 @@ from torch import Tensor
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.data.windows import ConceptBatch
 
-__all__ = ["as_concept_batch", "check_batch", "check_data"]
+__all__ = ["as_concept_batch", "check_batch", "check_data", "check_tokenizer"]
 
 
 def as_concept_batch(batch: Any) -> ConceptBatch:
@@ -82,6 +83,26 @@ def check_data(data: ConceptDataModule, config: ModelConfig) -> None:
         raise InputError(
             f"the data has a vocabulary of {data.vocab_size} tokens, but the model knows {config.vocab_size}: set the "
             f"model's vocab_size to {data.vocab_size}."
+        )
+
+
+def check_tokenizer(tokenizer: Tokenizer, of_model: Tokenizer | None, config: ModelConfig) -> None:
+    """Check that a model can read what a tokenizer writes.
+
+    Args:
+        tokenizer: tokenizer of the data.
+        of_model: tokenizer that the model was trained with, if it was trained.
+        config: configuration of the model.
+
+    Raises:
+        InputError: if the tokens differ, or the model does not know all of them.
+    """
+    if of_model is not None and not tokenizer.same_tokens(of_model):
+        raise InputError("the model reads other tokens than this data has: use the data that it was trained on.")
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"the tokenizer of the data has {tokenizer.vocab_size} tokens, but the model knows {config.vocab_size}: "
+            f"set the model's vocab_size to {tokenizer.vocab_size}."
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from nextconcept.checkpoints.files import KEY
 from nextconcept.core.config import (
     BlockConfig,
     EncoderConfig,
@@ -22,11 +23,11 @@ from nextconcept.core.config import (
 )
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizers import Tokenizer, tokenizer_from_json
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanSource
-from nextconcept.training.batches import as_concept_batch, check_batch, check_data
+from nextconcept.training.batches import as_concept_batch, check_batch, check_data, check_tokenizer
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
 from nextconcept.training.losses import LossConfig, compute_losses, token_losses
 from nextconcept.training.optim import (
@@ -78,6 +79,11 @@ class ConceptModule(L.LightningModule):
         encoder: class of the concept encoder, for one of your own; on the command line its full
             name.
 
+    Attributes:
+        tokenizer: tokenizer that the model was trained with, or None. It comes with a checkpoint,
+            with ``init_from``, or from the data module of the first fit, and later data modules are
+            read with it.
+
     Raises:
         InputError: if the loss does not fit the model; when a run begins, if data and model do not
             fit each other; at a batch, if it is malformed or holds unknown token ids.
@@ -113,6 +119,7 @@ class ConceptModule(L.LightningModule):
         # Not a buffer: DDP would synchronise it at every forward pass, and evaluation has uneven
         # batches.
         self._byte_counts: Tensor | None = None
+        self.tokenizer: Tokenizer | None = None
 
     def set_level_factors(self, factors: dict[int, float]) -> None:
         """Scale the concept loss of levels; no level reads the plan of a level whose factor is 0.
@@ -159,15 +166,36 @@ class ConceptModule(L.LightningModule):
         schedule = make_schedule(self.optimizer_config, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Have the data read with the model's tokenizer; Lightning has no earlier hook than this.
+
+        Returns:
+            No callbacks.
+
+        Raises:
+            InputError: if the data can't be read with it.
+        """
+        data = self._data
+        if self.start is not None and not self._warm_started:
+            self.tokenizer = self.start.tokenizer
+        if data is not None and self.tokenizer is not None:
+            data.use_tokenizer(self.tokenizer)
+        return []
+
+    @property
+    def _data(self) -> ConceptDataModule | None:
+        """The data module of the run, if there is a run and it has one of this type."""
+        data = getattr(self._trainer, "datamodule", None)
+        return data if isinstance(data, ConceptDataModule) else None
+
     def prepare_data(self) -> None:
         """Check that data and model fit each other: this hook runs before the run's folder is made.
 
         Raises:
             InputError: if they do not.
         """
-        data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, ConceptDataModule):
-            check_data(data, self.config)
+        if self._data is not None:
+            check_data(self._data, self.config)
 
     def setup(self, stage: str) -> None:
         """Load the weights of ``init_from``, and take the bytes of each token from the tokenizer.
@@ -177,22 +205,28 @@ class ConceptModule(L.LightningModule):
                 has another shape or another tokenizer.
         """
         self.prepare_data()  # Lightning calls that hook on one process
-        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
         if self.start is not None and not self._warm_started:
             self._warm_started = True
-            self._load_weights(self.start, tokenizer)
+            self._load_weights(self.start)
+        tokenizer = self._data.tokenizer if self._data is not None else self.tokenizer
         if tokenizer is not None:
-            counts = torch.ones(self.config.vocab_size, dtype=torch.long)
-            known = torch.from_numpy(tokenizer.byte_counts())
-            counts[: len(known)] = known
-            self._byte_counts = counts
+            check_tokenizer(tokenizer, self.tokenizer, self.config)
+            self._count_bytes(tokenizer)
+            if stage == "fit":
+                self.tokenizer = tokenizer
+
+    def _count_bytes(self, tokenizer: Tokenizer) -> None:
+        counts = torch.ones(self.config.vocab_size, dtype=torch.long)
+        known = torch.from_numpy(tokenizer.byte_counts())
+        counts[: len(known)] = known
+        self._byte_counts = counts
 
     @cached_property
     def start(self) -> WarmStart | None:
         """The model that ``init_from`` names."""
         return load_warm_start(self.init_from, type(self.model.encoder)) if self.init_from else None
 
-    def _load_weights(self, start: WarmStart, tokenizer: Tokenizer | None) -> None:
+    def _load_weights(self, start: WarmStart) -> None:
         self.first_step = start.training.step if start.training else 0
         try:
             self.model.load_state_dict(start.model.state_dict())
@@ -200,10 +234,6 @@ class ConceptModule(L.LightningModule):
             raise InputError(
                 f"the model in {self.init_from} has another shape: use the configuration that is stored there."
             ) from None
-        if tokenizer is not None and tokenizer.to_json() != start.tokenizer.to_json():
-            raise InputError(
-                f"the model in {self.init_from} reads other tokens than this data: use the data it was trained on."
-            )
 
     def on_fit_start(self) -> None:
         """Continue the training that a grown model comes from, unless this run is resumed."""
@@ -222,8 +252,22 @@ class ConceptModule(L.LightningModule):
         number_by_position(checkpoint["optimizer_states"], self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the first step of this size of the model, from which the schedule counts."""
-        self.first_step = checkpoint.get("nextconcept_first_step", 0)
+        """Restore the first step of this size of the model, and read the data with its tokenizer.
+
+        Raises:
+            InputError: if the data can't be read with it.
+        """
+        self.first_step = checkpoint.get("nextconcept_first_step", 0)  # the schedule counts from it
+        stored = checkpoint.get(KEY, {}).get("tokenizer")
+        if stored is None:
+            return
+        tokenizer = tokenizer_from_json(stored)
+        if self._data is not None:
+            self._data.use_tokenizer(tokenizer)
+            check_tokenizer(self._data.tokenizer, tokenizer, self.config)
+        # The data may pad prompts to another length.
+        self.tokenizer = tokenizer if self._data is None else self._data.tokenizer
+        self._count_bytes(self.tokenizer)
 
     def _checked(self, batch: Any) -> ConceptBatch:
         converted = as_concept_batch(batch)

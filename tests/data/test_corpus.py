@@ -1,3 +1,6 @@
+import codecs
+import gzip
+import os
 from pathlib import Path
 
 import datasets
@@ -41,12 +44,84 @@ def test_files__one_document_each_in_the_order_of_their_names(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is empty"), (b"caf\xe9 au lait", "not valid UTF-8 near byte 3"), (b"ab\xc3", "not valid UTF-8")],
+    [
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b"caf\xe9 au lait", "is not valid UTF-8 near byte 3"),
+        (b"ab\xc3", "is not valid UTF-8"),
+        (b"one\0two", "has a NUL byte, byte 3"),
+        ("text".encode("utf-16-le"), "has a NUL byte, byte 1, .* iconv -f utf-16le"),
+        ("text".encode("utf-16"), "is UTF-16, not UTF-8: convert it with iconv -f utf-16 "),
+        (codecs.BOM_UTF16_BE + "text".encode("utf-16-be"), "is UTF-16"),
+    ],
 )
 def test_files__broken(tmp_path: Path, content: bytes, message: str):
     (tmp_path / "bad.txt").write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        text_corpus(str(tmp_path / "bad.txt"))
+    for name in ("bad.txt", ".", "*.txt"):
+        with pytest.raises(InputError, match=message) as raised:
+            text_corpus(str(tmp_path / name))
+        assert "bad.txt" in str(raised.value) or message == "is empty"
+
+
+def test_files__a_byte_order_mark_is_no_text(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo")
+    assert list(text_corpus(str(tmp_path / "a.txt")).read()) == ["one\ntwo"]
+
+
+@pytest.mark.parametrize("name", ["a[1].txt", "a*.txt", "a?.txt", "[a].txt"])
+def test_files__a_name_that_exists_is_no_pattern(tmp_path: Path, name: str):
+    for other in ("a1.txt", "ab.txt", "a.txt"):
+        (tmp_path / other).write_text("another")
+    (tmp_path / name).write_text("this one")
+    assert list(text_corpus(str(tmp_path / name)).read()) == ["this one"]
+
+
+@pytest.mark.parametrize("name", ["in[1]", "in*", "in?"])
+def test_files__a_folder_that_exists_is_no_pattern(tmp_path: Path, name: str):
+    for folder in ("in1", name):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text(folder)
+    for pattern in (name, f"{name}/*.txt", f"{name}/[a].txt", f"{name}/**/a.txt"):
+        assert list(text_corpus(str(tmp_path / pattern)).read()) == [name]
+
+
+def test_files__the_same_time_stamp_does_not_hide_other_content(tmp_path: Path):
+    path, stamp = tmp_path / "a.txt", (1, 1)
+    found = []
+    for text in ("one", "two"):
+        path.write_text(text)
+        os.utime(path, stamp)
+        found.append((text_corpus(str(path)).fingerprint, *text_corpus(str(path)).read()))
+    assert [text for _, text in found] == ["one", "two"]
+    assert found[0][0] != found[1][0]
+
+
+def test_folder__its_text_files_are_documents_in_order(tmp_path: Path):
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    files = {"b/c/2.txt": "two\n\nlines", "a.txt": "first", "b/1.TXT": "one", "b/.hidden.txt": "no", "c.md": "no"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "b" / "empty.txt").touch()
+    (tmp_path / "b" / "mark.txt").write_bytes(b"\xef\xbb\xbf")
+    corpus = text_corpus(str(tmp_path))
+    assert list(corpus.read()) == ["first", "one", "two\n\nlines"]
+    assert (corpus.count, corpus.empty_files) == (3, 2)
+
+
+def test_folder__without_text(tmp_path: Path):
+    (tmp_path / "a.md").write_text("text")
+    with pytest.raises(InputError, match=r"holds no .txt file: name other text files by a pattern such as '.*\*.md'"):
+        text_corpus(str(tmp_path))
+    for name in "ab":
+        (tmp_path / f"{name}.txt").touch()
+    with pytest.raises(InputError, match="all 2 files of .* are empty"):
+        text_corpus(str(tmp_path))
+
+
+def test_pattern__of_data_files(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}')
+    with pytest.raises(InputError, match="a.jsonl is a data file, not plain text"):
+        text_corpus(str(tmp_path / "*"))
 
 
 def test_files__none():
@@ -139,6 +214,71 @@ def test_hub__a_data_file_that_changes_has_another_fingerprint(tmp_path: Path):
     before = hub_corpus(str(path))
     path.write_text("text\ntwo\n")
     assert hub_corpus(str(path)).fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "folder"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_hub__the_same_time_stamp_does_not_hide_other_content(tmp_path: Path, kind: str, streaming: bool):
+    found = []
+    folder = tmp_path / "data"
+    folder.mkdir()
+    ending = "csv" if kind == "folder" else kind
+    for text in ("one", "two"):
+        content = f"text\n{text}\n".encode()
+        (folder / f"a.{ending}").write_bytes(gzip.compress(content) if kind == "csv.gz" else content)
+        os.utime(folder / f"a.{ending}", (1, 1))
+        corpus = hub_corpus(str(folder if kind == "folder" else folder / f"a.{ending}"), streaming=streaming)
+        found.append((corpus.fingerprint, *corpus.read()))
+    assert [text for _, text in found] == ["one", "two"]
+    assert found[0][0] != found[1][0]
+
+
+def test_hub__two_folders_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found = set()
+    for place in "ab":
+        (tmp_path / place / "stories").mkdir(parents=True)
+        datasets.Dataset.from_dict({"text": [place]}).to_parquet(tmp_path / place / "stories" / "train.parquet")
+        monkeypatch.chdir(tmp_path / place)
+        corpus = hub_corpus("stories", streaming=True)
+        assert list(corpus.read()) == [place]
+        found.add(corpus.fingerprint)
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name", ["a[1].csv", "a*.csv", "a?.csv"])
+def test_hub__a_name_that_exists_is_no_pattern(tmp_path: Path, name: str, streaming: bool):
+    for file in ("a1.csv", "ab.csv", name):
+        (tmp_path / file).write_text(f"text\n{file}\n")
+    assert list(hub_corpus(str(tmp_path / name), streaming=streaming).read()) == [name]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_hub__a_folder_that_exists_is_no_pattern(tmp_path: Path, streaming: bool):
+    for folder in ("in1", "in[1]"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.csv").write_text(f"text\n{folder}\n")
+    assert list(hub_corpus(str(tmp_path / "in[1]" / "*.csv"), streaming=streaming).read()) == ["in[1]"]
+    with pytest.raises(InputError, match=r"in\[1\] has one of the characters \*\?\[, which .* takes for a pattern"):
+        hub_corpus(str(tmp_path / "in[1]"), streaming=streaming)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_hub__a_folder_of_text_is_for_the_other_data_module(tmp_path: Path, streaming: bool):
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "b.txt").write_text("one\ntwo")
+    with pytest.raises(InputError, match="is a folder of text files: read it with --data TextDataModule"):
+        hub_corpus(str(tmp_path), streaming=streaming)
+    (tmp_path / "a.txt").write_text("more")
+    (tmp_path / "c.csv").write_text("text\none\n")
+    with pytest.raises(InputError, match="is a folder of text files: read it with --data TextDataModule"):
+        hub_corpus(str(tmp_path), streaming=streaming)
+
+
+def test_hub__a_document_with_a_nul_character(tmp_path: Path):
+    datasets.Dataset.from_dict({"text": ["one", "two\0three"]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="column 'text' of dataset .* has a document with a NUL character"):
+        list(hub_corpus(str(tmp_path / "a.parquet")).read())
 
 
 def test_hub__bad_data_files(tmp_path: Path):

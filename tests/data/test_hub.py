@@ -1,5 +1,7 @@
 import itertools
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -9,6 +11,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.data.hub import HubDataModule
 from nextconcept.data.stream import StreamLoader
 from nextconcept.data.token_cache import SplitConfig
+from tests.helpers import StopAt, module_of, trainer_of, weights_after
 
 
 @pytest.fixture
@@ -46,6 +49,55 @@ def test_train_dataloader__trains_on_the_documents_that_are_not_held_out(stories
     assert "5" not in text
     assert sum(len(data.encoded.tokens(split)) for split in ("train", "val", "test")) == 6 * 9
     assert data.describe()["max_documents"] == 6
+
+
+def weights_of_a_run(folder: Path, stories: str, stop: int, path: Path | None = None) -> dict:
+    """Train on a stream with two workers, in epochs of three batches."""
+    options = {"streaming": True, "max_documents": 10, "train_on_stream": True, "num_workers": 2}
+    data = HubDataModule(stories, "text", **options, context_length=32, batch_size=2)
+    data.prepare_data()
+    data.setup()
+    loader = data.train_dataloader()
+    loader.length = 3
+    data.train_dataloader = lambda: loader
+    trainer = trainer_of(folder, 8, limit_val_batches=0, callbacks=[StopAt(stop)])
+    weights = weights_after(trainer, module_of(), data, path)
+    trainer.save_checkpoint(folder / "end.ckpt")
+    return weights
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*fork.*", "ignore:.*log_every_n_steps.*", "ignore:.*dirpath.*", "ignore:Your `IterableDataset`"
+)
+def test_fit__with_workers_goes_on_over_epochs_and_resumes(tmp_path: Path):
+    stories = str(tmp_path / "many.parquet")
+    texts = [f"story {number} of many stories." for number in range(60)]
+    datasets.Dataset.from_dict({"text": texts}).to_parquet(stories)
+    whole = weights_of_a_run(tmp_path / "a", stories, 8)
+    weights_of_a_run(tmp_path / "b", stories, 5)
+    resumed = weights_of_a_run(tmp_path / "c", stories, 8, tmp_path / "b" / "end.ckpt")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_train_dataloader__no_process_trains_on_held_out_documents(tmp_path: Path, ranks: int):
+    """20 of 40 documents are held out, and the others are in two shards as they are."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for shard in range(2):
+        texts = [f"<{number:02}>...." for number in range(shard * 20, shard * 20 + 20)]
+        datasets.Dataset.from_dict({"text": texts}).to_parquet(folder / f"train-{shard}.parquet")
+    options = {"streaming": True, "max_documents": 20, "train_on_stream": True}
+    seen = []
+    for rank in range(ranks):
+        data = HubDataModule(str(folder), **options, context_length=8, batch_size=4)
+        data.prepare_data()
+        data.setup()
+        data.trainer = SimpleNamespace(world_size=ranks, global_rank=rank)
+        windows = torch.cat([batch.tokens[:, :-1] for batch in itertools.islice(data.train_dataloader(), 15)])
+        seen.append(set(re.findall(r"<\d\d>", data.tokenizer.decode(windows.flatten().tolist()))))
+    assert set.union(*seen) == {f"<{number}>" for number in range(20, 40)}
+    assert sum(map(len, seen)) == 20
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,15 @@ def stories(tmp_path: Path) -> str:
     return str(folder)
 
 
-def windows(stories: str, rank: int = 0, ranks: int = 1) -> StreamedWindows:
+def windows(stories: str, rank: int = 0, ranks: int = 1, held_out: int = 0) -> StreamedWindows:
     stream = open_hub(stories, "text", None, "train", streaming=True)
-    return StreamedWindows(stream, "text", ByteTokenizer(), 8, rank, ranks)
+    return StreamedWindows(stream, "text", ByteTokenizer(), 8, rank, ranks, held_out)
+
+
+def documents(found: list) -> list[str]:
+    """The whole documents in batches of one part, in order."""
+    whole = b"".join(bytes(row[:-1].tolist()) for batch in found for row in batch.tokens)
+    return [text for text in whole.decode().split("\0") if len(text) == 8]
 
 
 def texts(found: list) -> list[str]:
@@ -56,12 +62,75 @@ def test_windows__ranks_share_the_stream_and_none_ends(stories: str, ranks: int)
     assert sum(map(len, whole)) == len(set.union(*whole)) == sum(LENGTHS)
 
 
-@pytest.mark.filterwarnings("ignore:.*use of fork.*", "ignore:.*fork.*:DeprecationWarning")
+FORK = pytest.mark.filterwarnings("ignore:.*use of fork.*", "ignore:.*fork.*:DeprecationWarning")
+
+
+@FORK
 def test_loader__workers_share_the_part_of_a_rank(stories: str):
-    loader = StreamLoader(windows(stories), 2, num_workers=2, multiprocessing_context="fork")
-    said = "".join(texts(itertools.islice(loader, 30)))
-    assert {"aaaa", "bbbb", "cccc"} <= {said[i : i + 4] for i in range(len(said))}
-    assert loader.state_dict() == {"ranks": [None]}
+    loader = StreamLoader(windows(stories), 9, num_workers=2, multiprocessing_context="fork")
+    found = list(itertools.islice(loader, 8))
+    parts = [documents(found[worker::2]) for worker in range(2)]
+    assert not set(parts[0]) & set(parts[1])
+    assert len({*parts[0], *parts[1]}) == sum(LENGTHS)
+
+
+@FORK
+@pytest.mark.parametrize("stop", [1, 4, 7])
+def test_loader__goes_on_where_it_was_with_workers(stories: str, stop: int):
+    options = {"num_workers": 2, "multiprocessing_context": "fork"}
+    whole = texts(itertools.islice(StreamLoader(windows(stories), 2, **options), 20))
+    loader = StreamLoader(windows(stories), 2, **options)
+    begun = texts(itertools.islice(loader, stop))
+    state = loader.state_dict()
+    again = StreamLoader(windows(stories), 2, **options)
+    again.load_state_dict(state)
+    assert again.state_dict() == state
+    assert begun + texts(itertools.islice(again, 20 - stop)) == whole
+    # Neither does another epoch begin anew.
+    assert begun + texts(itertools.islice(loader, 20 - stop)) == whole
+    with pytest.raises(InputError, match="saved with 2 workers per process"):
+        StreamLoader(windows(stories), 2).load_state_dict(state)
+
+
+@pytest.mark.parametrize("held_out", [1, 3, 10, 11])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_windows__held_out_documents_are_taken_away_before_the_stream_is_divided(
+    stories: str, ranks: int, held_out: int
+):
+    order = [text for shard, length in enumerate(LENGTHS) for text in map("abc"[shard].__add__, "0123456789"[:length])]
+    if ranks > sum(LENGTHS) - held_out:
+        return
+    parts = []
+    for rank in range(ranks):
+        loader = StreamLoader(windows(stories, rank, ranks, held_out), 1)
+        parts.append({text[0] + text[-1] for text in documents(itertools.islice(loader, 60))})
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    assert set.union(*parts) == set(order[held_out:])
+
+
+@FORK
+@pytest.mark.parametrize("held_out", [3, 10])
+def test_loader__held_out_documents_are_not_trained_on_by_workers(stories: str, held_out: int):
+    loader = StreamLoader(windows(stories, 0, 1, held_out), 9, num_workers=2, multiprocessing_context="fork")
+    found = list(itertools.islice(loader, 8))
+    seen = {*documents(found[::2]), *documents(found[1::2])}
+    assert len(seen) == sum(LENGTHS) - held_out
+
+
+def test_windows__shards_are_divided_if_all_workers_get_equally_many(stories: str):
+    """Behind the first shard there are two shards: each process reads one."""
+    found = []
+    for rank in range(2):
+        loader = StreamLoader(windows(stories, rank, 2, held_out=1), 1)
+        found.append({text[0] for text in documents(itertools.islice(loader, 30))})
+    assert found == [{"b"}, {"c"}]
+
+
+@FORK
+def test_loader__the_error_of_a_worker_is_one_sentence(stories: str):
+    loader = StreamLoader(windows(stories, held_out=14), 2, num_workers=2, multiprocessing_context="fork")
+    with pytest.raises(InputError, match=r"^the stream without its 14 held-out documents, divided in 2, holds no"):
+        next(iter(loader))
 
 
 @pytest.mark.parametrize("stop", [1, 5, 13])
@@ -86,7 +155,7 @@ def test_loader__an_epoch_later_it_goes_on_too(stories: str):
 def test_loader__another_number_of_processes(stories: str):
     loader = StreamLoader(windows(stories), 2)
     with pytest.raises(InputError, match="saved with 2 processes"):
-        loader.load_state_dict({"ranks": [None, None]})
+        loader.load_state_dict({"ranks": [{}, {}]})
 
 
 def test_windows__too_little_text(tmp_path: Path):

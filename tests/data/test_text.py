@@ -6,6 +6,7 @@ import torch
 from nextconcept.core.errors import InputError
 from nextconcept.data.text import TextDataModule
 from nextconcept.data.token_cache import SplitConfig
+from nextconcept.data.tokenizers import ByteTokenizer, SymbolTokenizer
 
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
@@ -25,6 +26,69 @@ def test_loaders__give_aligned_windows_of_every_split(corpus: Path, tokenizer: s
         for loader in (data.val_dataloader, data.test_dataloader)
     ]
     assert all(data.tokenizer.decode(text.tolist()) in corpus.read_text() for text in texts)
+
+
+def test_use_tokenizer__encodes_this_corpus_with_the_tokens_of_the_model(corpus: Path, tmp_path: Path):
+    (tmp_path / "other.txt").write_text("Wir lesen einen anderen Text, immer wieder anders. " * 100)
+    options = {"tokenizer": "bpe", "vocab_size": 280, "split": SplitConfig("contiguous", 0.1, 0.1)}
+    first, other, bare = (
+        TextDataModule(str(path), context_length=32, **kinds)
+        for path, kinds in (
+            (corpus, options),
+            (tmp_path / "other.txt", options),
+            (corpus, options | {"tokenizer": "bytes"}),
+        )
+    )
+    for data in (first, other, bare):
+        data.prepare_data()
+        data.setup()
+    assert not first.tokenizer.same_tokens(other.tokenizer)
+    for data in (other, bare):
+        data.use_tokenizer(first.tokenizer)
+        assert data.tokenizer.same_tokens(first.tokenizer)  # at once
+        data.prepare_data()
+        data.setup()
+        assert data.tokenizer.same_tokens(first.tokenizer)
+        assert data.vocab_size == 280
+        assert data.describe()["tokenizer"] == "bpe"
+        assert data.tokenizer.decode(data.encoded.tokens("train")) in Path(data.dataset).read_text()
+    folders = {first.encoded.folder, other.encoded.folder, bare.encoded.folder}
+    assert len(folders) == 3  # the one of the data's own settings, and the model's tokens on it
+    other.use_tokenizer(ByteTokenizer())
+    assert other.vocab_size == 256
+    assert other.describe()["tokenizer"] == "bytes"
+    with pytest.raises(InputError, match="reads other tokens than the text .* trained on a planning task"):
+        other.use_tokenizer(SymbolTokenizer(["a"]))
+
+
+def test_use_tokenizer__that_the_corpus_gave_needs_no_other_entry(corpus: Path):
+    options = {"tokenizer": "bpe", "vocab_size": 280, "split": SplitConfig("contiguous", 0.1, 0.1)}
+    data = TextDataModule(str(corpus), context_length=32, **options)
+    data.setup()
+    again = TextDataModule(str(corpus), context_length=32, **options)
+    again.use_tokenizer(data.tokenizer)
+    again.setup()
+    assert again.encoded.folder == data.encoded.folder
+
+
+def test_prepare_data__says_what_is_less_than_was_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "a.txt").write_text("ab " * 100)
+    (tmp_path / "b.txt").touch()
+    split = SplitConfig("contiguous", 0.1, 0.1)
+    data = TextDataModule(str(tmp_path), context_length=4, tokenizer="bpe", vocab_size=2000, split=split)
+    data.prepare_data()
+    data.setup()
+    empty, small = caplog.messages
+    assert "empty files left out: 1" in empty
+    found = data.tokenizer.vocab_size
+    assert found < 300
+    assert f"BPE found {found} tokens in the training text, not 2000" in small
+    assert data.vocab_size == 2000
+    caplog.clear()
+    data.use_tokenizer(data.tokenizer)
+    (tmp_path / "b.txt").unlink()
+    data.prepare_data()
+    assert not caplog.messages
 
 
 def test_prepare_data__too_short(tmp_path: Path):

@@ -1,3 +1,7 @@
+import copy
+import pickle
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -38,6 +42,33 @@ def test_to_json__round_trip(kind: str):
     again = tokenizer_from_json(tokenizer.to_json())
     assert np.array_equal(again.encode(TEXT), tokenizer.encode(TEXT))
     assert again.end_of_text not in again.encode("<|endoftext|>")
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_copies__read_the_same_tokens(kind: str, copied: Callable):
+    """Workers that are spawned get a pickled tokenizer."""
+    again = copied(TOKENIZERS[kind])
+    text = TEXT + "<|endoftext|>"
+    assert again.same_tokens(TOKENIZERS[kind])
+    assert again.encode(text).tolist() == TOKENIZERS[kind].encode(text).tolist()
+    assert again.end_of_text not in again.encode(text)
+
+
+def test_same_tokens():
+    bpe, smaller = TOKENIZERS["bpe"], train_bpe([TEXT], 290)
+    assert not bpe.same_tokens(smaller)
+    assert not bpe.same_tokens(ByteTokenizer())
+    assert SYMBOLS.same_tokens(SYMBOLS.with_prompt_length(9))
+    assert not SYMBOLS.same_tokens(SymbolTokenizer(["1"]))
+    assert not SYMBOLS.same_tokens(WordTokenizer(SYMBOLS.symbols, ",", "="))
+    assert not SYMBOLS.same_tokens(bpe)
+
+
+def test_bytes__nul_is_not_taken_for_the_end_of_a_document():
+    with pytest.raises(InputError, match=r"NUL character \(behind 2 others\)"):
+        ByteTokenizer().encode("ab\0c")
+    assert TOKENIZERS["bpe"].decode(TOKENIZERS["bpe"].encode("ab\0c")) == "ab\0c"
 
 
 def test_train_bpe__is_deterministic_and_compresses():

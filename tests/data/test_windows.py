@@ -1,3 +1,6 @@
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +31,22 @@ def test_contiguous_windows__predict_each_token_once(length: int):
     windows = ContiguousWindows(STREAM[:length], 16)
     batch = windows.__getitems__(list(range(len(windows))))
     assert batch.tokens[:, 1:][batch.mask[:, 1:]].tolist() == list(range(1, length))
+
+
+@pytest.mark.parametrize("kind", [TrainingWindows, ContiguousWindows])
+def test_windows__a_worker_opens_the_file_instead_of_getting_its_content(kind: type, tmp_path: Path):
+    np.arange(100_000, dtype=np.uint16).tofile(tmp_path / "train.bin")
+    tokens = np.memmap(tmp_path / "train.bin", dtype=np.uint16, mode="r")
+    options = {"context_length": 16} | ({"seed": 1} if kind is TrainingWindows else {})
+    for part in (tokens, tokens[50:], np.array(tokens)):
+        windows = kind(part, **options)
+        pickled = pickle.dumps(windows)
+        assert (len(pickled) < 2000) == (part is tokens)
+        again = pickle.loads(pickled)
+        assert len(again) == len(windows)
+        assert torch.equal(again.__getitems__([0, 7]).tokens, windows.__getitems__([0, 7]).tokens)
+    offset = np.memmap(tmp_path / "train.bin", dtype=np.uint16, mode="r", offset=20)
+    assert pickle.loads(pickle.dumps(kind(offset, **options))).tokens[0] == 10
 
 
 def draw(ranks: int, batches: int, skip: int = 0) -> list[set[int]]:

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from nextconcept import InputError
+from nextconcept.data.tokenizers import ByteTokenizer, SymbolTokenizer
 from nextconcept.data.windows import ConceptBatch
-from nextconcept.training.batches import as_concept_batch, check_batch
+from nextconcept.training.batches import as_concept_batch, check_batch, check_tokenizer
 from tests.helpers import small_config
 
 TOKENS = torch.zeros(2, 33, dtype=torch.long)
@@ -44,3 +45,12 @@ def test_as_concept_batch__a_concept_batch_is_returned():
 def test_check_batch__bad(batch: object, message: str):
     with pytest.raises(InputError, match=re.escape(message)):
         check_batch(as_concept_batch(batch), CONFIG)
+
+
+def test_check_tokenizer():
+    check_tokenizer(ByteTokenizer(), None, small_config(vocab_size=256))
+    check_tokenizer(ByteTokenizer(), ByteTokenizer(), small_config(vocab_size=300))
+    with pytest.raises(InputError, match="tokenizer of the data has 256 tokens, but the model knows 64"):
+        check_tokenizer(ByteTokenizer(), None, CONFIG)
+    with pytest.raises(InputError, match="the model reads other tokens than this data has"):
+        check_tokenizer(SymbolTokenizer(["a"]), ByteTokenizer(), small_config(vocab_size=256))

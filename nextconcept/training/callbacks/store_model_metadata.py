@@ -17,8 +17,8 @@ class StoreModelMetadata(L.Callback):
     """Stores configuration, tokenizer and the facts of a model card in each checkpoint.
 
     The tokenizer also becomes ``tokenizer.json`` beside the run.
-    :func:`nextconcept.checkpoints.files.load_run` reads the checkpoint. A run without a
-    :class:`~nextconcept.ConceptDataModule` has no tokenizer to store.
+    :func:`nextconcept.checkpoints.files.load_run` reads the checkpoint. A model that was never
+    trained on a :class:`~nextconcept.ConceptDataModule` has no tokenizer to store.
     """
 
     def __init__(self) -> None:
@@ -47,8 +47,11 @@ class StoreModelMetadata(L.Callback):
         data = data_of(trainer)
         record: dict[str, Any] = {"version": __version__, **self._validated}
         stored: dict[str, Any] = {"config": module_of(pl_module).config.to_dict()}
+        tokenizer = module_of(pl_module).tokenizer
         if data is not None:
-            record["data"], stored["tokenizer"] = data.describe(), data.tokenizer.to_json()
+            record["data"] = data.describe()
+        if tokenizer is not None:
+            stored["tokenizer"] = tokenizer.to_json()
         checkpoint[KEY] = stored | {RECORD: record}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
