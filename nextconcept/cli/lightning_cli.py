@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from nextconcept.checkpoints.files import find_checkpoint, read_checkpoint
+from nextconcept.cli.linked_settings import SHAPE, check_linked
 from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
@@ -40,9 +41,6 @@ from nextconcept.training.module import ConceptModule
 from nextconcept.training.warm_start import read_config
 
 __all__ = ["ConceptCLI", "run"]
-
-SHAPE = ("levels", "chunk_size", "context_length")
-"""Settings of ``model.config`` that the data takes over."""
 
 
 def run(arguments: list[str]) -> None:
@@ -148,7 +146,9 @@ class ConceptCLI(LightningCLI):
         if isinstance(arguments, list):  # not by super(), which warns about arguments of our own
             assert isinstance(parser, TrainerParser)
             parser.command = arguments[0] if arguments else ""
-            self.config = parser.parse_args(resolve_experiments(arguments))
+            arguments = resolve_experiments(arguments)
+            check_linked(arguments)
+            self.config = parser.parse_args(arguments)
         else:
             self.config = parser.parse_object(arguments)
         options = self.config[self.config.subcommand]

@@ -126,24 +126,33 @@ def encode_corpus(
         cache: folder of the cache entries.
 
     Raises:
-        InputError: if the corpus holds no text to train on.
+        InputError: if the corpus holds no text to train on, or the cache can't be written.
     """
     made_by = {"format": _FORMAT, "corpus": corpus.fingerprint, "split": asdict(split), "tokenizer": tokenizer}
     if tokenizer == "bpe":
         made_by["vocab_size"] = vocab_size
     key = hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=12).hexdigest()
     folder, partial = cache / key, cache / f"{key}.partial"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f"{key}.lock"):
-        if not folder.exists():
-            shutil.rmtree(partial, ignore_errors=True)  # of a killed run
-            partial.mkdir()
-            try:
-                _write(corpus, split, _make_tokenizer(corpus, split, tokenizer, vocab_size), partial)
-                (partial / "made_by.json").write_text(json.dumps(made_by, indent=1))
-                os.rename(partial, folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+    if not folder.exists():  # an entry that exists needs no lock, and the cache may be read-only
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache / f"{key}.lock"):
+                if not folder.exists():
+                    shutil.rmtree(partial, ignore_errors=True)  # of a killed run
+                    partial.mkdir()
+                    try:
+                        _write(corpus, split, _make_tokenizer(corpus, split, tokenizer, vocab_size), partial)
+                        (partial / "made_by.json").write_text(json.dumps(made_by, indent=1))
+                        os.rename(partial, folder)
+                    finally:
+                        shutil.rmtree(partial, ignore_errors=True)
+        except OSError as error:
+            if error.errno is None or (error.filename and cache not in Path(error.filename).parents):
+                raise  # the corpus can't be read
+            raise InputError(
+                f"the cache of encoded texts in {cache} can't be written: {error.strerror or error}; make room there, "
+                "or name another folder in the environment variable NEXTCONCEPT_CACHE."
+            ) from None
     return TokenCache(folder, tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8")))
 
 

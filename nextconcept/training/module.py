@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LRScheduler
@@ -28,10 +29,11 @@ from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanSource
 from nextconcept.training.batches import as_concept_batch, check_batch, check_data
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
+from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves
 from nextconcept.training.losses import LossConfig, compute_losses, token_losses
 from nextconcept.training.optim import OptimizerConfig, make_optimizer, make_schedule, number_by_position
 from nextconcept.training.sharding import check_sharding, gather, gradient_norm, release, shard
-from nextconcept.training.warm_start import WarmStart, load_warm_start
+from nextconcept.training.warm_start import TrainingState, WarmStart, load_warm_start
 
 __all__ = ["ConceptModule"]
 
@@ -107,6 +109,7 @@ class ConceptModule(L.LightningModule):
         # Not a buffer: DDP would synchronise it at every forward pass, and evaluation has uneven
         # batches.
         self._byte_counts: Tensor | None = None
+        self._kept_curves: list[CSVLogger] = []
 
     def set_level_factors(self, factors: dict[int, float]) -> None:
         """Scale the concept loss of levels; no level reads the plan of a level whose factor is 0.
@@ -154,11 +157,15 @@ class ConceptModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def prepare_data(self) -> None:
-        """Check that data and model fit each other: this hook runs before the run's folder is made.
+        """Check data and model, and keep old curves: this hook runs before the loggers begin.
 
         Raises:
-            InputError: if they do not.
+            InputError: if data and model do not fit each other.
         """
+        self._check_data()
+        self._kept_curves = keep_csv_curves(self.trainer)
+
+    def _check_data(self) -> None:
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ConceptDataModule):
             check_data(data, self.config)
@@ -167,10 +174,11 @@ class ConceptModule(L.LightningModule):
         """Load the weights of ``init_from``, and take the bytes of each token from the tokenizer.
 
         Raises:
-            InputError: if data and model do not fit each other, or if the model of ``init_from``
-                has another shape or another tokenizer.
+            InputError: if data and model do not fit each other, if the model of ``init_from`` has
+                another shape or another tokenizer, or if its training has made all the steps
+                already that the trainer allows.
         """
-        self.prepare_data()  # Lightning calls that hook on one process
+        self._check_data()  # Lightning calls prepare_data on one process
         tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
         if self.start is not None and not self._warm_started:
             self._warm_started = True
@@ -187,7 +195,9 @@ class ConceptModule(L.LightningModule):
         return load_warm_start(self.init_from, type(self.model.encoder)) if self.init_from else None
 
     def _load_weights(self, start: WarmStart, tokenizer: Tokenizer | None) -> None:
-        self.first_step = start.training.step if start.training else 0
+        if start.training is not None:
+            self.first_step = start.training.step
+            self._check_steps(start.training)
         try:
             self.model.load_state_dict(start.model.state_dict())
         except RuntimeError:
@@ -199,8 +209,27 @@ class ConceptModule(L.LightningModule):
                 f"the model in {self.init_from} reads other tokens than this data: use the data it was trained on."
             )
 
+    def _check_steps(self, training: TrainingState) -> None:
+        """Refuse a fit that would end at once, because steps before growth count too.
+
+        Raises:
+            InputError: if no step is left.
+        """
+        if self.trainer.state.fn != "fit" or self.trainer.ckpt_path is not None:
+            return
+        epochs = training.loops["epoch_progress"]["current"]["completed"]
+        limits = {"steps": (training.step, self.trainer.max_steps), "epochs": (epochs, self.trainer.max_epochs)}
+        for unit, (made, allowed) in limits.items():
+            if allowed is not None and 0 <= allowed <= made:
+                raise InputError(
+                    f"the grown model in {self.init_from} has made {made} {unit} of training, which count too, so that "
+                    f"max_{unit} {allowed} leaves none: set trainer.max_{unit} above {made}."
+                )
+
     def on_fit_start(self) -> None:
         """Continue the training that a grown model comes from, unless this run is resumed."""
+        if self.trainer.ckpt_path is None:
+            self._cut_curves(0)
         training = self.start.training if self.start else None
         if training is not None and self.trainer.ckpt_path is None:
             self.trainer.fit_loop.load_state_dict(training.loops)
@@ -214,6 +243,14 @@ class ConceptModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the first step of this size of the model, from which the schedule counts."""
         self.first_step = checkpoint.get("nextconcept_first_step", 0)
+        if self._kept_curves and self.trainer.state.fn == "fit":
+            self._cut_curves(int(checkpoint["global_step"]))
+
+    def _cut_curves(self, step: int) -> None:
+        """Drop what loggers that add to old files hold of ``step`` and of later steps."""
+        for logger in self._kept_curves:
+            cut_csv_curves(logger, step)
+        self._kept_curves = []
 
     def _checked(self, batch: Any) -> ConceptBatch:
         converted = as_concept_batch(batch)

@@ -42,7 +42,7 @@ def level_table(model: NextConceptModel) -> str:
     rows = [("level", "width", "depth", "parameters", "MFLOPs/token")]
     remaining = _count(model)
     for level, cost in costs.items():
-        parts = [model.predictor(level)] if level else [model.encoder, model.decoder]
+        parts: list[nn.Module] = [model.predictor(level)] if level else [model.encoder, model.decoder]
         if config.sharing == "separate" or config.levels == 1:
             parts.append(model.transformers[level])
         count = _count(*parts)
