@@ -147,7 +147,8 @@ def encode_corpus(
                     finally:
                         shutil.rmtree(partial, ignore_errors=True)
         except OSError as error:
-            if error.errno is None or (error.filename and cache not in Path(error.filename).parents):
+            at = Path(error.filename or cache)
+            if error.errno is None or not (cache in (at, *at.parents) or at in cache.parents):
                 raise  # the corpus can't be read
             raise InputError(
                 f"the cache of encoded texts in {cache} can't be written: {error.strerror or error}; make room there, "

@@ -170,6 +170,15 @@ def test_fit__unknown_dataset(config: Path, capsys: pytest.CaptureFixture, monke
         ("--ckpt_path", "nowhere.ckpt", "there is no checkpoint or run at nowhere.ckpt"),
         ("--ckpt_path", "tiny.yaml", "tiny.yaml is not a checkpoint of nextconcept"),
         ("--config", "nowhere.yaml", "nowhere.yaml"),
+        ("--data.seed", "-1", "seed of the data must be 0 or more"),
+        ("--data.levels", "3", "set --model.config.levels"),
+        ("--data.init_args.context_length", "3", "set --model.config.context_length"),
+        ("--model.optimizer.betas", "[1.5, 0.9]", "betas must be"),
+        ("--model.optimizer.lr", ".nan", "lr nan must be positive"),
+        ("--sample.prompt", "", "prompt of the writing samples is empty"),
+        ("--sample.seed", str(2**70), "seed of the sampling"),
+        ("--budget.flops", ".nan", "budget must be positive"),
+        ("--plan_view.length", "0", "length 0 of the view"),
     ],
 )
 def test_fit__bad_settings(config: Path, capsys: pytest.CaptureFixture, option: str, value: str, sentence: str):
