@@ -135,7 +135,7 @@ class Names(L.Callback):
 def run_on_star_graphs(
     folder: Path, command: str, lines: int, batch: int, *options: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command on two processes, with all callbacks and so many lines in validation and test."""
+    """Run a command on two processes with all callbacks; validation and test have so many lines."""
     (folder / "names.py").write_text(NAMES)
     arguments = {
         "model.config": "{levels: 2, chunk_size: 3, width: 16, depth: 1, num_heads: 2, sharing: separate, "
