@@ -52,7 +52,7 @@ def undocumented(module: ModuleType) -> list[str]:
             entries = re.findall(r"^\s+([\w, *]+?)(?: \([^)]*\))?: ", text.split("Args:")[1], re.MULTILINE)
             documented = {word.strip(" *") for entry in entries for word in entry.split(",")}
             arguments = {argument for argument in inspect.signature(value).parameters if argument[0] != "_"}
-            missing += [f"{name}({argument})" for argument in sorted(arguments - documented - {"self"})]
+            missing += [f"{name}({argument})" for argument in sorted(arguments - documented - {"self", "cls"})]
     return missing
 
 

@@ -1,4 +1,4 @@
-"""``nextconcept compare``."""
+"""Command ``nextconcept compare``: models trained to the same budget, and a table."""
 
 from nextconcept.cli.parsers import run_function
 from nextconcept.evaluation.compare import compare

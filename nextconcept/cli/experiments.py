@@ -1,4 +1,4 @@
-"""``nextconcept experiments``."""
+"""Command ``nextconcept experiments``: a list of the shipped experiments."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``nextconcept export``."""
+"""Command ``nextconcept export``: a run as safetensors with a model card."""
 
 from nextconcept.checkpoints.files import load_run, read_record
 from nextconcept.checkpoints.hub import save_pretrained

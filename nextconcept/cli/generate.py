@@ -1,4 +1,4 @@
-"""``nextconcept generate``."""
+"""Command ``nextconcept generate``: a continued text."""
 
 from nextconcept.cli.parsers import run_function
 from nextconcept.cli.prompts import read_prompt

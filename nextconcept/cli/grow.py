@@ -1,4 +1,4 @@
-"""``nextconcept grow``."""
+"""Command ``nextconcept grow``: a trained model with a level more."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""``nextconcept plan``."""
+"""Command ``nextconcept plan``: what a model plans after a text, beside what it writes."""
 
 from json import dumps
 

@@ -54,7 +54,8 @@ class PackedWeights(LevelWeights):
         """Apply all maps in one product."""
         columns = x.shape[-1]
         matrix = self._matrix(maps, lambda one: one.weight[: self.shape.width, :columns][self._order])
-        return (x @ matrix).chunk(len(maps), -1)
+        projected = x @ matrix
+        return projected.chunk(len(maps), -1) if len(maps) > 1 else (projected,)
 
     def split(self, x: Tensor) -> Tensor:
         """Split (R, D) into (R, h, 1, d), or (R, n, D) into (R, h, n, d)."""
@@ -112,13 +113,14 @@ class StepContext(LevelContext):
         self.turns = stepper.turns(positions.last + shift)
         if not self.reads_plan:
             return
-        self.plan = positions.select(stepper.plan)
+        self.plan = positions.select(stepper.plan).unbind(1)
         element = positions.last + stepper.first
         if not stepper.prefix:
             self.turns_in_chunk = stepper.turns(element % stepper.chunk_size + shift)
         if stepper.memory is not None:
             self.turns_in_text = stepper.turns(element + shift)
-            self.memory, self.visible = stepper.memory.read(positions.anchors(stepper.chunk_size, stepper.first))
+            memory, self.visible = stepper.memory.read(positions.anchors(stepper.chunk_size, stepper.first))
+            self.memory = memory.unbind(1)
 
     def rotate(self, x: Tensor) -> Tensor:
         """Rotate by the positions of the rows."""
@@ -131,16 +133,17 @@ class StepContext(LevelContext):
         ring, entry = self.stepper.rings[index], torch.stack((key, value), 1)
         if self.shift == 0:
             ring.write(self.positions, entry)
-            seen = [ring.read(self.positions)]
+            seen = [_seen(*ring.read(self.positions))]
         else:
             self.own[index].append(entry)
             # Of the rollout's own positions those inside the sliding window; a slice from 0 is all.
             first = 0 if ring.window is None else max(0, len(self.own[index]) - ring.window)
-            seen = [ring.read(self.positions, self.shift), (torch.cat(self.own[index][first:], 3), None)]
+            own = torch.cat(self.own[index][first:], 3)
+            seen = [_seen(*ring.read(self.positions, self.shift)), _seen(own, None)]
         mixed = _attend(query, seen)
         if plan_keys is None:
             return mixed, None
-        return mixed, _attend(query, [*seen, (self.plan[:, 2 * index : 2 * index + 2], None)])
+        return mixed, _attend(query, [*seen, (self.plan[2 * index], self.plan[2 * index + 1], None)])
 
     def plan_gate(self, index: int) -> Tensor:
         """Return the (D,) gate of the plan."""
@@ -155,7 +158,7 @@ class StepContext(LevelContext):
         return x
 
     def unfold(self, x: Tensor) -> Tensor:
-        """Return ``x``."""
+        """Return ``x`` as it is: a single position has no chunk to leave."""
         return x
 
     def rotate_in_chunk(self, query: Tensor) -> Tensor:
@@ -164,7 +167,7 @@ class StepContext(LevelContext):
 
     def attend_plan(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
         """Attend to the plan, whose keys were made when the chunk began."""
-        return _attend(query, [(self.plan[:, 2 * index : 2 * index + 2], None)])
+        return _attend(query, [(self.plan[2 * index], self.plan[2 * index + 1], None)])
 
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate by the elements that the positions predict."""
@@ -172,25 +175,34 @@ class StepContext(LevelContext):
 
     def attend_memory(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
         """Attend to the stored memory."""
-        return _attend(query, [(self.memory[:, 2 * index : 2 * index + 2], self.visible)])
+        return _attend(query, [(self.memory[2 * index], self.memory[2 * index + 1], self.visible)])
 
 
-def _attend(query: Tensor, seen: list[tuple[Tensor, Tensor | None]]) -> Tensor:
+_Seen = tuple[Tensor, Tensor, Tensor | None]
+
+
+def _seen(entries: Tensor, visible: Tensor | None) -> _Seen:
+    """Split (R, 2, h, n, d) into keys and values."""
+    key, value = entries.unbind(1)
+    return key, value, visible
+
+
+def _attend(query: Tensor, seen: list[_Seen]) -> Tensor:
     """Attend in one softmax to several groups of keys and values.
 
     Args:
         query: (R, h, 1, d).
-        seen: (R, 2, h, n, d) keys and values, and (R, 1, 1, n) bool, whether each is visible.
+        seen: (R, h, n, d) keys, values, and (R, 1, 1, n) bool, whether each is visible.
 
     Returns:
         (R, h, 1, d).
     """
-    entries, mask = seen[0]
+    key, value, mask = seen[0]
     if len(seen) > 1:
-        entries = torch.cat([part for part, _ in seen], 3)
-        masks = [part.new_ones(1, 1, 1, part.shape[3], dtype=torch.bool) if m is None else m for part, m in seen]
-        mask = torch.cat([part.expand(len(query), -1, -1, -1) for part in masks], 3)
-    return F.scaled_dot_product_attention(query, entries[:, 0], entries[:, 1], attn_mask=mask)
+        key, value = (torch.cat(parts, 2) for parts in ([one[0] for one in seen], [one[1] for one in seen]))
+        every = [part.new_ones(1, 1, 1, part.shape[2], dtype=torch.bool) if m is None else m for part, _, m in seen]
+        mask = torch.cat([part.expand(len(query), -1, -1, -1) for part in every], 3)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 class LevelStepper:

@@ -111,7 +111,7 @@ class LevelContext(ABC):
 
     @abstractmethod
     def unfold(self, x: Tensor) -> Tensor:
-        """Undo :meth:`fold`."""
+        """Return folded positions (B, h, A, c, d) as (B, h, T, d), undoing :meth:`fold`."""
 
     @abstractmethod
     def rotate_in_chunk(self, query: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ class ParallelContext(LevelContext):
         return self._input.fold.fold(x)
 
     def unfold(self, x: Tensor) -> Tensor:
-        """Undo :meth:`fold`."""
+        """Return folded positions (B, h, A, c, d) as (B, h, T, d), undoing :meth:`fold`."""
         return self._input.fold.unfold(x, self.time)
 
     def rotate_in_chunk(self, query: Tensor) -> Tensor:

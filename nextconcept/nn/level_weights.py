@@ -95,7 +95,7 @@ class LevelWeights(ABC):
 
     @abstractmethod
     def merge(self, x: Tensor) -> Tensor:
-        """Undo :meth:`split`."""
+        """Return the heads side by side: the inverse of :meth:`split`."""
 
     @abstractmethod
     def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
@@ -122,7 +122,7 @@ class SlicedWeights(LevelWeights):
         return self.shape.split(x)
 
     def merge(self, x: Tensor) -> Tensor:
-        """Merge as :meth:`LevelShape.merge`."""
+        """Return the heads side by side, as :meth:`LevelShape.merge` does."""
         return self.shape.merge(x)
 
     def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:

@@ -80,7 +80,7 @@ def gather(model: nn.Module) -> None:
 
 
 def release(model: nn.Module) -> None:
-    """Undo :func:`gather`."""
+    """Shard the parameters again that :func:`gather` has gathered."""
     for part in (*_blocks(model), model):
         if isinstance(part, FSDPModule):
             part.set_reshard_after_forward(part is not model, recurse=False)

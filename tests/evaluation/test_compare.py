@@ -25,7 +25,7 @@ from tests.helpers import fails, run_record
     ("options", "message"),
     [
         ({"entries": {}}, "needs entries"),
-        ({"entries": {"a": Entry(["missing.yaml"])}}, "missing.yaml.*no file"),
+        ({"entries": {"a": Entry(["missing.yaml"])}}, "no file and no experiment 'missing.yaml'"),
         ({"entries": {"a": Entry([])}}, "nothing"),
         ({"entries": {"a": Entry(["x"])}, "flops": 1.0, "tokens": 1.0}, "not in both"),
         ({"entries": {"a": Entry(["x"])}, "tuning_seeds": 4}, "between 1 and the number of seeds, 3, not 4"),
