@@ -1,5 +1,6 @@
 """Two processes do what one does."""
 
+import json
 import os
 import subprocess
 import sys
@@ -115,3 +116,93 @@ def test_fit__a_grown_model_continues_sharded(tmp_path: Path, corpus: Path):
     options["model.config"] = None  # it comes with the grown model
     one, *_ = train(tmp_path, corpus, 1, "nested", "one", **options)
     assert_equal_weights(one, train(tmp_path, corpus, 2, "nested", "two", **options, **SHARDED)[0])
+
+
+NAMES = """
+import json
+import lightning as L
+
+class Names(L.Callback):
+    def on_validation_end(self, trainer, module):
+        with open(f"names_{trainer.global_rank}.json", "a") as file:
+            file.write(json.dumps(sorted(trainer.callback_metrics)) + chr(10))
+
+    on_test_end = on_validation_end
+"""
+"""A module with a callback that notes the metrics of each process."""
+
+
+def run_on_star_graphs(
+    folder: Path, command: str, lines: int, batch: int, *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command on two processes with all callbacks; validation and test have so many lines."""
+    (folder / "names.py").write_text(NAMES)
+    arguments = {
+        "model.config": "{levels: 2, chunk_size: 3, width: 16, depth: 1, num_heads: 2, sharing: separate, "
+        "planner: {noise_width: 4}}",
+        "data": "TaskDataModule",
+        "data.task": "StarGraph",
+        "data.task.arms": 2,
+        "data.task.path_length": 3,
+        "data.task.nodes": 9,
+        "data.task.test_lines": lines,
+        "data.batch_size": batch,
+        "sample.max_new_tokens": 5,
+        "trainer.accelerator": "cpu",
+        "trainer.devices": 2,
+        "trainer.strategy": "ddp",
+        "trainer.max_steps": 2,
+        "trainer.val_check_interval": 1,
+        "trainer.check_val_every_n_epoch": "null",
+        "trainer.log_every_n_steps": 1,
+        "trainer.logger": "lightning.pytorch.loggers.CSVLogger",
+        "trainer.logger.save_dir": folder / "logs",
+        "trainer.callbacks+": "names.Names",
+    }
+    parts = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+    curriculum = ["--trainer.callbacks+", "nextconcept.training.callbacks.LevelCurriculum", "--trainer.callbacks.start"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "nextconcept", command, *parts, *curriculum, "[1]", *options]
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def names_of(folder: Path, rank: int) -> list[str]:
+    return (folder / f"names_{rank}.json").read_text().splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
+@pytest.mark.parametrize(
+    ("lines", "batch", "shuffled"),
+    [
+        pytest.param(3, 2, False, id="two rows and a single one"),
+        pytest.param(5, 2, True, id="two batches, one of a single row, and one batch"),
+        pytest.param(6, 8, True, id="even"),
+    ],
+)
+def test_callbacks__two_processes_with_uneven_shares(tmp_path: Path, lines: int, batch: int, shuffled: bool):
+    """All processes log the same names, so that none waits for another; so does the test."""
+    said = run_on_star_graphs(tmp_path, "fit", lines, batch)
+    assert said.returncode == 0, said.stderr[-2000:]
+    one, other = names_of(tmp_path, 0), names_of(tmp_path, 1)
+    assert one == other
+    assert "val/answer/exact" in json.loads(one[-1])
+    assert ("val/answer/exact_shuffled" in json.loads(one[-1])) == shuffled
+    run = tmp_path / "logs" / "lightning_logs" / "version_0"
+    for command in ("test", "predict"):
+        checkpoint = str(run / "checkpoints" / "last.ckpt")
+        said = run_on_star_graphs(tmp_path, command, lines, batch, "--ckpt_path", checkpoint)
+        assert said.returncode == 0, said.stderr[-2000:]
+    assert names_of(tmp_path, 0) == names_of(tmp_path, 1)
+    assert "test/answer/exact" in json.loads(names_of(tmp_path, 0)[-1])
+    assert len(list(tmp_path.glob("**/surprisal_rank*.safetensors"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_callbacks__a_process_without_windows(tmp_path: Path, command: str):
+    said = run_on_star_graphs(tmp_path, command, 1, 2)
+    assert said.returncode == 2, said.stderr[-2000:]
+    assert "Traceback" not in said.stderr
+    assert said.stderr.count("split has 1 windows for 2 processes, and each process needs one") >= 1

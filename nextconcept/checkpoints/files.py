@@ -156,6 +156,11 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
         return load_pretrained(path, encoder)
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)
+    if "tokenizer" not in checkpoint[KEY] and "config" in checkpoint[KEY]:
+        raise InputError(
+            f"{file} has no tokenizer, because its run had no ConceptDataModule: load its weights with "
+            "ConceptModule.load_from_checkpoint."
+        )
     try:
         stored = checkpoint[KEY]
         model = NextConceptModel(config_from_dict(stored["config"], file), encoder)

@@ -9,6 +9,7 @@ from nextconcept.cli.outputs import new_folder
 from nextconcept.cli.parsers import run_function
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.growth import grow as grow_model
+from nextconcept.nn.model import NextConceptModel
 from nextconcept.training.warm_start import TrainingState
 
 __all__ = ["grow", "run"]
@@ -52,8 +53,10 @@ def grow(
     save_pretrained(grown, tokenizer, folder, record | {"measured": {}})
     if not exported:
         TrainingState.of(read_checkpoint(path), model).grown(grown).save(folder)
-    sizes = [f"{sum(parameter.numel() for parameter in one.parameters()) / 1e6:.2f} M" for one in (model, grown)]
-    print(
-        f"grew {model.config.levels} levels of widths {model.config.widths} ({sizes[0]} parameters) to "
-        f"{grown.config.levels} of {grown.config.widths} ({sizes[1]}); wrote {output}"
-    )
+    print(f"grew {_size(model)} to {_size(grown)}; wrote {output}")
+
+
+def _size(model: NextConceptModel) -> str:
+    widths, parameters = model.config.widths, sum(parameter.numel() for parameter in model.parameters())
+    levels = f"1 level of width {widths[0]}" if len(widths) == 1 else f"{len(widths)} levels of widths {widths}"
+    return f"{levels} ({parameters / 1e6:.2f} M parameters)"

@@ -14,6 +14,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_only
 
 from nextconcept.checkpoints.files import find_checkpoint, read_checkpoint, read_vocabulary
+from nextconcept.cli.linked_settings import SHAPE, check_linked
 from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
 from nextconcept.cli.run_folders import folder_of_run, logger_settings, newest_checkpoint, own_run_folders
 from nextconcept.cli.stored_settings import GivenSettings, adopt_checkpoint
@@ -44,9 +45,6 @@ from nextconcept.training.module import ConceptModule
 from nextconcept.training.warm_start import read_config
 
 __all__ = ["ConceptCLI", "run"]
-
-SHAPE = ("levels", "chunk_size", "context_length")
-"""Settings of ``model.config`` that the data takes over."""
 
 
 def run(arguments: list[str]) -> None:
@@ -180,9 +178,11 @@ class ConceptCLI(LightningCLI):
         if isinstance(arguments, list):  # not by super(), which warns about arguments of our own
             assert isinstance(parser, TrainerParser)
             parser.command = arguments[0] if arguments else ""
-            self.config = parser.parse_args(resolve_experiments(arguments))
-            given = GivenSettings.of(resolve_experiments(arguments))
-            logs = any(argument.startswith("--trainer.logger") for argument in arguments)
+            given_arguments = resolve_experiments(arguments)
+            check_linked(given_arguments)
+            self.config = parser.parse_args(given_arguments)
+            given = GivenSettings.of(given_arguments)
+            logs = any(argument.startswith("--trainer.logger") for argument in given_arguments)
         else:
             self.config = parser.parse_object(arguments)
             part = arguments.get(self.config.subcommand) or {}

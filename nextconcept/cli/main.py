@@ -3,6 +3,8 @@
 This module imports neither torch nor Lightning; a command is imported when it is chosen.
 """
 
+import errno
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -13,6 +15,14 @@ from nextconcept.core.errors import InputError, TrainingError
 from nextconcept.core.suggestions import did_you_mean
 
 __all__ = ["COMMANDS", "Command", "main"]
+
+
+FILE_ERRORS = {
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "ENAMETOOLONG", "ENOTDIR", "EISDIR")
+    if hasattr(errno, name)
+}
+"""Errors of a file system that a user can mend: no permission, no space, no such kind of path."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +122,14 @@ def main(args: list[str] | None = None) -> None:
         args: command and options; default: those of the process.
 
     Raises:
-        SystemExit: with code 2 and one sentence on standard error if the user's input is wrong,
-            with code 1 if training fails or the reader of the output closes it.
+        SystemExit: with code 2 and one sentence on standard error if the user's input is wrong or a
+            file can't be written, with code 1 if training fails or the reader of the output closes
+            it.
     """
     arguments = sys.argv[1:] if args is None else args
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # where the terminal lacks a character
     try:
         _run(arguments)
     except InputError as error:
@@ -127,6 +141,12 @@ def main(args: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has stopped, as in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in FILE_ERRORS:
+            raise
+        where = f"{error.filename} can't be read or written" if error.filename else "a file can't be written"
+        print(f"nextconcept: error: {where}: {error.strerror}.", file=sys.stderr)
+        sys.exit(2)
 
 
 def _run(arguments: list[str]) -> None:

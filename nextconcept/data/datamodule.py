@@ -139,7 +139,12 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         return self._held_out_loader("test")
 
     def _held_out_loader(self, split: str) -> DataLoader[ConceptBatch]:
-        windows = self.held_out_windows(split)
+        windows, (processes, _) = self.held_out_windows(split), self._ranks()
+        if len(windows) < processes:
+            raise InputError(
+                f"the {split} split has {len(windows)} windows for {processes} processes, and each process needs one: "
+                "hold out more, or use fewer processes."
+            )
         sampler = HeldOutSampler(windows, *self._ranks(), shuffle=False)
         return DataLoader(
             windows,

@@ -132,7 +132,7 @@ def encode_corpus(
         given: the tokenizer of a trained model, to be used instead.
 
     Raises:
-        InputError: if the corpus holds no text to train on.
+        InputError: if the corpus holds no text to train on, or the cache can't be written.
     """
     made_by = {"format": _FORMAT, "corpus": corpus.fingerprint, "split": asdict(split), "tokenizer": tokenizer}
     if tokenizer == "bpe":
@@ -146,17 +146,27 @@ def encode_corpus(
         made_by["tokenizer"] = "bytes" if isinstance(given, ByteTokenizer) else json.loads(given.to_json())
     key = _key(made_by)
     folder, partial = cache / key, cache / f"{key}.partial"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f"{key}.lock"):
-        if not folder.exists():
-            shutil.rmtree(partial, ignore_errors=True)  # of a killed run
-            partial.mkdir()
-            try:
-                _write(corpus, split, given or _make_tokenizer(corpus, split, tokenizer, vocab_size), partial)
-                (partial / "made_by.json").write_text(json.dumps(made_by, indent=1))
-                os.rename(partial, folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+    if not folder.exists():  # an entry that exists needs no lock, and the cache may be read-only
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache / f"{key}.lock"):
+                if not folder.exists():
+                    shutil.rmtree(partial, ignore_errors=True)  # of a killed run
+                    partial.mkdir()
+                    try:
+                        _write(corpus, split, given or _make_tokenizer(corpus, split, tokenizer, vocab_size), partial)
+                        (partial / "made_by.json").write_text(json.dumps(made_by, indent=1))
+                        os.rename(partial, folder)
+                    finally:
+                        shutil.rmtree(partial, ignore_errors=True)
+        except OSError as error:
+            at = Path(error.filename or cache)
+            if error.errno is None or not (cache in (at, *at.parents) or at in cache.parents):
+                raise  # the corpus can't be read
+            raise InputError(
+                f"the cache of encoded texts in {cache} can't be written: {error.strerror or error}; make room there, "
+                "or name another folder in the environment variable NEXTCONCEPT_CACHE."
+            ) from None
     return _open(folder)
 
 

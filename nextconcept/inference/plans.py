@@ -16,6 +16,7 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.inference.generate import PlanEdit, generate, visible_from
+from nextconcept.inference.sampling import make_generator
 from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel
 
@@ -324,7 +325,7 @@ def report_plan(
     with eval_mode(model):
         plans = plans_at_end(model, tokens[start:])
         changes = [parse_edit(model, tokenizer, edit, plans) if isinstance(edit, str) else edit for edit in edits]
-        generator = torch.Generator(device).manual_seed(seed)
+        generator = make_generator(seed, device)
         text = generate(model, tokens[None], max_new_tokens, temperature, generator=generator, edits=changes)[0]
         steps = compare_plan(model, tokenizer, text[start:], known - start, plans, changes)
     return PlanReport(prompt, tokenizer.decode(text[known:].tolist()), steps)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from nextconcept.core.errors import InputError
 
-__all__ = ["Sampling", "sample"]
+__all__ = ["Sampling", "check_seed", "make_generator", "sample"]
 
 
 @dataclass
@@ -44,6 +44,26 @@ class Sampling:
                 raise InputError(f"{name} must be above 0 and at most 1, not {value}.")
 
 
+def check_seed(seed: int) -> None:
+    """Check the seed of a sampling.
+
+    Raises:
+        InputError: if the seed is negative or has more than 63 bits.
+    """
+    if not 0 <= seed < 2**63:
+        raise InputError(f"the seed of the sampling must be from 0 to {2**63 - 1}, not {seed}.")
+
+
+def make_generator(seed: int, device: torch.device) -> Generator:
+    """Return a source of randomness on ``device`` that begins with ``seed``.
+
+    Raises:
+        InputError: if the seed is out of range.
+    """
+    check_seed(seed)
+    return Generator(device).manual_seed(seed)
+
+
 def sample(logits: Tensor, options: Sampling, generator: Generator | None) -> Tensor:
     """Draw one token per row: (B, V) logits to (B,) ids.
 
@@ -53,13 +73,16 @@ def sample(logits: Tensor, options: Sampling, generator: Generator | None) -> Te
         generator: source of randomness, or None for torch's own.
 
     Raises:
-        InputError: if a row has NaN among its logits.
+        InputError: if a row has NaN among its logits, or its largest logit is not finite.
     """
-    if logits.isnan().any():
+    highest = logits.amax(-1, keepdim=True)
+    if not highest.isfinite().all():
         raise InputError("the model's logits are not numbers: its weights are damaged, or its training diverged.")
     if options.temperature == 0:
         return logits.argmax(-1)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / options.temperature
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    # The largest logit becomes 0, so that a temperature close to 0 overflows to -inf alone.
+    logits = (logits.to(dtype) - highest) / max(options.temperature, torch.finfo(dtype).tiny)
     if options.top_k is not None and options.top_k < logits.shape[-1]:
         floor = logits.topk(options.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < floor, -torch.inf)

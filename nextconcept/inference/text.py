@@ -20,7 +20,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.inference.generate import PlanEdit, generate_tokens
 from nextconcept.inference.plans import PlanReport, eval_mode, report_plan
-from nextconcept.inference.sampling import Sampling
+from nextconcept.inference.sampling import Sampling, make_generator
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 
@@ -328,7 +328,7 @@ def continue_tokens(
         raise InputError("a stop string is empty: give at least one character with --stop.")
     tokens, lengths = _pad(prompts)
     device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = make_generator(seed, device)
     rows = [TextStream(tokenizer, stop or []) for _ in prompts]
     with eval_mode(model):
         for drawn in generate_tokens(

@@ -11,6 +11,7 @@ from nextconcept.inference.generate import generate
 from nextconcept.nn.model import NextConceptModel, PlanSource
 from nextconcept.tasks.datamodule import TaskDataModule
 from nextconcept.training.module import ConceptModule
+from nextconcept.training.sharding import gather_objects
 
 __all__ = ["TaskAccuracy"]
 
@@ -31,24 +32,58 @@ class TaskAccuracy(L.Callback):
     ``exact`` this gives what writing gives, because a wrong token makes the whole answer wrong, and
     for ``first_branch`` too, because the node before the branch is copied. A task whose prompts
     have several right answers says so (``single_answers``), and its answers are written.
+
+    Each process counts its own lines, and the counts are added at the end, so that all processes
+    log the same names whatever lines they have.
     """
 
     def __init__(self) -> None:
         self._other_row: Tensor | None = None
+        # Per metric: right lines, and lines.
+        self._counts: dict[str, tuple[float, int]] = {}
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget the counts of an evaluation that was interrupted."""
+        self._other_row, self._counts = None, {}
+
+    on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: ConceptBatch, *_: Any
     ) -> None:
         """Measure a batch of the validation split."""
-        self._measure(trainer, pl_module, batch, "val")
+        self._measure(trainer, pl_module, batch)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the shares of the validation split."""
+        self._log(trainer, pl_module, "val")
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: ConceptBatch, *_: Any
     ) -> None:
         """Measure a batch of the test split."""
-        self._measure(trainer, pl_module, batch, "test")
+        self._measure(trainer, pl_module, batch)
 
-    def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: ConceptBatch, stage: str) -> None:
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the shares of the test split."""
+        self._log(trainer, pl_module, "test")
+
+    def _log(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if not isinstance(getattr(trainer, "datamodule", None), TaskDataModule) or trainer.sanity_checking:
+            return
+        totals: dict[str, tuple[float, int]] = {}
+        for counts in gather_objects(self._counts):
+            for name, (right, count) in counts.items():
+                rights, lines = totals.get(name, (0.0, 0))
+                totals[name] = rights + right, lines + count
+        # A line that has no other to take a plan from would be missing from one mean alone.
+        complete = max((lines for _, lines in totals.values()), default=0)
+        shares = {
+            f"{stage}/answer/{name}": right / lines for name, (right, lines) in totals.items() if lines == complete
+        }
+        pl_module.log_dict(shares)
+
+    def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: ConceptBatch) -> None:
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, TaskDataModule) or trainer.sanity_checking:
             return
@@ -67,8 +102,9 @@ class TaskAccuracy(L.Callback):
             judged = task.judge(prompts, answers[: len(tokens)], truths)
             verdicts |= {f"{name}_{source}": right for name, right in judged.items()}
         self._other_row = tokens[-1:]
-        shares = {f"{stage}/answer/{name}": right.double().mean().float() for name, right in verdicts.items()}
-        pl_module.log_dict(shares, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(tokens))
+        for name, right in verdicts.items():
+            before, count = self._counts.get(name, (0.0, 0))
+            self._counts[name] = before + float(right.double().sum()), count + len(tokens)
 
     def _interventions(self, model: NextConceptModel, tokens: Tensor) -> dict[PlanSource, Tensor]:
         """Return the plan sources to measure and for each the (B', T + 1) rows to run, B' >= B.

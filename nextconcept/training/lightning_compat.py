@@ -5,6 +5,10 @@ the releases of Lightning whose members were checked; ``tests/training/test_ligh
 fails where one of them is missing.
 """
 
+import csv
+import warnings
+from pathlib import Path
+
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -14,8 +18,10 @@ __all__ = [
     "TokenProgressBar",
     "accumulates",
     "allow_clipping",
+    "cut_csv_curves",
     "fix_version",
     "fixed_version",
+    "keep_csv_curves",
     "may_save",
     "next_version",
     "save",
@@ -100,6 +106,48 @@ def fix_version(logger: TensorBoardLogger | CSVLogger, version: int | str) -> No
     something, and two runs that begin at the same instant choose one version.
     """
     logger._version = version
+
+
+def keep_csv_curves(trainer: L.Trainer) -> list[CSVLogger]:
+    """Begin each ``CSVLogger`` without losing the curves in its folder, and return those with any.
+
+    A ``CSVLogger`` deletes ``metrics.csv`` where it finds one, before Lightning tells whether the
+    run is resumed; :func:`cut_csv_curves` then drops the rows that the run writes anew. Uses
+    ``CSVLogger._experiment``, and ``metrics_keys`` of the writer, which knows no file but its own.
+    """
+    kept = []
+    for logger in trainer.loggers if trainer.is_global_zero else ():
+        if not isinstance(logger, CSVLogger) or logger._experiment is not None:
+            continue
+        path = _curves_of(logger)
+        if path.is_file():
+            content = path.read_text(encoding="utf-8")
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
+                writer = logger.experiment
+            path.write_text(content, encoding="utf-8", newline="")
+            writer.metrics_keys = next(csv.reader(content.splitlines()), [])
+            kept.append(logger)
+    return kept
+
+
+def cut_csv_curves(logger: CSVLogger, step: int) -> None:
+    """Drop the rows of ``metrics.csv`` from ``step`` on; at step 0 the file as a whole."""
+    path = _curves_of(logger)
+    if step == 0:
+        path.unlink(missing_ok=True)
+        logger.experiment.metrics_keys = []
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, logger.experiment.metrics_keys)
+        table.writeheader()
+        table.writerows(row for row in rows if int(row["step"]) < step)
+
+
+def _curves_of(logger: CSVLogger) -> Path:
+    return Path(logger.log_dir, "metrics.csv")
 
 
 class TokenProgressBar(RichProgressBar):

@@ -17,7 +17,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.nn.concept_predictor import Prediction
 from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
 
-__all__ = ["TERMS", "LossInputs", "cosine_similarity", "find_term", "try_term"]
+__all__ = ["TERMS", "LossInputs", "cosine_similarity", "find_term", "name_of_term", "try_term"]
 
 
 @dataclass
@@ -135,6 +135,27 @@ def find_term(name: str) -> Term:
     if not callable(found):
         raise InputError(f"the concept loss {name!r} is no function, but {type(found).__name__}.")
     return cast(Term, found)
+
+
+def name_of_term(term: str | Term) -> str:
+    """Return the name of a term that is given by its name or as the function itself.
+
+    Raises:
+        InputError: if the function can't be imported by a name, which a checkpoint stores.
+    """
+    if isinstance(term, str):
+        return term
+    name = f"{getattr(term, '__module__', None)}.{getattr(term, '__qualname__', None)}"
+    try:
+        found = find_term(name)
+    except InputError:
+        found = None
+    if found is not term:
+        raise InputError(
+            f"the concept loss {term!r} can't be imported by a name, which a checkpoint stores: define a function at "
+            "the top level of a module, and give the function or its full name."
+        )
+    return name
 
 
 def try_term(name: str, model: NextConceptModel, level: int) -> None:

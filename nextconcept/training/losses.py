@@ -4,6 +4,7 @@ Shapes: B batch, T tokens, A anchors, H horizon, D width of a level, V vocabular
 """
 
 import copy
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept.core.errors import InputError
 from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
-from nextconcept.training.loss_terms import TERMS, LossInputs, cosine_similarity, find_term, try_term
+from nextconcept.training.loss_terms import TERMS, LossInputs, cosine_similarity, find_term, name_of_term, try_term
 
 __all__ = [
     "ConceptLoss",
@@ -43,7 +44,8 @@ class LossConfig:
             - ``decode``: cross-entropy of the tokens read back from the predicted concept; needs an
               additive composition;
             - ``package.module.function``: your own function from
-              :class:`~nextconcept.training.losses.LossInputs` to (B, A, H) distances.
+              :class:`~nextconcept.training.losses.LossInputs` to (B, A, H) distances; in Python
+              also the function itself, if it can be imported by its full name.
         level_weight: w, for all concept levels or a list, level 1 first.
         discount: gamma, per step of the horizon; above 1 the far steps weigh most, which helps
             plans that are found from their end.
@@ -61,13 +63,19 @@ class LossConfig:
     decode_scale: float = 16.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.terms, dict):
+            raise InputError(f"the terms of the loss must map names to weights, not be {type(self.terms).__name__}.")
+        self.terms = {name_of_term(term): weight for term, weight in self.terms.items()}
         for name, weight in self.terms.items():
             find_term(name)
-            if weight < 0:
+            if not 0 <= weight < math.inf:
                 raise InputError(f"the weight of concept loss {name!r} must be 0 or more, not {weight}.")
-        if self.discount <= 0:
+        weights = self.level_weight if isinstance(self.level_weight, list) else [self.level_weight]
+        if not all(0 <= weight < math.inf for weight in weights):
+            raise InputError(f"level_weight must be 0 or more, not {self.level_weight}.")
+        if not 0 < self.discount < math.inf:
             raise InputError(f"discount must be above 0, not {self.discount}.")
-        if self.temperature <= 0 or self.decode_scale <= 0:
+        if not (0 < self.temperature < math.inf and 0 < self.decode_scale < math.inf):
             raise InputError(f"temperature {self.temperature} and decode_scale {self.decode_scale} must be positive.")
 
     def check(self, model: NextConceptModel) -> None:
@@ -207,8 +215,12 @@ def _concept_loss(
     inputs = LossInputs(model, output, level, tokens, plan, targets, config.temperature, config.decode_scale)
     steps = {name: mean(find_term(name)(inputs)) for name in config.terms}
     discounts = config.discount ** torch.arange(horizon, device=plan.device)
-    # The empty sum keeps every parameter of the level in the graph, as DDP demands.
-    weighted = sum((weight * (discounts * steps[name]).mean() for name, weight in config.terms.items()), plan.sum() * 0)
+    # Empty sums keep every parameter of the level in the graph, as DDP demands.
+    nothing = plan.sum() * 0
+    noise = model.predictor(level).head.noise
+    if noise is not None:
+        nothing = nothing + noise.weight.sum() * 0
+    weighted = sum((weight * (discounts * steps[name]).mean() for name, weight in config.terms.items()), nothing)
     similarity = 1 - steps["cosine"] if "cosine" in steps else mean(cosine_similarity(plan.detach(), targets))
     return ConceptLoss(weighted, steps, similarity.detach(), counts, targets, valid.bool())
 

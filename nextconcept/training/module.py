@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -29,6 +30,7 @@ from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanSource
 from nextconcept.training.batches import as_concept_batch, check_batch, check_data, check_tokenizer
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
+from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves
 from nextconcept.training.losses import LossConfig, compute_losses, token_losses
 from nextconcept.training.optim import (
     OptimizerConfig,
@@ -38,7 +40,7 @@ from nextconcept.training.optim import (
     number_by_position,
 )
 from nextconcept.training.sharding import check_sharding, gather, gradient_norm, release, shard
-from nextconcept.training.warm_start import WarmStart, load_warm_start
+from nextconcept.training.warm_start import TrainingState, WarmStart, load_warm_start
 
 __all__ = ["ConceptModule"]
 
@@ -120,6 +122,7 @@ class ConceptModule(L.LightningModule):
         # batches.
         self._byte_counts: Tensor | None = None
         self.tokenizer: Tokenizer | None = None
+        self._kept_curves: list[CSVLogger] = []
 
     def set_level_factors(self, factors: dict[int, float]) -> None:
         """Scale the concept loss of levels; no level reads the plan of a level whose factor is 0.
@@ -189,11 +192,15 @@ class ConceptModule(L.LightningModule):
         return data if isinstance(data, ConceptDataModule) else None
 
     def prepare_data(self) -> None:
-        """Check that data and model fit each other: this hook runs before the run's folder is made.
+        """Check data and model, and keep old curves: this hook runs before the loggers begin.
 
         Raises:
-            InputError: if they do not.
+            InputError: if data and model do not fit each other.
         """
+        self._check_data()
+        self._kept_curves = keep_csv_curves(self.trainer)
+
+    def _check_data(self) -> None:
         if self._data is not None:
             check_data(self._data, self.config)
 
@@ -201,10 +208,15 @@ class ConceptModule(L.LightningModule):
         """Load the weights of ``init_from``, and take the bytes of each token from the tokenizer.
 
         Raises:
-            InputError: if data and model do not fit each other, or if the model of ``init_from``
-                has another shape or another tokenizer.
+            InputError: if data and model do not fit each other, if the model of ``init_from`` has
+                another shape or another tokenizer, or if its training has made all the steps
+                already that the trainer allows.
         """
-        self.prepare_data()  # Lightning calls that hook on one process
+        self._check_data()  # Lightning calls prepare_data on one process
+        trainer = self.trainer
+        if stage == "fit" and trainer.world_size > 1 and trainer.limit_val_batches and self._data is not None:
+            # Too few windows for the processes are refused now, not epochs later.
+            self._data.val_dataloader()
         if self.start is not None and not self._warm_started:
             self._warm_started = True
             self._load_weights(self.start)
@@ -227,7 +239,9 @@ class ConceptModule(L.LightningModule):
         return load_warm_start(self.init_from, type(self.model.encoder)) if self.init_from else None
 
     def _load_weights(self, start: WarmStart) -> None:
-        self.first_step = start.training.step if start.training else 0
+        if start.training is not None:
+            self.first_step = start.training.step
+            self._check_steps(start.training)
         try:
             self.model.load_state_dict(start.model.state_dict())
         except RuntimeError:
@@ -235,8 +249,27 @@ class ConceptModule(L.LightningModule):
                 f"the model in {self.init_from} has another shape: use the configuration that is stored there."
             ) from None
 
+    def _check_steps(self, training: TrainingState) -> None:
+        """Refuse a fit that would end at once, because steps before growth count too.
+
+        Raises:
+            InputError: if no step is left.
+        """
+        if self.trainer.state.fn != "fit" or self.trainer.ckpt_path is not None:
+            return
+        epochs = training.loops["epoch_progress"]["current"]["completed"]
+        limits = {"steps": (training.step, self.trainer.max_steps), "epochs": (epochs, self.trainer.max_epochs)}
+        for unit, (made, allowed) in limits.items():
+            if allowed is not None and 0 <= allowed <= made:
+                raise InputError(
+                    f"the grown model in {self.init_from} has made {made} {unit} of training, which count too, so that "
+                    f"max_{unit} {allowed} leaves none: set trainer.max_{unit} above {made}."
+                )
+
     def on_fit_start(self) -> None:
         """Continue the training that a grown model comes from, unless this run is resumed."""
+        if self.trainer.ckpt_path is None:
+            self._cut_curves(0)
         training = self.start.training if self.start else None
         if training is not None and self.trainer.ckpt_path is None:
             self.trainer.fit_loop.load_state_dict(training.loops)
@@ -258,6 +291,8 @@ class ConceptModule(L.LightningModule):
             InputError: if the data can't be read with it.
         """
         self.first_step = checkpoint.get("nextconcept_first_step", 0)  # the schedule counts from it
+        if self._kept_curves and self.trainer.state.fn == "fit":
+            self._cut_curves(int(checkpoint["global_step"]))
         stored = checkpoint.get(KEY, {}).get("tokenizer")
         if stored is None:
             return
@@ -268,6 +303,12 @@ class ConceptModule(L.LightningModule):
         # The data may pad prompts to another length.
         self.tokenizer = tokenizer if self._data is None else self._data.tokenizer
         self._count_bytes(self.tokenizer)
+
+    def _cut_curves(self, step: int) -> None:
+        """Drop what loggers that add to old files hold of ``step`` and of later steps."""
+        for logger in self._kept_curves:
+            cut_csv_curves(logger, step)
+        self._kept_curves = []
 
     def _checked(self, batch: Any) -> ConceptBatch:
         converted = as_concept_batch(batch)

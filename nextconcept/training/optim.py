@@ -28,7 +28,7 @@ class OptimizerConfig:
     Args:
         lr: peak learning rate.
         weight_decay: of matrices; norms, gates and start vectors are not decayed.
-        betas: decay rates of the moments.
+        betas: decay rates of the moments, each at least 0 and below 1.
         warmup_steps: optimizer steps until the peak.
         min_lr_ratio: learning rate at the last step over the peak.
 
@@ -43,11 +43,15 @@ class OptimizerConfig:
     min_lr_ratio: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.weight_decay < 0 or self.warmup_steps < 0 or not 0 <= self.min_lr_ratio <= 1:
+        # Written so that NaN fails each condition.
+        positive, rest = 0 < self.lr < math.inf, 0 <= self.weight_decay < math.inf and self.warmup_steps >= 0
+        if not (positive and rest and 0 <= self.min_lr_ratio <= 1):
             raise InputError(
                 f"optimizer settings are out of range: lr {self.lr} must be positive, weight_decay {self.weight_decay} "
                 f"and warmup_steps {self.warmup_steps} at least 0, min_lr_ratio {self.min_lr_ratio} between 0 and 1."
             )
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"the optimizer's betas must be two numbers from 0 to below 1, not {list(self.betas)}.")
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, nn.Parameter]]:

@@ -6,7 +6,7 @@ parameters of a block while the block runs (ZeRO, Rajbhandari et al., 2020). Wri
 """
 
 import warnings
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,18 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from nextconcept.core.errors import InputError
 from nextconcept.nn.transformer import Block, Transformer
 
-__all__ = ["check_sharding", "full_tensor", "gather", "gradient_norm", "release", "shard", "shard_like"]
+__all__ = [
+    "check_sharding",
+    "full_tensor",
+    "gather",
+    "gather_objects",
+    "gradient_norm",
+    "release",
+    "shard",
+    "shard_like",
+]
+
+T = TypeVar("T")
 
 
 def check_sharding(tensor_parallel_size: int, processes: int, inference_mode: bool) -> None:
@@ -92,6 +103,15 @@ def gradient_norm(model: nn.Module) -> Tensor:
     """Return the Euclidean norm of all gradients together, a scalar."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     return full_tensor(torch.nn.utils.get_total_norm(gradients))
+
+
+def gather_objects(value: T) -> list[T]:
+    """Return the values of all processes, by rank; a collective call if there are several."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def _blocks(model: nn.Module) -> list[Block]:

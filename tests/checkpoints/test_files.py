@@ -104,3 +104,12 @@ def test_read_checkpoint__of_a_trainer_without_metadata(tmp_path: Path):
     torch.save({"state_dict": {}}, tmp_path / "plain.ckpt")
     with pytest.raises(InputError, match="has weights but no tokenizer: train with the callback"):
         read_checkpoint(tmp_path / "plain.ckpt")
+
+
+def test_load_run__a_run_on_data_without_a_tokenizer(tmp_path: Path):
+    path = write_run(tmp_path / "last.ckpt", NextConceptModel(small_config()))
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint[KEY]["tokenizer"]
+    torch.save(checkpoint, path)
+    with pytest.raises(InputError, match="has no tokenizer, because its run had no ConceptDataModule"):
+        load_run(path)

@@ -1,5 +1,6 @@
 """Training commands as a user meets them: in this process, with real files."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -170,6 +171,15 @@ def test_fit__unknown_dataset(config: Path, capsys: pytest.CaptureFixture, monke
         ("--ckpt_path", "nowhere.ckpt", "there is no checkpoint or run at nowhere.ckpt"),
         ("--ckpt_path", "tiny.yaml", "tiny.yaml is not a checkpoint of nextconcept"),
         ("--config", "nowhere.yaml", "nowhere.yaml"),
+        ("--data.seed", "-1", "seed of the data must be 0 or more"),
+        ("--data.levels", "3", "set --model.config.levels"),
+        ("--data.init_args.context_length", "3", "set --model.config.context_length"),
+        ("--model.optimizer.betas", "[1.5, 0.9]", "betas must be"),
+        ("--model.optimizer.lr", ".nan", "lr nan must be positive"),
+        ("--sample.prompt", "", "prompt of the writing samples is empty"),
+        ("--sample.seed", str(2**70), "seed of the sampling"),
+        ("--budget.flops", ".nan", "budget must be positive"),
+        ("--plan_view.length", "0", "length 0 of the view"),
     ],
 )
 def test_fit__bad_settings(config: Path, capsys: pytest.CaptureFixture, option: str, value: str, sentence: str):
@@ -318,3 +328,26 @@ def test_saved_config__is_accepted_again(config: Path):
     assert shape_of(build("--config", str(saved))) == (2, 4, 32, 256)
     assert shape_of(build("--config", str(saved), "--model.config.levels", "1"))[0] == 1
     assert build("--config", str(saved)).config.fit.sample.prompt == "# null"
+
+
+def rows_of(run: Path) -> list[tuple[str, ...]]:
+    """Step and losses of each row of a CSVLogger's file."""
+    with (run / "metrics.csv").open(newline="") as file:
+        names = ("step", "train/loss", "val/loss/tokens")
+        return [tuple(row.get(name, "") for name in names) for row in csv.DictReader(file)]
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
+def test_csv_logger__a_resumed_run_keeps_its_curves_and_gets_samples_and_plans(config: Path):
+    logger = ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "csv"]
+    for name, ways in {"whole": [["9"]], "halves": [["6"], ["9", "--ckpt_path", "last"]]}.items():
+        for way in ways:
+            constant = ["--model.optimizer.min_lr_ratio", "1", "--trainer.logger.name", name]
+            main(["fit", "--config", str(config), *logger, *constant, "--trainer.max_steps", *way])
+    whole, halves = (Path("csv", name, "version_0") for name in ("whole", "halves"))
+    assert rows_of(halves) == rows_of(whole)
+    assert {row[0] for row in rows_of(whole)} == {str(step) for step in range(9)}
+    for run in (whole, halves):
+        assert sorted(path.name for path in (run / "samples").iterdir()) == ["step_000004.txt", "step_000008.txt"]
+        assert (run / "plans" / "window_0_level_1_step_000008.png").is_file()
+        assert (run / "plans" / "window_0_table_step_000008.md").is_file()

@@ -1,7 +1,9 @@
 """The front door: commands, their help, and sentences about a wrong command line."""
 
+import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +78,17 @@ def test_public_names__are_imported_on_use():
         assert getattr(nextconcept, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = nextconcept.nothing
+
+
+def test_output__of_characters_that_the_terminal_lacks(monkeypatch: pytest.MonkeyPatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    main(["--version"])
+    print("naïve", flush=True)
+    assert terminal.buffer.getvalue().endswith(b"na\\xefve\n")
+
+
+def test_files__that_cannot_be_written(config: Path, capsys: pytest.CaptureFixture):
+    message = fails(capsys, "fit", "--config", config, "--trainer.logger.save_dir", "tiny.yaml/logs")
+    assert "tiny.yaml/logs" in message
+    assert "can't be read or written: Not a directory" in message

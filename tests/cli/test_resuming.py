@@ -26,7 +26,9 @@ def checkpoint(run: Path, name: str = "last") -> dict:
 
 
 def files(folder: str = ".") -> set[str]:
-    return {str(path) for path in Path(folder).rglob("*") if path.name != ".lock" and not {"cache", "hf"} & set(path.parts)}
+    return {
+        str(path) for path in Path(folder).rglob("*") if path.name != ".lock" and not {"cache", "hf"} & set(path.parts)
+    }
 
 
 def test_training_goes_on_from_the_last_checkpoint_and_evaluation_takes_the_best(

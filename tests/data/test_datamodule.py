@@ -1,5 +1,7 @@
 """What every data module does, by the example of one that counts."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,15 @@ def test_train_dataloader__seed(monkeypatch: pytest.MonkeyPatch):
 def test_init__bad(options: dict, message: str):
     with pytest.raises(InputError, match=message):
         data_of(**options)
+
+
+@pytest.mark.parametrize(("processes", "fails"), [(10, False), (11, True)])
+def test_held_out_loaders__a_window_for_each_process(processes: int, fails: bool):
+    for rank in (0, processes - 1):
+        data = data_of()
+        data.trainer = SimpleNamespace(world_size=processes, global_rank=rank)
+        if fails:
+            with pytest.raises(InputError, match="the val split has 10 windows for 11 processes"):
+                data.val_dataloader()
+        else:
+            assert len(data.val_dataloader().dataset) == 10

@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import signal
@@ -118,3 +119,35 @@ def test_encode_corpus__nothing_to_train_on(tmp_path: Path):
 def test_split_config__out_of_range(val: float, test: float):
     with pytest.raises(InputError, match="split fractions"):
         SplitConfig(val=val, test=test)
+
+
+def test_encode_corpus__an_entry_needs_no_lock(tmp_path: Path):
+    """The cache may be read-only once it holds the entry."""
+    first = encode_corpus(corpus_of(DOCUMENTS), SplitConfig(), "bytes", 0, tmp_path)
+    (lock,) = tmp_path.glob("*.lock")
+    lock.unlink()
+    lock.mkdir()  # nobody can lock this
+    assert encode_corpus(corpus_of(DOCUMENTS), SplitConfig(), "bytes", 0, tmp_path).folder == first.folder
+
+
+def test_encode_corpus__a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file/cache can't be written: Not a directory;.*NEXTCONCEPT_CACHE"):
+        encode_corpus(corpus_of(DOCUMENTS), SplitConfig(), "bytes", 0, tmp_path / "file" / "cache")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.rename", full)
+    with pytest.raises(InputError, match="can't be written: No space left"):
+        encode_corpus(corpus_of(DOCUMENTS), SplitConfig(), "bytes", 0, tmp_path)
+    assert [path for path in tmp_path.iterdir() if path.suffix not in ("", ".lock")] == []
+
+
+def test_encode_corpus__a_text_that_cannot_be_read_is_not_blamed_on_the_cache(tmp_path: Path):
+    def unreadable():
+        raise PermissionError(errno.EACCES, "Permission denied", "corpus.txt")
+        yield
+
+    with pytest.raises(PermissionError):
+        encode_corpus(Corpus("test", "f", unreadable, 2), SplitConfig(), "bytes", 0, tmp_path)

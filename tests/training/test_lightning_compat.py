@@ -1,13 +1,25 @@
 """The private members that the project uses exist; what they do is tested where it is used."""
 
+import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 
-from nextconcept.training.lightning_compat import accumulates, allow_clipping, may_save, stops_early, validates_next
+from nextconcept.training.lightning_compat import (
+    accumulates,
+    allow_clipping,
+    cut_csv_curves,
+    keep_csv_curves,
+    may_save,
+    stops_early,
+    validates_next,
+)
 
 
 @pytest.fixture
@@ -21,6 +33,7 @@ def test_members__exist(trainer: L.Trainer):
         trainer.fit_loop: ["_data_fetcher", "_can_stop_early"],
         trainer.fit_loop.epoch_loop: ["_should_check_val_fx", "_should_accumulate"],
         ModelCheckpoint(): ["_should_skip_saving_checkpoint", "_save_topk_checkpoint", "_monitor_candidates"],
+        CSVLogger("."): ["_experiment"],
         RichProgressBar: ["_get_train_description"],
     }
     for owner, names in owners.items():
@@ -40,3 +53,28 @@ def test_allow_clipping__marks_the_optimizer():
     assert optimizer._step_supports_amp_scaling
     allow_clipping(optimizer)
     assert not optimizer._step_supports_amp_scaling
+
+
+def steps_of(path: Path) -> list[int]:
+    with path.open(newline="") as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
+
+
+def test_csv_curves__are_kept_and_cut(tmp_path: Path):
+    first, path = CSVLogger(tmp_path, "run", 0), tmp_path / "run" / "version_0" / "metrics.csv"
+    for step in range(6):
+        first.log_metrics({"loss": 1.0}, step)
+    first.save()
+    again = CSVLogger(tmp_path, "run", 0)
+    trainer = SimpleNamespace(loggers=[again, DummyLogger()], is_global_zero=True)
+    assert keep_csv_curves(trainer) == [again]
+    assert keep_csv_curves(trainer) == [], "a logger that has begun keeps its file anyway"
+    assert steps_of(path) == [0, 1, 2, 3, 4, 5]
+    cut_csv_curves(again, 4)
+    again.log_metrics({"loss": 1.0, "accuracy": 0.5}, 4)
+    again.save()
+    assert steps_of(path) == [0, 1, 2, 3, 4]
+    cut_csv_curves(again, 0)
+    again.log_metrics({"accuracy": 0.5}, 0)
+    again.save()
+    assert path.read_text().splitlines() == ["accuracy,step", "0.5,0"]

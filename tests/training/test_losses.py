@@ -1,5 +1,8 @@
 import dataclasses
+import functools
 import math
+import sys
+import types
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from nextconcept import InputError, NextConceptModel
 from nextconcept.nn.model import ModelOutput, horizon_targets
 from nextconcept.training.loss_terms import find_term
 from nextconcept.training.losses import LossConfig, LossInputs, compute_losses, loss_flops_per_token
-from tests.helpers import open_model, small_config
+from tests.helpers import GRID, open_model, small_config
 
 
 def batch_of(time: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -223,3 +226,48 @@ def test_compute_losses__a_users_own_term():
     config.check(model)
     steps = compute_losses(config, model, output, tokens, mask).concepts[1].steps
     torch.testing.assert_close(steps[name], steps["mse"] * 32)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("name", ["discount", "temperature", "decode_scale", "level_weight"])
+def test_loss_config__numbers_out_of_range(name: str, value: float):
+    with pytest.raises(InputError, match=name):
+        LossConfig(**{name: value})
+
+
+def squares(at: LossInputs) -> torch.Tensor:
+    return (at.plan - at.targets).square().mean(-1)
+
+
+def test_terms__a_function_itself(monkeypatch: pytest.MonkeyPatch):
+    module = types.ModuleType("own_terms")
+    module.squares, squares.__module__ = squares, "own_terms"
+    monkeypatch.setitem(sys.modules, "own_terms", module)
+    config = LossConfig({squares: 0.5, "cosine": 1.0})
+    assert config == LossConfig({"own_terms.squares": 0.5, "cosine": 1.0})
+    model = NextConceptModel(small_config())
+    config.check(model)
+    tokens, mask = batch_of()
+    steps = compute_losses(config, model, model(tokens[:, :-1]), tokens, mask).concepts[1].steps
+    assert set(steps) == {"own_terms.squares", "cosine"}
+
+
+@pytest.mark.parametrize("term", [lambda at: at.plan, functools.partial(squares), 3])
+def test_terms__a_function_without_a_name(term: object):
+    with pytest.raises(InputError, match="can't be imported by a name"):
+        LossConfig({term: 1.0})
+    with pytest.raises(InputError, match="must map names to weights"):
+        LossConfig(term)
+
+
+@pytest.mark.parametrize(
+    "options", [*GRID[::16], {"planner__noise_width": 4}, {"levels": 3, "planner__noise_width": 4}]
+)
+@pytest.mark.parametrize("terms", [{}, {"cosine": 1.0}])
+def test_compute_losses__every_parameter_gets_a_gradient(options: dict, terms: dict):
+    """Several processes would wait for the gradients of others."""
+    model = NextConceptModel(small_config(**options))
+    tokens = torch.randint(64, (2, model.config.window_length + 1))
+    output = model(tokens[:, :-1], "predicted", 0 if model.config.encoder.chunk_alignment == "end" else None)
+    compute_losses(LossConfig(terms), model, output, tokens, tokens >= 0).total.backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []

@@ -63,3 +63,22 @@ def test_make_schedule__unbounded_training_stays_at_the_peak():
 def test_config__out_of_range(options: dict):
     with pytest.raises(InputError, match="out of range"):
         OptimizerConfig(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"betas": (1.5, 0.9)},
+        {"betas": (0.9, 1.0)},
+        {"betas": (-0.1, 0.9)},
+        {"betas": (0.9, math.nan)},
+        {"betas": (0.9,)},
+        {"lr": math.nan},
+        {"lr": math.inf},
+        {"weight_decay": math.nan},
+        {"min_lr_ratio": math.nan},
+    ],
+)
+def test_optimizer_config__numbers_that_adamw_refuses(options: dict):
+    with pytest.raises(InputError, match=next(iter(options))):
+        OptimizerConfig(**options)

@@ -151,3 +151,15 @@ def test_load_warm_start__broken_training_state(grown: Path):
     (grown / "training.ckpt").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="grow the model again"):
         load_warm_start(grown)
+
+
+@pytest.mark.parametrize(("options", "made"), [({"steps": 5}, 5), ({"steps": 4}, 5)])
+def test_fit__a_grown_model_without_steps_left(grown: Path, corpus: Path, tmp_path: Path, options: dict, made: int):
+    with pytest.raises(InputError, match=f"has made {made} steps.*set trainer.max_steps above {made}"):
+        fit(tmp_path / "new", corpus, module_from(grown), **options)
+
+
+def test_grow__says_what_grew(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    last = fit(tmp_path / "old", corpus, module_of(levels=1), steps=1)
+    grow_command(str(last), str(tmp_path / "grown"))
+    assert "grew 1 level of width 32 (0.03 M parameters) to 2 levels of widths [32, 64]" in capsys.readouterr().out

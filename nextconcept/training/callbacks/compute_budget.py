@@ -37,8 +37,8 @@ class ComputeBudget(L.Callback):
         if flops is not None and tokens is not None:
             raise InputError("give the budget in flops or in tokens, not in both.")
         budget = tokens if flops is None else flops
-        if budget is not None and budget <= 0:
-            raise InputError(f"the budget must be positive, not {budget}.")
+        if budget is not None and not 0 < budget < math.inf:
+            raise InputError(f"the budget must be positive and finite, not {budget}.")
         self.flops, self.tokens = flops, tokens
         self._before = {"flops": 0.0, "tokens": 0.0}
         self._seen = 0  # tokens since then

@@ -29,10 +29,11 @@ class FiniteGradients(L.Callback):
             TrainingError: if the norm is not finite.
         """
         wrong = [name for name, value in module_of(pl_module).named_losses().items() if not value.isfinite()]
-        if trainer.precision != "16-mixed" or wrong:
-            if gradient_norm(pl_module).isfinite():
-                return
-        elif not wrong:
+        # Each process has losses of its own, but all have to take part in the norm and to stop.
+        scaled = trainer.precision == "16-mixed"
+        if scaled and not trainer.strategy.reduce_boolean_decision(bool(wrong), all=False):
+            return
+        if gradient_norm(pl_module).isfinite():
             return
         callbacks = [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
         saved = [callback.best_model_path for callback in callbacks if callback.best_model_path]

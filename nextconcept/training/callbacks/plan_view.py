@@ -3,21 +3,23 @@
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger
 
+from nextconcept.core.errors import InputError
 from nextconcept.inference.plan_figures import look_at_plan
 from nextconcept.training.access import data_of, module_of
+from nextconcept.training.callbacks.media import media_of
 
 __all__ = ["PlanView"]
 
 
 class PlanView(L.Callback):
-    """Shows plans for fixed windows of the validation split, in TensorBoard at each validation.
+    """Shows plans for fixed windows of the validation split at each validation.
 
-    Tab "Images": ``plan/window_W/level_L`` (planned against realised concepts) and
-    ``plan/window_W/attention`` (of tokens to the plan); tab "Text": ``plan/window_W/table``
-    (planned beside written). Without a :class:`~nextconcept.ConceptDataModule` nothing is shown.
-    ``nextconcept fit`` uses this callback; in a configuration file:
+    Figures: ``plan/window_W/level_L`` (planned against realised concepts) and
+    ``plan/window_W/attention`` (of tokens to the plan); text: ``plan/window_W/table`` (planned
+    beside written). TensorBoard, W&B and MLflow show them; for other loggers they become files in
+    the folder ``plans`` of the run. Without a :class:`~nextconcept.ConceptDataModule` nothing is
+    shown. ``nextconcept fit`` uses this callback; in a configuration file:
 
     .. code-block:: yaml
 
@@ -29,17 +31,20 @@ class PlanView(L.Callback):
     Args:
         windows: number of windows to show, from the beginning of the split.
         length: tokens of a window that are shown.
+
+    Raises:
+        InputError: if a number is out of range.
     """
 
     def __init__(self, windows: int = 1, length: int = 48) -> None:
+        if windows < 0 or length < 1:
+            raise InputError(f"windows {windows} must be 0 or more, and length {length} of the view 1 or more.")
         self.windows, self.length = windows, length
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the plans on the first process."""
-        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        model, data = module_of(pl_module).model, data_of(trainer)
-        idle = trainer.sanity_checking or not trainer.is_global_zero or not boards
-        if idle or data is None or model.config.levels == 1:
+        model, data, media = module_of(pl_module).model, data_of(trainer), media_of(trainer)
+        if trainer.sanity_checking or not media or data is None or model.config.levels == 1:
             return
         training = model.training
         model.eval()
@@ -50,9 +55,9 @@ class PlanView(L.Callback):
             figures = {f"level_{level}": figure for level, figure in picture.agreement.items()}
             if picture.attention is not None:
                 figures["attention"] = picture.attention
-            for board in boards:
+            for one in media:
                 for name, figure in figures.items():
-                    board.experiment.add_figure(f"plan/window_{index}/{name}", figure, trainer.global_step)
+                    one.figure(f"plan/window_{index}/{name}", figure, trainer.global_step)
                 if picture.table:
-                    board.experiment.add_text(f"plan/window_{index}/table", picture.table, trainer.global_step)
+                    one.text(f"plan/window_{index}/table", picture.table, trainer.global_step, markdown=True)
         model.train(training)

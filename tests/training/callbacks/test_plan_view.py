@@ -2,9 +2,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from nextconcept import InputError
 from nextconcept.data.windows import ContiguousWindows
 from nextconcept.training.callbacks import PlanView
 from nextconcept.training.module import ConceptModule
@@ -40,3 +42,9 @@ def test_on_validation_end__one_process_draws_and_a_model_without_plans_has_none
     assert not tags(tmp_path / "a", is_global_zero=False)
     assert not tags(tmp_path / "b", sanity_checking=True)
     assert not tags(tmp_path / "c", levels=1)
+
+
+@pytest.mark.parametrize("options", [{"windows": -1}, {"length": 0}])
+def test_settings__out_of_range(options: dict):
+    with pytest.raises(InputError, match=next(iter(options))):
+        PlanView(**options)

@@ -1,9 +1,12 @@
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from nextconcept import InputError
 from nextconcept.training.callbacks import WritingSamples
 from nextconcept.training.module import ConceptModule
 from tests.helpers import FixedData, small_config
@@ -38,3 +41,19 @@ def test_on_validation_end__without_a_prompt_it_begins_as_the_validation_split_d
 
 def test_on_validation_end__one_process_writes_and_the_sanity_check_does_not(tmp_path: Path):
     assert sample(tmp_path, is_global_zero=False) == sample(tmp_path, sanity_checking=True) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"prompt": ""}, {"max_new_tokens": -1}, {"temperature": -1.0}, {"temperature": math.nan}, {"seed": 2**70}],
+)
+def test_settings__are_checked_before_anything_else(options: dict):
+    with pytest.raises(InputError, match=next(iter(options)).replace("_", ".")):
+        WritingSamples(**options)
+
+
+def test_setup__a_prompt_that_cannot_be_encoded(tmp_path: Path):
+    trainer = SimpleNamespace(datamodule=FixedData([]))
+    WritingSamples("Hi").setup(trainer, None, "fit")
+    with pytest.raises(InputError, match="prompt"):
+        WritingSamples("\udcff").setup(trainer, None, "fit")

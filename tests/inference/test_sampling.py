@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from nextconcept import InputError
+from nextconcept.inference.sampling import Sampling, make_generator, sample
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.1}])
+@pytest.mark.parametrize("temperature", [1e-40, 1e-300, 5e-324])
+def test_sample__a_temperature_close_to_zero_takes_the_likeliest(temperature: float, options: dict):
+    logits = torch.randn(5, 64) * 20
+    assert torch.equal(sample(logits, Sampling(temperature, **options), None), logits.argmax(-1))
+
+
+def test_sample__draws_by_probability():
+    logits = torch.tensor([[0.0, 1.0, -torch.inf]]).expand(20_000, 3)
+    drawn = sample(logits, Sampling(0.5), make_generator(0, CPU))
+    assert drawn.bincount(minlength=3)[2] == 0
+    assert (drawn == 1).double().mean().item() == pytest.approx(torch.tensor(2.0).sigmoid().item(), abs=0.01)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_sample__damaged_logits(value: float):
+    with pytest.raises(InputError, match="logits are not numbers"):
+        sample(torch.tensor([[0.0, value]]), Sampling(0.0), None)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**70])
+def test_make_generator__seed_out_of_range(seed: int):
+    with pytest.raises(InputError, match="seed of the sampling must be from 0 to"):
+        make_generator(seed, CPU)
+
+
+def test_make_generator__begins_with_the_seed():
+    draws = [torch.rand(3, generator=make_generator(seed, CPU)).tolist() for seed in (0, 0, 2**63 - 1)]
+    assert draws[0] == draws[1] != draws[2]
