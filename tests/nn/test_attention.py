@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept.nn.attention import MemoryAttention, PlanAttention, SelfAttention
+from nextconcept.nn.attention import AttentionWidths, MemoryAttention, PlanAttention, SelfAttention
 from nextconcept.nn.attention_kernels import ChunkFold
 from nextconcept.nn.level_context import ParallelContext
 from nextconcept.nn.level_weights import LevelShape
@@ -10,7 +10,8 @@ from nextconcept.nn.plan_input import PlanGates, PlanInput
 from tests.helpers import small_config
 
 CONFIG = small_config()
-SHAPE = LevelShape(width=16, num_heads=2, hidden=48, sliding_window=None, interleaved=False)
+OWN, READ = AttentionWidths(16, 16, 16, 16), AttentionWidths(16, 24, 16, 16)
+SHAPE = LevelShape(16, num_heads=2, num_kv_heads=2, head_size=8, hidden=48, sliding_window=None, interleaved=False)
 
 
 def reading(x: torch.Tensor, plan: torch.Tensor, memory: torch.Tensor | None = None) -> ParallelContext:
@@ -22,7 +23,7 @@ def reading(x: torch.Tensor, plan: torch.Tensor, memory: torch.Tensor | None = N
 
 
 def test_self_attention__is_causal():
-    attention, x = SelfAttention(16), torch.randn(2, 9, 16)
+    attention, x = SelfAttention(OWN), torch.randn(2, 9, 16)
     changed = x.clone()
     changed[:, 5:] += 1
     before, after = (attention(each, ParallelContext(each, SHAPE)) for each in (x, changed))
@@ -30,14 +31,14 @@ def test_self_attention__is_causal():
 
 
 def test_plan_attention__is_zero_for_a_zero_plan():
-    attention, x = PlanAttention(16, 24), torch.randn(2, 9, 16)
+    attention, x = PlanAttention(READ), torch.randn(2, 9, 16)
     read = attention(x, reading(x, torch.zeros(2, 3, 5, 24)))
     assert read.shape == (2, 9, 16)
     assert not read.any()
 
 
 def test_plan_attention__reads_the_plan_of_its_own_chunk_only():
-    attention, x, plan = PlanAttention(16, 24), torch.randn(1, 9, 16), torch.randn(1, 3, 5, 24)
+    attention, x, plan = PlanAttention(READ), torch.randn(1, 9, 16), torch.randn(1, 3, 5, 24)
     changed = plan.clone()
     changed[:, 1] += 1
     differs = (attention(x, reading(x, plan)) != attention(x, reading(x, changed))).any(-1)[0]
@@ -46,7 +47,7 @@ def test_plan_attention__reads_the_plan_of_its_own_chunk_only():
 
 def test_memory_attention__equals_masked_attention():
     """Positions folded into heads must give what an explicit mask over anchors gives."""
-    attention, x, memory = MemoryAttention(16, 24), torch.randn(2, 10, 16), torch.randn(2, 3, 24)
+    attention, x, memory = MemoryAttention(READ), torch.randn(2, 10, 16), torch.randn(2, 3, 24)
     seen = []
     plain = F.scaled_dot_product_attention
 

@@ -24,7 +24,7 @@ def test_norm__narrow_input_uses_the_first_gains(kind: str):
 
 def test_feed_forward__narrow_level_ignores_the_rest_of_the_weights():
     layer, x = FeedForward(8, 24, "swiglu"), torch.randn(2, 4)
-    weights = SlicedWeights(LevelShape(width=4, num_heads=1, hidden=12, sliding_window=None, interleaved=False))
+    weights = SlicedWeights(LevelShape(4, 1, num_kv_heads=1, head_size=4, hidden=12, sliding_window=None, interleaved=False))
     before = layer(x, weights)
     with torch.no_grad():
         for linear in (layer.up, layer.gate, layer.down):
