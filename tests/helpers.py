@@ -148,6 +148,9 @@ def option_grid() -> list[dict]:
                 "chunk_size": 2,
             }
         )
+        ungated = {"reader__gated": False, "reader__order": draw_more.choice(["after", "before"])}
+        more = {"reader__memory": draw_more.choice(["none", "states"]), "block__post_norm": draw_more.random() < 0.5}
+        grid.append(grid[-1] | ungated | more | {"reader__rotated": False, "block__num_kv_heads": 1, "num_loops": 1})
     return grid
 
 

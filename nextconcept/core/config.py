@@ -424,10 +424,8 @@ class ModelConfig:
         kv_heads = self.block.num_kv_heads
         if kv_heads is None:
             return [1] * self.levels
-        if self.sharing == "separate":
-            whole = self.level_heads
-        else:  # the proportion at the top
-            whole = [self.level_heads[-1]] * self.levels
+        # Levels that share weights have the proportion of the top level.
+        whole = self.level_heads if self.sharing == "separate" else [self.level_heads[-1]] * self.levels
         return [0 if heads % kv_heads else heads // kv_heads for heads in whole]
 
     @property

@@ -5,8 +5,8 @@ weights that are packed for speed, and a context that reads caches. The work on 
 a few small products, so their number decides the speed: matrices that are applied to one input are
 packed into one, and rotations are computed once per step for all blocks.
 
-Shapes: B rows of the batch, R rows that take a step, h heads of queries, g heads of keys and values,
-d head size, D width, b passes through blocks, H horizon, A anchors.
+Shapes: B rows of the batch, R rows that take a step, h heads of queries, g heads of keys and
+values, d head size, D width, b passes through blocks, H horizon, A anchors.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,16 +53,17 @@ class PackedWeights(LevelWeights):
     def _order(self, features: int) -> Tensor | slice:
         return self.shape.feature_order(features) if self.shape.interleaved else slice(None)
 
-    def project(
-        self, x: Tensor, queries: tuple[Linear, ...] = (), keys: tuple[Linear, ...] = ()
-    ) -> tuple[Tensor, ...]:
+    def project(self, x: Tensor, queries: tuple[Linear, ...] = (), keys: tuple[Linear, ...] = ()) -> tuple[Tensor, ...]:
         """Apply all maps in one product."""
-        columns, shape = x.shape[-1], self.shape
-        rows = {one: shape.query_width if one in queries else shape.key_width for one in (*queries, *keys)}
-        matrix = self._matrix(
-            (*queries, *keys), lambda one: one.weight[: rows[one], :columns][self._order(rows[one])]
-        )
-        return (x @ matrix).split(list(rows.values()), -1)
+        wide, narrow, columns = self.shape.query_width, self.shape.key_width, x.shape[-1]
+
+        def pack(one: Linear) -> Tensor:
+            rows = wide if one in queries else narrow
+            return one.weight[:rows, :columns][self._order(rows)]
+
+        product = x @ self._matrix((*queries, *keys), pack)
+        parts: tuple[Tensor, ...] = product.split([wide] * len(queries) + [narrow] * len(keys), -1)
+        return parts
 
     def split(self, x: Tensor) -> Tensor:
         """Split (R, h d) into (R, h, 1, d), or (R, n, h d) into (R, h, n, d); also g for h."""
@@ -79,8 +80,11 @@ class PackedWeights(LevelWeights):
     def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
         """Apply the map, multiplied by the gate."""
         columns = x.shape[-1]
-        order = self._order(columns)
-        return x @ self._matrix((out,), lambda one: one.weight[: self.shape.width, :columns][:, order], gate)
+
+        def pack(one: Linear) -> Tensor:
+            return one.weight[: self.shape.width, :columns][:, self._order(columns)]
+
+        return x @ self._matrix((out,), pack, gate)
 
     def project_hidden(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
         """Apply all maps in one product."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nextconcept.nn.attention_kernels import repeat_heads
-
 from nextconcept.nn.layers import Linear, rotate
 from nextconcept.nn.level_context import LevelContext, ParallelContext
 from nextconcept.nn.level_weights import LevelWeights

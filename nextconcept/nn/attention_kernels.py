@@ -69,7 +69,7 @@ class ExtraKeys:
 
 
 def repeat_heads(x: Tensor, heads: int, axis: int = -3) -> Tensor:
-    """Repeat the heads of keys or values, on an axis of (..., g, n, d), for ``heads`` of queries."""
+    """Repeat the heads of keys or values, an axis of (..., g, n, d), for ``heads`` of queries."""
     return x if x.shape[axis] == heads else x.repeat_interleave(heads // x.shape[axis], axis)
 
 

@@ -63,8 +63,8 @@ class Composition(nn.Module):
 
     With position binding, each element is rotated by its position first. ``sum``, ``mean`` and
     ``max`` reduce the chunk; ``linear``, ``mlp`` and ``geglu`` map elements or concepts; without a
-    reduction the last ``linear`` or ``mlp`` maps the whole chunk to one vector. The norm has no gain: with a learned gain,
-    targets could shrink to reduce the loss.
+    reduction the last ``linear`` or ``mlp`` maps the whole chunk to one vector. The norm has no
+    gain: with a learned gain, targets could shrink to reduce the loss.
 
     Args:
         config: the model's configuration.

@@ -65,4 +65,5 @@ class GeGlu(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., hidden width of D)."""
         hidden = self.block.hidden_width(x.shape[-1])
-        return F.gelu(self.gate(x, hidden)) * self.up(x, hidden)
+        gated: Tensor = F.gelu(self.gate(x, hidden)) * self.up(x, hidden)
+        return gated

@@ -106,9 +106,7 @@ class LevelWeights(ABC):
         self.shape = shape
 
     @abstractmethod
-    def project(
-        self, x: Tensor, queries: tuple[Linear, ...] = (), keys: tuple[Linear, ...] = ()
-    ) -> tuple[Tensor, ...]:
+    def project(self, x: Tensor, queries: tuple[Linear, ...] = (), keys: tuple[Linear, ...] = ()) -> tuple[Tensor, ...]:
         """Map (..., T, D_in) to the features of all heads, by one map after another.
 
         Args:
@@ -127,7 +125,7 @@ class LevelWeights(ABC):
 
     @abstractmethod
     def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
-        """Map merged heads (..., T, h d) to the residual stream, with (D,) factors on the result."""
+        """Map merged heads (..., T, h d) to the residual stream, times a gate (D,)."""
 
     @abstractmethod
     def project_hidden(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
@@ -141,9 +139,7 @@ class LevelWeights(ABC):
 class SlicedWeights(LevelWeights):
     """Applies top-left blocks of the full matrices, through which gradients flow."""
 
-    def project(
-        self, x: Tensor, queries: tuple[Linear, ...] = (), keys: tuple[Linear, ...] = ()
-    ) -> tuple[Tensor, ...]:
+    def project(self, x: Tensor, queries: tuple[Linear, ...] = (), keys: tuple[Linear, ...] = ()) -> tuple[Tensor, ...]:
         """Apply one map after another."""
         return (
             *(one(x, self.shape.query_width) for one in queries),

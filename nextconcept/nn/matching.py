@@ -38,8 +38,8 @@ def match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, bea
     With position binding the positions are searched in order; without, a chunk is a multiset, and
     candidates are added from the nearest to the farthest. Concepts of level 2 and above are rotated
     back position by position; each position is matched by itself, and its best matches are the
-    candidates; with ``encoder.flat`` they are searched like level 1. The result is exact if ``top_k`` reaches the vocabulary and ``beam`` the number of
-    partial compositions.
+    candidates. With ``encoder.flat`` every level is searched as level 1 is. The result is exact if
+    ``top_k`` reaches the vocabulary and ``beam`` the number of partial compositions.
 
     Args:
         encoder: embeds and composes; its composition must be additive.

@@ -133,9 +133,7 @@ class Transformer(nn.Module):
     def widths(config: ModelConfig, levels: Sequence[int], above: int = 0) -> AttentionWidths:
         """Return the widths of an attention of ``levels`` to the level that lies ``above`` each."""
         # With a head of its own, a narrow level may have wider keys than the top level.
-        queries, keys = (
-            max(widths[level] for level in levels) for widths in (config.query_widths, config.key_widths)
-        )
+        queries, keys = (max(widths[level] for level in levels) for widths in (config.query_widths, config.key_widths))
         return AttentionWidths(config.widths[levels[-1]], config.widths[levels[-1] + above], queries, keys)
 
     def passes(self, num_loops: int) -> list[Block]:

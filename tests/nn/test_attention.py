@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -43,6 +45,28 @@ def test_plan_attention__reads_the_plan_of_its_own_chunk_only():
     changed[:, 1] += 1
     differs = (attention(x, reading(x, plan)) != attention(x, reading(x, changed))).any(-1)[0]
     assert differs.tolist() == [(t + 1) // 4 == 1 for t in range(9)]
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("window", [None, 3])
+def test_grouped_queries__equal_attention_whose_heads_have_copies_of_the_keys(interleaved: bool, window: int | None):
+    x, plan, memory = torch.randn(2, 10, 16), torch.randn(2, 3, 9, 24), torch.randn(2, 3, 24)
+    grouped = LevelShape(16, 4, 2, 4, 48, window, interleaved)
+    whole = dataclasses.replace(grouped, num_kv_heads=4)
+    copies = torch.tensor([0, 0, 1, 1])
+    by_head = torch.arange(8).view(4, 2).T if interleaved else torch.arange(8).view(2, 4)  # (g, d)
+    rows = (by_head[copies].T if interleaved else by_head[copies]).flatten()
+    for kind, source in ((SelfAttention, 16), (PlanAttention, 24), (MemoryAttention, 24)):
+        few, many = (kind(AttentionWidths(16, source, 16, keys)) for keys in (8, 16))
+        with torch.no_grad():
+            for name in ("query", "out"):
+                getattr(many, name).weight.copy_(getattr(few, name).weight)
+            for name in ("key", "value"):
+                getattr(many, name).weight.copy_(getattr(few, name).weight[rows])
+        context = reading(x, plan, memory)
+        read = PlanInput(plan, memory, window, context.plan_input.fold, context.plan_input.gates)
+        results = [one(x, ParallelContext(x, shape, read)) for one, shape in ((few, grouped), (many, whole))]
+        torch.testing.assert_close(results[0], results[1])
 
 
 def test_memory_attention__equals_masked_attention():
