@@ -53,16 +53,14 @@ class PackedWeights(LevelWeights):
     def _order(self, features: int) -> Tensor | slice:
         return self.shape.feature_order(features) if self.shape.interleaved else slice(None)
 
-    def project(self, x: Tensor, queries: tuple[Linear, ...] = (), keys: tuple[Linear, ...] = ()) -> tuple[Tensor, ...]:
+    def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
         """Apply all maps in one product."""
-        wide, narrow, columns = self.shape.query_width, self.shape.key_width, x.shape[-1]
+        columns, rows = x.shape[-1], self.shape.rows
 
         def pack(one: Linear) -> Tensor:
-            rows = wide if one in queries else narrow
-            return one.weight[:rows, :columns][self._order(rows)]
+            return one.weight[: rows(one), :columns][self._order(rows(one))]
 
-        product = x @ self._matrix((*queries, *keys), pack)
-        parts: tuple[Tensor, ...] = product.split([wide] * len(queries) + [narrow] * len(keys), -1)
+        parts: tuple[Tensor, ...] = (x @ self._matrix(maps, pack)).split([rows(one) for one in maps], -1)
         return parts
 
     def split(self, x: Tensor) -> Tensor:

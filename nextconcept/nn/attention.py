@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nextconcept.nn.attention_kernels import repeat_heads
-from nextconcept.nn.layers import Linear, rotate
+from nextconcept.nn.layers import KeyLinear, Linear, rotate
 from nextconcept.nn.level_context import LevelContext, ParallelContext
 from nextconcept.nn.level_weights import LevelWeights
 
@@ -40,8 +40,8 @@ class AttentionWidths:
 class _KeysAndValues(nn.Module):
     """Keys and values of vectors of the level above."""
 
-    key: Linear
-    value: Linear
+    key: KeyLinear
+    value: KeyLinear
 
     def keys(self, source: Tensor, weights: LevelWeights, angles: Tensor) -> tuple[Tensor, Tensor]:
         """Make keys and values.
@@ -54,8 +54,7 @@ class _KeysAndValues(nn.Module):
         Returns:
             Keys and values, (..., g, n, d) each.
         """
-        projected = weights.project(source, keys=(self.key, self.value))
-        key, value = (weights.split(part) for part in projected)
+        key, value = (weights.split(part) for part in weights.project(source, self.key, self.value))
         return rotate(key, angles), value
 
 
@@ -68,8 +67,8 @@ class PlanPrefix(_KeysAndValues):
 
     def __init__(self, widths: AttentionWidths) -> None:
         super().__init__()
-        self.key = Linear(widths.source, widths.keys)
-        self.value = Linear(widths.source, widths.keys)
+        self.key = KeyLinear(widths.source, widths.keys)
+        self.value = KeyLinear(widths.source, widths.keys)
 
 
 class SelfAttention(nn.Module):
@@ -82,8 +81,8 @@ class SelfAttention(nn.Module):
     def __init__(self, widths: AttentionWidths) -> None:
         super().__init__()
         self.query = Linear(widths.width, widths.queries)
-        self.key = Linear(widths.source, widths.keys)
-        self.value = Linear(widths.source, widths.keys)
+        self.key = KeyLinear(widths.source, widths.keys)
+        self.value = KeyLinear(widths.source, widths.keys)
         self.out = Linear(widths.queries, widths.width)
 
     def forward(self, x: Tensor, context: LevelContext, index: int = 0, prefix: PlanPrefix | None = None) -> Tensor:
@@ -101,8 +100,7 @@ class SelfAttention(nn.Module):
             rollout.
         """
         weights = context.weights
-        projected = weights.project(x, queries=(self.query,), keys=(self.key, self.value))
-        query, key, value = (weights.split(part) for part in projected)
+        query, key, value = (weights.split(part) for part in weights.project(x, self.query, self.key, self.value))
         query, key = context.rotate(query), context.rotate(key)
         plain, with_plan = context.attend(index, query, key, value, None if prefix is None else prefix.keys)
         mixed = weights.merge(plain)
@@ -115,8 +113,8 @@ class _CrossAttention(_KeysAndValues):
     def __init__(self, widths: AttentionWidths) -> None:
         super().__init__()
         self.query = Linear(widths.width, widths.queries)
-        self.key = Linear(widths.source, widths.keys)
-        self.value = Linear(widths.source, widths.keys)
+        self.key = KeyLinear(widths.source, widths.keys)
+        self.value = KeyLinear(widths.source, widths.keys)
         self.out = Linear(widths.queries, widths.width)
 
 
@@ -150,7 +148,7 @@ class PlanAttention(_CrossAttention):
         return context.unfold(shares.transpose(1, 2))
 
     def _query(self, x: Tensor, context: LevelContext) -> Tensor:
-        (query,) = context.weights.project(x, queries=(self.query,))
+        (query,) = context.weights.project(x, self.query)
         return context.rotate_in_chunk(context.weights.split(context.fold(query)))
 
 
@@ -173,7 +171,7 @@ class MemoryAttention(_CrossAttention):
             (B, T, D), with the gate applied.
         """
         weights = context.weights
-        (query,) = weights.project(x, queries=(self.query,))
+        (query,) = weights.project(x, self.query)
         query = context.rotate_in_text(weights.split(query))
         mixed = weights.merge(context.attend_memory(index, query, self.keys))
         return weights.write(mixed, self.out, context.memory_gate(index))

@@ -12,7 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Linear", "Norm", "binding_angles", "compute_dtype", "normalise", "rotary_angles", "rotate", "rotations"]
+__all__ = [
+    "KeyLinear",
+    "Linear",
+    "Norm",
+    "binding_angles",
+    "compute_dtype",
+    "normalise",
+    "rotary_angles",
+    "rotate",
+    "rotations",
+]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -54,6 +64,10 @@ class Linear(nn.Linear):
         if gate is not None:
             weight = gate[:, None] * weight  # the weight is much smaller than the result
         return F.linear(x, weight, None if self.bias is None else self.bias[: weight.shape[0]])
+
+
+class KeyLinear(Linear):
+    """A linear map to keys or values, which may have fewer heads than queries have."""
 
 
 def normalise(x: Tensor, kind: str, weight: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from nextconcept.core.config import ModelConfig
-from nextconcept.nn.layers import Linear
+from nextconcept.nn.layers import KeyLinear, Linear
 
 __all__ = ["LevelShape", "LevelWeights", "SlicedWeights"]
 
@@ -76,6 +76,10 @@ class LevelShape:
         """Features of all heads of keys or values, g d."""
         return self.num_kv_heads * self.head_size
 
+    def rows(self, projection: Linear) -> int:
+        """Return the rows that the level uses of a map to queries, keys or values."""
+        return self.key_width if isinstance(projection, KeyLinear) else self.query_width
+
     def split(self, x: Tensor) -> Tensor:
         """Split (..., T, h d) or (..., T, g d) into heads, (..., h or g, T, d)."""
         # A single head has one layout; this one can be viewed as complex numbers.
@@ -106,13 +110,11 @@ class LevelWeights(ABC):
         self.shape = shape
 
     @abstractmethod
-    def project(self, x: Tensor, queries: tuple[Linear, ...] = (), keys: tuple[Linear, ...] = ()) -> tuple[Tensor, ...]:
-        """Map (..., T, D_in) to the features of all heads, by one map after another.
+    def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
+        """Map (..., T, D_in) to the features of all heads, by each of ``maps``.
 
-        Args:
-            x: (..., T, D_in).
-            queries: maps to queries, (..., T, h d).
-            keys: maps to keys or values, (..., T, g d).
+        Returns:
+            (..., T, g d) of a :class:`~nextconcept.nn.layers.KeyLinear`, (..., T, h d) of others.
         """
 
     @abstractmethod
@@ -139,12 +141,9 @@ class LevelWeights(ABC):
 class SlicedWeights(LevelWeights):
     """Applies top-left blocks of the full matrices, through which gradients flow."""
 
-    def project(self, x: Tensor, queries: tuple[Linear, ...] = (), keys: tuple[Linear, ...] = ()) -> tuple[Tensor, ...]:
+    def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
         """Apply one map after another."""
-        return (
-            *(one(x, self.shape.query_width) for one in queries),
-            *(one(x, self.shape.key_width) for one in keys),
-        )
+        return tuple(one(x, self.shape.rows(one)) for one in maps)
 
     def split(self, x: Tensor) -> Tensor:
         """Split as :meth:`LevelShape.split`."""
