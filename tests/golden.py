@@ -20,17 +20,65 @@ from nextconcept.cli.main import main
 FILE = Path(__file__).with_name("golden.json")
 STEPS = 30
 ROLLOUT = {"planner.mode": "rollout", "horizon": 2, "planner.matching": "{top_k: 4, beam: 4}"}
+
+
+def earlier_preset(level_weight: str, **changes: str | int) -> dict[str, str | int]:
+    """Settings that the presets v11_2 and v11_3 had when their losses were recorded."""
+    config = {
+        "levels": 3,
+        "depth": 3,
+        "num_heads": 4,
+        "context_length": 128,
+        "dropout": 0.0,
+        "norm_embeddings": "false",
+        "scale_inputs": "false",
+        "reader": "{plan_conditioning: cross, memory: none, gated: true, rotated: true, order: after}",
+    }
+    training = {
+        "model.loss.level_weight": level_weight,
+        "model.loss.horizon": "null",
+        "model.optimizer.lr": "1.0e-3",
+        "model.optimizer.weight_decay": 0.1,
+        "model.optimizer.betas": "[0.9, 0.95]",
+        "model.optimizer.warmup_steps": 100,
+        "model.optimizer.decay": "cosine",
+        "model.optimizer.min_lr_ratio": 0.1,
+        "data.batch_size": 8,
+        "trainer.gradient_clip_val": 1.0,
+    }
+    block = "feed_forward: gelu, feed_forward_ratio: 4.0, feed_forward_bias: false"
+    heads = "num_kv_heads: null, head_size: null, rope_base: 10000.0"
+    norm = changes.pop("norm")
+    return config | training | changes | {"block": f"{{{norm}, {block}, {heads}}}"}
+
+
+V11_2 = earlier_preset(
+    "[0.5, 0.25]",
+    norm="norm: cosine, norm_affine: true, post_norm: true",
+    width=256,
+    horizon="full",
+    planner="{mode: rollout, plan_head: linear, matching: null}",
+    encoder="{composition: sum, flat: false, position_binding: false, chunk_alignment: start}",
+)
+V11_3 = earlier_preset(
+    "[0.3, 0.3]",
+    norm="norm: layer, norm_affine: true, post_norm: false",
+    width=128,
+    horizon=4,
+    planner="{mode: rollout, plan_head: mlp}",
+    encoder="{composition: mlp->sum->mlp->norm, flat: false, position_binding: false, chunk_alignment: start}",
+)
 RUNS: dict[str, tuple[str, dict[str, str | int]]] = {
     "shakespeare": ("shakespeare", {}),
     "two_levels": ("two_levels", {}),
     "three_levels": ("three_levels", {}),
-    "v11_2": ("v11_2", {}),
-    "v11_3": ("v11_3", {}),
+    "v11_2": ("v11_2", V11_2),
+    "v11_3": ("v11_3", V11_3),
     "star_graph": ("star_graph/two_levels_d2_l5", {}),
     "rollout_with_matching": ("two_levels", ROLLOUT),
     "memory_of_states": ("two_levels", {"reader.memory": "states"}),
 }
-"""Name of each run, its experiment, and what is changed in its model."""
+"""Name of each run, its experiment, and what is changed in its model or its training."""
 
 
 def losses(name: str, steps: int) -> dict[str, list[float]]:
@@ -45,7 +93,10 @@ def losses(name: str, steps: int) -> dict[str, list[float]]:
             "trainer.accelerator": "cpu",
             "trainer.enable_progress_bar": "false",
             "trainer.logger.init_args.save_dir": folder,
-            **{f"model.config.{key}": value for key, value in changes.items()},
+            **{
+                key if key.startswith(("model.", "data.", "trainer.")) else f"model.config.{key}": value
+                for key, value in changes.items()
+            },
         }
         settings = [part for key, value in options.items() for part in (f"--{key}", str(value))]
         main(["fit", "--config", experiment, *settings])

@@ -62,7 +62,7 @@ class Doubling(ConceptEncoder):
 
 def option_grid() -> list[dict]:
     """Configurations that between them combine any two options, for 1 to 4 levels."""
-    draw = random.Random(0)
+    draw, draw_more = random.Random(0), random.Random(1)
     structure = list(
         itertools.product((2, 3, 4), ("nested", "shared", "separate"), ("parallel", "rollout"), ("cross", "prefix"))
     )
@@ -86,8 +86,20 @@ def option_grid() -> list[dict]:
         "encoder__chunk_alignment": ["start", "end"],
         "planner__matching": [None, {"top_k": 3, "beam": 2}],
     }
+    more = {
+        "block__num_kv_heads": [None, 1, 2],
+        "block__head_size": [None, None, 16],
+        "block__feed_forward_bias": [False, True],
+        "encoder__flat": [False, True],
+        "reader__rotated": [True, False],
+        "reader__order": ["after", "before"],
+        "norm_embeddings": [False, True],
+        "scale_inputs": [False, True],
+    }
+    gated = {"block__feed_forward": "geglu", "planner__plan_head": "geglu"}
     grid: list[dict] = [
         {"levels": 1},
+        {"levels": 1, "block__num_kv_heads": 2, "block__head_size": 6, "block__feed_forward_bias": True} | gated,
         {"levels": 1, "sliding_window": 3},
         {"levels": 1, "block__norm": "layer", "block__post_norm": True},
     ]
@@ -98,6 +110,12 @@ def option_grid() -> list[dict]:
                 options["sliding_window"] = options["sliding_window"][:levels]
             if mode == "parallel" or not {"sum", "mean", "norm"} >= set(options["encoder__composition"].split("->")):
                 options["planner__matching"] = None
+            options |= {name: draw_more.choice(values) for name, values in more.items()}
+            if not {"sum", "mean", "max"} & set(options["encoder__composition"].split("->")):
+                options["encoder__flat"] = False
+            if draw_more.random() < 0.3:
+                options |= gated
+                options["encoder__composition"] = options["encoder__composition"].replace("mlp->sum", "geglu->sum")
             grid.append(
                 options
                 | {
@@ -130,6 +148,9 @@ def option_grid() -> list[dict]:
                 "chunk_size": 2,
             }
         )
+        ungated = {"reader__gated": False, "reader__order": draw_more.choice(["after", "before"])}
+        more = {"reader__memory": draw_more.choice(["none", "states"]), "block__post_norm": draw_more.random() < 0.5}
+        grid.append(grid[-1] | ungated | more | {"reader__rotated": False, "block__num_kv_heads": 1, "num_loops": 1})
     return grid
 
 

@@ -44,7 +44,10 @@ def test_fit__two_steps(
         "trainer.limit_val_batches": 1,
         "trainer.accelerator": "cpu",
     }
-    data = yaml.safe_load(FILES[name].read_text())["data"]["class_path"].rpartition(".")[2]
+    settings = yaml.safe_load(FILES[name].read_text())
+    if settings["model"]["config"].get("horizon") == "full":
+        overrides["model.config.context_length"] = 64  # a rollout of 64 steps takes a minute
+    data = settings["data"]["class_path"].rpartition(".")[2]
     if data != "TaskDataModule":
         overrides["data.split"] = "{by: contiguous, val: 0.2, test: 0.1}"
         overrides["data.dataset" if data == "TextDataModule" else "data"] = (
@@ -65,6 +68,88 @@ def test_fit__two_steps(
     checkpoint = torch.load(last, weights_only=True)
     assert checkpoint["global_step"] == 2
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+
+
+def flat_settings(values: dict, prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        nested = isinstance(value, dict) and name not in ("terms", "matching")
+        flat |= flat_settings(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return flat
+
+
+BOTH_NOTEBOOKS = {
+    "config.levels": 2,
+    "config.chunk_size": 4,
+    "config.width": 256,
+    "config.depth": 6,
+    "config.num_heads": 2,
+    "config.context_length": 256,
+    "config.horizon": "full",
+    "config.scale_inputs": True,
+    "config.planner.mode": "rollout",
+    "config.encoder.position_binding": False,
+    "config.encoder.chunk_alignment": "end",
+    "config.reader.gated": False,
+    "config.reader.rotated": False,
+    "config.block.feed_forward": "geglu",
+    "config.block.feed_forward_bias": True,
+    "config.block.num_kv_heads": 1,
+    "config.block.rope_base": 100.0,
+    "loss.horizon": 1,
+    "optimizer.betas": [0.9, 0.999],
+    "optimizer.warmup_steps": 0,
+}
+NOTEBOOK_V11_2 = BOTH_NOTEBOOKS | {
+    "config.sharing": "nested",
+    "config.nested.slicing": "head_size",
+    "config.dropout": 0.05,
+    "config.norm_embeddings": True,
+    "config.encoder.composition": "sum",
+    "config.encoder.flat": True,
+    "config.planner.matching": {"top_k": 4, "beam": 35},
+    "config.reader.order": "before",
+    "config.block.norm": "cosine",
+    "config.block.norm_affine": False,
+    "config.block.post_norm": True,
+    "config.block.feed_forward_ratio": 4.0,
+    "config.block.head_size": 64,
+    "loss.terms": {"cosine": 1.0},
+    "loss.level_weight": [2.0, 4.0],
+    "optimizer.lr": 1e-5,
+    "optimizer.weight_decay": 0.02,
+    "optimizer.min_lr_ratio": 1.0,
+}
+NOTEBOOK_V11_3 = BOTH_NOTEBOOKS | {
+    "config.sharing": "shared",
+    "config.dropout": 0.1,
+    "config.encoder.composition": "geglu->sum->geglu->norm",
+    "config.planner.plan_head": "geglu",
+    "config.block.norm": "rms",
+    "config.block.feed_forward_ratio": 2.0,
+    "config.block.head_size": 32,
+    "loss.terms": {"mse": 1.0, "mae": 1.0, "cosine": 1.0},
+    "loss.level_weight": 1.0,
+    "optimizer.lr": 0.1,
+    "optimizer.weight_decay": 0.01,
+    "optimizer.decay": "linear",
+    "optimizer.min_lr_ratio": 0.001,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "clip"),
+    [
+        ("v11_2", NOTEBOOK_V11_2, None),
+        ("v11_2_oracle", NOTEBOOK_V11_2 | {"train_plan": "oracle"}, None),
+        ("v11_3", NOTEBOOK_V11_3, 1.0),
+    ],
+)
+def test_preset__has_the_settings_of_its_notebook(name: str, model: dict, clip: float | None):
+    settings = yaml.safe_load(FILES[name].read_text())
+    assert flat_settings(settings["model"]) == model
+    assert settings["data"]["init_args"]["batch_size"] == 32
+    assert settings["trainer"].get("gradient_clip_val") == clip
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -115,6 +115,8 @@ SHAPES = {
     "planner__mode": st.sampled_from(["parallel", "rollout"]),
     "reader__plan_conditioning": st.sampled_from(["cross", "prefix"]),
     "reader__memory": st.sampled_from(["none", "concepts", "states"]),
+    "block__num_kv_heads": st.one_of(st.none(), numbers),
+    "block__head_size": st.one_of(st.none(), numbers),
     "sharing": st.sampled_from(["nested", "shared", "separate"]),
     "nested__width_ratio": st.integers(0, 3),
     "nested__slicing": st.sampled_from(["heads", "head_size"]),

@@ -28,7 +28,7 @@ SMALL = {
     "plan_view.length": 12,
 }
 # Comparisons have their own tests; these runs need the Hub or several processes, or take minutes.
-NOT_RUN = {"compare", "tinystories", "trainer/ddp", "v11_2"}
+NOT_RUN = {"compare", "tinystories", "trainer/ddp", "v11_2", "v11_3"}
 SUBCOMMAND = re.compile(r"(\$ |PYTHONPATH=. )?nextconcept ")
 
 

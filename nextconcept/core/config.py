@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 REDUCTIONS = ("sum", "mean", "max")
-OPERATIONS = (*REDUCTIONS, "linear", "mlp", "norm")
+OPERATIONS = (*REDUCTIONS, "linear", "mlp", "geglu", "norm")
 PER_LEVEL = ("width", "depth", "num_loops", "num_heads", "sliding_window", "horizon")
 """Settings that may be a list with one value per level."""
 
@@ -57,10 +57,12 @@ class EncoderConfig:
 
     Args:
         composition: a chain of operations joined by ``->``, such as ``mlp->sum->mlp->norm``.
-            ``sum``, ``mean`` or ``max`` reduces a chunk to one vector; ``linear`` and ``mlp`` map
-            the elements before it or the vector after it. Without a reduction, the last ``linear``
-            or ``mlp`` maps all elements of the chunk together. A chain without ``norm`` ends in
-            one.
+            ``sum``, ``mean`` or ``max`` reduces a chunk to one vector; ``linear``, ``mlp`` and
+            ``geglu`` (a gated MLP as wide as the feed-forward layers) map the elements before it or
+            the vector after it. Without a reduction, the last ``linear`` or ``mlp`` maps all
+            elements of the chunk together. A chain without ``norm`` ends in one.
+        flat: compose every level from the embeddings of all tokens under a concept, instead of the
+            concepts of the level below. The composition must have a reduction.
         position_binding: rotate each element by its position in the chunk before the composition,
             so that the order of the elements can be read back.
         depth: blocks of a causal token encoder below the composition; 0 composes token embeddings.
@@ -70,10 +72,12 @@ class EncoderConfig:
             imports a class by this name: whoever loads the model passes the class.
 
     Raises:
-        InputError: if the composition is malformed or ``depth`` is negative.
+        InputError: if the composition is malformed, ``flat`` without a reduction, or ``depth`` is
+            negative.
     """
 
     composition: str = "sum"
+    flat: bool = False
     position_binding: bool = True
     depth: int = 0
     chunk_alignment: Literal["start", "end"] = "start"
@@ -90,6 +94,11 @@ class EncoderConfig:
             raise InputError(
                 f"encoder.composition {self.composition!r} must be a chain of {', '.join(OPERATIONS)} joined by '->' "
                 "that has one of sum, mean and max, or ends in linear or mlp."
+            )
+        if self.flat and not reductions:
+            raise InputError(
+                f"encoder.flat needs a composition with sum, mean or max, not {self.composition!r}: a map of a whole "
+                "chunk has a matrix per element of one level alone."
             )
 
     @property
@@ -111,7 +120,8 @@ class PlannerConfig:
         mode: ``parallel`` predicts every step of the horizon from the anchor's hidden state;
             ``rollout`` is autoregressive: each step attends to the true prefix and to the anchor's
             own earlier predictions.
-        plan_head: ``linear`` or ``mlp``, from a hidden state to predicted concepts.
+        plan_head: ``linear``, ``mlp`` or ``geglu`` (a gated MLP as wide as the feed-forward
+            layers), from a hidden state to predicted concepts.
         noise_width: size of the noise vector that the plan head receives beside the state, for the
             ``energy`` loss; 0 for none.
         detach: stop gradients where a plan is read, by the level below or by the next step of a
@@ -123,7 +133,7 @@ class PlannerConfig:
     """
 
     mode: Literal["parallel", "rollout"] = "parallel"
-    plan_head: Literal["linear", "mlp"] = "linear"
+    plan_head: Literal["linear", "mlp", "geglu"] = "linear"
     noise_width: int = 0
     detach: bool = False
     matching: MatchingConfig | None = None
@@ -151,10 +161,20 @@ class ReaderConfig:
         memory: what a level also reads of the chunks before its own: ``none`` (the default, best
             per FLOP on text; see results/LOG.md), their ``concepts``, or the predictor's hidden
             ``states``.
+        gated: whether gates, zero at first, scale what is read. Without gates a block reads at full
+            strength from the first step, ``block.post_norm`` also normalises what is read, and the
+            model can't grow.
+        rotated: whether cross-attention to plan and memory uses rotary positions; without them a
+            plan is read as a set.
+        order: whether a block reads ``after`` or ``before`` its self-attention; a ``prefix`` is
+            part of self-attention.
     """
 
     plan_conditioning: Literal["cross", "prefix"] = "cross"
     memory: Literal["none", "concepts", "states"] = "none"
+    gated: bool = True
+    rotated: bool = True
+    order: Literal["after", "before"] = "after"
 
     def __post_init__(self) -> None:
         _check_types(self, "reader.")
@@ -165,8 +185,18 @@ class BlockConfig:
     """The transformer blocks of all levels.
 
     Args:
-        feed_forward: ``swiglu`` (Shazeer, 2020) or ``gelu``.
+        feed_forward: ``swiglu`` or ``geglu``, gated by SiLU or GELU (Shazeer, 2020), or ``gelu``.
         feed_forward_ratio: hidden width of the feed-forward layer over the width of its level.
+        feed_forward_bias: whether the maps of feed-forward layers, and of ``geglu`` in compositions
+            and plan heads, have biases.
+        num_kv_heads: heads of keys and values, each shared by equally many query heads
+            (grouped-query attention, Ainslie et al., 2023); None for as many as query heads. It
+            holds for self-attention and for attention to plan and memory. ``nested``: of the top
+            level; with ``nested.slicing: heads`` a lower level with fewer heads has fewer heads of
+            keys and values in the same proportion, at least one, so that a query head uses the
+            keys that it uses at the top.
+        head_size: features of a head; None for the width over the number of heads. ``nested``: of
+            the top level; with ``nested.slicing: head_size`` it shrinks with the width.
         norm: ``rms``, ``layer`` or ``cosine``.
         norm_affine: whether the norms learn a gain.
         post_norm: also normalise what attention and feed-forward layers add to the residual stream.
@@ -178,8 +208,11 @@ class BlockConfig:
         InputError: if a number is not positive.
     """
 
-    feed_forward: Literal["swiglu", "gelu"] = "swiglu"
+    feed_forward: Literal["swiglu", "geglu", "gelu"] = "swiglu"
     feed_forward_ratio: float = 8 / 3
+    feed_forward_bias: bool = False
+    num_kv_heads: int | None = None
+    head_size: int | None = None
     norm: Literal["rms", "layer", "cosine"] = "rms"
     norm_affine: bool = True
     post_norm: bool = False
@@ -188,8 +221,8 @@ class BlockConfig:
 
     def __post_init__(self) -> None:
         _check_types(self, "block.")
-        for name in ("feed_forward_ratio", "rope_base"):
-            if getattr(self, name) <= 0:
+        for name in ("feed_forward_ratio", "rope_base", "num_kv_heads", "head_size"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise InputError(f"block.{name} must be positive, not {getattr(self, name)}.")
 
     def hidden_width(self, width: int) -> int:
@@ -252,6 +285,11 @@ class ModelConfig:
             sliding window of a level also bounds how far the level below reads its memory.
         dropout: probability of dropping a feature of a residual branch in training.
         tie_embeddings: use the token embedding as the output matrix.
+        norm_embeddings: normalise token embeddings, by ``block.norm`` without a gain, where level 0
+            reads them and where they are the output matrix. Concepts are composed from the
+            embeddings as they are.
+        scale_inputs: multiply the inputs of every level by the square root of its width (Vaswani et
+            al., 2017).
         encoder: how concepts are composed.
         planner: how plans are made.
         reader: how a level reads the level above.
@@ -275,6 +313,8 @@ class ModelConfig:
     sliding_window: int | list[int | None] | None = None
     dropout: float = 0.0
     tie_embeddings: bool = True
+    norm_embeddings: bool = False
+    scale_inputs: bool = False
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     reader: ReaderConfig = field(default_factory=ReaderConfig)
@@ -299,6 +339,7 @@ class ModelConfig:
         self._check_numbers()
         self._check_lists()
         self._check_widths()
+        self._check_heads()
         if self.planner.matching and not self.encoder.additive:
             raise InputError(
                 f"planner.matching needs a composition that is a sum or mean, not {self.encoder.composition!r}."
@@ -333,10 +374,28 @@ class ModelConfig:
                 "level below the top."
             )
         for level, (width, heads) in enumerate(zip(self.widths, self.level_heads, strict=True)):
-            if width == 0 or width % (2 * heads):
+            if width == 0 or width % (2 if self.block.head_size else 2 * heads):
+                divisor = "even" if self.block.head_size else f"divisible by twice its {heads} heads"
                 raise InputError(
-                    f"width {width} of level {level} must be divisible by twice its {heads} heads, "
+                    f"width {width} of level {level} must be {divisor}, "
                     "because rotary positions rotate pairs of features."
+                )
+
+    def _check_heads(self) -> None:
+        ratio = self.nested.width_ratio ** (self.levels - 1)
+        sliced = self.sharing == "nested" and self.nested.slicing == "head_size"
+        if self.block.head_size and self.block.head_size % (2 * (ratio if sliced else 1)):
+            raise InputError(
+                f"block.head_size {self.block.head_size} must be divisible by {2 * (ratio if sliced else 1)}, because "
+                "rotary positions rotate pairs of features at every level."
+            )
+        if self.block.num_kv_heads is None:
+            return
+        for level, (heads, shared) in enumerate(zip(self.level_heads, self._shared_keys, strict=True)):
+            if shared == 0 or (heads > shared and heads % shared):
+                raise InputError(
+                    f"block.num_kv_heads {self.block.num_kv_heads} does not fit the {heads} attention heads of level "
+                    f"{level}: equally many heads must share each head of keys and values."
                 )
 
     @property
@@ -358,6 +417,42 @@ class ModelConfig:
             ratio = self.nested.width_ratio
             return [max(1, self.num_heads // ratio**above) for above in reversed(range(self.levels))]
         return self._per_level(self.num_heads)
+
+    @property
+    def _shared_keys(self) -> list[int]:
+        """Query heads that share a head of keys and values, per level; 0 where they can't."""
+        kv_heads = self.block.num_kv_heads
+        if kv_heads is None:
+            return [1] * self.levels
+        # Levels that share weights have the proportion of the top level.
+        whole = self.level_heads if self.sharing == "separate" else [self.level_heads[-1]] * self.levels
+        return [0 if heads % kv_heads else heads // kv_heads for heads in whole]
+
+    @property
+    def level_kv_heads(self) -> list[int]:
+        """Heads of keys and values of each level, tokens first."""
+        pairs = zip(self.level_heads, self._shared_keys, strict=True)
+        return [max(1, heads // shared) for heads, shared in pairs]
+
+    @property
+    def level_head_sizes(self) -> list[int]:
+        """Features per head of each level, tokens first."""
+        size = self.block.head_size
+        if size is None:
+            return [width // heads for width, heads in zip(self.widths, self.level_heads, strict=True)]
+        if self.sharing == "nested" and self.nested.slicing == "head_size":
+            return [size // self.nested.width_ratio**above for above in reversed(range(self.levels))]
+        return [size] * self.levels
+
+    @property
+    def query_widths(self) -> list[int]:
+        """Features of all query heads of each level, tokens first."""
+        return [heads * size for heads, size in zip(self.level_heads, self.level_head_sizes, strict=True)]
+
+    @property
+    def key_widths(self) -> list[int]:
+        """Features of all heads of keys or values of each level, tokens first."""
+        return [heads * size for heads, size in zip(self.level_kv_heads, self.level_head_sizes, strict=True)]
 
     @property
     def depths(self) -> list[int]:

@@ -5,8 +5,8 @@ weights that are packed for speed, and a context that reads caches. The work on 
 a few small products, so their number decides the speed: matrices that are applied to one input are
 packed into one, and rotations are computed once per step for all blocks.
 
-Shapes: B rows of the batch, R rows that take a step, h heads, d head size, D width, b passes
-through blocks, H horizon, A anchors.
+Shapes: B rows of the batch, R rows that take a step, h heads of queries, g heads of keys and
+values, d head size, D width, b passes through blocks, H horizon, A anchors.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,8 +38,8 @@ class PackedWeights(LevelWeights):
 
     def __init__(self, shape: LevelShape) -> None:
         super().__init__(shape)
-        self._order = shape.feature_order() if shape.interleaved else slice(None)
         self._packed: dict[tuple[object, ...], Tensor] = {}
+        self._biases: dict[tuple[Linear, ...], Tensor] = {}
 
     def _matrix(self, maps: tuple[Linear, ...], pack: Callable[[Linear], Tensor], gate: Tensor | None = None) -> Tensor:
         """Return the matrix (in, out) of maps side by side, multiplied by a gate (out,)."""
@@ -50,38 +50,56 @@ class PackedWeights(LevelWeights):
             matrix = self._packed[key] = _laid_out(packed if gate is None else gate[:, None] * packed)
         return matrix
 
+    def _order(self, features: int) -> Tensor | slice:
+        return self.shape.feature_order(features) if self.shape.interleaved else slice(None)
+
     def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
         """Apply all maps in one product."""
-        columns = x.shape[-1]
-        matrix = self._matrix(maps, lambda one: one.weight[: self.shape.width, :columns][self._order])
-        projected = x @ matrix
-        return projected.chunk(len(maps), -1) if len(maps) > 1 else (projected,)
+        columns, rows = x.shape[-1], self.shape.rows
+
+        def pack(one: Linear) -> Tensor:
+            return one.weight[: rows(one), :columns][self._order(rows(one))]
+
+        projected = x @ self._matrix(maps, pack)
+        return projected.split([rows(one) for one in maps], -1) if len(maps) > 1 else (projected,)
 
     def split(self, x: Tensor) -> Tensor:
-        """Split (R, D) into (R, h, 1, d), or (R, n, D) into (R, h, n, d)."""
-        heads, size = self.shape.num_heads, self.shape.head_size
+        """Split (R, h d) into (R, h, 1, d), or (R, n, h d) into (R, h, n, d); also g for h."""
+        heads, size = x.shape[-1] // self.shape.head_size, self.shape.head_size
         if x.dim() == 2:
-            return x.view(-1, heads, 1, size)
+            return x.reshape(-1, heads, 1, size)
         split: Tensor = x.unflatten(-1, (heads, size)).transpose(1, 2)
         return split
 
     def merge(self, x: Tensor) -> Tensor:
-        """Merge (R, h, 1, d) into (R, D)."""
+        """Merge (R, h, 1, d) into (R, h d)."""
         return x.flatten(1)
 
     def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
         """Apply the map, multiplied by the gate."""
         columns = x.shape[-1]
-        return x @ self._matrix((out,), lambda one: one.weight[: self.shape.width, :columns][:, self._order], gate)
+
+        def pack(one: Linear) -> Tensor:
+            return one.weight[: self.shape.width, :columns][:, self._order(columns)]
+
+        return x @ self._matrix((out,), pack, gate)
 
     def project_hidden(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
         """Apply all maps in one product."""
         matrix = self._matrix(maps, lambda one: one.weight[: self.shape.hidden, : x.shape[-1]])
-        return (x @ matrix).chunk(len(maps), -1)
+        return self._add_bias(x @ matrix, maps, self.shape.hidden).chunk(len(maps), -1)
 
     def write_hidden(self, x: Tensor, out: Linear) -> Tensor:
         """Apply the map."""
-        return x @ self._matrix((out,), lambda one: one.weight[: self.shape.width, : x.shape[-1]])
+        product = x @ self._matrix((out,), lambda one: one.weight[: self.shape.width, : x.shape[-1]])
+        return self._add_bias(product, (out,), self.shape.width)
+
+    def _add_bias(self, x: Tensor, maps: tuple[Linear, ...], rows: int) -> Tensor:
+        if maps[0].bias is None:
+            return x
+        if maps not in self._biases:
+            self._biases[maps] = torch.cat([one.bias[:rows] for one in maps])
+        return x + self._biases[maps]
 
 
 def _laid_out(weight: Tensor) -> Tensor:
@@ -101,7 +119,7 @@ class StepContext(LevelContext):
         stepper: the level.
         positions: the positions of the rows.
         shift: in a rollout, steps after ``positions``; 0 is a true position, which is stored.
-        own: per pass through a block, keys and values of the rollout so far, (R, 2, h, 1, d) each;
+        own: per pass through a block, keys and values of the rollout so far, (R, 2, g, 1, d) each;
             receives those of this step.
     """
 
@@ -116,9 +134,9 @@ class StepContext(LevelContext):
         self.plan = positions.select(stepper.plan).unbind(1)
         element = positions.last + stepper.first
         if not stepper.prefix:
-            self.turns_in_chunk = stepper.turns(element % stepper.chunk_size + shift)
+            self.turns_in_chunk = stepper.reading_turns(element % stepper.chunk_size + shift)
         if stepper.memory is not None:
-            self.turns_in_text = stepper.turns(element + shift)
+            self.turns_in_text = stepper.reading_turns(element + shift)
             memory, self.visible = stepper.memory.read(positions.anchors(stepper.chunk_size, stepper.first))
             self.memory = memory.unbind(1)
 
@@ -182,7 +200,7 @@ _Seen = tuple[Tensor, Tensor, Tensor | None]
 
 
 def _seen(entries: Tensor, visible: Tensor | None) -> _Seen:
-    """Split (R, 2, h, n, d) into keys and values."""
+    """Split (R, 2, g, n, d) into keys and values."""
     key, value = entries.unbind(1)
     return key, value, visible
 
@@ -192,7 +210,7 @@ def _attend(query: Tensor, seen: list[_Seen]) -> Tensor:
 
     Args:
         query: (R, h, 1, d).
-        seen: (R, h, n, d) keys, values, and (R, 1, 1, n) bool, whether each is visible.
+        seen: (R, g, n, d) keys, values, and (R, 1, 1, n) bool, whether each is visible.
 
     Returns:
         (R, h, 1, d).
@@ -202,7 +220,11 @@ def _attend(query: Tensor, seen: list[_Seen]) -> Tensor:
         key, value = (torch.cat(parts, 2) for parts in ([one[0] for one in seen], [one[1] for one in seen]))
         every = [part.new_ones(1, 1, 1, part.shape[2], dtype=torch.bool) if m is None else m for part, _, m in seen]
         mask = torch.cat([part.expand(len(query), -1, -1, -1) for part in every], 3)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    if query.shape[1] == key.shape[1]:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    # Query heads that share keys are further queries of one head: no key is copied.
+    grouped = query.view(len(query), key.shape[1], -1, query.shape[3])
+    return F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask).reshape(query.shape)
 
 
 class LevelStepper:
@@ -235,7 +257,7 @@ class LevelStepper:
         self.shape, self.norm, self.gates = shape, transformer.norm, gates
         self.chunk_size, self.first = chunk_size, first
         self.weights, self._rows = PackedWeights(shape), rows
-        like, heads = self.passes[0].attention.query.weight, (shape.num_heads, shape.head_size)
+        like, heads = self.passes[0].attention.query.weight, (shape.num_kv_heads, shape.head_size)
         self._dtype = compute_dtype(like.dtype)
         self.rings = [RingCache(rows, (2, *heads), size, shape.sliding_window, like) for _ in self.passes]
         self.memory: RingCache | None = None
@@ -248,7 +270,7 @@ class LevelStepper:
         indices = range(len(self.passes))
         self.plan_gates = [gates.plan_gate(index) for index in indices]
         if self.prefix:  # the gate acts on heads, which are packed in another order
-            order = shape.feature_order()
+            order = shape.feature_order(shape.query_width)
             self.plan_gates = [gate[order] for gate in self.plan_gates]
         if self.passes[0].memory_attention is not None:
             self.memory_gates = [gates.memory_gate(index) for index in indices]
@@ -258,6 +280,10 @@ class LevelStepper:
     def turns(self, positions: Tensor) -> Tensor:
         """Return the rotations by (R,) positions, (R, 1, 1, d / 2)."""
         return rotations(self._angles(positions))[:, None, None]
+
+    def reading_turns(self, positions: Tensor) -> Tensor:
+        """Return the rotations of queries to plan and memory, (R, 1, 1, d / 2)."""
+        return self.turns(positions if self.shape.reads_rotated else torch.zeros_like(positions))
 
     def _angles(self, positions: Tensor) -> Tensor:
         return rotary_angles(positions, self.shape.head_size, self.shape.rope_base, self._dtype)
@@ -305,9 +331,10 @@ class LevelStepper:
             positions: (n,) or (R, n) of the keys.
 
         Returns:
-            (R, 2 b, h, n, d).
+            (R, 2 b, g, n, d).
         """
-        angles = self._angles(positions)
+        rotated = self.shape.reads_rotated or isinstance(readers[0], PlanPrefix)
+        angles = self._angles(positions if rotated else torch.zeros_like(positions))
         angles = angles if positions.dim() == 1 else angles[:, None]
         made = {reader: reader.keys(source, self.weights, angles) for reader in dict.fromkeys(readers) if reader}
         return torch.stack([part for reader in readers if reader for part in made[reader]], 1)
@@ -324,6 +351,8 @@ class LevelStepper:
         Returns:
             (R, D) normalised hidden states.
         """
+        if self.shape.input_scale != 1:
+            x = x * self.shape.input_scale
         context = StepContext(self, positions, shift, own)
         for index, block in enumerate(self.passes):
             x = block(x, context, index)

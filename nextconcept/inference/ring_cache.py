@@ -1,7 +1,7 @@
 """The latest keys and values of each row of a batch.
 
-Shapes: B rows of the batch, R rows that take a step, E entries per position, h heads, d head size,
-S stored positions, n visible positions, T positions.
+Shapes: B rows of the batch, R rows that take a step, E entries per position, h heads of keys and
+values, d head size, S stored positions, n visible positions, T positions.
 """
 
 import torch

@@ -4,24 +4,44 @@ The modules hold the matrices and the mathematics; a
 :class:`~nextconcept.nn.level_context.LevelContext` knows the positions and what they see, for all
 positions at once or for one with caches.
 
-Shapes: B batch, T positions of this level, D width, h heads, d head size, A anchors of the level
-above, H horizon.
+Shapes: B batch, T positions of this level, D width, h heads of queries, g heads of keys and values,
+d head size, A anchors of the level above, H horizon.
 """
+
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from nextconcept.nn.layers import Linear, rotate
+from nextconcept.nn.attention_kernels import repeat_heads
+from nextconcept.nn.layers import KeyLinear, Linear, rotate
 from nextconcept.nn.level_context import LevelContext, ParallelContext
 from nextconcept.nn.level_weights import LevelWeights
 
-__all__ = ["MemoryAttention", "PlanAttention", "PlanPrefix", "SelfAttention"]
+__all__ = ["AttentionWidths", "MemoryAttention", "PlanAttention", "PlanPrefix", "SelfAttention"]
+
+
+@dataclass(frozen=True)
+class AttentionWidths:
+    """Full widths of the matrices of an attention.
+
+    Attributes:
+        width: of the level that attends.
+        source: of the vectors attended to.
+        queries: features of all heads of queries.
+        keys: features of all heads of keys or values.
+    """
+
+    width: int
+    source: int
+    queries: int
+    keys: int
 
 
 class _KeysAndValues(nn.Module):
     """Keys and values of vectors of the level above."""
 
-    key: Linear
-    value: Linear
+    key: KeyLinear
+    value: KeyLinear
 
     def keys(self, source: Tensor, weights: LevelWeights, angles: Tensor) -> tuple[Tensor, Tensor]:
         """Make keys and values.
@@ -32,7 +52,7 @@ class _KeysAndValues(nn.Module):
             angles: (n, d / 2) or (..., 1, n, d / 2) rotary angles of the keys.
 
         Returns:
-            Keys and values, (..., h, n, d) each.
+            Keys and values, (..., g, n, d) each.
         """
         key, value = (weights.split(part) for part in weights.project(source, self.key, self.value))
         return rotate(key, angles), value
@@ -42,29 +62,28 @@ class PlanPrefix(_KeysAndValues):
     """Keys and values of a plan that self-attention attends to as if they were positions.
 
     Args:
-        width: full width of the reading level.
-        width_above: full width of the level above.
+        widths: full widths of the matrices.
     """
 
-    def __init__(self, width: int, width_above: int) -> None:
+    def __init__(self, widths: AttentionWidths) -> None:
         super().__init__()
-        self.key = Linear(width_above, width)
-        self.value = Linear(width_above, width)
+        self.key = KeyLinear(widths.source, widths.keys)
+        self.value = KeyLinear(widths.source, widths.keys)
 
 
 class SelfAttention(nn.Module):
     """Causal multi-head self-attention with rotary positions.
 
     Args:
-        width: full width of input and output.
+        widths: full widths of the matrices; the level attends to itself.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, widths: AttentionWidths) -> None:
         super().__init__()
-        self.query = Linear(width, width)
-        self.key = Linear(width, width)
-        self.value = Linear(width, width)
-        self.out = Linear(width, width)
+        self.query = Linear(widths.width, widths.queries)
+        self.key = KeyLinear(widths.source, widths.keys)
+        self.value = KeyLinear(widths.source, widths.keys)
+        self.out = Linear(widths.queries, widths.width)
 
     def forward(self, x: Tensor, context: LevelContext, index: int = 0, prefix: PlanPrefix | None = None) -> Tensor:
         """Attend to the own and earlier positions.
@@ -91,20 +110,19 @@ class SelfAttention(nn.Module):
 
 
 class _CrossAttention(_KeysAndValues):
-    def __init__(self, width: int, width_above: int) -> None:
+    def __init__(self, widths: AttentionWidths) -> None:
         super().__init__()
-        self.query = Linear(width, width)
-        self.key = Linear(width_above, width)
-        self.value = Linear(width_above, width)
-        self.out = Linear(width, width)
+        self.query = Linear(widths.width, widths.queries)
+        self.key = KeyLinear(widths.source, widths.keys)
+        self.value = KeyLinear(widths.source, widths.keys)
+        self.out = Linear(widths.queries, widths.width)
 
 
 class PlanAttention(_CrossAttention):
     """Each position attends to the plan issued at the anchor of its chunk.
 
     Args:
-        width: full width of the reading level.
-        width_above: full width of the level above.
+        widths: full widths of the matrices.
     """
 
     def forward(self, x: Tensor, context: LevelContext, index: int = 0) -> Tensor:
@@ -125,6 +143,7 @@ class PlanAttention(_CrossAttention):
     def attention_weights(self, x: Tensor, context: ParallelContext) -> Tensor:
         """Compute how much each position attends to each step of its plan: (B, h, T, H)."""
         query, (key, _) = self._query(x, context), context.plan_keys(self.keys)
+        key = repeat_heads(key, query.shape[-3])
         shares = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
         return context.unfold(shares.transpose(1, 2))
 
@@ -137,8 +156,7 @@ class MemoryAttention(_CrossAttention):
     """Each position attends to what the level above knew at the anchors up to its chunk's.
 
     Args:
-        width: full width of the reading level.
-        width_above: full width of the level above.
+        widths: full widths of the matrices.
     """
 
     def forward(self, x: Tensor, context: LevelContext, index: int = 0) -> Tensor:

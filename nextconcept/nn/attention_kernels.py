@@ -3,7 +3,10 @@
 With a sliding window the kernels work on blocks of the window's size, so that their cost and memory
 are linear in the length.
 
-Shapes: B batch, h heads, T positions, d head size, W window, A chunks, E extra keys of a chunk.
+Heads of keys and values may be fewer than heads of queries, which then share them in groups.
+
+Shapes: B batch, h heads of queries, g heads of keys and values, T positions, d head size, W window,
+A chunks, E extra keys of a chunk.
 """
 
 import functools
@@ -16,7 +19,7 @@ from torch import Tensor
 
 from nextconcept.nn.layers import compute_dtype
 
-__all__ = ["ChunkFold", "ExtraKeys", "causal_attention", "joint_attention", "small_attention"]
+__all__ = ["ChunkFold", "ExtraKeys", "causal_attention", "joint_attention", "repeat_heads", "small_attention"]
 
 LARGEST_ELEMENTWISE = 32
 """Queries times keys of a group up to which :func:`small_attention` avoids matrix products."""
@@ -53,8 +56,8 @@ class ExtraKeys:
     """Keys and values that only the positions of one chunk attend to.
 
     Attributes:
-        key: (B, h, A, E, d).
-        value: (B, h, A, E, d).
+        key: (B, g, A, E, d).
+        value: (B, g, A, E, d).
         fold: assigns positions to chunks.
         visible: (E,) bool, the keys inside the sliding window.
     """
@@ -63,6 +66,11 @@ class ExtraKeys:
     value: Tensor
     fold: ChunkFold
     visible: Tensor
+
+
+def repeat_heads(x: Tensor, heads: int, axis: int = -3) -> Tensor:
+    """Repeat the heads of keys or values, an axis of (..., g, n, d), for ``heads`` of queries."""
+    return x if x.shape[axis] == heads else x.repeat_interleave(heads // x.shape[axis], axis)
 
 
 def _blocks(x: Tensor, window: int, previous: bool) -> Tensor:
@@ -91,14 +99,15 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | No
 
     Args:
         query: (B, h, T, d).
-        key: (B, h, T, d).
-        value: (B, h, T, d).
+        key: (B, g, T, d).
+        value: (B, g, T, d).
         window: W, or None for all.
 
     Returns:
         (B, h, T, d).
     """
     batch, heads, time, _ = query.shape
+    key, value = repeat_heads(key, heads, 1), repeat_heads(value, heads, 1)
     if window is None or window >= time:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
     # Blocks go into the axis of the heads, so that one mask serves the whole batch.
@@ -116,8 +125,8 @@ def joint_attention(
 
     Args:
         query: (B, h, T, d).
-        key: (B, h, T, d).
-        value: (B, h, T, d).
+        key: (B, g, T, d).
+        value: (B, g, T, d).
         extras: keys and values that each chunk adds.
         window: W, or None for all positions.
         shift: positions that a query stands after its anchor, by which its window moves.
@@ -125,12 +134,15 @@ def joint_attention(
     Returns:
         (B, h, T, d). Without a sliding window the memory is quadratic in T.
     """
-    time = query.shape[2]
+    heads, time = query.shape[1:3]
+    key, value, extra_key, extra_value = (
+        repeat_heads(part, heads, 1) for part in (key, value, extras.key, extras.value)
+    )
     whole = window is None or window >= time + shift
     span = time if window is None or whole else window
     scale = 1 / math.sqrt(query.shape[-1])
     folded = extras.fold.fold(query)  # (B, h, A, c, d)
-    extra = extras.fold.unfold(folded @ extras.key.transpose(-1, -2), time) * scale  # (B, h, T, E)
+    extra = extras.fold.unfold(folded @ extra_key.transpose(-1, -2), time) * scale  # (B, h, T, E)
     extra = extra.masked_fill(~extras.visible, -torch.inf)
     if whole:
         positions = torch.arange(time, device=query.device)
@@ -143,7 +155,7 @@ def joint_attention(
     both = both.softmax(-1, dtype=compute_dtype(both.dtype)).to(query.dtype)
     own, added = both.split((scores.shape[-1], extra.shape[-1]), -1)
     mixed = (_blocks(own, span, False) @ parts[2]).flatten(2, 3)[:, :, :time]
-    return mixed + extras.fold.unfold(extras.fold.fold(added) @ extras.value, time)
+    return mixed + extras.fold.unfold(extras.fold.fold(added) @ extra_value, time)
 
 
 def small_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -151,12 +163,18 @@ def small_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
     Args:
         query: (B, A, h, c, d).
-        key: (B, A, h, E, d).
-        value: (B, A, h, E, d).
+        key: (B, A, g, E, d).
+        value: (B, A, g, E, d).
 
     Returns:
         (B, A, h, c, d).
     """
+    if query.shape[2] != key.shape[2]:  # heads that share keys are further queries of one group
+        rows = query.shape[3]
+        grouped = query.unflatten(2, (key.shape[2], -1)).flatten(3, 4)
+        mixed = small_attention(grouped, key, value)
+        ungrouped: Tensor = mixed.unflatten(3, (-1, rows)).flatten(2, 3)
+        return ungrouped
     if query.shape[-2] * key.shape[-2] > LARGEST_ELEMENTWISE:
         # The groups go into the batch: the attention kernels take four axes.
         mixed = F.scaled_dot_product_attention(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))

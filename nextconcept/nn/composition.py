@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import REDUCTIONS, ModelConfig
+from nextconcept.nn.feed_forward import GeGlu
 from nextconcept.nn.layers import Linear, binding_angles, compute_dtype, normalise, rotate
 
 __all__ = ["Composition"]
@@ -20,6 +21,18 @@ class _Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mapped: Tensor = self.down(F.gelu(self.up(x, x.shape[-1])), x.shape[-1])
+        return mapped
+
+
+class _GeGlu(nn.Module):
+    def __init__(self, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.hidden = GeGlu(width, config.block)
+        self.down = Linear(config.block.hidden_width(width), width, config.block.feed_forward_bias)
+        nn.init.normal_(self.down.weight, std=self.down.in_features**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mapped: Tensor = self.down(self.hidden(x), x.shape[-1])
         return mapped
 
 
@@ -49,9 +62,9 @@ class Composition(nn.Module):
     """Composes chunks of one level into concepts of the next, by the configured chain.
 
     With position binding, each element is rotated by its position first. ``sum``, ``mean`` and
-    ``max`` reduce the chunk; ``linear`` and ``mlp`` map elements or concepts; without a reduction
-    the last of them maps the whole chunk to one vector. The norm has no gain: with a learned gain,
-    targets could shrink to reduce the loss.
+    ``max`` reduce the chunk; ``linear``, ``mlp`` and ``geglu`` map elements or concepts; without a
+    reduction the last ``linear`` or ``mlp`` maps the whole chunk to one vector. The norm has no
+    gain: with a learned gain, targets could shrink to reduce the loss.
 
     Args:
         config: the model's configuration.
@@ -63,14 +76,17 @@ class Composition(nn.Module):
         self.config = config
         chain = config.encoder.chain
         self.chain = chain if "norm" in chain else [*chain, "norm"]
-        learned = [index for index, name in enumerate(self.chain) if name in ("linear", "mlp")]
-        self.joins = None if set(chain) & set(REDUCTIONS) else learned[-1]
+        learned = [index for index, name in enumerate(self.chain) if name in ("linear", "mlp", "geglu")]
+        joining = [index for index in learned if self.chain[index] != "geglu"]
+        self.joins = None if set(chain) & set(REDUCTIONS) else joining[-1]
         self.maps = nn.ModuleDict({str(index): self._map(index, width) for index in learned})
 
     def _map(self, index: int, width: int) -> nn.Module:
         if index == self.joins:
             join = _Join if self.chain[index] == "linear" else _JoinMlp
             return join(self.config.chunk_size, width)
+        if self.chain[index] == "geglu":
+            return _GeGlu(width, self.config)
         module = Linear(width, width) if self.chain[index] == "linear" else _Mlp(width)
         for parameter in module.parameters():
             nn.init.normal_(parameter, std=width**-0.5)
@@ -84,7 +100,7 @@ class Composition(nn.Module):
         """Compose.
 
         Args:
-            chunks: (..., c, D).
+            chunks: (..., c, D), or with ``encoder.flat`` all tokens of a chunk, (..., S, D).
             stride: tokens under one element; positions are counted in tokens, so that every token
                 below a concept has a rotation of its own.
 
@@ -95,7 +111,7 @@ class Composition(nn.Module):
         for index, name in enumerate(self.chain):
             if name == "norm":
                 x = self.norm(x)
-            elif name in ("linear", "mlp"):
+            elif name in ("linear", "mlp", "geglu"):
                 mapped = self.maps[str(index)]
                 x = mapped(x, x.shape[-1]) if isinstance(mapped, Linear) else mapped(x)
             else:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.nn.composition import Composition
+from nextconcept.nn.layers import normalise
 from nextconcept.nn.level_context import RolloutCache
 from nextconcept.nn.level_weights import LevelShape
 from nextconcept.nn.transformer import Transformer, initialise
@@ -28,7 +29,8 @@ class ConceptEncoder(nn.Module):
 
     ``k^l_n = norm(sum_i R(i c^(l-1)) k^(l-1)_(n c + i))`` in the default composition, where R
     rotates an element by its position (the identity without ``position_binding``) and ``k^0`` is
-    the token embedding. The concepts of level l are composed from the first ``d_l`` columns of the
+    the token embedding. With ``encoder.flat`` the sum is over all tokens under the concept, without
+    norms in between. The concepts of level l are composed from the first ``d_l`` columns of the
     embedding.
 
     A model with one level has no concepts, and its encoder only embeds.
@@ -41,8 +43,11 @@ class ConceptEncoder(nn.Module):
         super().__init__()
         self.config = config
         width, concept_levels = max(config.widths), config.levels - 1
+        self.normed = config.norm_embeddings
         self.embedding = nn.Embedding(config.vocab_size, width)
         initialise(self.embedding, 1)
+        if config.norm_embeddings:
+            nn.init.normal_(self.embedding.weight)  # their length has no effect on logits
         padded = concept_levels and config.encoder.chunk_alignment == "end"
         self.padding = nn.Parameter(torch.randn(width) * 0.02) if padded else None
         # Shaped like the decoder, but each block runs once.
@@ -51,7 +56,8 @@ class ConceptEncoder(nn.Module):
         if config.token_encoder_depth:
             # Its residual stream continues into the decoder: a norm between them would scale up
             # what the encoder adds, and the embeddings, much smaller than 1, would be lost.
-            self.token_encoder = Transformer(config, self.shape.width, config.token_encoder_depth, normalised=False)
+            widths = Transformer.widths(config, [0])
+            self.token_encoder = Transformer(config, widths, config.token_encoder_depth, normalised=False)
         # Levels that share weights compose alike; otherwise each level has its own composition.
         count = concept_levels if config.sharing == "separate" else min(1, concept_levels)
         self.compositions = nn.ModuleList(Composition(config, width) for _ in range(count))
@@ -74,9 +80,13 @@ class ConceptEncoder(nn.Module):
         width = self.config.widths[level]
         weight = self.embedding.weight[:, :width]
         if self.padding is None:
-            return F.embedding(tokens, weight)
-        padding = (tokens == PADDING)[..., None]
-        return torch.where(padding, self.padding[:width].to(weight.dtype), F.embedding(tokens.clamp(min=0), weight))
+            embedded = F.embedding(tokens, weight)
+        else:
+            padding = (tokens == PADDING)[..., None]
+            embedded = F.embedding(tokens.clamp(min=0), weight)
+            embedded = torch.where(padding, self.padding[:width].to(weight.dtype), embedded)
+        # Concepts are composed from the embeddings as they are.
+        return normalise(embedded, self.config.block.norm) if self.normed and level == 0 else embedded
 
     def states(self, embedded: Tensor, cache: RolloutCache | None = None) -> Tensor:
         """Compute the inputs of the token decoder.
@@ -96,7 +106,11 @@ class ConceptEncoder(nn.Module):
     def concepts(self, elements: Tensor, level: int) -> Tensor:
         """Compose ``level`` times: (B, P, D) at the tokens to (B, P // c^level, D)."""
         hierarchy = self.config.hierarchy
-        composed = elements[:, : hierarchy.length(elements.shape[1], level) * hierarchy.span(level)]
+        count, span = hierarchy.length(elements.shape[1], level), hierarchy.span(level)
+        composed = elements[:, : count * span]
+        if self.config.encoder.flat:
+            flat: Tensor = self.composition(level)(composed.unflatten(1, (count, span)), 1)
+            return flat
         for lower in range(1, level + 1):
             chunks = composed.unflatten(1, (composed.shape[1] // self.config.chunk_size, self.config.chunk_size))
             composed = self.composition(lower)(chunks, hierarchy.span(lower - 1))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
+from nextconcept.nn.feed_forward import GeGlu
 from nextconcept.nn.layers import Linear, Norm
 from nextconcept.nn.level_context import RolloutCache
 from nextconcept.nn.level_weights import LevelShape
@@ -36,7 +37,7 @@ class Prediction:
 
 
 class PlanHead(nn.Module):
-    """Maps hidden states to predicted concepts, by one linear map per step of the horizon.
+    """Maps hidden states to predicted concepts, at last by one linear map per step of the horizon.
 
     Args:
         config: the model's configuration.
@@ -47,11 +48,16 @@ class PlanHead(nn.Module):
     def __init__(self, config: ModelConfig, width: int, maps: int) -> None:
         super().__init__()
         self.norm = Norm(width, config.block.norm, config.block.norm_affine)
-        self.hidden = Linear(width, width) if config.planner.plan_head == "mlp" else None
+        kind, inner = config.planner.plan_head, width
+        self.hidden: Linear | GeGlu | None = None
+        if kind == "mlp":
+            self.hidden = Linear(width, width)
+        elif kind == "geglu":
+            self.hidden, inner = GeGlu(width, config.block), config.block.hidden_width(width)
         self.noise = Linear(config.planner.noise_width, width) if config.planner.noise_width else None
-        self.maps = nn.Parameter(torch.randn(maps, width, width) * width**-0.5)
+        self.maps = nn.Parameter(torch.randn(maps, width, inner) * inner**-0.5)
         for linear in (self.hidden, self.noise):
-            if linear is not None:
+            if isinstance(linear, Linear):
                 nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
 
     def forward(self, states: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -69,7 +75,7 @@ class PlanHead(nn.Module):
             assert self.noise is not None, "a model without noise_width takes no noise"
             x = x + self.noise(noise)
         if self.hidden is not None:
-            x = F.gelu(self.hidden(x))
+            x = self.hidden(x) if isinstance(self.hidden, GeGlu) else F.gelu(self.hidden(x))
         return torch.einsum("...d,hed->...he", x, self.maps.to(x.dtype))
 
 
@@ -89,7 +95,7 @@ class ConceptPredictor(nn.Module):
         self.horizon, self.rollout = config.horizon_of(level), config.planner.mode == "rollout"
         self.detach, self.noise_width = config.planner.detach, config.planner.noise_width
         width = self.shape.width
-        self.bos = nn.Parameter(torch.randn(width))
+        self.bos = nn.Parameter(torch.randn(width) / self.shape.input_scale)
         reads_plan = level + 1 < config.levels
         self.gates = PlanGates(config, level) if reads_plan else None
         self.head = PlanHead(config, width, 1 if self.rollout else self.horizon)

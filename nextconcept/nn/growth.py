@@ -31,7 +31,15 @@ def grown_config(config: ModelConfig) -> ModelConfig:
     (slicing by heads) or wider heads; with ``separate`` weights the new level has the shape of the
     old top level. The context length is rounded up to whole chunks of the new level; a ``full``
     horizon of an old level keeps its number of steps.
+
+    Raises:
+        InputError: if the model reads plans without gates.
     """
+    if not config.reader.gated:
+        raise InputError(
+            "a model whose reader.gated is false can't grow: without gates that start at zero, a new level would "
+            "change what the old levels compute."
+        )
     values, span = config.to_dict(), config.hierarchy.chunk_size**config.levels
     values["levels"] = config.levels + 1
     values["context_length"] = -(-config.window_length // span) * span
@@ -40,6 +48,7 @@ def grown_config(config: ModelConfig) -> ModelConfig:
     if config.sharing == "nested":
         values["width"] = config.width * config.nested.width_ratio
         values["num_heads"] = config.num_heads * (config.nested.width_ratio if config.nested.slicing == "heads" else 1)
+        _slice_heads(values, config.nested.width_ratio, config.nested.slicing)
     for name in ("width", "depth", "num_loops", "num_heads", "sliding_window"):
         if isinstance(values[name], list):
             values[name] = [*values[name], values[name][-1]]
@@ -67,10 +76,20 @@ def shrunk_config(config: ModelConfig) -> ModelConfig:
     values["levels"] = config.levels - 1
     if config.sharing == "nested":
         values["width"], values["num_heads"] = config.widths[-2], config.level_heads[-2]
+        for name, below in (("num_kv_heads", config.level_kv_heads), ("head_size", config.level_head_sizes)):
+            if values["block"][name] is not None:
+                values["block"][name] = below[-2]
     for name in ("width", "depth", "num_loops", "num_heads", "sliding_window", "horizon"):
         if isinstance(values[name], list):
             values[name] = values[name][:-1]
     return ModelConfig.from_dict(values)
+
+
+def _slice_heads(values: dict[str, Any], ratio: int, slicing: str) -> None:
+    """Multiply the heads of keys and values, or the size of heads, of a wider top level."""
+    name = "num_kv_heads" if slicing == "heads" else "head_size"
+    if values["block"][name] is not None:
+        values["block"][name] *= ratio
 
 
 def _listed(value: Any) -> list[Any]:
@@ -92,7 +111,8 @@ def grow(model: NextConceptModel, init: Init = "copy", levels: int = 1) -> NextC
         levels: number of levels to add.
 
     Raises:
-        InputError: if ``init`` is unknown or ``levels`` below 1.
+        InputError: if ``init`` is unknown, ``levels`` below 1, or the model reads plans without
+            gates.
     """
     if init not in ("copy", "random", "zeros"):
         raise InputError(f"unknown init {init!r} of new blocks: choose copy, random or zeros.")
@@ -115,7 +135,7 @@ def _grow_once(model: NextConceptModel, init: Init) -> NextConceptModel:
         if source is None and init == "copy":
             source = old.get(_name_below(name, new))
         if source is not None and init != "random":
-            tensor.copy_(_blocks(source, tensor, repeat=init == "copy"))
+            tensor.copy_(_blocks(source, tensor, init == "copy", gains=not name.endswith("bias")))
         if name in old:
             tensor[top_left(old[name].shape)] = old[name]
     return bigger
@@ -135,13 +155,13 @@ def top_left(shape: Iterable[int]) -> tuple[slice, ...]:
     return tuple(slice(size) for size in shape)
 
 
-def _blocks(source: Tensor, like: Tensor, repeat: bool) -> Tensor:
+def _blocks(source: Tensor, like: Tensor, repeat: bool, gains: bool) -> Tensor:
     """Put ``source`` into the top-left corner of a tensor shaped like ``like``.
 
     With ``repeat``, copies follow along the diagonal, or along the only dimension that grows.
-    Outside the copies are zeros, but ones in gains of norms.
+    Outside the copies are zeros, but ones in gains of norms: vectors that are no biases.
     """
-    result = torch.ones_like(like) if like.dim() == 1 and not repeat else torch.zeros_like(like)
+    result = torch.ones_like(like) if gains and like.dim() == 1 and not repeat else torch.zeros_like(like)
     grown = [axis for axis in range(like.dim()) if like.shape[axis] > source.shape[axis]]
     times = -(-like.shape[grown[0]] // source.shape[grown[0]]) if grown and repeat else 1
     for time in range(times):

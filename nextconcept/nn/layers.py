@@ -12,7 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Linear", "Norm", "binding_angles", "compute_dtype", "normalise", "rotary_angles", "rotate", "rotations"]
+__all__ = [
+    "KeyLinear",
+    "Linear",
+    "Norm",
+    "binding_angles",
+    "compute_dtype",
+    "normalise",
+    "rotary_angles",
+    "rotate",
+    "rotations",
+]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -21,15 +31,18 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 class Linear(nn.Linear):
-    """A linear map without bias of which any top-left block can be applied.
+    """A linear map of which any top-left block can be applied.
 
     Args:
         in_features: columns of the full matrix.
         out_features: rows of the full matrix.
+        bias: whether to add a bias, zero at first.
     """
 
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features, bias=False)
+    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
+        super().__init__(in_features, out_features, bias=bias)
+        if bias:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, out_features: int | None = None, gate: Tensor | None = None) -> Tensor:
         """Apply the first ``out`` rows and the first ``in = x.shape[-1]`` columns of the weight.
@@ -37,7 +50,7 @@ class Linear(nn.Linear):
         Args:
             x: (..., in).
             out_features: number of rows to use; None for all.
-            gate: (out,) factors on the result.
+            gate: (out,) factors on the result, of a map without bias.
 
         Returns:
             (..., out).
@@ -50,7 +63,11 @@ class Linear(nn.Linear):
             weight = weight[:, :columns]
         if gate is not None:
             weight = gate[:, None] * weight  # the weight is much smaller than the result
-        return F.linear(x, weight)
+        return F.linear(x, weight, None if self.bias is None else self.bias[: weight.shape[0]])
+
+
+class KeyLinear(Linear):
+    """A linear map to keys or values, which may have fewer heads than queries have."""
 
 
 def normalise(x: Tensor, kind: str, weight: Tensor | None = None) -> Tensor:

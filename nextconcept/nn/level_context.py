@@ -8,8 +8,9 @@ Position i of a level is the one that *predicts* element i of the level, so it h
 < i; it lies in chunk ``i // c`` and may read what the anchor of that chunk knows. Folding positions
 by chunk turns that rule into plain batched attention, without a mask.
 
-Shapes: B batch, T positions of this level, D width, h heads, d head size, c chunk size, A anchors
-of the level above, H horizon. A context for a single position leaves out the axes T and A.
+Shapes: B batch, T positions of this level, D width, h heads of queries, g heads of keys and values,
+d head size, c chunk size, A anchors of the level above, H horizon. A context for a single position
+leaves out the axes T and A.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +20,14 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from nextconcept.nn.attention_kernels import ChunkFold, ExtraKeys, causal_attention, joint_attention, small_attention
+from nextconcept.nn.attention_kernels import (
+    ChunkFold,
+    ExtraKeys,
+    causal_attention,
+    joint_attention,
+    repeat_heads,
+    small_attention,
+)
 from nextconcept.nn.layers import compute_dtype, rotary_angles, rotate
 from nextconcept.nn.level_weights import LevelShape, LevelWeights, SlicedWeights
 from nextconcept.nn.plan_input import PlanInput
@@ -27,7 +35,7 @@ from nextconcept.nn.plan_input import PlanInput
 __all__ = ["KeysOf", "LevelContext", "ParallelContext", "RolloutCache"]
 
 KeysOf = Callable[[Tensor, LevelWeights, Tensor], tuple[Tensor, Tensor]]
-"""Maps (..., n, D_above), weights and angles to keys and values, (..., h, n, d) each."""
+"""Maps (..., n, D_above), weights and angles to keys and values, (..., g, n, d) each."""
 
 
 class RolloutCache:
@@ -38,8 +46,8 @@ class RolloutCache:
     Attributes:
         step: how far behind its anchor each query stands; 0 in the teacher-forced pass, which fills
             ``prefix``.
-        prefix: per pass through a block, (B, h, A, d) keys and values that all anchors share.
-        own: per pass and earlier step, (B, h, A, d) keys and values of each anchor alone.
+        prefix: per pass through a block, (B, g, A, d) keys and values that all anchors share.
+        own: per pass and earlier step, (B, g, A, d) keys and values of each anchor alone.
     """
 
     def __init__(self) -> None:
@@ -84,13 +92,13 @@ class LevelContext(ABC):
     def attend(
         self, index: int, query: Tensor, key: Tensor, value: Tensor, plan_keys: KeysOf | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend to the own and earlier positions of the level, (..., h, T, d) each.
+        """Attend to the own and earlier positions of the level.
 
         Args:
             index: pass through a block.
-            query: rotated queries.
-            key: rotated keys.
-            value: values.
+            query: rotated queries, (..., h, T, d).
+            key: rotated keys, (..., g, T, d).
+            value: values, (..., g, T, d).
             plan_keys: makes keys and values of a plan whose vectors are attended as positions.
 
         Returns:
@@ -153,6 +161,10 @@ class ParallelContext(LevelContext):
     def _angles(self, positions: Tensor) -> Tensor:
         return rotary_angles(positions, self.shape.head_size, self.shape.rope_base, self.dtype)
 
+    def _reading_angles(self, positions: Tensor) -> Tensor:
+        """Return the angles of attention to plan and memory: all zero if that is not rotated."""
+        return self._angles(positions if self.shape.reads_rotated else torch.zeros_like(positions))
+
     @property
     def _input(self) -> PlanInput:
         assert self.plan_input is not None, "a level without a level above reads no plan"
@@ -212,13 +224,14 @@ class ParallelContext(LevelContext):
 
     def rotate_in_chunk(self, query: Tensor) -> Tensor:
         """Rotate by positions in the chunk, behind which a rollout stands by its step."""
-        return rotate(query, self._angles(torch.arange(self._input.fold.chunk_size, device=self.device) + self.step))
+        positions = torch.arange(self._input.fold.chunk_size, device=self.device) + self.step
+        return rotate(query, self._reading_angles(positions))
 
     def plan_keys(self, keys_of: KeysOf) -> tuple[Tensor, Tensor]:
-        """Make the keys and values of the plan, (B, A, h, H, d) each."""
+        """Make the keys and values of the plan, (B, A, g, H, d) each."""
         plan = self._input.plan
         starts = torch.arange(plan.shape[2], device=self.device) * self._input.fold.chunk_size
-        return keys_of(plan, self.weights, self._angles(starts))
+        return keys_of(plan, self.weights, self._reading_angles(starts))
 
     def attend_plan(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
         """Attend within each chunk."""
@@ -227,7 +240,7 @@ class ParallelContext(LevelContext):
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate by the elements that the positions predict."""
         positions = torch.arange(self.time, device=self.device) + self._input.fold.first + self.step
-        return rotate(query, self._angles(positions))
+        return rotate(query, self._reading_angles(positions))
 
     def attend_memory(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
         """Attend to the anchors up to that of the own chunk.
@@ -239,8 +252,8 @@ class ParallelContext(LevelContext):
         assert memory is not None, "a model whose reader.memory is none reads no memory"
         query = rearrange(fold.fold(query), "b h a c d -> b (h c) a d")
         starts = torch.arange(memory.shape[1], device=self.device) * fold.chunk_size
-        key, value = keys_of(memory, self.weights, self._angles(starts))
-        key, value = (part.repeat_interleave(fold.chunk_size, 1) for part in (key, value))
+        key, value = keys_of(memory, self.weights, self._reading_angles(starts))
+        key, value = (repeat_heads(part, query.shape[1], 1) for part in (key, value))
         mixed = causal_attention(query, key, value, self._input.memory_window)
         return fold.unfold(rearrange(mixed, "b (h c) a d -> b h a c d", h=self.shape.num_heads), self.time)
 

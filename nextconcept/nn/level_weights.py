@@ -1,6 +1,7 @@
 """The part of a transformer's matrices that a level uses.
 
-Shapes: D width of the level, h heads, d head size, T positions.
+Shapes: D width of the level, h heads of queries, g heads of keys and values, d head size, T
+positions.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from nextconcept.core.config import ModelConfig
-from nextconcept.nn.layers import Linear
+from nextconcept.nn.layers import KeyLinear, Linear
 
 __all__ = ["LevelShape", "LevelWeights", "SlicedWeights"]
 
@@ -22,22 +23,30 @@ class LevelShape:
 
     Attributes:
         width: D.
-        num_heads: h.
+        num_heads: h, heads of queries.
+        num_kv_heads: g, heads of keys and values.
+        head_size: d.
         hidden: hidden width of the feed-forward layer.
         sliding_window: positions that self-attention reaches back, or None for all.
         interleaved: whether the features of a head lie ``h`` apart, so that a leading block holds a
             part of every head (slicing by head size) instead of whole heads.
         num_loops: passes through the blocks.
         rope_base: base of the rotary frequencies.
+        reads_rotated: whether attention to plan and memory uses rotary positions.
+        input_scale: factor on the inputs.
     """
 
     width: int
     num_heads: int
+    num_kv_heads: int
+    head_size: int
     hidden: int
     sliding_window: int | None
     interleaved: bool
     num_loops: int = 1
     rope_base: float = 10_000.0
+    reads_rotated: bool = True
+    input_scale: float = 1.0
 
     @classmethod
     def of(cls, config: ModelConfig, level: int) -> "LevelShape":
@@ -46,30 +55,45 @@ class LevelShape:
         return cls(
             width,
             config.level_heads[level],
+            config.level_kv_heads[level],
+            config.level_head_sizes[level],
             config.block.hidden_width(width),
             config.sliding_windows[level],
             interleaved=config.sharing == "nested" and config.nested.slicing == "head_size",
             num_loops=config.level_loops[level],
             rope_base=config.block.rope_base,
+            reads_rotated=config.reader.rotated,
+            input_scale=width**0.5 if config.scale_inputs else 1.0,
         )
 
     @property
-    def head_size(self) -> int:
-        """Features per head, d."""
-        return self.width // self.num_heads
+    def query_width(self) -> int:
+        """Features of all heads of queries, h d."""
+        return self.num_heads * self.head_size
+
+    @property
+    def key_width(self) -> int:
+        """Features of all heads of keys or values, g d."""
+        return self.num_kv_heads * self.head_size
+
+    def rows(self, projection: Linear) -> int:
+        """Return the rows that the level uses of a map to queries, keys or values."""
+        return self.key_width if isinstance(projection, KeyLinear) else self.query_width
 
     def split(self, x: Tensor) -> Tensor:
-        """Split (..., T, D) into heads, (..., h, T, d)."""
-        pattern = "... t (d h) -> ... h t d" if self.interleaved else "... t (h d) -> ... h t d"
-        return rearrange(x, pattern, h=self.num_heads)
+        """Split (..., T, h d) or (..., T, g d) into heads, (..., h or g, T, d)."""
+        # A single head has one layout; this one can be viewed as complex numbers.
+        interleaved = self.interleaved and x.shape[-1] > self.head_size
+        pattern = "... t (d h) -> ... h t d" if interleaved else "... t (h d) -> ... h t d"
+        return rearrange(x, pattern, d=self.head_size)
 
     def merge(self, x: Tensor) -> Tensor:
-        """Undo :meth:`split`: (..., h, T, d) to (..., T, D)."""
+        """Undo :meth:`split`: (..., h, T, d) to (..., T, h d)."""
         return rearrange(x, "... h t d -> ... t (d h)" if self.interleaved else "... h t d -> ... t (h d)")
 
-    def feature_order(self) -> Tensor:
-        """Return (D,) indices that put the features of each head next to each other."""
-        return self.split(torch.arange(self.width)[None]).flatten()
+    def feature_order(self, features: int) -> Tensor:
+        """Return indices that put the features of each head next to each other, (features,)."""
+        return self.split(torch.arange(features)[None]).flatten()
 
 
 class LevelWeights(ABC):
@@ -87,11 +111,15 @@ class LevelWeights(ABC):
 
     @abstractmethod
     def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
-        """Map (..., T, D_in) to the features of all heads, (..., T, D), by each of ``maps``."""
+        """Map (..., T, D_in) to the features of all heads, by each of ``maps``.
+
+        Returns:
+            (..., T, g d) of a :class:`~nextconcept.nn.layers.KeyLinear`, (..., T, h d) of others.
+        """
 
     @abstractmethod
     def split(self, x: Tensor) -> Tensor:
-        """Split projected features into heads: (..., T, D) to (..., h, T, d)."""
+        """Split projected features into heads: (..., T, h d) to (..., h, T, d)."""
 
     @abstractmethod
     def merge(self, x: Tensor) -> Tensor:
@@ -99,7 +127,7 @@ class LevelWeights(ABC):
 
     @abstractmethod
     def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
-        """Map merged heads (..., T, D) to the residual stream, with (D,) factors on the result."""
+        """Map merged heads (..., T, h d) to the residual stream, times a gate (D,)."""
 
     @abstractmethod
     def project_hidden(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
@@ -115,7 +143,7 @@ class SlicedWeights(LevelWeights):
 
     def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
         """Apply one map after another."""
-        return tuple(one(x, self.shape.width) for one in maps)
+        return tuple(one(x, self.shape.rows(one)) for one in maps)
 
     def split(self, x: Tensor) -> Tensor:
         """Split as :meth:`LevelShape.split`."""

@@ -38,8 +38,8 @@ def match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, bea
     With position binding the positions are searched in order; without, a chunk is a multiset, and
     candidates are added from the nearest to the farthest. Concepts of level 2 and above are rotated
     back position by position; each position is matched by itself, and its best matches are the
-    candidates. The result is exact if ``top_k`` reaches the vocabulary and ``beam`` the number of
-    partial compositions.
+    candidates. With ``encoder.flat`` every level is searched as level 1 is. The result is exact if
+    ``top_k`` reaches the vocabulary and ``beam`` the number of partial compositions.
 
     Args:
         encoder: embeds and composes; its composition must be additive.
@@ -56,9 +56,11 @@ def match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, bea
 def _match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, beam: int) -> Matches:
     composition, chunk = encoder.composition(level), encoder.config.chunk_size
     stride = encoder.config.hierarchy.span(level - 1)
+    if encoder.config.encoder.flat:  # a chunk of tokens, at every level
+        chunk, stride = encoder.config.hierarchy.span(level), 1
     repeated = concepts[:, None].expand(-1, chunk, -1)
     wanted = composition.bind(repeated, stride, undo=True)  # (M, c, D): the element of each position, with noise
-    if level == 1:
+    if stride == 1:
         tokens, elements = _nearest_tokens(encoder, wanted, top_k)
     else:
         below = _match(encoder, wanted.flatten(0, 1), level - 1, top_k, beam)

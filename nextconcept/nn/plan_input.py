@@ -15,7 +15,7 @@ __all__ = ["PlanGates", "PlanInput"]
 
 
 class PlanGates(nn.Module):
-    """Zero-initialised gates of a level that reads a plan.
+    """Zero-initialised gates of a level that reads a plan, or with ``reader.gated: false`` ones.
 
     At step 0 the level is a plain causal transformer; the plan enters as it becomes useful. A gate
     per feature and pass through a block (as in LayerScale, Touvron et al., 2021) opens faster than
@@ -26,18 +26,28 @@ class PlanGates(nn.Module):
         level: the level that reads.
 
     Attributes:
+        plan: (passes, D) gates of the plan; of a prefix, a gate per feature of the heads.
+        memory: (passes, D) gates of the memory, or None.
         gate_scale: factor on all gates; see :meth:`~nextconcept.NextConceptModel.set_gate_scale`.
     """
+
+    plan: Tensor
+    memory: Tensor | None
 
     def __init__(self, config: ModelConfig, level: int) -> None:
         super().__init__()
         passes, width = config.depths[level] * config.level_loops[level], config.widths[level]
-        self.plan = nn.Parameter(torch.zeros(passes, width))
-        self.memory = nn.Parameter(torch.zeros(passes, width)) if config.reader.memory != "none" else None
+        prefix, reads_memory = config.reader.plan_conditioning == "prefix", config.reader.memory != "none"
+        sizes = {"plan": config.query_widths[level] if prefix else width, "memory": width if reads_memory else None}
+        for name, size in sizes.items():
+            if config.reader.gated or size is None:
+                self.register_parameter(name, None if size is None else nn.Parameter(torch.zeros(passes, size)))
+            else:
+                self.register_buffer(name, torch.ones(passes, size), persistent=False)
         self.gate_scale = 1.0
 
     def plan_gate(self, index: int) -> Tensor:
-        """Return the (D,) gate of the plan in a pass through a block."""
+        """Return the (D,) gate of the plan in a pass through a block; of a prefix, (h d,)."""
         return self.gate_scale * self.plan[index]
 
     def memory_gate(self, index: int) -> Tensor:

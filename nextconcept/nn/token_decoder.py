@@ -3,11 +3,13 @@
 Shapes: B batch, T tokens, D width of level 0, V vocabulary.
 """
 
+from dataclasses import replace
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
-from nextconcept.nn.layers import Linear
+from nextconcept.nn.layers import Linear, normalise
 from nextconcept.nn.level_context import RolloutCache
 from nextconcept.nn.level_weights import LevelShape
 from nextconcept.nn.plan_input import PlanGates, PlanInput
@@ -26,6 +28,9 @@ class TokenDecoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.shape = LevelShape.of(config, 0)
+        if config.token_encoder_depth:  # which has scaled the inputs
+            self.shape = replace(self.shape, input_scale=1.0)
+        self.norm = config.block.norm if config.norm_embeddings else None
         self.head = None if config.tie_embeddings else Linear(self.shape.width, config.vocab_size)
         self.gates = PlanGates(config, 0) if config.levels > 1 else None
 
@@ -53,5 +58,7 @@ class TokenDecoder(nn.Module):
 
     def logits(self, hidden: Tensor, embedding: Tensor) -> Tensor:
         """Map (..., D) to (..., V) by the head, or with ``tie_embeddings`` by the embedding."""
-        matrix = embedding[:, : self.shape.width] if self.head is None else self.head.weight
-        return F.linear(hidden, matrix)
+        if self.head is not None:
+            return F.linear(hidden, self.head.weight)
+        matrix = embedding[:, : self.shape.width]
+        return F.linear(hidden, matrix if self.norm is None else normalise(matrix, self.norm))

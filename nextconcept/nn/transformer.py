@@ -5,13 +5,14 @@ Shapes: B batch, T positions, D width of the level.
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nextconcept.core.config import ModelConfig
-from nextconcept.nn.attention import MemoryAttention, PlanAttention, PlanPrefix, SelfAttention
+from nextconcept.nn.attention import AttentionWidths, MemoryAttention, PlanAttention, PlanPrefix, SelfAttention
 from nextconcept.nn.feed_forward import FeedForward
 from nextconcept.nn.layers import Norm
 from nextconcept.nn.level_context import LevelContext, ParallelContext, RolloutCache
@@ -22,34 +23,40 @@ __all__ = ["Block", "Transformer", "initialise"]
 
 
 class Block(nn.Module):
-    """Self-attention, gated attention to plan and memory, feed-forward.
+    """Self-attention, attention to plan and memory, feed-forward.
 
     Each part reads the residual stream through a norm, and writes into it, with ``post_norm``
-    through another one.
+    through another one. What is read of plan and memory has gates instead, unless they are left
+    out.
 
     Args:
         config: the model's configuration.
-        width: full width of the matrices.
-        reads: full widths (reader, level above) of the matrices that read a plan, or None.
+        own: full widths of self-attention.
+        reads: full widths of the matrices that read a plan, or None.
     """
 
-    def __init__(self, config: ModelConfig, width: int, reads: tuple[int, int] | None) -> None:
+    def __init__(self, config: ModelConfig, own: AttentionWidths, reads: AttentionWidths | None) -> None:
         super().__init__()
+        width = own.width
 
         def norm() -> Norm:
             return Norm(width, config.block.norm, config.block.norm_affine)
 
         conditioning, memory = config.reader.plan_conditioning, config.reader.memory != "none"
         self.attention_norm = norm()
-        self.attention = SelfAttention(width)
-        self.plan_attention = PlanAttention(*reads) if reads and conditioning == "cross" else None
-        self.plan_prefix = PlanPrefix(*reads) if reads and conditioning == "prefix" else None
-        self.memory_attention = MemoryAttention(*reads) if reads and memory else None
+        self.attention = SelfAttention(own)
+        self.plan_attention = PlanAttention(reads) if reads and conditioning == "cross" else None
+        self.plan_prefix = PlanPrefix(reads) if reads and conditioning == "prefix" else None
+        self.memory_attention = MemoryAttention(reads) if reads and memory else None
         self.cross_attention_norm = norm() if self.plan_attention or self.memory_attention else None
         self.feed_forward_norm = norm()
-        self.feed_forward = FeedForward(width, config.block.hidden_width(width), config.block.feed_forward)
+        block = config.block
+        self.feed_forward = FeedForward(width, block.hidden_width(width), block.feed_forward, block.feed_forward_bias)
         self.attention_post_norm = norm() if config.block.post_norm else nn.Identity()
         self.feed_forward_post_norm = norm() if config.block.post_norm else nn.Identity()
+        normed = config.block.post_norm and not config.reader.gated and self.cross_attention_norm is not None
+        self.cross_attention_post_norm = norm() if normed else nn.Identity()
+        self.reads_first = config.reader.order == "before"
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
     def forward(self, x: Tensor, context: LevelContext, index: int = 0) -> Tensor:
@@ -63,19 +70,27 @@ class Block(nn.Module):
         Returns:
             (B, T, D).
         """
+        if self.reads_first:
+            x = self._read(x, context, index)
         prefix = self.plan_prefix if context.reads_plan else None
         attended = self.attention(self.attention_norm(x), context, index, prefix)
         x = x + self.dropout(self.attention_post_norm(attended))
-        if self.cross_attention_norm is not None and context.reads_plan:
-            x = x + self.dropout(self._read(self.cross_attention_norm(x), context, index))
+        if not self.reads_first:
+            x = self._read(x, context, index)
         mapped = self.feed_forward(self.feed_forward_norm(x), context.weights)
         states: Tensor = x + self.dropout(self.feed_forward_post_norm(mapped))
         return states
 
     def _read(self, x: Tensor, context: LevelContext, index: int) -> Tensor:
+        """Add to (B, T, D) what cross-attention reads of plan and memory."""
+        if self.cross_attention_norm is None or not context.reads_plan:
+            return x
         readers = [part for part in (self.plan_attention, self.memory_attention) if part is not None]
-        parts: list[Tensor] = [reader(x, context, index) for reader in readers]
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        normed = self.cross_attention_norm(x)
+        parts: list[Tensor] = [reader(normed, context, index) for reader in readers]
+        read = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        states: Tensor = x + self.dropout(self.cross_attention_post_norm(read))
+        return states
 
 
 class Transformer(nn.Module):
@@ -83,10 +98,9 @@ class Transformer(nn.Module):
 
     Args:
         config: the model's configuration.
-        width: full width of the matrices.
+        own: full widths of self-attention.
         depth: number of blocks.
-        reads: full widths (reader, level above) of the matrices that read a plan, or None for a
-            level that reads none.
+        reads: full widths of the matrices that read a plan, or None for a level that reads none.
         num_loops: greatest number of passes through the stack, for which the initial scale allows.
         normalised: whether a norm ends the stack; without one the output is the residual stream,
             from which another stack continues.
@@ -95,26 +109,32 @@ class Transformer(nn.Module):
     def __init__(
         self,
         config: ModelConfig,
-        width: int,
+        own: AttentionWidths,
         depth: int,
-        reads: tuple[int, int] | None = None,
+        reads: AttentionWidths | None = None,
         num_loops: int = 1,
         normalised: bool = True,
     ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(config, width, reads) for _ in range(depth))
-        self.norm = Norm(width, config.block.norm, config.block.norm_affine) if normalised else nn.Identity()
+        self.blocks = nn.ModuleList(Block(config, own, reads) for _ in range(depth))
+        self.norm = Norm(own.width, config.block.norm, config.block.norm_affine) if normalised else nn.Identity()
         self.gradient_checkpointing = config.block.gradient_checkpointing
-        initialise(self, depth * num_loops)
+        initialise(self, depth * num_loops, config.reader.gated)
 
     @classmethod
     def for_levels(cls, config: ModelConfig, levels: range) -> "Transformer":
         """Make a transformer with the weights of all ``levels``: of one if weights are separate."""
-        widths = config.widths
-        reads = [(widths[level], widths[level + 1]) for level in levels if level + 1 < config.levels]
-        width, depth = widths[levels[-1]], config.depths[levels[-1]]
+        reading = [level for level in levels if level + 1 < config.levels]
         num_loops = max(config.level_loops[level] for level in levels)
-        return cls(config, width, depth, reads[-1] if reads else None, num_loops)
+        own, depth = cls.widths(config, levels), config.depths[levels[-1]]
+        return cls(config, own, depth, cls.widths(config, reading, above=1) if reading else None, num_loops)
+
+    @staticmethod
+    def widths(config: ModelConfig, levels: Sequence[int], above: int = 0) -> AttentionWidths:
+        """Return the widths of an attention of ``levels`` to the level that lies ``above`` each."""
+        # With a head of its own, a narrow level may have wider keys than the top level.
+        queries, keys = (max(widths[level] for level in levels) for widths in (config.query_widths, config.key_widths))
+        return AttentionWidths(config.widths[levels[-1]], config.widths[levels[-1] + above], queries, keys)
 
     def passes(self, num_loops: int) -> list[Block]:
         """Return the blocks in the order in which a level runs them."""
@@ -135,6 +155,8 @@ class Transformer(nn.Module):
             (B, T, D) hidden states; state t is a function of inputs <= t and of what their chunks
             read.
         """
+        if shape.input_scale != 1:
+            x = x * shape.input_scale
         context = ParallelContext(x, shape, plan_input, cache)
         # A recomputed block would write into the cache a second time.
         recompute = self.gradient_checkpointing and self.training and cache is None
@@ -145,17 +167,17 @@ class Transformer(nn.Module):
         return states
 
 
-def initialise(module: nn.Module, depth: int) -> None:
+def initialise(module: nn.Module, depth: int, gated: bool = True) -> None:
     """Draw normal weights of standard deviation 0.02, as GPT-2 (Radford et al., 2019).
 
     Matrices that write into the residual stream get ``1 / sqrt(2 depth)`` of that. Matrices that
-    read a plan keep the scale of their input instead, because their gate starts at zero: with a
-    small output behind a small gate, learning would be slow.
+    read a plan through a gate keep the scale of their input instead, because their gate starts at
+    zero: with a small output behind a small gate, learning would be slow.
     """
     for name, parameter in module.named_parameters():
         if parameter.dim() < 2:
             continue
-        if any(part in name for part in ("plan_attention.", "plan_prefix.", "memory_attention.")):
+        if gated and any(part in name for part in ("plan_attention.", "plan_prefix.", "memory_attention.")):
             std = parameter.shape[1] ** -0.5
         else:
             std = 0.02 / math.sqrt(2 * depth) if name.endswith(("out.weight", "down.weight")) else 0.02

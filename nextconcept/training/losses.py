@@ -49,6 +49,7 @@ class LossConfig:
         level_weight: w, for all concept levels or a list, level 1 first.
         discount: gamma, per step of the horizon; above 1 the far steps weigh most, which helps
             plans that are found from their end.
+        horizon: steps of a plan that the concept loss counts, from the first on; None for all.
         temperature: of ``info_nce``.
         decode_scale: tau, the inverse temperature of ``decode``.
 
@@ -59,6 +60,7 @@ class LossConfig:
     terms: dict[str, float] = field(default_factory=lambda: {"cosine": 1.0})
     level_weight: float | list[float] = 0.3
     discount: float = 1.0
+    horizon: int | None = None
     temperature: float = 0.1
     decode_scale: float = 16.0
 
@@ -75,6 +77,8 @@ class LossConfig:
             raise InputError(f"level_weight must be 0 or more, not {self.level_weight}.")
         if not 0 < self.discount < math.inf:
             raise InputError(f"discount must be above 0, not {self.discount}.")
+        if self.horizon is not None and self.horizon < 1:
+            raise InputError(f"horizon of the loss must be 1 or more, not {self.horizon}.")
         if not (0 < self.temperature < math.inf and 0 < self.decode_scale < math.inf):
             raise InputError(f"temperature {self.temperature} and decode_scale {self.decode_scale} must be positive.")
 
@@ -216,11 +220,12 @@ def _concept_loss(
     steps = {name: mean(find_term(name)(inputs)) for name in config.terms}
     discounts = config.discount ** torch.arange(horizon, device=plan.device)
     # Empty sums keep every parameter of the level in the graph, as DDP demands.
-    nothing = plan.sum() * 0
-    noise = model.predictor(level).head.noise
+    weighted, noise = plan.sum() * 0, model.predictor(level).head.noise
     if noise is not None:
-        nothing = nothing + noise.weight.sum() * 0
-    weighted = sum((weight * (discounts * steps[name]).mean() for name, weight in config.terms.items()), nothing)
+        weighted = weighted + noise.weight.sum() * 0
+    counted = slice(config.horizon)
+    for name, weight in config.terms.items():
+        weighted = weighted + weight * (discounts * steps[name])[counted].mean()
     similarity = 1 - steps["cosine"] if "cosine" in steps else mean(cosine_similarity(plan.detach(), targets))
     return ConceptLoss(weighted, steps, similarity.detach(), counts, targets, valid.bool())
 

@@ -1,8 +1,8 @@
-"""AdamW with two groups of weight decay, and a schedule with warm-up and cosine decay."""
+"""AdamW with two groups of weight decay, and a schedule with warm-up and decay."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -23,14 +23,15 @@ __all__ = [
 
 @dataclass
 class OptimizerConfig:
-    """AdamW (Loshchilov & Hutter, 2019) with linear warm-up and cosine decay.
+    """AdamW (Loshchilov & Hutter, 2019) with linear warm-up, then decay.
 
     Args:
         lr: peak learning rate.
         weight_decay: of matrices; norms, gates and start vectors are not decayed.
         betas: decay rates of the moments, each at least 0 and below 1.
         warmup_steps: optimizer steps until the peak.
-        min_lr_ratio: learning rate at the last step over the peak.
+        decay: shape of the decay after the warm-up, half a ``cosine`` or ``linear``.
+        min_lr_ratio: learning rate at the last step over the peak; 1 for no decay.
 
     Raises:
         InputError: if a number is out of range.
@@ -40,6 +41,7 @@ class OptimizerConfig:
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     warmup_steps: int = 100
+    decay: Literal["cosine", "linear"] = "cosine"
     min_lr_ratio: float = 0.1
 
     def __post_init__(self) -> None:
@@ -102,10 +104,10 @@ def number_by_position(states: list[dict[str, Any]], model: nn.Module) -> None:
 
 
 def make_schedule(config: OptimizerConfig, optimizer: AdamW, steps: int | float) -> LambdaLR:
-    """Return a schedule: linear warm-up, then a half cosine down to ``min_lr_ratio`` at ``steps``.
+    """Return a schedule: linear warm-up, then decay down to ``min_lr_ratio`` at ``steps``.
 
     Args:
-        config: peak, warm-up and minimum.
+        config: peak, warm-up, shape of the decay and minimum.
         optimizer: the optimizer to schedule.
         steps: optimizer steps of the training; if infinite, the rate stays at its peak.
     """
@@ -116,6 +118,8 @@ def make_schedule(config: OptimizerConfig, optimizer: AdamW, steps: int | float)
         if math.isinf(steps):
             return 1.0
         progress = min(1.0, (step - config.warmup_steps) / max(1, steps - config.warmup_steps))
+        if config.decay == "linear":
+            return config.min_lr_ratio + (1 - config.min_lr_ratio) * (1 - progress)
         return config.min_lr_ratio + (1 - config.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return LambdaLR(optimizer, factor)

@@ -16,6 +16,29 @@ def test_widths__separate_levels_have_their_own():
     assert (config.widths, config.level_heads, config.depths) == ([96, 192], [4, 6], [3, 2])
 
 
+@pytest.mark.parametrize(
+    ("changes", "kv_heads", "sizes"),
+    [
+        ({}, [2, 4, 8], [32, 32, 32]),
+        ({"num_kv_heads": 4}, [1, 2, 4], [32, 32, 32]),
+        ({"num_kv_heads": 1}, [1, 1, 1], [32, 32, 32]),
+        ({"num_kv_heads": 2, "head_size": 20}, [1, 1, 2], [20, 20, 20]),
+        ({"num_kv_heads": 2, "slicing": "head_size"}, [2, 2, 2], [8, 16, 32]),
+        ({"num_kv_heads": 2, "slicing": "head_size", "head_size": 16}, [2, 2, 2], [4, 8, 16]),
+        ({"num_kv_heads": 2, "sharing": "shared"}, [2, 2, 2], [32, 32, 32]),
+        ({"num_kv_heads": 2, "sharing": "separate", "num_heads": [2, 4, 8]}, [2, 2, 2], [128, 64, 32]),
+    ],
+    ids=str,
+)
+def test_level_kv_heads__follow_the_heads_of_a_level(changes: dict, kv_heads: list[int], sizes: list[int]):
+    block = {name: changes[name] for name in ("num_kv_heads", "head_size") if name in changes}
+    top = {name: changes[name] for name in ("sharing", "num_heads") if name in changes}
+    nested = {"slicing": changes.get("slicing", "heads")}
+    config = ModelConfig(**({"levels": 3, "width": 256, "num_heads": 8} | top), block=block, nested=nested)
+    assert (config.level_kv_heads, config.level_head_sizes) == (kv_heads, sizes)
+    assert config.key_widths == [heads * size for heads, size in zip(kv_heads, sizes, strict=True)]
+
+
 def test_context__defaults_to_whole_chunks():
     assert ModelConfig(levels=2, chunk_size=3).context_length == 258
 
@@ -49,6 +72,20 @@ def test_from_dict__restores_to_dict():
         ({"reader": {"memory": True}}, "reader.memory can't be True: see the docstring of ReaderConfig"),
         ({"block": {"rope_base": 0}}, "block.rope_base must be positive"),
         ({"block": {"feed_forward_ratio": -1.0}}, "block.feed_forward_ratio must be positive"),
+        ({"block": {"num_kv_heads": 0}}, "block.num_kv_heads must be positive"),
+        ({"block": {"num_kv_heads": 3}}, "block.num_kv_heads 3 does not fit the 2 attention heads of level 0"),
+        (
+            {"block": {"num_kv_heads": 3}, "num_heads": 6, "width": 96},
+            "block.num_kv_heads 3 does not fit the 3 attention heads of level 0",
+        ),
+        (
+            {"block": {"num_kv_heads": 3}, "sharing": "separate", "width": 48, "num_heads": [6, 4]},
+            "block.num_kv_heads 3 does not fit the 4 attention heads of level 1",
+        ),
+        ({"block": {"head_size": 7}}, "block.head_size 7 must be divisible by 2"),
+        ({"block": {"head_size": 2}, "nested": {"slicing": "head_size"}}, "block.head_size 2 must be divisible by 4"),
+        ({"encoder": {"flat": True, "composition": "mlp"}}, "encoder.flat needs a composition with sum, mean or max"),
+        ({"encoder": {"composition": "geglu"}}, "or ends in linear or mlp"),
         ({"nested": {"width_ratio": 0}}, "nested.width_ratio must be 1 or more"),
         ({"planner": {"wings": 2}}, "unknown model settings planner.wings"),
         ({"width": "wide"}, "width can't be 'wide'"),

@@ -1,8 +1,10 @@
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept.nn.attention import MemoryAttention, PlanAttention, SelfAttention
+from nextconcept.nn.attention import AttentionWidths, MemoryAttention, PlanAttention, SelfAttention
 from nextconcept.nn.attention_kernels import ChunkFold
 from nextconcept.nn.level_context import ParallelContext
 from nextconcept.nn.level_weights import LevelShape
@@ -10,7 +12,8 @@ from nextconcept.nn.plan_input import PlanGates, PlanInput
 from tests.helpers import small_config
 
 CONFIG = small_config()
-SHAPE = LevelShape(width=16, num_heads=2, hidden=48, sliding_window=None, interleaved=False)
+OWN, READ = AttentionWidths(16, 16, 16, 16), AttentionWidths(16, 24, 16, 16)
+SHAPE = LevelShape(16, num_heads=2, num_kv_heads=2, head_size=8, hidden=48, sliding_window=None, interleaved=False)
 
 
 def reading(x: torch.Tensor, plan: torch.Tensor, memory: torch.Tensor | None = None) -> ParallelContext:
@@ -22,7 +25,7 @@ def reading(x: torch.Tensor, plan: torch.Tensor, memory: torch.Tensor | None = N
 
 
 def test_self_attention__is_causal():
-    attention, x = SelfAttention(16), torch.randn(2, 9, 16)
+    attention, x = SelfAttention(OWN), torch.randn(2, 9, 16)
     changed = x.clone()
     changed[:, 5:] += 1
     before, after = (attention(each, ParallelContext(each, SHAPE)) for each in (x, changed))
@@ -30,23 +33,45 @@ def test_self_attention__is_causal():
 
 
 def test_plan_attention__is_zero_for_a_zero_plan():
-    attention, x = PlanAttention(16, 24), torch.randn(2, 9, 16)
+    attention, x = PlanAttention(READ), torch.randn(2, 9, 16)
     read = attention(x, reading(x, torch.zeros(2, 3, 5, 24)))
     assert read.shape == (2, 9, 16)
     assert not read.any()
 
 
 def test_plan_attention__reads_the_plan_of_its_own_chunk_only():
-    attention, x, plan = PlanAttention(16, 24), torch.randn(1, 9, 16), torch.randn(1, 3, 5, 24)
+    attention, x, plan = PlanAttention(READ), torch.randn(1, 9, 16), torch.randn(1, 3, 5, 24)
     changed = plan.clone()
     changed[:, 1] += 1
     differs = (attention(x, reading(x, plan)) != attention(x, reading(x, changed))).any(-1)[0]
     assert differs.tolist() == [(t + 1) // 4 == 1 for t in range(9)]
 
 
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("window", [None, 3])
+def test_grouped_queries__equal_attention_whose_heads_have_copies_of_the_keys(interleaved: bool, window: int | None):
+    x, plan, memory = torch.randn(2, 10, 16), torch.randn(2, 3, 9, 24), torch.randn(2, 3, 24)
+    grouped = LevelShape(16, 4, 2, 4, 48, window, interleaved)
+    whole = dataclasses.replace(grouped, num_kv_heads=4)
+    copies = torch.tensor([0, 0, 1, 1])
+    by_head = torch.arange(8).view(4, 2).T if interleaved else torch.arange(8).view(2, 4)  # (g, d)
+    rows = (by_head[copies].T if interleaved else by_head[copies]).flatten()
+    for kind, source in ((SelfAttention, 16), (PlanAttention, 24), (MemoryAttention, 24)):
+        few, many = (kind(AttentionWidths(16, source, 16, keys)) for keys in (8, 16))
+        with torch.no_grad():
+            for name in ("query", "out"):
+                getattr(many, name).weight.copy_(getattr(few, name).weight)
+            for name in ("key", "value"):
+                getattr(many, name).weight.copy_(getattr(few, name).weight[rows])
+        context = reading(x, plan, memory)
+        read = PlanInput(plan, memory, window, context.plan_input.fold, context.plan_input.gates)
+        results = [one(x, ParallelContext(x, shape, read)) for one, shape in ((few, grouped), (many, whole))]
+        torch.testing.assert_close(results[0], results[1])
+
+
 def test_memory_attention__equals_masked_attention():
     """Positions folded into heads must give what an explicit mask over anchors gives."""
-    attention, x, memory = MemoryAttention(16, 24), torch.randn(2, 10, 16), torch.randn(2, 3, 24)
+    attention, x, memory = MemoryAttention(READ), torch.randn(2, 10, 16), torch.randn(2, 3, 24)
     seen = []
     plain = F.scaled_dot_product_attention
 

@@ -19,6 +19,25 @@ def test_forward__composes_level_by_level():
 
 
 @pytest.mark.parametrize("binding", [True, False])
+def test_forward__flat_concepts_are_norms_of_one_sum(binding: bool):
+    encoder = ConceptEncoder(small_config(levels=3, encoder__flat=True, encoder__position_binding=binding))
+    tokens = torch.randint(64, (2, 37))
+    concepts = encoder(tokens)
+    for level, span in ((1, 4), (2, 16)):
+        count, width = 37 // span, 8 * 2**level
+        chunks = encoder.embedding.weight[tokens[:, : count * span], :width].unflatten(1, (count, span))
+        expected = normalise(encoder.composition(level).bind(chunks, 1).sum(2), "rms")
+        torch.testing.assert_close(concepts[level], expected)
+
+
+def test_embed__normalises_the_inputs_of_level_0_alone():
+    encoder = ConceptEncoder(small_config(levels=2, norm_embeddings=True, block__norm="cosine"))
+    tokens = torch.randint(64, (2, 8))
+    torch.testing.assert_close(encoder.embed(tokens, 0).norm(dim=-1), torch.ones(2, 8))
+    assert torch.equal(encoder.embed(tokens, 1), encoder.embedding.weight[tokens])
+
+
+@pytest.mark.parametrize("binding", [True, False])
 def test_forward__order_within_a_chunk_matters_with_binding_only(binding: bool):
     encoder = ConceptEncoder(small_config(encoder__position_binding=binding))
     concepts, swapped = (encoder(torch.tensor([ids]))[1] for ids in ([1, 2, 3, 4], [2, 1, 3, 4]))

@@ -1,5 +1,7 @@
 """Growing forgets nothing."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -7,7 +9,8 @@ from nextconcept import InputError, ModelConfig, NextConceptModel
 from nextconcept.nn.growth import grow, grown_config, shrink, shrunk_config
 from tests.helpers import GRID, open_model, small_config
 
-CASES = [index for index, config in enumerate(GRID) if config["levels"] < 4][::3]
+GATED = [index for index, config in enumerate(GRID) if config.get("reader__gated", True)]
+CASES = [index for index in GATED if GRID[index]["levels"] < 4][::3]
 
 
 @torch.no_grad()
@@ -83,6 +86,34 @@ def test_grown_config__rounds_the_context_and_keeps_full_horizons():
     bigger = grown_config(config)
     assert (bigger.context_length, bigger.horizon, bigger.width, bigger.num_heads) == (32, [5, "full"], 512, 8)
     assert shrunk_config(bigger).width == config.width
+
+
+@pytest.mark.parametrize(
+    ("slicing", "heads", "kv_heads", "size"), [("heads", [4, 8, 16], [2, 4, 8], 8), ("head_size", [8] * 3, [4] * 3, 16)]
+)
+def test_grown_config__keeps_the_proportion_of_shared_keys(slicing: str, heads: list, kv_heads: list, size: int):
+    block = {"num_kv_heads": 4, "head_size": 8}
+    config = ModelConfig(levels=2, width=64, num_heads=8, block=block, nested={"slicing": slicing})
+    bigger = grown_config(config)
+    assert (bigger.level_heads, bigger.level_kv_heads, bigger.block.head_size) == (heads, kv_heads, size)
+    assert bigger.level_head_sizes[:2] == config.level_head_sizes
+    assert bigger.key_widths[:2] == config.key_widths
+    assert shrunk_config(bigger) == dataclasses.replace(config, context_length=bigger.context_length)
+
+
+@pytest.mark.parametrize(("init", "expected"), [("copy", [1.0, 1.0]), ("zeros", [1.0, 0.0]), ("random", [1.0, 0.0])])
+def test_grow__new_biases_are_copies_or_zero(init: str, expected: list[float]):
+    model = open_model(small_config(levels=2, block__feed_forward_bias=True))
+    torch.nn.init.ones_(model.transformer(0).blocks[0].feed_forward.down.bias)
+    bias = grow(model, init).transformer(0).blocks[0].feed_forward.down.bias
+    assert [bias[:32].mean(), bias[32:].mean()] == expected
+
+
+def test_grow__needs_gates():
+    model = open_model(small_config(levels=2, reader__gated=False))
+    with pytest.raises(InputError, match="reader.gated is false can't grow"):
+        grow(model)
+    assert shrink(model)(torch.randint(64, (1, 9))).logits.isfinite().all()
 
 
 def test_grow_and_shrink__bad_input():

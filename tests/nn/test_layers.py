@@ -1,6 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 import torch
+import torch.nn.functional as F
 
+from nextconcept.inference.level_stepper import PackedWeights
 from nextconcept.nn.feed_forward import FeedForward
 from nextconcept.nn.layers import Linear, Norm, binding_angles, rotary_angles, rotate
 from nextconcept.nn.level_weights import LevelShape, SlicedWeights
@@ -24,13 +28,28 @@ def test_norm__narrow_input_uses_the_first_gains(kind: str):
 
 def test_feed_forward__narrow_level_ignores_the_rest_of_the_weights():
     layer, x = FeedForward(8, 24, "swiglu"), torch.randn(2, 4)
-    weights = SlicedWeights(LevelShape(width=4, num_heads=1, hidden=12, sliding_window=None, interleaved=False))
+    weights = SlicedWeights(
+        LevelShape(4, 1, num_kv_heads=1, head_size=4, hidden=12, sliding_window=None, interleaved=False)
+    )
     before = layer(x, weights)
     with torch.no_grad():
         for linear in (layer.up, layer.gate, layer.down):
             linear.weight[12 if linear is not layer.down else 4 :] = 0
             linear.weight[:, 4 if linear is not layer.down else 12 :] = 0
     torch.testing.assert_close(layer(x, weights), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("kind", "activation"), [("swiglu", F.silu), ("geglu", F.gelu)])
+def test_feed_forward__gates_and_adds_biases(kind: str, activation: Callable):
+    layer, x = FeedForward(8, 24, kind, bias=True), torch.randn(2, 4)
+    for linear in (layer.up, layer.gate, layer.down):
+        assert not linear.bias.any()
+        torch.nn.init.normal_(linear.bias)
+    shape = LevelShape(4, 1, num_kv_heads=1, head_size=4, hidden=12, sliding_window=None, interleaved=False)
+    up, gate = (x @ linear.weight[:12, :4].T + linear.bias[:12] for linear in (layer.up, layer.gate))
+    expected = (activation(gate) * up) @ layer.down.weight[:4, :12].T + layer.down.bias[:4]
+    for weights in (SlicedWeights(shape), PackedWeights(shape)):
+        torch.testing.assert_close(layer(x, weights), expected)
 
 
 def test_rotate__keeps_norms_and_depends_on_relative_position_alone():

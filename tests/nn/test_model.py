@@ -79,13 +79,13 @@ def test_causality__oracle_leaks_so_the_test_can_fail(index: int):
 def test_plan__training_computes_what_inference_computes(index: int):
     """The plan for anchor m of a whole window equals the plan made from the tokens before anchor m
     alone."""
-    model = open_model(small_config(**(GRID[index] | {"encoder__chunk_alignment": "start"})))
+    model = open_model(small_config(**(GRID[index] | {"encoder__chunk_alignment": "start"}))).double()
     tokens = torch.randint(64, (2, 19))
     with torch.no_grad():
         whole = model(tokens).plans
         for time in range(1, 20):
             for level, plan in model(tokens[:, :time]).plans.items():
-                torch.testing.assert_close(plan, whole[level][:, : plan.shape[1]], rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(plan, whole[level][:, : plan.shape[1]], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("detach", [False, True])
@@ -392,6 +392,49 @@ def test_flops_per_token__counts_attention_to_a_small_plan_as_matrix_products():
     assert max(steps) == pytest.approx(min(steps))
 
 
+@pytest.mark.parametrize("rotated", [True, False])
+def test_forward__a_plan_without_rotation_is_read_as_a_set(rotated: bool):
+    model = open_model(small_config(reader__memory="none", reader__rotated=rotated))
+    tokens = torch.randint(64, (2, 20))
+    plan = torch.randn_like(model(tokens).plans[1])
+    logits, shuffled = model(tokens, {1: plan}).logits, model(tokens, {1: plan.flip(2)}).logits
+    assert torch.allclose(logits, shuffled, atol=1e-4) != rotated
+
+
+@pytest.mark.parametrize("order", ["after", "before"])
+def test_forward__without_gates_a_plan_is_read_from_the_start(order: str):
+    tokens = torch.randint(64, (2, 20))
+    for gated in (True, False):
+        model = NextConceptModel(small_config(reader__gated=gated, reader__order=order)).eval()
+        assert torch.equal(model(tokens).logits, model(tokens, "zero").logits) == gated
+        assert not any(".gates." in name for name in model.state_dict()) or gated
+
+
+def test_forward__scaled_inputs_are_scaled_once_below_a_token_encoder():
+    options = {"levels": 1, "num_heads": 4, "depth": 1}
+    plain, scaled = (NextConceptModel(small_config(**options, scale_inputs=scale)).eval() for scale in (False, True))
+    scaled.load_state_dict(plain.state_dict())
+    torch.nn.init.normal_(plain.encoder.embedding.weight)
+    tokens = torch.randint(64, (2, 9))
+    hidden, width = plain.transformer(0), plain.config.widths[0]
+    scaled.encoder.embedding.weight.data = plain.encoder.embedding.weight / width**0.5
+    embedded = plain.encoder.embed(tokens, 0)
+    expected = plain.decoder.logits(hidden(embedded, plain.decoder.shape), scaled.encoder.embedding.weight)
+    torch.testing.assert_close(scaled(tokens).logits, expected)
+    both = NextConceptModel(small_config(scale_inputs=True, encoder__depth=1))
+    assert (both.encoder.shape.input_scale, both.decoder.shape.input_scale) == (4.0, 1.0)
+
+
+def test_flops_per_token__shared_keys_cost_less():
+    costs, attention = [], {"reader__memory": "none", "width": 64, "nested__width_ratio": 1, "num_heads": 4}
+    for kv_heads in (4, 2, 1):
+        model = NextConceptModel(small_config(**attention, block__num_kv_heads=kv_heads))
+        costs.append(model.flops_per_token(64))
+    # Only the maps to keys and values shrink, of tokens, concepts and plans; scores stay.
+    assert costs[0] - costs[1] == pytest.approx(2 * (costs[1] - costs[2]))
+    assert costs[1] > costs[2]
+
+
 def test_set_gate_scale__closes_the_gates_of_one_level_and_is_not_saved():
     model, tokens = open_model(small_config(levels=3)), torch.randint(64, (2, 40))
     before, names = model(tokens), list(model.state_dict())
@@ -438,6 +481,12 @@ def test_accepted_configurations__run(seed: int):
         "planner__mode": draw.choice(["parallel", "rollout"]),
         "reader__plan_conditioning": draw.choice(["cross", "prefix"]),
         "reader__memory": draw.choice(["none", "concepts", "states"]),
+        "block__num_kv_heads": draw.choice([None, 1]),
+        "block__head_size": draw.choice([None, 12]),
+        "block__feed_forward": draw.choice(["swiglu", "geglu"]),
+        "reader__order": draw.choice(["after", "before"]),
+        "scale_inputs": draw.choice([False, True]),
+        "norm_embeddings": draw.choice([False, True]),
     }
     model, tokens = open_model(small_config(**options)), torch.randint(64, (2, 15))
     logits = model(tokens, offset=0).logits

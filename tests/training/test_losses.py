@@ -43,6 +43,19 @@ def test_compute_losses__is_the_formula(discount: float):
     torch.testing.assert_close(losses.concepts[1].similarity, 1 - losses.concepts[1].steps["cosine"])
 
 
+def test_compute_losses__may_count_the_first_steps_alone():
+    model, (tokens, mask) = NextConceptModel(small_config()), batch_of()
+    out = model(tokens[:, :-1])
+    terms = {"cosine": 1.0, "mse": 0.5}
+    for horizon in (1, 2, 9):
+        loss = compute_losses(LossConfig(terms, horizon=horizon), model, out, tokens, mask).concepts[1]
+        expected = (loss.steps["cosine"] + 0.5 * loss.steps["mse"])[:horizon].mean()
+        torch.testing.assert_close(loss.total, expected)
+        assert len(loss.steps["cosine"]) == 3
+    with pytest.raises(InputError, match="horizon of the loss must be 1 or more"):
+        LossConfig(horizon=0)
+
+
 def with_plan(out: ModelOutput, plan: torch.Tensor) -> ModelOutput:
     return dataclasses.replace(out, logits=out.logits.detach(), plans={1: plan})
 

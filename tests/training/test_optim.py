@@ -53,6 +53,13 @@ def test_make_schedule__warms_up_and_falls_to_the_minimum():
     assert rates[9:] == sorted(rates[9:], reverse=True)
 
 
+def test_make_schedule__may_be_linear():
+    optimizer = make_optimizer(OptimizerConfig(lr=1.0), NextConceptModel(small_config()))
+    config = OptimizerConfig(lr=1.0, warmup_steps=0, decay="linear", min_lr_ratio=0.2)
+    factor = make_schedule(config, optimizer, 100).lr_lambdas[0]
+    assert [factor(step) for step in (0, 25, 100, 200)] == pytest.approx([1.0, 0.8, 0.2, 0.2])
+
+
 def test_make_schedule__unbounded_training_stays_at_the_peak():
     optimizer = make_optimizer(OptimizerConfig(), NextConceptModel(small_config()))
     schedule = make_schedule(OptimizerConfig(warmup_steps=0), optimizer, math.inf)
