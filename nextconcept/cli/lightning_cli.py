@@ -55,7 +55,7 @@ def run(arguments: list[str]) -> None:
     """
     try:
         ConceptCLI(arguments)
-    except (MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
         if not _is_refusal(error):
             raise
         raise _input_error(error) from error
@@ -255,7 +255,7 @@ class ConceptCLI(LightningCLI):
         """
         try:
             super().instantiate_classes()
-        except (ValueError, TypeError, MisconfigurationException) as error:
+        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise _input_error(error) from error
         if self._checkpoint is not None:
             self.config_init[self.config.subcommand].ckpt_path = str(self._checkpoint)
@@ -338,7 +338,13 @@ def _check_trainer(options: Namespace) -> None:
     """Let validation count batches over epochs where its interval is a number of batches.
 
     Lightning counts them within an epoch by default, and then refuses more than an epoch has.
+
+    Raises:
+        InputError: if an interval is 0, by which Lightning divides.
     """
+    for name in ("val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches"):
+        if options[name] == 0:
+            raise InputError(f"trainer.{name} must be above 0, not {options[name]}.")
     interval = options.val_check_interval
     if type(interval) is int and options.check_val_every_n_epoch == 1:
         options.check_val_every_n_epoch = None

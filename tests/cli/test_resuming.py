@@ -175,6 +175,51 @@ def test_settings__that_say_what_is_stored_are_accepted(config: Path, capsys: py
     assert "model.config.depth is that of the checkpoint, 2, not 1" in capsys.readouterr().err
 
 
+WORKING = {
+    "overfit_batches": "2",
+    "enable_checkpointing": "false",
+    "fast_dev_run": "true",
+    "val_check_interval": "1000",
+    "limit_val_batches": "0",
+    "limit_train_batches": "1",
+    "accumulate_grad_batches": "2",
+    "profiler": "simple",
+    "inference_mode": "false",
+    "reload_dataloaders_every_n_epochs": "1",
+}
+
+
+@pytest.mark.parametrize("flag", WORKING)
+def test_flags_of_the_trainer__work(config: Path, flag: str):
+    quick = ("--sample.max_new_tokens", 0, "--plan_view.windows", 0, "--trainer.max_steps", 2)
+    epochs = ("--trainer.check_val_every_n_epoch", 1)
+    train(config, f"--trainer.{flag}", WORKING[flag], *quick, *epochs)
+    kept = flag not in ("enable_checkpointing", "fast_dev_run")
+    assert (RUN / "checkpoints" / "last.ckpt").exists() == kept
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "sentence"),
+    [
+        ("callbacks+", "lightning.pytorch.callbacks.LearningRateFinder", "LearningRateFinder changes settings"),
+        ("callbacks+", "lightning.pytorch.callbacks.BatchSizeFinder", "BatchSizeFinder changes settings"),
+        ("val_check_interval", "0", "trainer.val_check_interval must be above 0"),
+        ("check_val_every_n_epoch", "0", "trainer.check_val_every_n_epoch must be above 0"),
+        ("accumulate_grad_batches", "0", "trainer.accumulate_grad_batches must be above 0"),
+        ("accelerator", "tpu", "torch_xla"),
+        ("barebones", "true", "barebones"),
+        ("strategy", "nonsense", "invalid strategy name"),
+        ("max_time", "nonsense", "not a valid duration"),
+        ("devices", "0", "not a valid input"),
+    ],
+)
+def test_flags_of_the_trainer__refused(
+    config: Path, capsys: pytest.CaptureFixture, flag: str, value: str, sentence: str
+):
+    assert sentence in fails(capsys, "fit", "--config", config, f"--trainer.{flag}", value)
+    assert not Path("logs").exists()
+
+
 def test_init_from__is_kept_by_the_run_that_goes_on(config: Path):
     train(config, "--trainer.max_steps", 1)
     start = ("--model.init_from", RUN, "--trainer.logger.init_args.name", "second")
