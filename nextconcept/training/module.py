@@ -180,9 +180,9 @@ class ConceptModule(L.LightningModule):
         """
         self._check_data()  # Lightning calls prepare_data on one process
         data, trainer = getattr(self.trainer, "datamodule", None), self.trainer
-        if stage == "fit" and trainer.world_size > 1 and trainer.limit_val_batches and hasattr(data, "val_dataloader"):
-            # Too few windows for the processes are refused now, not epochs later.
-            data.val_dataloader()
+        validates = stage == "fit" and trainer.world_size > 1 and trainer.limit_val_batches
+        if validates and isinstance(data, ConceptDataModule):
+            data.val_dataloader()  # too few windows for the processes are refused now, not epochs later
         tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
         if self.start is not None and not self._warm_started:
             self._warm_started = True
