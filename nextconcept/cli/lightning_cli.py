@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace, dict_to_namespace, namespace_to_dict
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, ModelCheckpoint
@@ -17,7 +17,7 @@ from nextconcept.checkpoints.files import find_checkpoint, read_checkpoint, read
 from nextconcept.cli.linked_settings import SHAPE, check_linked
 from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
 from nextconcept.cli.run_folders import folder_of_run, logger_settings, newest_checkpoint, own_run_folders
-from nextconcept.cli.stored_settings import GivenSettings, adopt_checkpoint
+from nextconcept.cli.stored_settings import GivenSettings, adopt_checkpoint, as_namespace
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
@@ -155,8 +155,7 @@ class ConceptCLI(LightningCLI):
         A trained model brings its tokenizer and its vocabulary along.
         """
         self._context_length = data.context_length
-        options = self.config[self.config.subcommand]
-        trained = options.model.init_from if options.get("ckpt_path") in (None, "best", "hpc") else options.ckpt_path
+        trained = self._checkpoint or self.config[self.config.subcommand].model.init_from
         vocabulary = None if trained is None else read_vocabulary(trained)
         if vocabulary is None:
             return data.vocab_size
@@ -380,14 +379,14 @@ def _adopt_config(options: Namespace) -> None:
     path, defaults = options.model.init_from, ModelConfig().to_dict()
     stored = read_config(path, options.model.encoder).to_dict()
     del stored["vocab_size"]  # follows from the data
-    given = namespace_to_dict(options.model.config)
+    given = options.model.config.clone().as_dict()
     other = [name for name, value in stored.items() if given[name] not in (None, defaults[name], value)]
     if other:
         raise InputError(
             f"the model in {path} has {other[0]} {stored[other[0]]}, not {given[other[0]]}: leave out model.config "
             "with model.init_from."
         )
-    options.model.config = dict_to_namespace(stored)
+    options.model.config = as_namespace(stored)
     for name in SHAPE:
         options.data.init_args[name] = stored[name]
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace, dict_to_namespace, namespace_to_dict
+from jsonargparse import Namespace
 
 from nextconcept.checkpoints.files import KEY
 from nextconcept.checkpoints.hub import config_from_dict
 from nextconcept.core.errors import InputError
 from nextconcept.nn.concept_encoder import ConceptEncoder
 
-__all__ = ["GivenSettings", "adopt_checkpoint"]
+__all__ = ["GivenSettings", "adopt_checkpoint", "as_namespace"]
 
 CHANGEABLE = ("loss", "optimizer", "train_plan", "compile")
 """Settings that may change when a run goes on."""
@@ -54,7 +54,7 @@ class GivenSettings:
     @classmethod
     def of_mapping(cls, model: Any) -> "GivenSettings":
         """Find the settings in the part ``model`` of arguments that are no list of words."""
-        return cls(set(_leaves(namespace_to_dict(model) if isinstance(model, Namespace) else model)), set())
+        return cls(set(_leaves(model.clone().as_dict() if isinstance(model, Namespace) else model)), set())
 
 
 def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: GivenSettings, path: Path) -> list[str]:
@@ -135,7 +135,7 @@ def _adopt_shape(
                     "model from the beginning."
                 )
             notes.append(f"model.{name} is that of the checkpoint, {old}, not {new} as in the configuration file.")
-    options.model.config = dict_to_namespace({name: value for name, value in stored.items() if name != "vocab_size"})
+    options.model.config = as_namespace({name: value for name, value in stored.items() if name != "vocab_size"})
     for name in ("levels", "chunk_size", "context_length"):
         options.data.init_args[name] = stored[name]
     return notes
@@ -184,10 +184,17 @@ def _get(values: Any, name: str) -> Any:
     return values
 
 
+def as_namespace(values: dict[str, Any]) -> Namespace:
+    """Return settings as the command line's parser holds them, groups included."""
+    return Namespace(
+        **{name: as_namespace(value) if isinstance(value, dict) else value for name, value in values.items()}
+    )
+
+
 def _plain(value: Any) -> Any:
     """Return nested dictionaries and lists for namespaces, dataclasses and tuples."""
     if isinstance(value, Namespace):
-        value = namespace_to_dict(value)
+        value = value.clone().as_dict()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, dict):

@@ -120,11 +120,11 @@ def keep_csv_curves(trainer: L.Trainer) -> list[CSVLogger]:
         if not isinstance(logger, CSVLogger) or logger._experiment is not None:
             continue
         path = _curves_of(logger)
-        if path.is_file():
-            content = path.read_text(encoding="utf-8")
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
-                writer = logger.experiment
+        content = path.read_text(encoding="utf-8") if path.is_file() else ""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
+            writer = logger.experiment
+        if content:
             path.write_text(content, encoding="utf-8", newline="")
             writer.metrics_keys = next(csv.reader(content.splitlines()), [])
             kept.append(logger)
