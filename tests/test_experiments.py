@@ -45,7 +45,7 @@ def test_fit__two_steps(
         "trainer.accelerator": "cpu",
     }
     settings = yaml.safe_load(FILES[name].read_text())
-    if settings["model"]["config"].get("horizon") == "full":
+    if settings["model"].get("config", {}).get("horizon") == "full":
         overrides["model.config.context_length"] = 64  # a rollout of 64 steps takes a minute
     data = settings["data"]["class_path"].rpartition(".")[2]
     if data != "TaskDataModule":

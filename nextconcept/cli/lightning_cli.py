@@ -93,6 +93,8 @@ class ConceptCLI(LightningCLI):
     def __init__(self, args: ArgsType = None) -> None:
         # Every run has a folder of its own, so a checkpoint always comes out of another one.
         warnings.filterwarnings("ignore", message="The dirpath has changed")
+        # A run that is resumed goes on in its own folder.
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         # Validation metrics are averaged over all processes already.
         warnings.filterwarnings("ignore", message=".*sync_dist=True")
         # Lightning's own use of a deprecated class; users can't change it.

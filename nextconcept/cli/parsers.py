@@ -3,11 +3,13 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ActionYesNo, ArgumentParser, auto_cli
 
-from nextconcept.core.experiments import find_experiment
+from nextconcept.core.errors import InputError
+from nextconcept.core.experiments import experiment_files, find_experiment
 from nextconcept.core.suggestions import closest, did_you_mean
 
 __all__ = ["CommandParser", "OneLineErrors", "resolve_experiments", "run_function"]
@@ -171,7 +173,19 @@ def resolve_experiments(arguments: list[str]) -> list[str]:
         if option not in ("-c", "--config"):
             continue
         if equals:
-            resolved[index] = f"{option}={find_experiment(value)}"
+            resolved[index] = f"{option}={_find_for(arguments[0], value)}"
         elif index + 1 < len(arguments):
-            resolved[index + 1] = str(find_experiment(arguments[index + 1]))
+            resolved[index + 1] = str(_find_for(arguments[0], arguments[index + 1]))
     return resolved
+
+
+def _find_for(command: str, name: str) -> Path:
+    """Find an experiment of the kind that the command takes."""
+    path = find_experiment(name)
+    comparison = path.parent.name == "comparisons"
+    if path.resolve() in {file.resolve() for file in experiment_files().values()} and comparison != (
+        command == "compare"
+    ):
+        kind, suitable = ("a comparison", "compare") if comparison else ("an experiment", "fit")
+        raise InputError(f"{name} is {kind}: use nextconcept {suitable} --config {name}.")
+    return path

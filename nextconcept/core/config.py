@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.core.suggestions import did_you_mean
 
 __all__ = [
     "REDUCTIONS",
@@ -525,9 +526,12 @@ def _from_dict(cls: type[Group], values: dict[str, Any], prefix: str = "") -> Gr
     assert is_dataclass(cls)
     unknown = sorted(str(name) for name in set(values) - {one.name for one in fields(cls)})
     if unknown:
+        hint = did_you_mean(unknown[0], [one.name for one in fields(cls)])
         raise InputError(
-            f"unknown model settings {', '.join(prefix + name for name in unknown)}: the model comes from another "
-            "version of nextconcept; train it again with this one, or load it with the version that made it."
+            f"unknown model settings {', '.join(prefix + name for name in unknown)}: "
+            + (f"{hint} " if hint else "")
+            + "A stored model with such settings comes from another version of nextconcept: train it again with this "
+            "one, or load it with the version that made it."
         )
     return cls(**values)
 
@@ -536,9 +540,18 @@ def _check_types(config: Any, prefix: str = "") -> None:
     """Check the type of every field, because a file may hold any value."""
     for name, hint in get_type_hints(type(config)).items():
         if not _fits(getattr(config, name), hint):
+            choices = ", ".join(map(str, _choices(hint)))
             raise InputError(
-                f"{prefix}{name} can't be {getattr(config, name)!r}: see the docstring of {type(config).__name__}."
+                f"{prefix}{name} can't be {getattr(config, name)!r}: "
+                + (f"choose from {choices}." if choices else f"see the docstring of {type(config).__name__}.")
             )
+
+
+def _choices(hint: Any) -> list[Any]:
+    """Return the literal values that a type allows, if any."""
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [value for part in get_args(hint) for value in _choices(part)]
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -69,7 +69,7 @@ def test_from_dict__restores_to_dict():
             {"planner": {"mode": "rollout", "matching": {}}, "encoder": {"composition": "max"}},
             "planner.matching needs a composition that is a sum or mean",
         ),
-        ({"reader": {"memory": True}}, "reader.memory can't be True: see the docstring of ReaderConfig"),
+        ({"reader": {"memory": True}}, "reader.memory can't be True: choose from none, concepts, states"),
         ({"block": {"rope_base": 0}}, "block.rope_base must be positive"),
         ({"block": {"feed_forward_ratio": -1.0}}, "block.feed_forward_ratio must be positive"),
         ({"block": {"num_kv_heads": 0}}, "block.num_kv_heads must be positive"),
@@ -148,9 +148,7 @@ def test_padding__fills_the_first_chunk_when_chunks_end_with_the_text():
 
 def test_from_dict__a_flat_configuration_of_an_older_version_is_refused_in_one_sentence():
     flat = {"vocab_size": 256, "levels": 2, "heads": 4, "window": None, "past": "none", "plan_mode": "parallel"}
-    with pytest.raises(
-        InputError, match="heads, past, plan_mode, window: the model comes from another version"
-    ) as error:
+    with pytest.raises(InputError, match="heads, past, plan_mode, window: .* comes from another version") as error:
         ModelConfig.from_dict(flat)
     assert str(error.value).count(".") <= 1
     assert "\n" not in str(error.value)
