@@ -107,6 +107,7 @@ def test_owner__a_run_that_another_process_writes_is_refused(config: Path, capsy
     assert checkpoint(RUN)["global_step"] == 6
 
 
+@pytest.mark.slow
 def test_owner__runs_that_begin_together_have_folders_of_their_own(config: Path):
     command = [sys.executable, "-m", "nextconcept", "fit", "--config", str(config), "--trainer.max_steps", "1"]
     processes = [subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for _ in range(3)]
@@ -189,6 +190,7 @@ WORKING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", WORKING)
 def test_flags_of_the_trainer__work(config: Path, flag: str):
     quick = ("--sample.max_new_tokens", 0, "--plan_view.windows", 0, "--trainer.max_steps", 2)
