@@ -115,7 +115,7 @@ if __name__ == "__main__":
     worst = 0.0
     for name, parts in kept.items():
         pairs = [pair for tag in parts for pair in zip(parts[tag], found[name][tag], strict=True)]
-        # Relative: a loss of 12 can't be told apart from its neighbours by less than 1e-6 in float32.
+        # Relative, because neighbouring float32 numbers near a loss of 12 are 1e-6 apart.
         off = max(abs(a - b) / max(1.0, abs(a)) for a, b in pairs)
         print(f"{name:<24}{'equal' if off == 0 else f'differs by {off:.2g} of its value'}")
         worst = max(worst, off)
