@@ -136,14 +136,13 @@ def test_snippets__run(home: Path, capsys: pytest.CaptureFixture):
     assert ran > 5
 
 
-@marked
-@pytest.mark.slow
-def test_commands__run(home: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+def run_pages(pages: list[Path], corpus: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Run the snippets and commands of pages in their order, and return the subcommands."""
     fit("--config", "star_graph/two_levels_d2_l5", "--trainer.logger.init_args.name", "star")
     fit("--config", "shakespeare", "--trainer.logger.init_args.name", "words")
     fit("--config", "gpt")
     ran, done = set(), set()
-    for page in PAGES:
+    for page in pages:
         for number, (language, text) in enumerate(blocks(page)):
             if language == "python" and page in OUR_PAGES:
                 run_python(text, f"{page.name}, block {number}")
@@ -152,6 +151,20 @@ def test_commands__run(home: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
                     print(f"{page.name}: {line}")
                     ran.add(run_command(line, corpus, monkeypatch))
                 done.add(line)
+    return ran
+
+
+@marked
+@pytest.mark.slow
+def test_commands__of_readme_data_and_extending(home: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch):
+    pages = [page for page in PAGES if page.name in ("README.md", "data.md", "extending.md")]
+    assert {"fit", "generate", "test"} <= run_pages(pages, corpus, monkeypatch)
+
+
+@marked
+@pytest.mark.pages
+def test_commands__of_all_pages(home: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch):
+    ran = run_pages(PAGES, corpus, monkeypatch)
     assert {"fit", "validate", "test", "generate", "plan", "grow", "export", "experiments"} <= ran
 
 
