@@ -156,16 +156,9 @@ def run_pages(pages: list[Path], corpus: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @marked
 @pytest.mark.slow
-def test_commands__of_readme_data_and_extending(home: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch):
-    pages = [page for page in PAGES if page.name in ("README.md", "data.md", "extending.md")]
-    assert {"fit", "generate", "test"} <= run_pages(pages, corpus, monkeypatch)
-
-
-@marked
-@pytest.mark.pages
 def test_commands__of_all_pages(home: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch):
     ran = run_pages(PAGES, corpus, monkeypatch)
-    assert {"fit", "validate", "test", "generate", "plan", "grow", "export", "experiments"} <= ran
+    assert {"fit", "validate", "test", "generate", "plan", "grow", "export"} <= ran
 
 
 def test_commands__name_experiments_that_exist():
