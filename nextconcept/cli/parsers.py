@@ -180,12 +180,15 @@ def resolve_experiments(arguments: list[str]) -> list[str]:
 
 
 def _find_for(command: str, name: str) -> Path:
-    """Find an experiment of the kind that the command takes."""
-    path = find_experiment(name)
+    """Find a configuration file by path or name.
+
+    Raises:
+        InputError: if there is none, or if the shipped experiment is of a kind that the command
+            does not take.
+    """
+    path, shipped = find_experiment(name), {file.resolve() for file in experiment_files().values()}
     comparison = path.parent.name == "comparisons"
-    if path.resolve() in {file.resolve() for file in experiment_files().values()} and comparison != (
-        command == "compare"
-    ):
+    if path.resolve() in shipped and comparison != (command == "compare"):
         kind, suitable = ("a comparison", "compare") if comparison else ("an experiment", "fit")
         raise InputError(f"{name} is {kind}: use nextconcept {suitable} --config {name}.")
     return path
