@@ -151,10 +151,10 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     Raises:
         SystemExit: if an option is wrong.
     """
-    command, *options = arguments
+    command, *options = resolve_experiments(arguments)
     auto_cli(
         function,
-        args=resolve_experiments(options),
+        args=options,
         as_positional=False,
         parser_class=CommandParser,
         prog=f"nextconcept {command}",
@@ -164,8 +164,11 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
 def resolve_experiments(arguments: list[str]) -> list[str]:
     """Replace the names of experiments after ``--config`` by the paths of their files.
 
+    Args:
+        arguments: the name of the command and its options.
+
     Raises:
-        InputError: if there is no such file or experiment.
+        InputError: if there is no such file or experiment, or if it is not one for the command.
     """
     resolved = list(arguments)
     for index, argument in enumerate(arguments):

@@ -92,3 +92,10 @@ def test_files__that_cannot_be_written(config: Path, capsys: pytest.CaptureFixtu
     message = fails(capsys, "fit", "--config", config, "--trainer.logger.save_dir", "tiny.yaml/logs")
     assert "tiny.yaml/logs" in message
     assert "can't be read or written: Not a directory" in message
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "suitable"), [("fit", "comparisons/growth", "compare"), ("compare", "two_levels", "fit")]
+)
+def test_main__an_experiment_of_the_wrong_kind(capsys: pytest.CaptureFixture, command: str, name: str, suitable: str):
+    assert f"use nextconcept {suitable} --config {name}" in fails(capsys, command, "--config", name)
