@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,17 +68,12 @@ class Comparison:
             InputError: if an entry can't be run, a run fails, or another comparison writes the
                 same results.
         """
-        trials = {
-            entry: [self._run(entry, rate, seed) for rate in self.learning_rates for seed in self.tuned_with]
-            for entry in self.entries
-        }
-        tried = [run.key for runs in trials.values() for run in runs]
-        path = self.output / f"{self.name}.json"
+        path, trials = self.output / f"{self.name}.json", self._trials(dict.fromkeys(self.entries, self.learning_rates))
         with ResultsFile.lock(path):
             results = ResultsFile(path, self._head())
-            for _ in finish_runs([run for runs in trials.values() for run in runs], results, runner):
-                pass
-            rates = {entry: self._best_rate(results, runs) for entry, runs in trials.items()}
+            self._search_rates(trials, results, runner)
+            tried = [run.key for runs in trials.values() for run in runs]
+            rates = {entry: self._best_rate(self._means(results, runs)) for entry, runs in trials.items()}
             chosen = [self._run(entry, rates[entry], seed) for entry in self.entries for seed in self.seeds]
             keys = [run.key for run in chosen]
             write_report(results.content, keys, tried, path.with_suffix(""))
@@ -107,14 +102,45 @@ class Comparison:
         settings = self.options | {key: value for key, value in budget.items() if value is not None}
         return make_run(entry, self.entries[entry], settings, rate, seed, self.logs / self.name / entry)
 
-    def _best_rate(self, results: ResultsFile, runs: list[Run]) -> float:
+    def _trials(self, rates: Mapping[str, Sequence[float]]) -> dict[str, list[Run]]:
+        return {
+            entry: [self._run(entry, rate, seed) for rate in some for seed in self.tuned_with]
+            for entry, some in rates.items()
+        }
+
+    def _search_rates(self, trials: dict[str, list[Run]], results: ResultsFile, runner: Runner) -> None:
+        """Make the trials, and further ones while the best rate of an entry is at an end."""
+        waiting = trials
+        while any(waiting.values()):
+            for _ in finish_runs([run for runs in waiting.values() for run in runs], results, runner):
+                pass
+            waiting = self._trials({entry: self._beyond(self._means(results, runs)) for entry, runs in trials.items()})
+            for entry, runs in waiting.items():
+                trials[entry] += runs
+
+    def _beyond(self, values: dict[float, float]) -> tuple[float, ...]:
+        """Return the rate to try next: behind the end of the range at which the best one lies."""
+        rates, best = sorted(values), self._best_rate(values)
+        if len(rates) == 1 or best not in (rates[0], rates[-1]):
+            return ()
+        inner = rates[1] if best == rates[0] else rates[-2]
+        return (float(f"{best * best / inner:.3g}"),)
+
+    def _means(self, results: ResultsFile, runs: list[Run]) -> dict[float, float]:
+        """Return the mean of the metric over seeds, per learning rate."""
         values: dict[float, list[float]] = {}
         for run in runs:
             final = results[run.key]["final"]
             if self.metric not in final:
                 raise InputError(f"the runs have not logged {self.metric}: they have {', '.join(final)}.")
             values.setdefault(run.learning_rate, []).append(final[self.metric])
-        return (min if self.mode == "min" else max)(values, key=lambda rate: mean(values[rate]))
+        return {rate: mean(some) for rate, some in values.items()}
+
+    def _best_rate(self, values: dict[float, float]) -> float:
+        """Return the rate with the best mean; of equally good ones one between the ends."""
+        best = (min if self.mode == "min" else max)(values.values())
+        rates, equal = sorted(values), [rate for rate, value in values.items() if value == best]
+        return next((rate for rate in equal if rates[0] < rate < rates[-1]), equal[0])
 
 
 def compare(
@@ -139,7 +165,9 @@ def compare(
 
     The results are ``OUTPUT/NAME.json``, ``.md`` (a table) and ``.png`` (a picture). The learning
     rate is chosen for each entry in the same way: each of ``learning_rates`` is tried with the
-    first ``tuning_seeds`` seeds, and the one with the best mean is used for the others. Finished
+    first ``tuning_seeds`` seeds, and the one with the best mean is used for the others. If that is
+    the smallest or the largest, further ones are tried, as far from it as its neighbour, until the
+    best lies between two others; a single rate is taken as it is. Finished
     runs stay in the JSON file: a comparison that is started again continues where it was stopped,
     inside a run too.
 
@@ -148,7 +176,8 @@ def compare(
         entries: what is compared, by name.
         question: what the comparison is to answer; stands above the table.
         seeds: seeds of the runs.
-        learning_rates: learning rates to choose from; of equally good ones the first counts.
+        learning_rates: learning rates to begin with; of equally good ones the first between two
+            others counts.
         tuning_seeds: number of seeds that choose the learning rate; more than one where a run may
             fail with one seed and not with another.
         metric: metric that is compared, as logged by ``nextconcept validate``.

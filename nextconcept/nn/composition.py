@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nextconcept.core.config import REDUCTIONS, ModelConfig
 from nextconcept.nn.feed_forward import GeGlu
+from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import Linear, binding_angles, compute_dtype, normalise, rotate
 
 __all__ = ["Composition"]
@@ -29,7 +30,7 @@ class _GeGlu(nn.Module):
         super().__init__()
         self.hidden = GeGlu(width, config.block)
         self.down = Linear(config.block.hidden_width(width), width, config.block.feed_forward_bias)
-        nn.init.normal_(self.down.weight, std=self.down.in_features**-0.5)
+        draw(self.down.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         mapped: Tensor = self.down(self.hidden(x), x.shape[-1])
@@ -41,7 +42,8 @@ class _Join(nn.Module):
 
     def __init__(self, chunk_size: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(chunk_size, width, width) * (chunk_size * width) ** -0.5)
+        self.weight = nn.Parameter(torch.empty(chunk_size, width, width))
+        draw(self.weight, factor=chunk_size**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         width = x.shape[-1]
@@ -89,7 +91,7 @@ class Composition(nn.Module):
             return _GeGlu(width, self.config)
         module = Linear(width, width) if self.chain[index] == "linear" else _Mlp(width)
         for parameter in module.parameters():
-            nn.init.normal_(parameter, std=width**-0.5)
+            draw(parameter, self.config.widths)
         return module
 
     def norm(self, x: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.nn.composition import Composition
+from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import normalise
 from nextconcept.nn.level_context import RolloutCache
 from nextconcept.nn.level_weights import LevelShape
-from nextconcept.nn.transformer import Transformer, initialise
+from nextconcept.nn.transformer import Transformer
 
 __all__ = ["PADDING", "ConceptEncoder"]
 
@@ -44,20 +45,20 @@ class ConceptEncoder(nn.Module):
         self.config = config
         width, concept_levels = max(config.widths), config.levels - 1
         self.normed = config.norm_embeddings
+        self.scaled = not (config.tie_embeddings or config.norm_embeddings or config.scale_inputs)
         self.embedding = nn.Embedding(config.vocab_size, width)
-        initialise(self.embedding, 1)
-        if config.norm_embeddings:
-            nn.init.normal_(self.embedding.weight)  # their length has no effect on logits
+        draw(self.embedding.weight, config.widths)
         padded = concept_levels and config.encoder.chunk_alignment == "end"
-        self.padding = nn.Parameter(torch.randn(width) * 0.02) if padded else None
+        self.padding = nn.Parameter(torch.empty(width)) if padded else None
+        if self.padding is not None:
+            draw(self.padding, config.widths)
         # Shaped like the decoder, but each block runs once.
         self.shape = replace(LevelShape.of(config, 0), num_loops=1)
         self.token_encoder = None
         if config.token_encoder_depth:
-            # Its residual stream continues into the decoder: a norm between them would scale up
-            # what the encoder adds, and the embeddings, much smaller than 1, would be lost.
-            widths = Transformer.widths(config, [0])
-            self.token_encoder = Transformer(config, widths, config.token_encoder_depth, normalised=False)
+            # Its residual stream continues into the decoder.
+            depth = config.token_encoder_depth
+            self.token_encoder = Transformer(config, [0], depth, reads_plans=False, num_loops=1, normalised=False)
         # Levels that share weights compose alike; otherwise each level has its own composition.
         count = concept_levels if config.sharing == "separate" else min(1, concept_levels)
         self.compositions = nn.ModuleList(Composition(config, width) for _ in range(count))
@@ -67,7 +68,7 @@ class ConceptEncoder(nn.Module):
         return cast(Composition, self.compositions[min(level, len(self.compositions)) - 1])
 
     def embed(self, tokens: Tensor, level: int) -> Tensor:
-        """Look up the columns of the embedding that a level reads.
+        """Look up the embeddings that a level reads.
 
         Args:
             tokens: (B, P) token ids. With ``chunk_alignment: end``, an id of :data:`PADDING` stands
@@ -77,7 +78,17 @@ class ConceptEncoder(nn.Module):
         Returns:
             (B, P, D_level).
         """
-        width = self.config.widths[level]
+        embedded = self.look_up(tokens, self.config.widths[level])
+        # Concepts are composed from the embeddings as they are.
+        return normalise(embedded, self.config.block.norm) if self.normed and level == 0 else embedded
+
+    def look_up(self, tokens: Tensor, width: int) -> Tensor:
+        """Look up the first ``width`` columns of the embeddings of (...) token ids, (..., width).
+
+        With an output matrix of its own they are scaled to features as large as those of a
+        normalised concept. A tied embedding stays small: large in the residual stream, it would
+        first of all predict its own token.
+        """
         weight = self.embedding.weight[:, :width]
         if self.padding is None:
             embedded = F.embedding(tokens, weight)
@@ -85,8 +96,7 @@ class ConceptEncoder(nn.Module):
             padding = (tokens == PADDING)[..., None]
             embedded = F.embedding(tokens.clamp(min=0), weight)
             embedded = torch.where(padding, self.padding[:width].to(weight.dtype), embedded)
-        # Concepts are composed from the embeddings as they are.
-        return normalise(embedded, self.config.block.norm) if self.normed and level == 0 else embedded
+        return embedded * width**0.5 if self.scaled else embedded
 
     def states(self, embedded: Tensor, cache: RolloutCache | None = None) -> Tensor:
         """Compute the inputs of the token decoder.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.nn.feed_forward import GeGlu
+from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import Linear, Norm
 from nextconcept.nn.level_context import RolloutCache
 from nextconcept.nn.level_weights import LevelShape
@@ -55,10 +56,11 @@ class PlanHead(nn.Module):
         elif kind == "geglu":
             self.hidden, inner = GeGlu(width, config.block), config.block.hidden_width(width)
         self.noise = Linear(config.planner.noise_width, width) if config.planner.noise_width else None
-        self.maps = nn.Parameter(torch.randn(maps, width, inner) * inner**-0.5)
+        self.maps = nn.Parameter(torch.empty(maps, width, inner))
+        draw(self.maps)
         for linear in (self.hidden, self.noise):
             if isinstance(linear, Linear):
-                nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+                draw(linear.weight)
 
     def forward(self, states: Tensor, noise: Tensor | None = None) -> Tensor:
         """Predict concepts.

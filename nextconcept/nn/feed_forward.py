@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import BlockConfig
+from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import Linear
 from nextconcept.nn.level_weights import LevelWeights
 
@@ -60,7 +61,7 @@ class GeGlu(nn.Module):
         self.up = Linear(width, block.hidden_width(width), block.feed_forward_bias)
         self.gate = Linear(width, block.hidden_width(width), block.feed_forward_bias)
         for linear in (self.up, self.gate):
-            nn.init.normal_(linear.weight, std=width**-0.5)
+            draw(linear.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., hidden width of D)."""

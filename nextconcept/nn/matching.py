@@ -96,7 +96,7 @@ def _nearest_tokens(encoder: ConceptEncoder, wanted: Tensor, top_k: int) -> tupl
     vocabulary = encoder.embedding.weight[:, : wanted.shape[-1]].to(wanted.dtype)
     scores = wanted @ F.normalize(vocabulary, dim=-1).T
     ids = scores.topk(min(top_k, vocabulary.shape[0]), -1).indices
-    return ids[..., None], F.embedding(ids, vocabulary)
+    return ids[..., None], encoder.look_up(ids, wanted.shape[-1]).to(wanted.dtype)
 
 
 def _beam_search(elements: Tensor, concepts: Tensor, beam: int, ordered: bool) -> Tensor:

@@ -105,16 +105,16 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         levels, shared = range(config.levels), config.sharing != "separate"
         self.transformers = nn.ModuleList()
         if shared:
-            self.transformers.append(Transformer.for_levels(config, levels))
+            self.transformers.append(Transformer(config, levels))
         self.encoder = encoder(config)
         self.predictors = nn.ModuleDict()
         for level in levels[1:]:
             if not shared:
-                self.transformers.append(Transformer.for_levels(config, range(level, level + 1)))
+                self.transformers.append(Transformer(config, [level]))
             self.predictors[str(level)] = ConceptPredictor(config, level)
         if not shared:
             # Made last, so that a seed draws the same weights as in earlier versions.
-            self.transformers.insert(0, Transformer.for_levels(config, range(1)))
+            self.transformers.insert(0, Transformer(config, [0]))
         self.decoder = TokenDecoder(config)
 
     def forward(

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
+from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import Linear, normalise
 from nextconcept.nn.level_context import RolloutCache
 from nextconcept.nn.level_weights import LevelShape
@@ -32,6 +33,8 @@ class TokenDecoder(nn.Module):
             self.shape = replace(self.shape, input_scale=1.0)
         self.norm = config.block.norm if config.norm_embeddings else None
         self.head = None if config.tie_embeddings else Linear(self.shape.width, config.vocab_size)
+        if self.head is not None:
+            draw(self.head.weight)
         self.gates = PlanGates(config, 0) if config.levels > 1 else None
 
     def forward(

@@ -4,7 +4,6 @@ Shapes: B batch, T positions, D width of the level.
 """
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -14,12 +13,13 @@ from torch.utils.checkpoint import checkpoint
 from nextconcept.core.config import ModelConfig
 from nextconcept.nn.attention import AttentionWidths, MemoryAttention, PlanAttention, PlanPrefix, SelfAttention
 from nextconcept.nn.feed_forward import FeedForward
+from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import Norm
 from nextconcept.nn.level_context import LevelContext, ParallelContext, RolloutCache
 from nextconcept.nn.level_weights import LevelShape
 from nextconcept.nn.plan_input import PlanInput
 
-__all__ = ["Block", "Transformer", "initialise"]
+__all__ = ["Block", "Transformer"]
 
 
 class Block(nn.Module):
@@ -98,10 +98,11 @@ class Transformer(nn.Module):
 
     Args:
         config: the model's configuration.
-        own: full widths of self-attention.
-        depth: number of blocks.
-        reads: full widths of the matrices that read a plan, or None for a level that reads none.
-        num_loops: greatest number of passes through the stack, for which the initial scale allows.
+        levels: the levels whose weights these are: one, or with common weights all.
+        depth: number of blocks; None for the depth of the levels.
+        reads_plans: whether the levels that have a level above read its plan.
+        num_loops: greatest number of passes through the stack, for which the initial scale allows;
+            None for that of the levels.
         normalised: whether a norm ends the stack; without one the output is the residual stream,
             from which another stack continues.
     """
@@ -109,32 +110,22 @@ class Transformer(nn.Module):
     def __init__(
         self,
         config: ModelConfig,
-        own: AttentionWidths,
-        depth: int,
-        reads: AttentionWidths | None = None,
-        num_loops: int = 1,
+        levels: Sequence[int],
+        depth: int | None = None,
+        reads_plans: bool = True,
+        num_loops: int | None = None,
         normalised: bool = True,
     ) -> None:
         super().__init__()
+        depth = config.depths[levels[-1]] if depth is None else depth
+        num_loops = num_loops or max(config.level_loops[level] for level in levels)
+        reading = [level for level in levels if level + 1 < config.levels] if reads_plans else []
+        own = AttentionWidths.of(config, levels)
+        reads = AttentionWidths.of(config, reading, above=1) if reading else None
         self.blocks = nn.ModuleList(Block(config, own, reads) for _ in range(depth))
         self.norm = Norm(own.width, config.block.norm, config.block.norm_affine) if normalised else nn.Identity()
         self.gradient_checkpointing = config.block.gradient_checkpointing
-        initialise(self, depth * num_loops, config.reader.gated)
-
-    @classmethod
-    def for_levels(cls, config: ModelConfig, levels: range) -> "Transformer":
-        """Make a transformer with the weights of all ``levels``: of one if weights are separate."""
-        reading = [level for level in levels if level + 1 < config.levels]
-        num_loops = max(config.level_loops[level] for level in levels)
-        own, depth = cls.widths(config, levels), config.depths[levels[-1]]
-        return cls(config, own, depth, cls.widths(config, reading, above=1) if reading else None, num_loops)
-
-    @staticmethod
-    def widths(config: ModelConfig, levels: Sequence[int], above: int = 0) -> AttentionWidths:
-        """Return the widths of an attention of ``levels`` to the level that lies ``above`` each."""
-        # With a head of its own, a narrow level may have wider keys than the top level.
-        queries, keys = (max(widths[level] for level in levels) for widths in (config.query_widths, config.key_widths))
-        return AttentionWidths(config.widths[levels[-1]], config.widths[levels[-1] + above], queries, keys)
+        _draw_weights(self, config, levels, depth * num_loops)
 
     def passes(self, num_loops: int) -> list[Block]:
         """Return the blocks in the order in which a level runs them."""
@@ -167,18 +158,25 @@ class Transformer(nn.Module):
         return states
 
 
-def initialise(module: nn.Module, depth: int, gated: bool = True) -> None:
-    """Draw normal weights of standard deviation 0.02, as GPT-2 (Radford et al., 2019).
+def _draw_weights(stack: Transformer, config: ModelConfig, levels: Sequence[int], passes: int) -> None:
+    """Draw the matrices of a stack, as :mod:`~nextconcept.nn.initial_weights` says.
 
-    Matrices that write into the residual stream get ``1 / sqrt(2 depth)`` of that. Matrices that
-    read a plan through a gate keep the scale of their input instead, because their gate starts at
-    zero: with a small output behind a small gate, learning would be slow.
+    Matrices that write into the residual stream get ``1 / sqrt(2 passes)`` of that, so that the
+    stream grows alike at any depth (Radford et al., 2019). Those that read a plan through a gate do
+    not, because their gate starts at zero: behind a small output it would open slowly.
     """
-    for name, parameter in module.named_parameters():
+    fan_ins = {
+        "out": [config.query_widths[level] for level in levels],
+        "down": [config.block.hidden_width(config.widths[level]) for level in levels],
+        "own": [config.widths[level] for level in levels],
+        "above": [config.widths[level + 1] for level in levels if level + 1 < config.levels],
+    }
+    for name, parameter in stack.named_parameters():
         if parameter.dim() < 2:
             continue
-        if gated and any(part in name for part in ("plan_attention.", "plan_prefix.", "memory_attention.")):
-            std = parameter.shape[1] ** -0.5
-        else:
-            std = 0.02 / math.sqrt(2 * depth) if name.endswith(("out.weight", "down.weight")) else 0.02
-        nn.init.normal_(parameter, std=std)
+        module, matrix, _ = name.rsplit(".", 2)
+        module = module.rpartition(".")[2]
+        reader = module in ("plan_attention", "plan_prefix", "memory_attention")
+        writes = matrix in ("out", "down") and not (reader and config.reader.gated)
+        source = matrix if matrix in ("out", "down") else "above" if reader and matrix != "query" else "own"
+        draw(parameter, fan_ins[source], (2 * passes) ** -0.5 if writes else 1.0)

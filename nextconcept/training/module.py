@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from nextconcept.checkpoints.files import KEY
 from nextconcept.core.config import (
@@ -35,6 +35,7 @@ from nextconcept.training.losses import LossConfig, compute_losses, token_losses
 from nextconcept.training.optim import (
     OptimizerConfig,
     apply_settings,
+    check_groups,
     make_optimizer,
     make_schedule,
     number_by_position,
@@ -71,7 +72,7 @@ class ConceptModule(L.LightningModule):
     Args:
         config: the architecture.
         loss: terms and weights of the loss.
-        optimizer: AdamW and its schedule.
+        optimizer: the optimizer and its schedule.
         train_plan: the plan that training reads; anything but ``predicted`` is for controls, and
             ``oracle`` leaks.
         compile: whether to compile the model with torch.compile.
@@ -163,7 +164,7 @@ class ConceptModule(L.LightningModule):
         return output
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and its schedule, which advances with every optimizer step."""
+        """Return the optimizer and its schedule, which advances with every optimizer step."""
         optimizer = make_optimizer(self.optimizer_config, self.model)
         steps = self.trainer.estimated_stepping_batches - self.first_step
         schedule = make_schedule(self.optimizer_config, optimizer, steps)
@@ -277,20 +278,22 @@ class ConceptModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Apply the optimizer's settings, which may differ from those of the checkpoint."""
-        apply_settings(self.optimizer_config, self.trainer.optimizers[0], cast(LambdaLR, self.lr_schedulers()))
+        apply_settings(self.optimizer_config, self.model, self.trainer.optimizers[0], self._schedule)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the first step of this size of the model, and number moments by position."""
         checkpoint["nextconcept_first_step"] = self.first_step
-        number_by_position(checkpoint["optimizer_states"], self.model)
+        number_by_position(checkpoint["optimizer_states"], self.optimizer_config, self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the first step of this size of the model, and read the data with its tokenizer.
 
         Raises:
-            InputError: if the data can't be read with it.
+            InputError: if the data can't be read with it, or another optimizer is to continue.
         """
         self.first_step = checkpoint.get("nextconcept_first_step", 0)  # the schedule counts from it
+        if self.trainer.state.fn == "fit":
+            check_groups(checkpoint["optimizer_states"], self.optimizer_config, self.model)
         if self._kept_curves and self.trainer.state.fn == "fit":
             self._cut_curves(int(checkpoint["global_step"]))
         stored = checkpoint.get(KEY, {}).get("tokenizer")
@@ -336,10 +339,15 @@ class ConceptModule(L.LightningModule):
         if self.trainer.world_size > 1:  # one exchange, so that the curves are those of the whole batch
             means = self.trainer.strategy.reduce(means, reduce_op="mean")
         logged: dict[str, Any] = dict(zip(values, means.unbind(), strict=True))
-        logged["train/learning_rate"] = cast(LRScheduler, self.lr_schedulers()).get_last_lr()[0]
+        schedule = self._schedule
+        logged["train/learning_rate"] = self.optimizer_config.lr * schedule.lr_lambdas[0](schedule.last_epoch)
         self.log_dict(logged, batch_size=batch.tokens.shape[0])
         self.log("loss", losses.tokens.detach(), prog_bar=True, logger=False)
         return losses.total
+
+    @property
+    def _schedule(self) -> LambdaLR:
+        return cast(LambdaLR, self.lr_schedulers())
 
     def _draw_offset(self) -> int | None:
         """Draw the offset of the chunks: training has to see all, if chunks end with the text."""

@@ -1,34 +1,56 @@
-"""AdamW with two groups of weight decay, and a schedule with warm-up and decay."""
+"""Muon for the matrices of blocks and AdamW for all else, with one schedule.
+
+Its rate is given once and holds for models of any width. A step of Muon changes a matrix by a
+multiple of an orthogonal one, whose effect does not depend on the width. A step of AdamW changes
+every entry by about the rate, whose effect grows with the number of columns: its rate for a matrix
+is therefore divided by them (Yang et al., 2021, Tensor Programs V).
+"""
 
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from nextconcept.core.errors import InputError
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.transformer import Block
 from nextconcept.training.lightning_compat import allow_clipping
 
 __all__ = [
+    "Group",
+    "MuonWithAdamW",
     "OptimizerConfig",
     "apply_settings",
+    "check_groups",
     "make_optimizer",
     "make_schedule",
     "number_by_position",
     "parameter_groups",
 ]
 
+BASE_WIDTH = 64
+"""Columns of a matrix outside the blocks whose rate is ``lr`` as it stands."""
+
 
 @dataclass
 class OptimizerConfig:
-    """AdamW (Loshchilov & Hutter, 2019) with linear warm-up, then decay.
+    """The optimizer, and a schedule with linear warm-up and decay.
+
+    ``muon`` trains the matrices of transformer blocks with ``torch.optim.Muon`` (Jordan et al.,
+    2024) at ``muon_ratio * lr``, and the rest with AdamW (Loshchilov & Hutter, 2019): norms, gates
+    and start vectors at ``lr``, embeddings, heads and compositions with n columns at
+    ``lr * 64 / n``. ``adamw`` trains everything with AdamW at ``lr``.
 
     Args:
+        optimizer: ``muon`` or ``adamw``.
         lr: peak learning rate.
+        muon_ratio: peak learning rate of Muon over ``lr``.
         weight_decay: of matrices; norms, gates and start vectors are not decayed.
-        betas: decay rates of the moments, each at least 0 and below 1.
+        betas: decay rates of AdamW's moments, each at least 0 and below 1.
+        momentum: of Muon, at least 0 and below 1.
         warmup_steps: optimizer steps until the peak.
         decay: shape of the decay after the warm-up, half a ``cosine`` or ``linear``.
         min_lr_ratio: learning rate at the last step over the peak; 1 for no decay.
@@ -37,9 +59,12 @@ class OptimizerConfig:
         InputError: if a number is out of range.
     """
 
-    lr: float = 1e-3
+    optimizer: Literal["muon", "adamw"] = "muon"
+    lr: float = 8e-3
+    muon_ratio: float = 2.5
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
+    momentum: float = 0.95
     warmup_steps: int = 100
     decay: Literal["cosine", "linear"] = "cosine"
     min_lr_ratio: float = 0.1
@@ -52,36 +77,107 @@ class OptimizerConfig:
                 f"optimizer settings are out of range: lr {self.lr} must be positive, weight_decay {self.weight_decay} "
                 f"and warmup_steps {self.warmup_steps} at least 0, min_lr_ratio {self.min_lr_ratio} between 0 and 1."
             )
+        if not (0 < self.muon_ratio < math.inf and 0 <= self.momentum < 1):
+            raise InputError(
+                f"optimizer settings are out of range: muon_ratio {self.muon_ratio} must be positive, momentum "
+                f"{self.momentum} at least 0 and below 1."
+            )
+        if self.optimizer not in ("muon", "adamw"):
+            raise InputError(f"unknown optimizer {self.optimizer!r}: choose muon or adamw.")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"the optimizer's betas must be two numbers from 0 to below 1, not {list(self.betas)}.")
 
 
-def parameter_groups(model: nn.Module) -> list[dict[str, nn.Parameter]]:
-    """Return the parameters by name in two groups: decayed (matrices), then not decayed.
+@dataclass
+class Group:
+    """Parameters that are trained alike.
+
+    Attributes:
+        parameters: by name.
+        muon: whether Muon trains them.
+        ratio: their learning rate over ``OptimizerConfig.lr``.
+        decays: whether they are decayed.
+    """
+
+    parameters: dict[str, nn.Parameter]
+    muon: bool
+    ratio: float
+    decays: bool
+
+    def settings(self, config: OptimizerConfig) -> dict[str, Any]:
+        """Return what an optimizer's group holds of the configuration."""
+        rates = {"lr": config.lr * self.ratio, "weight_decay": config.weight_decay if self.decays else 0.0}
+        return rates | ({"momentum": config.momentum} if self.muon else {"betas": tuple(config.betas)})
+
+
+def parameter_groups(config: OptimizerConfig, model: NextConceptModel) -> list[Group]:
+    """Divide the parameters of a model into groups, none of them empty.
 
     The order is that in which the optimizer numbers them.
     """
-    decayed: dict[str, nn.Parameter] = {}
-    rest: dict[str, nn.Parameter] = {}
+    blocks = [block for block in model.modules() if isinstance(block, Block)]
+    in_blocks = {id(parameter) for block in blocks for parameter in block.parameters()}
+    groups: dict[tuple[bool, float, bool], Group] = {}
     for name, parameter in model.named_parameters():
-        (decayed if parameter.dim() >= 2 and ".gates." not in name else rest)[name] = parameter
-    return [decayed, rest]
+        matrix = parameter.dim() >= 2 and ".gates." not in name
+        muon = matrix and config.optimizer == "muon" and id(parameter) in in_blocks
+        scaled = matrix and config.optimizer == "muon"
+        ratio = config.muon_ratio if muon else BASE_WIDTH / _fan_in(model, name, parameter) if scaled else 1.0
+        group = groups.setdefault((muon, ratio, matrix), Group({}, muon, ratio, matrix))
+        group.parameters[name] = parameter
+    return sorted(groups.values(), key=lambda group: (not group.muon, not group.decays))
 
 
-def make_optimizer(config: OptimizerConfig, model: nn.Module) -> AdamW:
-    """Return AdamW over the two groups of :func:`parameter_groups`."""
-    decays = (config.weight_decay, 0.0)
-    groups = [
-        {"params": list(group.values()), "weight_decay": decay}
-        for group, decay in zip(parameter_groups(model), decays, strict=True)
-        if group
-    ]
-    optimizer = AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+def _fan_in(model: NextConceptModel, name: str, parameter: Tensor) -> int:
+    """Return the columns that the lowest level reads of a matrix."""
+    config, columns = model.config, parameter.shape[-1]
+    if name == "encoder.embedding.weight":
+        return config.widths[0]
+    if config.sharing == "nested" and name.startswith("encoder.compositions."):
+        return columns * config.widths[0] // max(config.widths)
+    return columns
+
+
+class MuonWithAdamW(Optimizer):
+    """``torch.optim.Muon`` and ``torch.optim.AdamW`` as one optimizer, each with groups of its own.
+
+    Args:
+        muon: groups for Muon.
+        adamw: groups for AdamW.
+    """
+
+    def __init__(self, muon: list[dict[str, Any]], adamw: list[dict[str, Any]]) -> None:
+        self.parts = (Muon(muon), AdamW(adamw, fused=True))
+        super().__init__([group for part in self.parts for group in part.param_groups], {})
+
+    def step(self, closure: Any = None) -> Any:
+        """Let both make a step, and return what ``closure`` returns."""
+        loss = None if closure is None else closure()
+        groups = {Muon: [group for group in self.param_groups if "momentum" in group]}
+        groups[AdamW] = [group for group in self.param_groups if "momentum" not in group]
+        for part in self.parts:
+            part.param_groups, part.state = groups[type(part)], self.state
+            part.step()
+        return loss
+
+
+def make_optimizer(config: OptimizerConfig, model: NextConceptModel) -> Optimizer:
+    """Return the optimizer of the groups of :func:`parameter_groups`."""
+    groups = parameter_groups(config, model)
+    muon, adamw = (
+        [
+            {"params": list(group.parameters.values())} | group.settings(config)
+            for group in groups
+            if group.muon == wanted
+        ]
+        for wanted in (True, False)
+    )
+    optimizer = MuonWithAdamW(muon, adamw) if muon else AdamW(adamw, fused=True)
     allow_clipping(optimizer)
     return optimizer
 
 
-def number_by_position(states: list[dict[str, Any]], model: nn.Module) -> None:
+def number_by_position(states: list[dict[str, Any]], config: OptimizerConfig, model: NextConceptModel) -> None:
     """Renumber parameters in saved optimizer states by their position in ``model.parameters()``.
 
     An optimizer numbers parameters group by group, and loads them in that order whatever their
@@ -90,10 +186,11 @@ def number_by_position(states: list[dict[str, Any]], model: nn.Module) -> None:
 
     Args:
         states: states of optimizers of :func:`make_optimizer`, changed in place.
+        config: configuration of the optimizers.
         model: the model that the optimizers train.
     """
     positions = {name: position for position, (name, _) in enumerate(model.named_parameters())}
-    order = [positions[name] for group in parameter_groups(model) for name in group]
+    order = [positions[name] for group in parameter_groups(config, model) for name in group.parameters]
     for state in states:
         groups = state.get("param_groups", ())  # empty on a process that does not save
         olds = [old for group in groups for old in group["params"]]
@@ -103,7 +200,28 @@ def number_by_position(states: list[dict[str, Any]], model: nn.Module) -> None:
         state["state"] = {number[old]: values for old, values in state.get("state", {}).items()}
 
 
-def make_schedule(config: OptimizerConfig, optimizer: AdamW, steps: int | float) -> LambdaLR:
+def check_groups(states: list[dict[str, Any]], config: OptimizerConfig, model: NextConceptModel) -> None:
+    """Check that saved optimizer states are those of the optimizer that is to continue.
+
+    Args:
+        states: saved states of optimizers of :func:`make_optimizer`.
+        config: configuration of the optimizer that continues.
+        model: the model that it trains.
+
+    Raises:
+        InputError: if they are those of another optimizer.
+    """
+    wanted = [len(group.parameters) for group in parameter_groups(config, model)]
+    for state in states:
+        if [len(group["params"]) for group in state["param_groups"]] != wanted:
+            other = "adamw" if config.optimizer == "muon" else "muon"
+            raise InputError(
+                f"the checkpoint was trained with another optimizer than {config.optimizer}: resume with "
+                f"--model.optimizer.optimizer {other}, or give its weights alone, with --model.init_from."
+            )
+
+
+def make_schedule(config: OptimizerConfig, optimizer: Optimizer, steps: int | float) -> LambdaLR:
     """Return a schedule: linear warm-up, then decay down to ``min_lr_ratio`` at ``steps``.
 
     Args:
@@ -125,19 +243,20 @@ def make_schedule(config: OptimizerConfig, optimizer: AdamW, steps: int | float)
     return LambdaLR(optimizer, factor)
 
 
-def apply_settings(config: OptimizerConfig, optimizer: Optimizer, schedule: LambdaLR) -> None:
+def apply_settings(config: OptimizerConfig, model: NextConceptModel, optimizer: Optimizer, schedule: LambdaLR) -> None:
     """Give a restored optimizer and its schedule these settings in place of the stored ones.
 
     Where the settings are those that were stored, nothing changes.
 
     Args:
         config: the settings.
+        model: the model that the optimizer trains.
         optimizer: an optimizer of :func:`make_optimizer`.
         schedule: its schedule, of :func:`make_schedule`.
     """
-    rate = config.lr * schedule.lr_lambdas[0](schedule.last_epoch)
-    decays = (config.weight_decay, 0.0)  # there is always a matrix, so that the first group is the decayed one
-    for group, decay in zip(optimizer.param_groups, decays, strict=False):
-        group |= {"weight_decay": decay, "betas": tuple(config.betas), "initial_lr": config.lr, "lr": rate}
-    count = len(optimizer.param_groups)
-    schedule.load_state_dict(schedule.state_dict() | {"base_lrs": [config.lr] * count, "_last_lr": [rate] * count})
+    settings = [group.settings(config) for group in parameter_groups(config, model)]
+    factor, peaks = schedule.lr_lambdas[0](schedule.last_epoch), [values["lr"] for values in settings]
+    rates = [peak * factor for peak in peaks]
+    for group, values, peak, rate in zip(optimizer.param_groups, settings, peaks, rates, strict=True):
+        group |= values | {"initial_lr": peak, "lr": rate}
+    schedule.load_state_dict(schedule.state_dict() | {"base_lrs": peaks, "_last_lr": rates})

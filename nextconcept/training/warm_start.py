@@ -21,7 +21,6 @@ from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.growth import top_left
 from nextconcept.nn.model import NextConceptModel
-from nextconcept.training.optim import parameter_groups
 from nextconcept.training.sharding import shard_like
 
 __all__ = ["TrainingState", "WarmStart", "load_warm_start", "read_config"]
@@ -37,7 +36,7 @@ class TrainingState:
         step: optimizer steps made.
         flops: floating-point operations spent.
         tokens: tokens seen.
-        moments: per parameter, the state of AdamW; new parameters have none.
+        moments: per parameter, the state of its optimizer; new parameters have none.
         loops: Lightning's progress, with the position in the data.
         shapes: per old parameter, its shape before it grew.
     """
@@ -53,8 +52,7 @@ class TrainingState:
     def of(cls, checkpoint: dict[str, Any], model: NextConceptModel) -> "TrainingState":
         """Extract the state from a Lightning checkpoint of ``model``."""
         saved = checkpoint["optimizer_states"][0]
-        numbers = [number for group in saved["param_groups"] for number in group["params"]]
-        names = dict(zip(numbers, (name for group in parameter_groups(model) for name in group), strict=True))
+        names = [name for name, _ in model.named_parameters()]  # the module numbers by position
         spent = checkpoint.get(COMPUTE, {"flops": 0.0, "tokens": 0.0})
         return cls(
             checkpoint["global_step"],
@@ -81,9 +79,19 @@ class TrainingState:
         torch.save(asdict(self), folder / FILE)
 
     def restore_optimizer(self, optimizer: Optimizer, model: NextConceptModel) -> None:
-        """Give the optimizer the moments of the parameters of ``model``."""
+        """Give the optimizer the moments of the parameters of ``model``.
+
+        Raises:
+            InputError: if they are those of another optimizer.
+        """
+        by_muon = {id(one) for group in optimizer.param_groups if "momentum" in group for one in group["params"]}
         for name, parameter in model.named_parameters():
             if name in self.moments:
+                if ("momentum_buffer" in self.moments[name]) != (id(parameter) in by_muon):
+                    raise InputError(
+                        f"the grown model was trained with {'adamw' if by_muon else 'muon'}: continue with "
+                        f"model.optimizer.optimizer {'adamw' if by_muon else 'muon'}."
+                    )
                 values = {key: value.to(parameter.device).clone() for key, value in self.moments[name].items()}
                 optimizer.state[parameter] = {key: shard_like(value, parameter) for key, value in values.items()}
 

@@ -7,7 +7,7 @@ from tests.helpers import small_config
 
 def parts() -> tuple[ConceptPredictor, Transformer]:
     config = small_config()
-    return ConceptPredictor(config, level=1).eval(), Transformer.for_levels(config, range(1, 2)).eval()
+    return ConceptPredictor(config, level=1).eval(), Transformer(config, [1]).eval()
 
 
 def test_forward__works_alone_and_plans_from_every_anchor():

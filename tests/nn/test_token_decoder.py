@@ -9,7 +9,7 @@ from tests.helpers import small_config
 @pytest.mark.parametrize("tied", [True, False])
 def test_forward__works_alone_as_a_language_model(tied: bool):
     config = small_config(levels=1, tie_embeddings=tied)
-    decoder, transformer = TokenDecoder(config), Transformer.for_levels(config, range(1))
+    decoder, transformer = TokenDecoder(config), Transformer(config, [0])
     states, embedding = torch.randn(2, 5, 32), torch.randn(64, 48)
     logits = decoder(transformer, states, embedding)
     hidden = transformer(states, decoder.shape)
