@@ -201,8 +201,6 @@ class BlockConfig:
         norm: ``rms``, ``layer`` or ``cosine``.
         norm_affine: whether the norms learn a gain.
         post_norm: also normalise what attention and feed-forward layers add to the residual stream.
-        qk_norm: normalise the queries and keys of each head by their root mean square before they
-            are rotated (Henry et al., 2020); it holds for attention to plan and memory too.
         rope_base: base of the rotary position frequencies (Su et al., 2021).
         gradient_checkpointing: recompute blocks in the backward pass instead of storing their
             activations.
@@ -219,7 +217,6 @@ class BlockConfig:
     norm: Literal["rms", "layer", "cosine"] = "rms"
     norm_affine: bool = True
     post_norm: bool = False
-    qk_norm: bool = True
     rope_base: float = 10_000.0
     gradient_checkpointing: bool = False
 

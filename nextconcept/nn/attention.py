@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.nn.attention_kernels import repeat_heads
-from nextconcept.nn.layers import KeyLinear, Linear, normalise, rotate
+from nextconcept.nn.layers import KeyLinear, Linear, rotate
 from nextconcept.nn.level_context import LevelContext, ParallelContext
 from nextconcept.nn.level_weights import LevelWeights
 
@@ -31,26 +31,19 @@ class AttentionWidths:
         source: of the vectors attended to.
         queries: features of all heads of queries.
         keys: features of all heads of keys or values.
-        qk_norm: whether the queries and keys of each head are normalised before they are rotated.
     """
 
     width: int
     source: int
     queries: int
     keys: int
-    qk_norm: bool = False
 
     @classmethod
     def of(cls, config: ModelConfig, levels: Sequence[int], above: int = 0) -> "AttentionWidths":
         """Return the widths of an attention of ``levels`` to the level that lies ``above`` each."""
         # With a head of its own, a narrow level may have wider keys than the top level.
         queries, keys = (max(widths[level] for level in levels) for widths in (config.query_widths, config.key_widths))
-        return cls(config.widths[levels[-1]], config.widths[levels[-1] + above], queries, keys, config.block.qk_norm)
-
-
-def _normed(x: Tensor, qk_norm: bool) -> Tensor:
-    """Normalise the queries or keys (..., d) of each head, if ``qk_norm`` (Henry et al., 2020)."""
-    return normalise(x, "rms") if qk_norm else x
+        return cls(config.widths[levels[-1]], config.widths[levels[-1] + above], queries, keys)
 
 
 class _KeysAndValues(nn.Module):
@@ -58,7 +51,6 @@ class _KeysAndValues(nn.Module):
 
     key: KeyLinear
     value: KeyLinear
-    qk_norm: bool
 
     def keys(self, source: Tensor, weights: LevelWeights, angles: Tensor) -> tuple[Tensor, Tensor]:
         """Make keys and values.
@@ -72,7 +64,7 @@ class _KeysAndValues(nn.Module):
             Keys and values, (..., g, n, d) each.
         """
         key, value = (weights.split(part) for part in weights.project(source, self.key, self.value))
-        return rotate(_normed(key, self.qk_norm), angles), value
+        return rotate(key, angles), value
 
 
 class PlanPrefix(_KeysAndValues):
@@ -84,7 +76,6 @@ class PlanPrefix(_KeysAndValues):
 
     def __init__(self, widths: AttentionWidths) -> None:
         super().__init__()
-        self.qk_norm = widths.qk_norm
         self.key = KeyLinear(widths.source, widths.keys)
         self.value = KeyLinear(widths.source, widths.keys)
 
@@ -98,7 +89,6 @@ class SelfAttention(nn.Module):
 
     def __init__(self, widths: AttentionWidths) -> None:
         super().__init__()
-        self.qk_norm = widths.qk_norm
         self.query = Linear(widths.width, widths.queries)
         self.key = KeyLinear(widths.source, widths.keys)
         self.value = KeyLinear(widths.source, widths.keys)
@@ -120,7 +110,7 @@ class SelfAttention(nn.Module):
         """
         weights = context.weights
         query, key, value = (weights.split(part) for part in weights.project(x, self.query, self.key, self.value))
-        query, key = (context.rotate(_normed(part, self.qk_norm)) for part in (query, key))
+        query, key = context.rotate(query), context.rotate(key)
         plain, with_plan = context.attend(index, query, key, value, None if prefix is None else prefix.keys)
         mixed = weights.merge(plain)
         if with_plan is not None:
@@ -131,7 +121,6 @@ class SelfAttention(nn.Module):
 class _CrossAttention(_KeysAndValues):
     def __init__(self, widths: AttentionWidths) -> None:
         super().__init__()
-        self.qk_norm = widths.qk_norm
         self.query = Linear(widths.width, widths.queries)
         self.key = KeyLinear(widths.source, widths.keys)
         self.value = KeyLinear(widths.source, widths.keys)
@@ -169,7 +158,7 @@ class PlanAttention(_CrossAttention):
 
     def _query(self, x: Tensor, context: LevelContext) -> Tensor:
         (query,) = context.weights.project(x, self.query)
-        return context.rotate_in_chunk(_normed(context.weights.split(context.fold(query)), self.qk_norm))
+        return context.rotate_in_chunk(context.weights.split(context.fold(query)))
 
 
 class MemoryAttention(_CrossAttention):
@@ -192,6 +181,6 @@ class MemoryAttention(_CrossAttention):
         """
         weights = context.weights
         (query,) = weights.project(x, self.query)
-        query = context.rotate_in_text(_normed(weights.split(query), self.qk_norm))
+        query = context.rotate_in_text(weights.split(query))
         mixed = weights.merge(context.attend_memory(index, query, self.keys))
         return weights.write(mixed, self.out, context.memory_gate(index))

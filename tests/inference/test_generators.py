@@ -82,7 +82,7 @@ class HeadNorm(SelfAttention):
     "changes", [{}, {"reader__plan_conditioning": "prefix", "nested__slicing": "head_size"}], ids=str
 )
 def test_cached_generator__a_change_of_a_block_is_made_once(changes: dict):
-    model, plain = (open_model(small_config(levels=3, block__qk_norm=False, **changes)) for _ in range(2))
+    model, plain = (open_model(small_config(levels=3, **changes)) for _ in range(2))
     for module in model.modules():
         if isinstance(module, SelfAttention):
             module.__class__ = HeadNorm

@@ -28,9 +28,9 @@ def test_draw__a_level_is_drawn_alike_with_and_without_levels_above():
 
 
 def scales(**changes: object) -> dict[str, float]:
-    """Sizes at step 0: of logits, plans and loss, and of activations and gradients where tokens run.
+    """Sizes at step 0 of logits, plans and loss, and of activations and gradients of the tokens.
 
-    Gradients of the concept loss are left out: those of a cosine shrink with the length of the plan.
+    Gradients of the concept loss are left out: those of a cosine shrink with the plan's length.
     """
     torch.manual_seed(0)
     options: dict[str, Any] = {"context_length": 64, "num_heads": 2} | changes
