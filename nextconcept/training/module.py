@@ -292,7 +292,7 @@ class ConceptModule(L.LightningModule):
             InputError: if the data can't be read with it, or another optimizer is to continue.
         """
         self.first_step = checkpoint.get("nextconcept_first_step", 0)  # the schedule counts from it
-        if self.trainer.state.fn == "fit":
+        if self._trainer is not None and self._trainer.state.fn == "fit":
             check_groups(checkpoint["optimizer_states"], self.optimizer_config, self.model)
         if self._kept_curves and self.trainer.state.fn == "fit":
             self._cut_curves(int(checkpoint["global_step"]))
