@@ -79,6 +79,8 @@ def flat_settings(values: dict, prefix: str = "") -> dict[str, object]:
 
 
 BOTH_NOTEBOOKS = {
+    "config.tie_embeddings": True,
+    "optimizer.optimizer": "adamw",
     "config.levels": 2,
     "config.chunk_size": 4,
     "config.width": 256,

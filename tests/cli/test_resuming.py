@@ -137,14 +137,22 @@ def test_settings__of_optimizer_and_loss_change_when_a_run_goes_on(config: Path,
     assert "model.optimizer.lr is 0.001 from here on; the checkpoint had 0.004" in said
     assert "warmup_steps" not in said
     stored = checkpoint(Path("logs/tiny/version_1"))
-    group = stored["optimizer_states"][0]["param_groups"][0]
-    assert (group["initial_lr"], group["betas"], group["weight_decay"]) == (1e-3, (0.8, 0.9), 0.3)
-    assert stored["optimizer_states"][0]["param_groups"][1]["weight_decay"] == 0.0
-    assert group["lr"] <= 1e-3
-    assert stored["lr_schedulers"][0]["base_lrs"] == [1e-3, 1e-3]
+    muon, *adamw = stored["optimizer_states"][0]["param_groups"]
+    assert (muon["initial_lr"], muon["weight_decay"]) == (2.5e-3, 0.3)
+    assert all(group["betas"] == (0.8, 0.9) for group in adamw)
+    assert [group["weight_decay"] for group in adamw] == [0.3] * (len(adamw) - 1) + [0.0]
+    assert adamw[-1]["lr"] <= adamw[-1]["initial_lr"] == 1e-3
+    assert stored["lr_schedulers"][0]["base_lrs"] == [group["initial_lr"] for group in (muon, *adamw)]
     settings = stored["hyper_parameters"]
     assert (settings["optimizer"]["lr"], settings["optimizer"]["warmup_steps"]) == (1e-3, 2)
     assert settings["loss"]["level_weight"] == 0.7
+
+
+def test_fit__another_optimizer_can_not_go_on(config: Path, capsys: pytest.CaptureFixture):
+    train(config)
+    more = ("--model.optimizer.optimizer", "adamw", "--trainer.max_steps", 8, "--ckpt_path", RUN)
+    said = fails(capsys, "fit", "--config", config, *more)
+    assert "trained with another optimizer than adamw: resume with --model.optimizer.optimizer muon" in said
 
 
 @pytest.mark.parametrize(

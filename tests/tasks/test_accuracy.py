@@ -79,7 +79,7 @@ def trained(task: Task, model: torch.nn.Module, steps: int) -> torch.nn.Module:
 def test_accuracy__exact_answers_are_the_same_written_or_predicted():
     """An answer is written right if and only if each token is right after the true tokens."""
     torch.manual_seed(0)
-    model = trained(GRAPH, model_of(), 30)
+    model = trained(GRAPH, model_of(), 12)
     data = data_of(GRAPH, model)
     tokens, start = batch_of(data).tokens, data.layout.answer
     truths = tokens[:, start : start + GRAPH.path_length]

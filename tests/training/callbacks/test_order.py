@@ -25,7 +25,9 @@ def test_fit__checkpoints_and_schedule_see_what_other_callbacks_do(corpus: Path,
     # The budget set the number of steps before the schedule was made for it.
     assert checkpoint["global_step"] == trainer.max_steps == 4
     schedule = trainer.lr_scheduler_configs[0].scheduler
-    assert schedule.get_last_lr()[-1] == pytest.approx(module.optimizer_config.lr * module.optimizer_config.min_lr_ratio)
+    assert schedule.get_last_lr()[-1] == pytest.approx(
+        module.optimizer_config.lr * module.optimizer_config.min_lr_ratio
+    )
     # The last step, its validation and its tokens are in the checkpoint.
     record = checkpoint[KEY][RECORD]
     assert record["step"] == 4
