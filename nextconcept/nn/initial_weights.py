@@ -28,7 +28,7 @@ def column_scale(columns: int, fan_ins: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def draw(weight: nn.Parameter, fan_ins: Sequence[int] = (), factor: float = 1.0) -> None:
+def draw(weight: Tensor, fan_ins: Sequence[int] = (), factor: float = 1.0) -> None:
     """Draw normal entries, whose scale follows the columns of the last axis.
 
     Args:
@@ -37,4 +37,4 @@ def draw(weight: nn.Parameter, fan_ins: Sequence[int] = (), factor: float = 1.0)
         factor: on the standard deviation.
     """
     nn.init.normal_(weight, std=factor)
-    weight *= column_scale(weight.shape[-1], fan_ins).to(weight)
+    weight.mul_(column_scale(weight.shape[-1], fan_ins).to(weight))

@@ -147,16 +147,18 @@ class MuonWithAdamW(Optimizer):
     """
 
     def __init__(self, muon: list[dict[str, Any]], adamw: list[dict[str, Any]]) -> None:
-        self.parts = (Muon(muon), AdamW(adamw, fused=True))
-        super().__init__([group for part in self.parts for group in part.param_groups], {})
+        self.muon, self.adamw = Muon(muon), AdamW(adamw, fused=True)
+        super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})
 
     def step(self, closure: Any = None) -> Any:
         """Let both make a step, and return what ``closure`` returns."""
         loss = None if closure is None else closure()
-        groups = {Muon: [group for group in self.param_groups if "momentum" in group]}
-        groups[AdamW] = [group for group in self.param_groups if "momentum" not in group]
-        for part in self.parts:
-            part.param_groups, part.state = groups[type(part)], self.state
+        # Loading a state makes new groups and a new dictionary of states.
+        self.muon.param_groups = [group for group in self.param_groups if "momentum" in group]
+        self.adamw.param_groups = [group for group in self.param_groups if "momentum" not in group]
+        parts: tuple[Any, ...] = (self.muon, self.adamw)  # torch's type of Muon.step is incomplete
+        for part in parts:
+            part.state = self.state
             part.step()
         return loss
 
