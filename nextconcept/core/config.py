@@ -286,6 +286,9 @@ class ModelConfig:
             sliding window of a level also bounds how far the level below reads its memory.
         dropout: probability of dropping a feature of a residual branch in training.
         tie_embeddings: use the token embedding as the output matrix.
+        scale_embeddings: read token embeddings times the square root of their width, so that they
+            are as large as concepts. It has no effect on tied embeddings, which would then first
+            of all predict their own token, with ``norm_embeddings`` or with ``scale_inputs``.
         norm_embeddings: normalise token embeddings, by ``block.norm`` without a gain, where level 0
             reads them and where they are the output matrix. Concepts are composed from the
             embeddings as they are.
@@ -314,6 +317,7 @@ class ModelConfig:
     sliding_window: int | list[int | None] | None = None
     dropout: float = 0.0
     tie_embeddings: bool = False
+    scale_embeddings: bool = True
     norm_embeddings: bool = False
     scale_inputs: bool = False
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -507,8 +511,14 @@ class ModelConfig:
         """Rebuild a configuration from :meth:`to_dict`.
 
         Raises:
-            InputError: if ``values`` holds names that this version does not know.
+            InputError: if ``values`` holds names that this version does not know, or describes an
+                untied model of version 0.2, which this version would read at another scale.
         """
+        if "scale_embeddings" not in values and not values.get("tie_embeddings", True):
+            raise InputError(
+                "the model has tie_embeddings false and comes from nextconcept 0.2, which read embeddings at another "
+                "scale: train it again with this version, or use nextconcept 0.2."
+            )
         return _from_dict(cls, values)
 
 

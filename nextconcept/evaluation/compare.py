@@ -1,5 +1,6 @@
 """``nextconcept compare``: the same budget for every entry, several seeds, one table."""
 
+import math
 import signal
 import sys
 import threading
@@ -18,6 +19,9 @@ from nextconcept.evaluation.results_file import ResultsFile
 from nextconcept.evaluation.runner import ProcessRunner, Runner, finish_runs
 
 __all__ = ["Comparison", "Entry", "Growth", "compare"]
+
+MOST_FURTHER_RATES = 6
+"""Learning rates that are tried beyond those that were asked for, per entry."""
 
 
 @dataclass
@@ -72,7 +76,7 @@ class Comparison:
         with ResultsFile.lock(path):
             results = ResultsFile(path, self._head())
             self._search_rates(trials, results, runner)
-            tried = [run.key for runs in trials.values() for run in runs]
+            tried = [run.key for runs in trials.values() for run in runs if run.key in results]
             rates = {entry: self._best_rate(self._means(results, runs)) for entry, runs in trials.items()}
             chosen = [self._run(entry, rates[entry], seed) for entry in self.entries for seed in self.seeds]
             keys = [run.key for run in chosen]
@@ -110,31 +114,50 @@ class Comparison:
 
     def _search_rates(self, trials: dict[str, list[Run]], results: ResultsFile, runner: Runner) -> None:
         """Make the trials, and further ones while the best rate of an entry is at an end."""
-        waiting = trials
-        while any(waiting.values()):
-            for _ in finish_runs([run for runs in waiting.values() for run in runs], results, runner):
+        waiting, diverged = trials, set[str]()
+        for _ in range(1 + MOST_FURTHER_RATES):
+            for _ in finish_runs([run for runs in waiting.values() for run in runs], results, runner, diverged):
                 pass
             waiting = self._trials({entry: self._beyond(self._means(results, runs)) for entry, runs in trials.items()})
+            if not any(waiting.values()):
+                return
             for entry, runs in waiting.items():
                 trials[entry] += runs
+        cut = [entry for entry, runs in waiting.items() if runs]
+        for entry in cut:  # these were not made
+            trials[entry] = [run for run in trials[entry] if run.key in results]
+        print(f"the best learning rate of {', '.join(cut)} is still at an end of the range", flush=True)
 
     def _beyond(self, values: dict[float, float]) -> tuple[float, ...]:
         """Return the rate to try next: behind the end of the range at which the best one lies."""
         rates, best = sorted(values), self._best_rate(values)
         if len(rates) == 1 or best not in (rates[0], rates[-1]):
             return ()
-        inner = rates[1] if best == rates[0] else rates[-2]
-        return (float(f"{best * best / inner:.3g}"),)
+        step = best / (rates[1] if best == rates[0] else rates[-2])
+        # At least half as large or twice as large again, so that a narrow range gets an end.
+        step = min(max(step, 0.25), 0.5) if best == rates[0] else max(min(step, 4.0), 2.0)
+        return (float(f"{best * step:.3g}"),)
 
     def _means(self, results: ResultsFile, runs: list[Run]) -> dict[float, float]:
-        """Return the mean of the metric over seeds, per learning rate."""
+        """Return the mean of the metric over seeds, per learning rate; the worst if one diverged.
+
+        Raises:
+            InputError: if no run logs the metric, or none has a number for it.
+        """
+        worst = math.inf if self.mode == "min" else -math.inf
         values: dict[float, list[float]] = {}
         for run in runs:
-            final = results[run.key]["final"]
+            final = results[run.key]["final"] if run.key in results else {self.metric: worst}
             if self.metric not in final:
                 raise InputError(f"the runs have not logged {self.metric}: they have {', '.join(final)}.")
-            values.setdefault(run.learning_rate, []).append(final[self.metric])
-        return {rate: mean(some) for rate, some in values.items()}
+            value = final[self.metric]
+            values.setdefault(run.learning_rate, []).append(worst if math.isnan(value) else value)
+        means = {rate: mean(some) for rate, some in values.items()}
+        if not any(map(math.isfinite, means.values())):
+            raise InputError(
+                f"no learning rate of {runs[0].entry} gives a finite {self.metric}: give smaller learning_rates."
+            )
+        return means
 
     def _best_rate(self, values: dict[float, float]) -> float:
         """Return the rate with the best mean; of equally good ones one between the ends."""
@@ -166,8 +189,9 @@ def compare(
     The results are ``OUTPUT/NAME.json``, ``.md`` (a table) and ``.png`` (a picture). The learning
     rate is chosen for each entry in the same way: each of ``learning_rates`` is tried with the
     first ``tuning_seeds`` seeds, and the one with the best mean is used for the others. If that is
-    the smallest or the largest, further ones are tried, as far from it as its neighbour, until the
-    best lies between two others; a single rate is taken as it is. Finished
+    the smallest or the largest, up to six further ones are tried, each about as far from it as its
+    neighbour, until the best lies between two others; a rate at which training diverges counts as
+    the worst. A single rate is taken as it is. Finished
     runs stay in the JSON file: a comparison that is started again continues where it was stopped,
     inside a run too.
 

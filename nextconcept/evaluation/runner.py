@@ -20,7 +20,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nextconcept.checkpoints.files import read_checkpoint
-from nextconcept.core.errors import InputError
+from nextconcept.core.errors import InputError, TrainingError
 from nextconcept.evaluation.entries import Run
 from nextconcept.evaluation.environment import machine, versions
 from nextconcept.evaluation.metrics import is_curve
@@ -47,21 +47,31 @@ class Runner(Protocol):
         ...
 
 
-def finish_runs(runs: list[Run], results: ResultsFile, runner: Runner) -> Iterator[dict[str, Any]]:
+def finish_runs(
+    runs: list[Run], results: ResultsFile, runner: Runner, diverged: set[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """Train the runs that are not in the results yet, and add their records.
 
     Args:
         runs: the runs.
         results: the finished runs.
         runner: trains a run.
+        diverged: receives the keys of runs whose training diverges; without it, they are errors.
 
     Yields:
         The record of each run, once the results file has it.
     """
     waiting, writing = [run for run in runs if run.key not in results], threading.Lock()
 
-    def finish(run: Run) -> dict[str, Any]:
-        record = runner.train(run)
+    def finish(run: Run) -> dict[str, Any] | None:
+        try:
+            record = runner.train(run)
+        except TrainingError as error:
+            if diverged is None:
+                raise
+            print(f"{run.entry} diverged at learning rate {run.learning_rate:g}, seed {run.seed}: {error}", flush=True)
+            diverged.add(run.key)
+            return None
         with writing:
             results.add(record)
         return record
@@ -69,6 +79,8 @@ def finish_runs(runs: list[Run], results: ResultsFile, runner: Runner) -> Iterat
     with ThreadPoolExecutor(runner.jobs) as pool:
         try:
             for record in pool.map(finish, waiting):
+                if record is None:
+                    continue
                 rate, seed = record["learning_rate"], record["seed"]
                 print(f"finished {record['entry']}, learning rate {rate:g}, seed {seed}", flush=True)
                 yield record
@@ -102,6 +114,7 @@ class ProcessRunner:
 
         Raises:
             InputError: if a process fails or the runner was stopped.
+            TrainingError: if the training diverges.
         """
         slot = self._slots.get()
         try:
@@ -158,7 +171,10 @@ class ProcessRunner:
                 process.wait()
                 self._processes.remove(process)
         if process.returncode:
-            errors = [line for line in log.read_text(errors="replace").splitlines() if "error" in line.lower()]
+            lines = log.read_text(errors="replace").splitlines()
+            if process.returncode == 1 and lines and lines[-1].startswith("nextconcept: "):  # and no traceback
+                raise TrainingError(f"see {log}: {lines[-1]}")
+            errors = [line for line in lines if "error" in line.lower()]
             raise InputError(
                 f"a run of the comparison failed, see {log}: {errors[-1] if errors else 'no error was printed'}"
             )

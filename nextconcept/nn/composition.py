@@ -3,6 +3,8 @@
 Shapes: N chunks, c chunk size, D width, S tokens under a concept.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,9 +18,11 @@ __all__ = ["Composition"]
 
 
 class _Mlp(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, readers: Sequence[int]) -> None:
         super().__init__()
         self.up, self.down = Linear(width, width), Linear(width, width)
+        draw(self.up.weight, readers)
+        draw(self.down.weight, readers)
 
     def forward(self, x: Tensor) -> Tensor:
         mapped: Tensor = self.down(F.gelu(self.up(x, x.shape[-1])), x.shape[-1])
@@ -26,11 +30,11 @@ class _Mlp(nn.Module):
 
 
 class _GeGlu(nn.Module):
-    def __init__(self, width: int, config: ModelConfig) -> None:
+    def __init__(self, width: int, readers: Sequence[int], config: ModelConfig) -> None:
         super().__init__()
-        self.hidden = GeGlu(width, config.block)
+        self.hidden = GeGlu(width, config.block, readers)
         self.down = Linear(config.block.hidden_width(width), width, config.block.feed_forward_bias)
-        draw(self.down.weight)
+        draw(self.down.weight, [config.block.hidden_width(reader) for reader in readers])
 
     def forward(self, x: Tensor) -> Tensor:
         mapped: Tensor = self.down(self.hidden(x), x.shape[-1])
@@ -40,10 +44,10 @@ class _GeGlu(nn.Module):
 class _Join(nn.Module):
     """A linear map of all elements of a chunk together: one matrix per position, summed."""
 
-    def __init__(self, chunk_size: int, width: int) -> None:
+    def __init__(self, width: int, readers: Sequence[int], chunk_size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(chunk_size, width, width))
-        draw(self.weight, factor=chunk_size**-0.5)
+        draw(self.weight, readers, factor=chunk_size**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         width = x.shape[-1]
@@ -51,9 +55,10 @@ class _Join(nn.Module):
 
 
 class _JoinMlp(nn.Module):
-    def __init__(self, chunk_size: int, width: int) -> None:
+    def __init__(self, width: int, readers: Sequence[int], chunk_size: int) -> None:
         super().__init__()
-        self.join, self.down = _Join(chunk_size, width), Linear(width, width)
+        self.join, self.down = _Join(width, readers, chunk_size), Linear(width, width)
+        draw(self.down.weight, readers)
 
     def forward(self, x: Tensor) -> Tensor:
         joined: Tensor = self.down(F.gelu(self.join(x)), x.shape[-1])
@@ -71,9 +76,10 @@ class Composition(nn.Module):
     Args:
         config: the model's configuration.
         width: full width of learned maps; narrower elements use their top-left blocks.
+        readers: widths of the levels that use the maps.
     """
 
-    def __init__(self, config: ModelConfig, width: int) -> None:
+    def __init__(self, config: ModelConfig, width: int, readers: Sequence[int] = ()) -> None:
         super().__init__()
         self.config = config
         chain = config.encoder.chain
@@ -81,18 +87,19 @@ class Composition(nn.Module):
         learned = [index for index, name in enumerate(self.chain) if name in ("linear", "mlp", "geglu")]
         joining = [index for index in learned if self.chain[index] != "geglu"]
         self.joins = None if set(chain) & set(REDUCTIONS) else joining[-1]
-        self.maps = nn.ModuleDict({str(index): self._map(index, width) for index in learned})
+        self.maps = nn.ModuleDict({str(index): self._map(index, width, readers) for index in learned})
 
-    def _map(self, index: int, width: int) -> nn.Module:
+    def _map(self, index: int, width: int, readers: Sequence[int]) -> nn.Module:
         if index == self.joins:
             join = _Join if self.chain[index] == "linear" else _JoinMlp
-            return join(self.config.chunk_size, width)
+            return join(width, readers, self.config.chunk_size)
         if self.chain[index] == "geglu":
-            return _GeGlu(width, self.config)
-        module = Linear(width, width) if self.chain[index] == "linear" else _Mlp(width)
-        for parameter in module.parameters():
-            draw(parameter, self.config.widths)
-        return module
+            return _GeGlu(width, readers, self.config)
+        if self.chain[index] == "mlp":
+            return _Mlp(width, readers)
+        linear = Linear(width, width)
+        draw(linear.weight, readers)
+        return linear
 
     def norm(self, x: Tensor) -> Tensor:
         """Normalise (..., D) concepts, composed or predicted, as a composition does."""

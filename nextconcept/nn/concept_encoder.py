@@ -45,7 +45,8 @@ class ConceptEncoder(nn.Module):
         self.config = config
         width, concept_levels = max(config.widths), config.levels - 1
         self.normed = config.norm_embeddings
-        self.scaled = not (config.tie_embeddings or config.norm_embeddings or config.scale_inputs)
+        otherwise = config.tie_embeddings or config.norm_embeddings or config.scale_inputs
+        self.scaled = config.scale_embeddings and not otherwise
         self.embedding = nn.Embedding(config.vocab_size, width)
         draw(self.embedding.weight, config.widths)
         padded = concept_levels and config.encoder.chunk_alignment == "end"
@@ -61,7 +62,14 @@ class ConceptEncoder(nn.Module):
             self.token_encoder = Transformer(config, [0], depth, reads_plans=False, num_loops=1, normalised=False)
         # Levels that share weights compose alike; otherwise each level has its own composition.
         count = concept_levels if config.sharing == "separate" else min(1, concept_levels)
-        self.compositions = nn.ModuleList(Composition(config, width) for _ in range(count))
+        self.compositions = nn.ModuleList(
+            Composition(config, width, self._readers(level)) for level in range(1, count + 1)
+        )
+
+    def _readers(self, level: int) -> list[int]:
+        """Return the widths of the levels that use the composition of ``level``."""
+        widths = self.config.widths
+        return widths[level : level + 1] if self.config.sharing == "separate" else widths[1:]
 
     def composition(self, level: int) -> Composition:
         """Return the composition that makes concepts of ``level``, 1 or more."""
@@ -85,9 +93,7 @@ class ConceptEncoder(nn.Module):
     def look_up(self, tokens: Tensor, width: int) -> Tensor:
         """Look up the first ``width`` columns of the embeddings of (...) token ids, (..., width).
 
-        With an output matrix of its own they are scaled to features as large as those of a
-        normalised concept. A tied embedding stays small: large in the residual stream, it would
-        first of all predict its own token.
+        With ``scale_embeddings`` their features are as large as those of a normalised concept.
         """
         weight = self.embedding.weight[:, :width]
         if self.padding is None:

@@ -3,6 +3,8 @@
 Shapes: D width of the level.
 """
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -53,15 +55,16 @@ class GeGlu(nn.Module):
     Args:
         width: full width of the input.
         block: says the hidden width of an input's width, and whether the maps have biases.
+        readers: widths of the inputs that the maps serve, if not only the full one.
     """
 
-    def __init__(self, width: int, block: BlockConfig) -> None:
+    def __init__(self, width: int, block: BlockConfig, readers: Sequence[int] = ()) -> None:
         super().__init__()
         self.block = block
         self.up = Linear(width, block.hidden_width(width), block.feed_forward_bias)
         self.gate = Linear(width, block.hidden_width(width), block.feed_forward_bias)
         for linear in (self.up, self.gate):
-            draw(linear.weight)
+            draw(linear.weight, readers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., hidden width of D)."""

@@ -278,12 +278,14 @@ class ConceptModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Apply the optimizer's settings, which may differ from those of the checkpoint."""
-        apply_settings(self.optimizer_config, self.model, self.trainer.optimizers[0], self._schedule)
+        if self._own_optimizer:
+            apply_settings(self.optimizer_config, self.model, self.trainer.optimizers[0], self._schedule)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the first step of this size of the model, and number moments by position."""
         checkpoint["nextconcept_first_step"] = self.first_step
-        number_by_position(checkpoint["optimizer_states"], self.optimizer_config, self.model)
+        if self._own_optimizer:
+            number_by_position(checkpoint.get("optimizer_states", []), self.optimizer_config, self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the first step of this size of the model, and read the data with its tokenizer.
@@ -292,8 +294,8 @@ class ConceptModule(L.LightningModule):
             InputError: if the data can't be read with it, or another optimizer is to continue.
         """
         self.first_step = checkpoint.get("nextconcept_first_step", 0)  # the schedule counts from it
-        if self._trainer is not None and self._trainer.state.fn == "fit":
-            check_groups(checkpoint["optimizer_states"], self.optimizer_config, self.model)
+        if self._trainer is not None and self._trainer.state.fn == "fit" and self._own_optimizer:
+            check_groups(checkpoint.get("optimizer_states", []), self.optimizer_config, self.model)
         if self._kept_curves and self.trainer.state.fn == "fit":
             self._cut_curves(int(checkpoint["global_step"]))
         stored = checkpoint.get(KEY, {}).get("tokenizer")
@@ -339,11 +341,17 @@ class ConceptModule(L.LightningModule):
         if self.trainer.world_size > 1:  # one exchange, so that the curves are those of the whole batch
             means = self.trainer.strategy.reduce(means, reduce_op="mean")
         logged: dict[str, Any] = dict(zip(values, means.unbind(), strict=True))
-        schedule = self._schedule
-        logged["train/learning_rate"] = self.optimizer_config.lr * schedule.lr_lambdas[0](schedule.last_epoch)
+        if self._own_optimizer:
+            schedule = self._schedule
+            logged["train/learning_rate"] = self.optimizer_config.lr * schedule.lr_lambdas[0](schedule.last_epoch)
         self.log_dict(logged, batch_size=batch.tokens.shape[0])
         self.log("loss", losses.tokens.detach(), prog_bar=True, logger=False)
         return losses.total
+
+    @property
+    def _own_optimizer(self) -> bool:
+        """Whether no subclass configures optimizers of its own."""
+        return type(self).configure_optimizers is ConceptModule.configure_optimizers
 
     @property
     def _schedule(self) -> LambdaLR:

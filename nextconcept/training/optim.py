@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 BASE_WIDTH = 64
-"""Columns of a matrix outside the blocks whose rate is ``lr`` as it stands."""
+"""Inputs of a matrix outside the blocks up to which its rate is ``lr`` as it stands."""
 
 
 @dataclass
@@ -41,8 +41,8 @@ class OptimizerConfig:
 
     ``muon`` trains the matrices of transformer blocks with ``torch.optim.Muon`` (Jordan et al.,
     2024) at ``muon_ratio * lr``, and the rest with AdamW (Loshchilov & Hutter, 2019): norms, gates
-    and start vectors at ``lr``, embeddings, heads and compositions with n columns at
-    ``lr * 64 / n``. ``adamw`` trains everything with AdamW at ``lr``.
+    and start vectors at ``lr``, embeddings, heads and compositions at ``lr * 64 / n`` for n inputs
+    of the lowest level, and at most at ``lr``. ``adamw`` trains everything with AdamW at ``lr``.
 
     Args:
         optimizer: ``muon`` or ``adamw``.
@@ -120,22 +120,24 @@ def parameter_groups(config: OptimizerConfig, model: NextConceptModel) -> list[G
     groups: dict[tuple[bool, float, bool], Group] = {}
     for name, parameter in model.named_parameters():
         matrix = parameter.dim() >= 2 and ".gates." not in name
-        muon = matrix and config.optimizer == "muon" and id(parameter) in in_blocks
+        muon = config.optimizer == "muon" and matrix and parameter.dim() == 2 and id(parameter) in in_blocks
         scaled = matrix and config.optimizer == "muon"
-        ratio = config.muon_ratio if muon else BASE_WIDTH / _fan_in(model, name, parameter) if scaled else 1.0
+        ratio = config.muon_ratio if muon else _rate_ratio(model, name, parameter) if scaled else 1.0
         group = groups.setdefault((muon, ratio, matrix), Group({}, muon, ratio, matrix))
         group.parameters[name] = parameter
     return sorted(groups.values(), key=lambda group: (not group.muon, not group.decays))
 
 
-def _fan_in(model: NextConceptModel, name: str, parameter: Tensor) -> int:
-    """Return the columns that the lowest level reads of a matrix."""
-    config, columns = model.config, parameter.shape[-1]
+def _rate_ratio(model: NextConceptModel, name: str, parameter: Tensor) -> float:
+    """Return AdamW's rate over ``lr`` for a matrix: 64 over the inputs of an output, at most 1."""
+    config = model.config
+    # All axes but that of the outputs; the maps of a plan head are one matrix per step.
+    inputs = parameter.shape[-1] if name.endswith("head.maps") else parameter.numel() // parameter.shape[-2]
     if name == "encoder.embedding.weight":
-        return config.widths[0]
-    if config.sharing == "nested" and name.startswith("encoder.compositions."):
-        return columns * config.widths[0] // max(config.widths)
-    return columns
+        inputs = config.widths[0]
+    elif name.startswith("encoder.compositions.") and config.sharing == "nested":
+        inputs = inputs * config.widths[1] // max(config.widths)
+    return min(1.0, BASE_WIDTH / max(1, inputs))
 
 
 class MuonWithAdamW(Optimizer):
@@ -147,15 +149,27 @@ class MuonWithAdamW(Optimizer):
     """
 
     def __init__(self, muon: list[dict[str, Any]], adamw: list[dict[str, Any]]) -> None:
-        self.muon, self.adamw = Muon(muon), AdamW(adamw, fused=True)
+        self._make_parts(muon, adamw)
         super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})
+
+    def _make_parts(self, muon: list[dict[str, Any]], adamw: list[dict[str, Any]]) -> None:
+        self.muon, self.adamw = Muon(muon), AdamW(adamw, fused=True)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy, which holds groups and states alone."""
+        super().__setstate__(state)
+        self._make_parts(*self._groups())
+
+    def _groups(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return the groups of Muon, and those of AdamW."""
+        by_muon = [group for group in self.param_groups if "momentum" in group]
+        return by_muon, [group for group in self.param_groups if "momentum" not in group]
 
     def step(self, closure: Any = None) -> Any:
         """Let both make a step, and return what ``closure`` returns."""
         loss = None if closure is None else closure()
         # Loading a state makes new groups and a new dictionary of states.
-        self.muon.param_groups = [group for group in self.param_groups if "momentum" in group]
-        self.adamw.param_groups = [group for group in self.param_groups if "momentum" not in group]
+        self.muon.param_groups, self.adamw.param_groups = self._groups()
         parts: tuple[Any, ...] = (self.muon, self.adamw)  # torch's type of Muon.step is incomplete
         for part in parts:
             part.state = self.state
@@ -213,10 +227,10 @@ def check_groups(states: list[dict[str, Any]], config: OptimizerConfig, model: N
     Raises:
         InputError: if they are those of another optimizer.
     """
-    wanted = [len(group.parameters) for group in parameter_groups(config, model)]
+    wanted = any(group.muon for group in parameter_groups(config, model))
     for state in states:
-        if [len(group["params"]) for group in state["param_groups"]] != wanted:
-            other = "adamw" if config.optimizer == "muon" else "muon"
+        if any("momentum" in group for group in state.get("param_groups", ())) != wanted:
+            other = "adamw" if wanted else "muon"
             raise InputError(
                 f"the checkpoint was trained with another optimizer than {config.optimizer}: resume with "
                 f"--model.optimizer.optimizer {other}, or give its weights alone, with --model.init_from."

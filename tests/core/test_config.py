@@ -3,6 +3,7 @@ import pytest
 from nextconcept import InputError, ModelConfig, NextConceptModel
 from nextconcept.core.config import BlockConfig, EncoderConfig, PlannerConfig
 from nextconcept.nn.growth import grown_config
+from tests.helpers import small_config
 
 
 def test_widths__nested_levels_get_narrower_towards_the_tokens():
@@ -161,3 +162,12 @@ def test_grown_config__of_a_gpt_is_a_valid_model_with_two_levels(sharing: str):
     assert (bigger.levels, bigger.widths[0], bigger.level_heads[0]) == (2, 32, 2)
     assert bigger.encoder.depth == 0
     assert bigger.horizon_of(1) == 4
+
+
+def test_from_dict__an_untied_model_of_version_0_2_was_read_at_another_scale():
+    stored = small_config(tie_embeddings=False).to_dict()
+    assert ModelConfig.from_dict(stored).scale_embeddings
+    del stored["scale_embeddings"]
+    with pytest.raises(InputError, match="comes from nextconcept 0.2"):
+        ModelConfig.from_dict(stored)
+    assert ModelConfig.from_dict(stored | {"tie_embeddings": True}).tie_embeddings

@@ -1,5 +1,6 @@
 """Comparisons as a whole."""
 
+import itertools
 import json
 import math
 import signal
@@ -8,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ import yaml
 
 from nextconcept import InputError
 from nextconcept.cli.main import main
+from nextconcept.core.errors import TrainingError
 from nextconcept.evaluation.compare import Comparison, Entry, Growth, compare
 from nextconcept.evaluation.entries import Run
 from nextconcept.evaluation.results_file import ResultsFile
@@ -101,6 +103,36 @@ def test_compare__searches_until_the_best_rate_is_not_at_an_end(
     found = untrained(runner, learning_rates=asked)
     assert sorted({run["learning_rate"] for run in found["runs"]}) == pytest.approx(tried)
     assert {run["learning_rate"] for run in found["runs"] if run["seed"]} == {best if len(asked) > 1 else asked[0]}
+
+
+@pytest.mark.parametrize("asked", [(1e-3, 1.001e-3), (1e-3, 1.0), (1e-3, 1e-3)])
+def test_compare__ends_its_search(
+    asked: tuple[float, ...], untrained: Callable[..., dict], capsys: pytest.CaptureFixture
+):
+    """Losses that fall for ever, and rates that are nearly equal or far apart."""
+    found = untrained(FakeRunner(lambda rate, seed: 5 - math.log(rate)), learning_rates=asked)
+    rates = sorted({run["learning_rate"] for run in found["runs"]})
+    assert len(rates) == (8 if len(set(asked)) > 1 else 1)
+    assert all(1.9 < later / earlier < 4.1 for earlier, later in itertools.pairwise(rates[1:]))
+    assert ("of gpt is still at an end" in capsys.readouterr().out) == (len(rates) > 1)
+
+
+@pytest.mark.parametrize("broken", [math.nan, None])
+def test_compare__a_rate_that_diverges_is_the_worst(
+    broken: float | None, untrained: Callable[..., dict], capsys: pytest.CaptureFixture
+):
+    class Diverging(FakeRunner):
+        def train(self, run: Run) -> dict[str, Any]:
+            if run.learning_rate > 5e-3 and broken is None:
+                raise TrainingError("the loss is not finite")
+            return super().train(run)
+
+    runner = Diverging(lambda rate, seed: 1 / rate if rate < 5e-3 else cast(float, broken))
+    found = untrained(runner, learning_rates=(2e-3, 4e-3))
+    assert {run["learning_rate"] for run in found["runs"] if run["seed"]} == {4e-3}
+    assert ("gpt diverged at learning rate 0.008" in capsys.readouterr().out) is (broken is None)
+    with pytest.raises(InputError, match="no learning rate of gpt gives a finite val/loss/tokens"):
+        untrained(Diverging(lambda rate, seed: math.nan), learning_rates=(2e-2, 4e-2))
 
 
 def test_compare__of_equally_good_rates_takes_one_between_others(untrained: Callable[..., dict]):

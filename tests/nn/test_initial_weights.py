@@ -82,6 +82,25 @@ def test_initial_weights__scales_of_nested_levels_depend_on_width_little():
         assert max(values) < 1.6 * min(values), (name, values)
 
 
+@pytest.mark.parametrize("composition", ["linear", "mlp", "mlp->sum->mlp->norm", "geglu->sum->geglu->norm"])
+@pytest.mark.parametrize("sharing", ["nested", "separate"])
+def test_initial_weights__compositions_do_not_vanish(composition: str, sharing: str):
+    """A norm follows, which makes large numbers small, but nothing of those below its epsilon."""
+    torch.manual_seed(0)
+    encoder = {"composition": composition}
+    model = NextConceptModel(
+        ModelConfig(levels=4, chunk_size=2, width=256, num_heads=8, sharing=sharing, encoder=encoder)
+    )
+    raw = []
+    for composed in model.encoder.compositions:
+        composed.norm = lambda x: (
+            raw.append(x.square().mean().sqrt().item()) or torch.nn.functional.rms_norm(x, x.shape[-1:])
+        )
+    model.encoder(torch.randint(256, (4, 64)))
+    assert len(raw) == 6  # one per level and level below it
+    assert all(0.1 < size < 1e3 for size in raw), raw
+
+
 def test_initial_weights__the_test_can_fail():
     """As weights of one standard deviation do, whatever the width."""
 

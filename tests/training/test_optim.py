@@ -53,6 +53,15 @@ def test_parameter_groups__rates_of_adamw_fall_with_the_columns_that_tokens_read
     assert [(group.ratio, group.decays) for group in plain] == [(1.0, True), (1.0, False)]
 
 
+def test_parameter_groups__no_rate_is_above_that_of_vectors():
+    """Also for parameters of an encoder of one's own, whatever their shape."""
+    options = {"levels": 3, "width": 32, "planner__noise_width": 4, "encoder__composition": "geglu->sum->geglu->norm"}
+    model = NextConceptModel(small_config(**options))
+    model.encoder.own = torch.nn.ParameterList([torch.zeros(64, 1), torch.zeros(4, 8, 3), torch.zeros(2, 2, 2, 2)])
+    groups = parameter_groups(OptimizerConfig(), model)
+    assert all(0 < group.ratio <= 1 for group in groups if not group.muon)
+
+
 def test_make_optimizer__makes_the_steps_of_torchs_own_optimizers():
     config = OptimizerConfig(lr=0.01, muon_ratio=3.0, weight_decay=0.3, momentum=0.9)
     model = with_gradients(NextConceptModel(small_config(levels=2)))
@@ -86,6 +95,18 @@ def test_make_optimizer__its_state_continues_bit_for_bit(optimizer: str):
         with_gradients(model, 2)
         one.step()
     assert all(map(torch.equal, models[0].parameters(), models[1].parameters()))
+
+
+def test_muon_with_adamw__a_copy_goes_on_alike():
+    model = with_gradients(NextConceptModel(small_config()))
+    optimizer = make_optimizer(OptimizerConfig(), model)
+    optimizer.step()
+    pair = {"model": model, "optimizer": optimizer}
+    copied = copy.deepcopy(pair)
+    for one in (pair, copied):
+        with_gradients(one["model"], 1)
+        one["optimizer"].step()
+    assert all(map(torch.equal, model.parameters(), copied["model"].parameters()))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
