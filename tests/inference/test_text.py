@@ -101,7 +101,7 @@ def test_load__writes_a_prompt_and_its_continuation(writer: Writer):
     pieces = [piece for _, piece in generate_text(model(), ByteTokenizer(), ["abc"], 12, Sampling(0.0))]
     assert text == "abc" + "".join(pieces)
     assert list(writer.stream("abc", 12, temperature=0.0)) == pieces
-    assert repr(writer) == "Writer(2 levels of widths [16, 32], 0.04 M parameters)"
+    assert repr(writer) == "Writer(2 levels of widths [16, 32], 0.05 M parameters)"
 
 
 def test_write__several_prompts_in_one_batch(writer: Writer):
