@@ -114,9 +114,9 @@ class Comparison:
 
     def _search_rates(self, trials: dict[str, list[Run]], results: ResultsFile, runner: Runner) -> None:
         """Make the trials, and further ones while the best rate of an entry is at an end."""
-        waiting, diverged = trials, set[str]()
+        waiting = trials
         for _ in range(1 + MOST_FURTHER_RATES):
-            for _ in finish_runs([run for runs in waiting.values() for run in runs], results, runner, diverged):
+            for _ in finish_runs([run for runs in waiting.values() for run in runs], results, runner, may_diverge=True):
                 pass
             waiting = self._trials({entry: self._beyond(self._means(results, runs)) for entry, runs in trials.items()})
             if not any(waiting.values()):

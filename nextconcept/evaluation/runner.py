@@ -48,7 +48,7 @@ class Runner(Protocol):
 
 
 def finish_runs(
-    runs: list[Run], results: ResultsFile, runner: Runner, diverged: set[str] | None = None
+    runs: list[Run], results: ResultsFile, runner: Runner, may_diverge: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Train the runs that are not in the results yet, and add their records.
 
@@ -56,7 +56,7 @@ def finish_runs(
         runs: the runs.
         results: the finished runs.
         runner: trains a run.
-        diverged: receives the keys of runs whose training diverges; without it, they are errors.
+        may_diverge: leave out runs whose training diverges; otherwise they are errors.
 
     Yields:
         The record of each run, once the results file has it.
@@ -67,10 +67,9 @@ def finish_runs(
         try:
             record = runner.train(run)
         except TrainingError as error:
-            if diverged is None:
+            if not may_diverge:
                 raise
             print(f"{run.entry} diverged at learning rate {run.learning_rate:g}, seed {run.seed}: {error}", flush=True)
-            diverged.add(run.key)
             return None
         with writing:
             results.add(record)
