@@ -29,7 +29,8 @@ def writing(
 
     Each call of the clock generates ``tokens`` more and returns the mean time of one.
     """
-    prompt = torch.randint(256, (batch, position))
+    device = next(model.parameters()).device
+    prompt = torch.randint(256, (batch, position), device=device)
     writer = generate_tokens(model, prompt, turns * tokens + 1, Sampling(0.0), use_cache=use_cache)
     next(writer)
 
@@ -37,6 +38,8 @@ def writing(
         started = time.perf_counter()
         for _ in range(tokens):
             next(writer)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         return (time.perf_counter() - started) / tokens
 
     return clock
@@ -69,6 +72,7 @@ def main(
     window: int = 256,
     tokens: int = 48,
     turns: int = 5,
+    device: str = "cpu",
 ) -> None:
     """Print three tables.
 
@@ -80,12 +84,15 @@ def main(
         window: sliding window of all levels, in the second table.
         tokens: tokens generated per measurement.
         turns: measurements of each contender.
+        device: ``cpu`` or ``cuda``.
     """
     torch.manual_seed(0)
+    torch.set_default_device(device)
     common = {"width": width, "depth": depth, "num_heads": heads, "context_length": context}
     common |= {"levels": 2, "reader": ReaderConfig(memory="states")}
     model = NextConceptModel(ModelConfig(**common)).eval()
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"{where}, torch {torch.__version__}")
     print(f"2 levels, widths {model.config.widths}, depth {depth}")
 
     few = max(2, turns // 2)

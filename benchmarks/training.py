@@ -61,23 +61,40 @@ def equal_gpt(config: ModelConfig, context: int) -> ModelConfig:
     return min(candidates, key=lambda one: abs(flops(one) - wanted))
 
 
-def step_of(
+def passes_of(
     config: ModelConfig, loss: LossConfig, batch: Tensor, compiled: bool, precision: str
-) -> tuple[Callable[[], None], NextConceptModel]:
-    """Return a function that makes one training step, and its model."""
+) -> tuple[Callable[[], None], Callable[[], None], NextConceptModel]:
+    """Return a forward and backward pass, the optimizer's step, and their model."""
     model = NextConceptModel(config).to(batch.device)
     optimizer, mask = make_optimizer(OptimizerConfig(), model), torch.ones_like(batch, dtype=torch.bool)
     if compiled:
         model.compile()
 
-    def step() -> None:
+    def passes() -> None:
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16"):
             losses = compute_losses(loss, model, model(batch[:, :-1]), batch, mask)
-        optimizer.zero_grad()
         losses.total.backward()
-        optimizer.step()
         if batch.is_cuda:
             torch.cuda.synchronize()
+
+    def update() -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+        if batch.is_cuda:
+            torch.cuda.synchronize()
+
+    return passes, update, model
+
+
+def step_of(
+    config: ModelConfig, loss: LossConfig, batch: Tensor, compiled: bool, precision: str
+) -> tuple[Callable[[], None], NextConceptModel]:
+    """Return a function that makes one training step, and its model."""
+    passes, update, model = passes_of(config, loss, batch, compiled, precision)
+
+    def step() -> None:
+        passes()
+        update()
 
     return step, model
 

@@ -11,18 +11,23 @@ A chunks, E extra keys of a chunk.
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from nextconcept.nn.layers import compute_dtype
 
-__all__ = ["ChunkFold", "ExtraKeys", "causal_attention", "joint_attention", "repeat_heads", "small_attention"]
+__all__ = ["ChunkFold", "ExtraKeys", "block_attention", "causal_attention", "joint_attention", "repeat_heads", "small_attention"]
 
 LARGEST_ELEMENTWISE = 32
 """Queries times keys of a group up to which :func:`small_attention` avoids matrix products."""
+
+SMALLEST_FLEX_HEAD = 16
+"""Features of a head from which FlexAttention has a kernel."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,27 @@ def _band(time: int, window: int, shift: int, device: torch.device) -> Tensor:
     return inside & (block + key >= 0)
 
 
+@functools.lru_cache(maxsize=16)
+def _block_mask(time: int, window: int, device: torch.device) -> BlockMask:
+    """Return FlexAttention's mask of a sliding window."""
+
+    def inside(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key <= query) & (key > query - window)
+
+    return create_block_mask(inside, None, None, time, time, device=device)
+
+
+@functools.cache
+def _flex_attention() -> Callable[..., Tensor]:
+    """Return FlexAttention as one compiled kernel; it is a slow sum of products otherwise."""
+    return torch.compile(flex_attention, dynamic=False)
+
+
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
     """Attend to the own and earlier positions, at most ``window`` in all.
+
+    A sliding window is FlexAttention on a GPU (Dong et al., 2024), where results/gpu.md has its
+    speed, and blocks of the window's size elsewhere.
 
     Args:
         query: (B, h, T, d).
@@ -106,14 +130,36 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | No
     Returns:
         (B, h, T, d).
     """
-    batch, heads, time, _ = query.shape
+    heads, time = query.shape[1:3]
     key, value = repeat_heads(key, heads, 1), repeat_heads(value, heads, 1)
     if window is None or window >= time:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    if query.is_cuda and query.shape[-1] >= SMALLEST_FLEX_HEAD:
+        kernel = flex_attention if torch.compiler.is_compiling() else _flex_attention()
+        mixed: Tensor = kernel(query, key, value, block_mask=_block_mask(time, window, query.device))
+        return mixed
+    return block_attention(query, key, value, window)
+
+
+def block_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
+    """Attend within a sliding window, each block of ``window`` positions to itself and the one before.
+
+    Args:
+        query: (B, h, T, d).
+        key: (B, h, T, d).
+        value: (B, h, T, d).
+        window: W.
+
+    Returns:
+        (B, h, T, d).
+    """
+    batch, heads, time, _ = query.shape
     # Blocks go into the axis of the heads, so that one mask serves the whole batch.
     queries = _blocks(query.flatten(0, 1), window, previous=False)
     keys, values = (_blocks(part.flatten(0, 1), window, previous=True) for part in (key, value))
-    mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=_band(time, window, 0, query.device))
+    # A mask of four axes is what the fused kernels take; three would mean the plain products.
+    band = _band(time, window, 0, query.device)[None]
+    mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=band)
     joined: Tensor = mixed.flatten(1, 2)[:, :time].unflatten(0, (batch, heads))
     return joined
 

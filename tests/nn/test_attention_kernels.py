@@ -2,7 +2,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept.nn.attention_kernels import ChunkFold, ExtraKeys, causal_attention, joint_attention, small_attention
+from nextconcept.nn.attention_kernels import (
+    ChunkFold,
+    ExtraKeys,
+    block_attention,
+    causal_attention,
+    joint_attention,
+    small_attention,
+)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -36,6 +43,18 @@ def test_causal_attention__equals_a_band_mask(time: int, window: int | None):
     query, key, value = (torch.randn(2, 3, time, 8) for _ in range(3))
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=band(time, window))
     torch.testing.assert_close(causal_attention(query, key, value, window), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention's backward pass needs a GPU")
+@pytest.mark.parametrize("window", [5, 128])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_causal_attention__is_the_same_on_a_gpu(window: int, compiled: bool):
+    parts = [torch.randn(2, 3, 300, 32, device="cuda", requires_grad=True) for _ in range(3)]
+    kernel = torch.compile(causal_attention, fullgraph=True) if compiled else causal_attention
+    results = [kernel(*parts, window), block_attention(*parts, window)]
+    torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
+    gradients = [torch.autograd.grad(one.square().sum(), parts) for one in results]
+    torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("shift", [0, 2])
