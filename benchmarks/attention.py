@@ -1,9 +1,10 @@
-"""Speed of attention in a sliding window, forward and backward, against full attention and its ideal.
+"""Speed of attention in a sliding window, both ways, against full attention and its ideal.
 
     python benchmarks/attention.py [--device cuda --precision bf16]
 
-``blocks`` is the kernel of CPUs, which the kernel of GPUs is checked against too. The ideal is the time of the counted products, ``14 T W d`` FLOPs a head (2 products forward, 5
-backward, 2 FLOPs each), at the speed of a matrix product of 2048 on the same machine.
+``blocks`` is the kernel of CPUs, which the kernel of GPUs is checked against too. The ideal is the
+time of the counted products, ``14 T W d`` FLOPs a head (2 products forward, 5 backward, 2 FLOPs
+each), at the speed of a matrix product of 2048 on the same machine.
 """
 
 import statistics

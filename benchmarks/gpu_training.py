@@ -42,7 +42,12 @@ def configs_of(width: int, depth: int, context: int, window: int | None) -> dict
             levels=2, chunk_size=8, depth=[below, depth // 2], encoder=encoder, sliding_window=windows(2), **common
         ),
         "3 levels": ModelConfig(
-            levels=3, chunk_size=4, depth=[below, depth // 2, depth // 2], encoder=encoder, sliding_window=windows(3), **common
+            levels=3,
+            chunk_size=4,
+            depth=[below, depth // 2, depth // 2],
+            encoder=encoder,
+            sliding_window=windows(3),
+            **common,
         ),
     }
 
@@ -77,7 +82,10 @@ def main(
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
     mode = "compiled" if compile else "eager"
     print(f"{where}, torch {torch.__version__}, {precision}, {mode}, {tokens} tokens a step, sliding window {window}\n")
-    print("| context | | parameters | MFLOPs per token | passes, ms | optimizer, ms | tokens/s | MFU of the passes | of the GPT's | GiB | first step, s |")
+    print(
+        "| context | | parameters | MFLOPs per token | passes, ms | optimizer, ms | tokens/s "
+        "| MFU of the passes | of the GPT's | GiB | first step, s |"
+    )
     print("|---" * 11 + "|")
     for context in contexts:
         reference = None
@@ -97,7 +105,14 @@ def main(
             used = 3 * flops * rows * context / seconds / (peak_tflops * 1e12)
             reference = reference or used
             size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-            cells = [str(context), name, f"{size:.1f} M", f"{flops / 1e6:.1f}", f"{seconds * 1e3:.1f}", f"{updating * 1e3:.1f}"]
+            cells = [
+                str(context),
+                name,
+                f"{size:.1f} M",
+                f"{flops / 1e6:.1f}",
+                f"{seconds * 1e3:.1f}",
+                f"{updating * 1e3:.1f}",
+            ]
             cells += [f"{rows * context / (seconds + updating):.0f}", f"{used:.1%}", f"{used / reference:.2f}"]
             cells += [f"{memory(passes, model, device):.1f}", f"{times[0][0]:.0f}"]
             print(f"| {' | '.join(cells)} |", flush=True)

@@ -52,7 +52,7 @@ def equal_gpt(config: ModelConfig, context: int) -> ModelConfig:
         "sharing": "separate",
         "depth": config.depths[0],
         "num_heads": 4,
-        "sliding_window": config.sliding_windows[0],
+        "sliding_window": config.block_windows(0)[-1],
     }
     common |= {name: getattr(config, name) for name in ("vocab_size", "block")}
     candidates = [

@@ -64,11 +64,13 @@ def option_grid() -> list[dict]:
     """Configurations that between them combine any two options, for 1 to 4 levels."""
     draw, draw_more = random.Random(0), random.Random(1)
     structure = list(
-        itertools.product((2, 3, 4), ("nested", "shared", "separate"), ("parallel", "rollout"), ("cross", "prefix"))
+        itertools.product(
+            (2, 3, 4), ("nested", "shared", "separate"), ("parallel", "rollout"), ("cross", "prefix", "unbind")
+        )
     )
     choices = {
         "reader__memory": ["none", "concepts", "states"],
-        "sliding_window": [None, 3, 8, [5, None, 2, 1]],
+        "sliding_window": [None, 3, 8, [5, None, 2, 1], [[2], [4], None, [3]]],
         "encoder__composition": ["sum", "mean", "max", "linear", "mlp", "mlp->sum->mlp->norm", "norm->linear->mean"],
         "encoder__position_binding": [True, False],
         "encoder__depth": [0, 0, 1],
@@ -95,19 +97,24 @@ def option_grid() -> list[dict]:
         "reader__order": ["after", "before"],
         "norm_embeddings": [False, True],
         "scale_inputs": [False, True],
+        "planner__shift": [False, True],
     }
     gated = {"block__feed_forward": "geglu", "planner__plan_head": "geglu"}
     grid: list[dict] = [
         {"levels": 1},
         {"levels": 1, "block__num_kv_heads": 2, "block__head_size": 6, "block__feed_forward_bias": True} | gated,
         {"levels": 1, "sliding_window": 3},
+        {"levels": 1, "depth": 3, "sliding_window": [[2, 5, None]]},
         {"levels": 1, "block__norm": "layer", "block__post_norm": True},
     ]
     for levels, sharing, mode, entry in structure:
         for _ in range(6):
             options = {name: draw.choice(values) for name, values in choices.items()}
             if isinstance(options["sliding_window"], list):
-                options["sliding_window"] = options["sliding_window"][:levels]
+                windows = options["sliding_window"][:levels]
+                if isinstance(windows[0], list) and options["encoder__depth"]:
+                    windows[0] = [3, *windows[0]]
+                options["sliding_window"] = windows
             if mode == "parallel" or not {"sum", "mean", "norm"} >= set(options["encoder__composition"].split("->")):
                 options["planner__matching"] = None
             options |= {name: draw_more.choice(values) for name, values in more.items()}
@@ -135,9 +142,18 @@ def option_grid() -> list[dict]:
         {"levels": 2, "sharing": "separate", **own, "reader__plan_conditioning": "prefix", "planner__mode": "rollout"}
     )
     grid.append(
-        {"levels": 2, "sharing": "separate", **own, "num_loops": [2, 3], "sliding_window": 3, "encoder__depth": 1}
+        {
+            "levels": 2,
+            "sharing": "separate",
+            **own,
+            "num_loops": [2, 3],
+            "sliding_window": [[3, 5], [2, None, 1]],
+            "encoder__depth": 1,
+        }
     )
-    for sharing, mode, entry in itertools.product(("nested", "shared"), ("parallel", "rollout"), ("cross", "prefix")):
+    for sharing, mode, entry in itertools.product(
+        ("nested", "shared"), ("parallel", "rollout"), ("cross", "prefix", "unbind")
+    ):
         grid.append(
             {
                 "levels": 3,

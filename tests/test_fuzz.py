@@ -113,7 +113,7 @@ SHAPES = {
     "num_heads": listed,
     "horizon": st.one_of(st.integers(-1, 5), st.just("full"), st.lists(st.integers(0, 3), max_size=3)),
     "planner__mode": st.sampled_from(["parallel", "rollout"]),
-    "reader__plan_conditioning": st.sampled_from(["cross", "prefix"]),
+    "reader__plan_conditioning": st.sampled_from(["cross", "prefix", "unbind"]),
     "reader__memory": st.sampled_from(["none", "concepts", "states"]),
     "block__num_kv_heads": st.one_of(st.none(), numbers),
     "block__head_size": st.one_of(st.none(), numbers),
@@ -121,7 +121,12 @@ SHAPES = {
     "nested__width_ratio": st.integers(0, 3),
     "nested__slicing": st.sampled_from(["heads", "head_size"]),
     "sliding_window": st.one_of(
-        st.none(), st.integers(-1, 9), st.lists(st.one_of(st.none(), st.integers(1, 9)), max_size=3)
+        st.none(),
+        st.integers(-1, 9),
+        st.lists(
+            st.one_of(st.none(), st.integers(1, 9), st.lists(st.one_of(st.none(), st.integers(0, 9)), max_size=3)),
+            max_size=3,
+        ),
     ),
     "context_length": st.one_of(st.none(), st.integers(-4, 64)),
     "encoder__composition": st.sampled_from(
@@ -129,6 +134,7 @@ SHAPES = {
     ),
     "encoder__depth": st.integers(-1, 1),
     "planner__noise_width": st.integers(-1, 3),
+    "planner__shift": st.booleans(),
     "dropout": st.sampled_from([0.0, 0.1, 1.0, -1.0]),
     "block__feed_forward_ratio": st.sampled_from([2.0, 0.01, 0.0, -1.0]),
 }

@@ -125,6 +125,9 @@ class PlannerConfig:
             layers), from a hidden state to predicted concepts.
         noise_width: size of the noise vector that the plan head receives beside the state, for the
             ``energy`` loss; 0 for none.
+        shift: add a linear map of the concept before, zero at first, to each input of the
+            predictor, so that a single layer of attention can find what followed a concept last
+            time (as the shifted keys of Fu et al., 2023).
         detach: stop gradients where a plan is read, by the level below or by the next step of a
             rollout.
         matching: matching of predicted concepts in rollouts, or None.
@@ -136,6 +139,7 @@ class PlannerConfig:
     mode: Literal["parallel", "rollout"] = "parallel"
     plan_head: Literal["linear", "mlp", "geglu"] = "linear"
     noise_width: int = 0
+    shift: bool = False
     detach: bool = False
     matching: MatchingConfig | None = None
 
@@ -157,8 +161,9 @@ class ReaderConfig:
     """How a level reads the level above.
 
     Args:
-        plan_conditioning: ``cross`` attention to the plan, or ``prefix``: self-attention sees the
-            plan vectors as further positions.
+        plan_conditioning: ``cross`` attention to the plan; ``prefix``: self-attention sees the plan
+            vectors as further positions; or ``unbind``: each position reads what the plan's first
+            step says about the element that it predicts.
         memory: what a level also reads of the chunks before its own: ``none`` (the default, best
             per FLOP on text; see results/LOG.md), their ``concepts``, or the predictor's hidden
             ``states``.
@@ -171,7 +176,7 @@ class ReaderConfig:
             part of self-attention.
     """
 
-    plan_conditioning: Literal["cross", "prefix"] = "cross"
+    plan_conditioning: Literal["cross", "prefix", "unbind"] = "cross"
     memory: Literal["none", "concepts", "states"] = "none"
     gated: bool = True
     rotated: bool = True
@@ -282,8 +287,10 @@ class ModelConfig:
             transformer, one width) or ``separate`` (a transformer per level).
         context_length: tokens in a training window; generation slides beyond it by whole top-level
             chunks. Default: 256, rounded up to whole top-level chunks.
-        sliding_window: positions that self-attention reaches back, per level; None for all. The
-            sliding window of a level also bounds how far the level below reads its memory.
+        sliding_window: positions that self-attention reaches back, per level; None for all. A
+            level's value may be a list with one value per block, at level 0 those of the token
+            encoder first: ``[[32, 32, 128, null], null]``. The widest of a level also bounds how
+            far the level below reads its memory.
         dropout: probability of dropping a feature of a residual branch in training.
         tie_embeddings: use the token embedding as the output matrix.
         scale_embeddings: read token embeddings times the square root of their width, so that they
@@ -314,7 +321,7 @@ class ModelConfig:
     horizon: int | Literal["full"] | list[int | Literal["full"]] = 4
     sharing: Literal["nested", "shared", "separate"] = "nested"
     context_length: int | None = None
-    sliding_window: int | list[int | None] | None = None
+    sliding_window: int | list[int | list[int | None] | None] | None = None
     dropout: float = 0.0
     tie_embeddings: bool = False
     scale_embeddings: bool = True
@@ -337,7 +344,7 @@ class ModelConfig:
             for name in PER_LEVEL:
                 value = getattr(self, name)
                 if isinstance(value, list) and value:
-                    setattr(self, name, value[0])
+                    setattr(self, name, value[:1] if isinstance(value[0], list) else value[0])
         if self.context_length is None:
             self.context_length = -(-256 // hierarchy.top_span) * hierarchy.top_span
         hierarchy.check_context(self.context_length)
@@ -353,7 +360,7 @@ class ModelConfig:
     def _check_numbers(self) -> None:
         for name in ("vocab_size", *PER_LEVEL):
             value = getattr(self, name)
-            numbers = [v for v in (value if isinstance(value, list) else [value]) if v not in ("full", None)]
+            numbers = [v for v in _flattened(value) if v not in ("full", None)]
             if any(v <= 0 for v in numbers):
                 raise InputError(f"{name} must be positive, not {value}.")
         if not 0 <= self.dropout < 1:
@@ -369,6 +376,13 @@ class ModelConfig:
             expected = self.levels - 1 if name == "horizon" else self.levels
             if len(value) != expected:
                 raise InputError(f"{name} has {len(value)} values where {self.levels} levels need {expected}: {value}.")
+        for level, windows in enumerate(self._per_level(self.sliding_window)):
+            blocks = self.depths[level] + (self.token_encoder_depth if level == 0 else 0)
+            if isinstance(windows, list) and len(windows) != blocks:
+                raise InputError(
+                    f"sliding_window of level {level} has {len(windows)} values where its {blocks} blocks need one "
+                    f"each: {windows}."
+                )
 
     def _check_widths(self) -> None:
         ratio = self.nested.width_ratio ** (self.levels - 1)
@@ -469,10 +483,17 @@ class ModelConfig:
         """Passes of each level through its blocks, tokens first."""
         return self._per_level(self.num_loops)
 
-    @property
-    def sliding_windows(self) -> list[int | None]:
-        """Sliding window of each level, tokens first."""
-        return self._per_level(self.sliding_window)
+    def block_windows(self, level: int) -> list[int | None]:
+        """Sliding window of each block of a level, at level 0 those of the token encoder first."""
+        windows = self._per_level(self.sliding_window)[level]
+        if isinstance(windows, list):
+            return list(windows)
+        return [windows] * (self.depths[level] + (self.token_encoder_depth if level == 0 else 0))
+
+    def memory_window(self, level: int) -> int | None:
+        """Elements of ``level`` that the level below reaches back: the widest window of a block."""
+        windows = self.block_windows(level)
+        return None if None in windows else max(window for window in windows if window is not None)
 
     @property
     def window_length(self) -> int:
@@ -530,6 +551,10 @@ _GROUPS: dict[str, type] = {
     "nested": NestedConfig,
 }
 Group = TypeVar("Group")
+
+
+def _flattened(value: Any) -> list[Any]:
+    return [one for part in value for one in _flattened(part)] if isinstance(value, list) else [value]
 
 
 def _from_dict(cls: type[Group], values: dict[str, Any], prefix: str = "") -> Group:

@@ -93,7 +93,7 @@ class CachedGenerator:
         self.steppers = {}
         for level in range(config.levels):
             part = model.part(level)
-            window_above = config.sliding_windows[level + 1] if level + 1 < config.levels else None
+            window_above = config.memory_window(level + 1) if level + 1 < config.levels else None
             positions, first = size // hierarchy.span(level) + 1, int(level == 0)
             self.steppers[level] = LevelStepper(
                 model.transformer(level),
@@ -104,11 +104,15 @@ class CachedGenerator:
                 config.chunk_size,
                 first,
                 window_above,
+                model.unbind(level + 1) if part.gates is not None else None,
             )
         token_encoder, shape = self.encoder.token_encoder, self.encoder.shape
         self.token_encoder = LevelStepper(token_encoder, shape, rows, size) if token_encoder else None
         self.embedding = self.encoder.embedding.weight
         self.states = self.embedding.new_zeros(rows, hierarchy.top_span, shape.width)
+        self.inputs = {
+            level: self.embedding.new_zeros(rows, config.widths[level]) for level in hierarchy.concept_levels
+        }
         self.starts = torch.full((rows,), -1)
 
     def __call__(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
@@ -143,7 +147,9 @@ class CachedGenerator:
         for level in hierarchy.concept_levels:
             anchors, below = self._positions(counts // hierarchy.span(level), rows), self.steppers[level - 1]
             self.steppers[level].load(anchors, prefill.caches[level])
-            below.set_plan(anchors, prefill.plans[level][torch.arange(len(rows), device=ids.device), anchors.last])
+            newest = (torch.arange(len(rows), device=ids.device), anchors.last)
+            below.set_plan(anchors, prefill.plans[level][newest])
+            self.inputs[level][rows.to(ids.device)] = prefill.inputs[level][newest].to(self.embedding.dtype)
             below.load_memory(anchors, prefill.memory[level])
         if self.token_encoder is not None and prefill.states is not None:
             self.token_encoder.load(tokens, prefill.token_encoder)
@@ -181,14 +187,16 @@ class CachedGenerator:
         anchors = self._positions((lengths - starts) // span, rows)
         concept = self._compose(level, ids, lengths, lengths - starts, anchors)
         predictor, stepper, feed_back = self.model.predictor(level), self.steppers[level], self.model.feed_back(level)
-        hidden = stepper.step(concept, anchors)
+        previous = anchors.select(self.inputs[level])
+        hidden = stepper.step(predictor.pair(concept, previous), anchors)
+        self.inputs[level][slice(None) if anchors.rows is None else anchors.rows] = concept.to(previous.dtype)
         plan = predictor.head(hidden)
         if predictor.rollout:
             own: list[list[Tensor]] = [[] for _ in stepper.passes]
-            steps = [plan]
+            steps, last = [plan], concept
             for shift in range(1, predictor.horizon):
-                fed_back = feed_back(steps[-1]).squeeze(1)
-                steps.append(predictor.head(stepper.step(fed_back, anchors, shift, own)))
+                previous, last = last, feed_back(steps[-1]).squeeze(1)
+                steps.append(predictor.head(stepper.step(predictor.pair(last, previous), anchors, shift, own)))
             plan = torch.cat(steps, 1)
         if self.hook is not None:
             every = torch.arange(len(ids)) if rows is None else rows

@@ -20,7 +20,7 @@ from nextconcept.nn.attention import MemoryAttention, PlanAttention, PlanPrefix
 from nextconcept.nn.layers import Linear, compute_dtype, rotary_angles, rotate, rotations
 from nextconcept.nn.level_context import KeysOf, LevelContext, RolloutCache
 from nextconcept.nn.level_weights import LevelShape, LevelWeights
-from nextconcept.nn.plan_input import PlanGates
+from nextconcept.nn.plan_input import PlanGates, unbind_at
 from nextconcept.nn.transformer import Transformer
 
 __all__ = ["LevelStepper", "PackedWeights", "StepContext"]
@@ -89,9 +89,9 @@ class PackedWeights(LevelWeights):
         matrix = self._matrix(maps, lambda one: one.weight[: self.shape.hidden, : x.shape[-1]])
         return self._add_bias(x @ matrix, maps, self.shape.hidden).chunk(len(maps), -1)
 
-    def write_hidden(self, x: Tensor, out: Linear) -> Tensor:
-        """Apply the map."""
-        product = x @ self._matrix((out,), lambda one: one.weight[: self.shape.width, : x.shape[-1]])
+    def write_hidden(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
+        """Apply the map, multiplied by the gate."""
+        product = x @ self._matrix((out,), lambda one: one.weight[: self.shape.width, : x.shape[-1]], gate)
         return self._add_bias(product, (out,), self.shape.width)
 
     def _add_bias(self, x: Tensor, maps: tuple[Linear, ...], rows: int) -> Tensor:
@@ -131,10 +131,14 @@ class StepContext(LevelContext):
         self.turns = stepper.turns(positions.last + shift)
         if not self.reads_plan:
             return
-        self.plan = positions.select(stepper.plan).unbind(1)
-        element = positions.last + stepper.first
+        plan, element = positions.select(stepper.plan), positions.last + stepper.first
+        places = element % stepper.chunk_size + shift
+        if stepper.unbind is not None:
+            self.unbound = unbind_at(plan, places[:, None], stepper.chunk_size, stepper.unbind)[:, 0]
+        else:
+            self.plan = plan.unbind(1)
         if not stepper.prefix:
-            self.turns_in_chunk = stepper.reading_turns(element % stepper.chunk_size + shift)
+            self.turns_in_chunk = stepper.reading_turns(places)
         if stepper.memory is not None:
             self.turns_in_text = stepper.reading_turns(element + shift)
             memory, self.visible = stepper.memory.read(positions.anchors(stepper.chunk_size, stepper.first))
@@ -186,6 +190,10 @@ class StepContext(LevelContext):
     def attend_plan(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
         """Attend to the plan, whose keys were made when the chunk began."""
         return _attend(query, [(self.plan[2 * index], self.plan[2 * index + 1], None)])
+
+    def unbound_plan(self) -> Tensor:
+        """Return the plan, unbound at the places of the rows."""
+        return self.unbound
 
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate by the elements that the positions predict."""
@@ -240,6 +248,7 @@ class LevelStepper:
         first: element that position 0 predicts; see
             :class:`~nextconcept.nn.attention_kernels.ChunkFold`.
         memory_window: anchors that the memory reaches back, or None for all.
+        unbind: see :class:`~nextconcept.nn.plan_input.PlanInput`.
     """
 
     def __init__(
@@ -252,6 +261,7 @@ class LevelStepper:
         chunk_size: int = 1,
         first: int = 0,
         memory_window: int | None = None,
+        unbind: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         self.passes = transformer.passes(shape.num_loops)
         self.shape, self.norm, self.gates = shape, transformer.norm, gates
@@ -259,12 +269,15 @@ class LevelStepper:
         self.weights, self._rows = PackedWeights(shape), rows
         like, heads = self.passes[0].attention.query.weight, (shape.num_kv_heads, shape.head_size)
         self._dtype = compute_dtype(like.dtype)
-        self.rings = [RingCache(rows, (2, *heads), size, shape.sliding_window, like) for _ in self.passes]
+        self.rings = [
+            RingCache(rows, (2, *heads), size, shape.window(index), like) for index in range(len(self.passes))
+        ]
         self.memory: RingCache | None = None
         self.plan = like.new_zeros(0)
         self.plan_gates: list[Tensor] = []
         self.memory_gates: list[Tensor] = []
         self.prefix = self.passes[0].plan_prefix is not None
+        self.unbind = unbind if self.passes[0].plan_unbinding is not None else None
         if gates is None:
             return
         indices = range(len(self.passes))
@@ -308,11 +321,16 @@ class LevelStepper:
         self.memory.write(anchors, self._keys(memory[:, None], readers, starts))
 
     def set_plan(self, anchors: RowPositions, plan: Tensor) -> None:
-        """Read the normalised plan (R, H, D_above) of the anchors from the next step on."""
+        """Read the normalised plan (R, H, D_above) of the anchors from the next step on.
+
+        Attention reads it as keys and values, (R, 2 b, g, H, d).
+        """
         starts = torch.arange(plan.shape[1], device=plan.device) * self.chunk_size
         if self.prefix:
             starts = anchors.last[:, None] * self.chunk_size + starts - self.first
-        keys = self._keys(plan, [block.plan_prefix or block.plan_attention for block in self.passes], starts)
+        keys = plan
+        if self.unbind is None:
+            keys = self._keys(plan, [block.plan_prefix or block.plan_attention for block in self.passes], starts)
         if anchors.rows is None:
             self.plan = keys
         else:

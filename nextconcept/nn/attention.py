@@ -19,7 +19,7 @@ from nextconcept.nn.layers import KeyLinear, Linear, rotate
 from nextconcept.nn.level_context import LevelContext, ParallelContext
 from nextconcept.nn.level_weights import LevelWeights
 
-__all__ = ["AttentionWidths", "MemoryAttention", "PlanAttention", "PlanPrefix", "SelfAttention"]
+__all__ = ["AttentionWidths", "MemoryAttention", "PlanAttention", "PlanPrefix", "PlanUnbinding", "SelfAttention"]
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,36 @@ class PlanAttention(_CrossAttention):
     def _query(self, x: Tensor, context: LevelContext) -> Tensor:
         (query,) = context.weights.project(x, self.query)
         return context.rotate_in_chunk(context.weights.split(context.fold(query)))
+
+
+class PlanUnbinding(nn.Module):
+    """Each position reads what the plan says about the element that it predicts.
+
+    ``W R(-i) p`` for the element at place i of a chunk with the planned concept p: because a
+    concept is a sum of rotated elements, rotating it back leaves this element and a rest that is
+    nearly orthogonal to it, so nothing has to be searched for (unbinding in the sense of Plate,
+    1995).
+
+    Args:
+        widths: full widths of the matrices.
+    """
+
+    def __init__(self, widths: AttentionWidths) -> None:
+        super().__init__()
+        self.value = Linear(widths.source, widths.width)
+
+    def forward(self, x: Tensor, context: LevelContext, index: int = 0) -> Tensor:
+        """Read the plan.
+
+        Args:
+            x: (B, T, D), not used: where a position stands says what it reads.
+            context: where the positions stand, and their plan.
+            index: pass through a block.
+
+        Returns:
+            (B, T, D), with the gate applied; zero where the plan is zero.
+        """
+        return context.weights.write_hidden(context.unbound_plan(), self.value, context.plan_gate(index))
 
 
 class MemoryAttention(_CrossAttention):

@@ -13,6 +13,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,15 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from nextconcept.nn.layers import compute_dtype
 
-__all__ = ["ChunkFold", "ExtraKeys", "block_attention", "causal_attention", "joint_attention", "repeat_heads", "small_attention"]
+__all__ = [
+    "ChunkFold",
+    "ExtraKeys",
+    "block_attention",
+    "causal_attention",
+    "joint_attention",
+    "repeat_heads",
+    "small_attention",
+]
 
 LARGEST_ELEMENTWISE = 32
 """Queries times keys of a group up to which :func:`small_attention` avoids matrix products."""
@@ -110,9 +119,9 @@ def _block_mask(time: int, window: int, device: torch.device) -> BlockMask:
 
 
 @functools.cache
-def _flex_attention() -> Callable[..., Tensor]:
-    """Return FlexAttention as one compiled kernel; it is a slow sum of products otherwise."""
-    return torch.compile(flex_attention, dynamic=False)
+def _compiled_flex_attention() -> Callable[..., Tensor]:
+    """Return FlexAttention as one kernel, which it is only when it is compiled."""
+    return cast(Callable[..., Tensor], torch.compile(flex_attention, dynamic=False))
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
@@ -135,14 +144,16 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | No
     if window is None or window >= time:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
     if query.is_cuda and query.shape[-1] >= SMALLEST_FLEX_HEAD:
-        kernel = flex_attention if torch.compiler.is_compiling() else _flex_attention()
-        mixed: Tensor = kernel(query, key, value, block_mask=_block_mask(time, window, query.device))
-        return mixed
+        # Inside a compiled model, the kernel is compiled with it.
+        kernel = cast(Callable[..., Tensor], flex_attention)
+        if not torch.compiler.is_compiling():
+            kernel = _compiled_flex_attention()
+        return kernel(query, key, value, block_mask=_block_mask(time, window, query.device))
     return block_attention(query, key, value, window)
 
 
 def block_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
-    """Attend within a sliding window, each block of ``window`` positions to itself and the one before.
+    """Attend within a sliding window, blocks of ``window`` positions to themselves and the last.
 
     Args:
         query: (B, h, T, d).

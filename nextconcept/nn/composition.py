@@ -129,8 +129,11 @@ class Composition(nn.Module):
 
     def bind(self, elements: Tensor, stride: int, undo: bool = False) -> Tensor:
         """Rotate element i of (..., n, D) by ``i * stride``; with ``undo``, in reverse."""
+        return self.bind_at(elements, torch.arange(elements.shape[-2], device=elements.device) * stride, undo)
+
+    def bind_at(self, elements: Tensor, positions: Tensor, undo: bool = False) -> Tensor:
+        """Rotate (..., n, D) by (..., n) positions in tokens; with ``undo``, in reverse."""
         if not self.config.encoder.position_binding:
             return elements
-        positions = torch.arange(elements.shape[-2], device=elements.device) * stride
         angles = binding_angles(positions, elements.shape[-1], compute_dtype(elements.dtype))
         return rotate(elements, -angles if undo else angles)

@@ -54,11 +54,12 @@ class ConceptEncoder(nn.Module):
         if self.padding is not None:
             draw(self.padding, config.widths)
         # Shaped like the decoder, but each block runs once.
-        self.shape = replace(LevelShape.of(config, 0), num_loops=1)
+        depth = config.token_encoder_depth
+        windows = tuple(config.block_windows(0)[: depth or None])
+        self.shape = replace(LevelShape.of(config, 0), num_loops=1, sliding_windows=windows)
         self.token_encoder = None
-        if config.token_encoder_depth:
+        if depth:
             # Its residual stream continues into the decoder.
-            depth = config.token_encoder_depth
             self.token_encoder = Transformer(config, [0], depth, reads_plans=False, num_loops=1, normalised=False)
         # Levels that share weights compose alike; otherwise each level has its own composition.
         count = concept_levels if config.sharing == "separate" else min(1, concept_levels)

@@ -100,12 +100,19 @@ class ConceptPredictor(nn.Module):
         self.bos = nn.Parameter(torch.randn(width) / self.shape.input_scale)
         reads_plan = level + 1 < config.levels
         self.gates = PlanGates(config, level) if reads_plan else None
+        self.shift = Linear(width, width) if config.planner.shift else None
+        if self.shift is not None:
+            nn.init.zeros_(self.shift.weight)
         self.head = PlanHead(config, width, 1 if self.rollout else self.horizon)
 
     def start(self, concepts: Tensor) -> Tensor:
         """Put the BOS in front: (B, N, D) to (B, A, D), the transformer's inputs."""
         bos = self.bos.to(concepts.dtype).expand(concepts.shape[0], 1, -1)
         return torch.cat((bos, concepts), 1)
+
+    def pair(self, inputs: Tensor, previous: Tensor) -> Tensor:
+        """Put (..., D) inputs beside those of the anchors before, with ``planner.shift``."""
+        return inputs if self.shift is None else inputs + self.shift(previous)
 
     def forward(
         self,
@@ -133,15 +140,16 @@ class ConceptPredictor(nn.Module):
             The prediction; its values at anchor m are a function of concepts < m alone.
         """
         inputs = self.start(concepts)
+        paired = self.pair(inputs, F.pad(inputs, (0, 0, 1, 0))[:, :-1])
         if not self.rollout:
-            states = transformer(inputs, self.shape, plan_input, cache)
+            states = transformer(paired, self.shape, plan_input, cache)
             return Prediction(self.head(states), states, states.unsqueeze(2))
         cache = cache or RolloutCache()
-        states = [transformer(inputs, self.shape, plan_input, cache)]
+        states = [transformer(paired, self.shape, plan_input, cache)]
         plan = [self.head(states[0]).squeeze(-2)]
         for cache.step in range(1, self.horizon):
-            last = plan[-1].detach() if self.detach else plan[-1]
-            states.append(transformer(feed_back(last), self.shape, plan_input, cache))
+            previous, inputs = inputs, feed_back(plan[-1].detach() if self.detach else plan[-1])
+            states.append(transformer(self.pair(inputs, previous), self.shape, plan_input, cache))
             plan.append(self.head(states[-1]).squeeze(-2))
         return Prediction(torch.stack(plan, 2), states[0], torch.stack(states, 2))
 

@@ -134,17 +134,17 @@ def binding_angles(positions: Tensor, width: int, dtype: torch.dtype = torch.flo
     columns of a wider concept are bound as in a narrow one.
 
     Args:
-        positions: (c,) positions in tokens.
+        positions: (...) positions in tokens.
         width: D, even.
         dtype: of the result; see :func:`compute_dtype`.
 
     Returns:
-        (c, D / 2) angles in radians.
+        (..., D / 2) angles in radians.
     """
     golden = (math.sqrt(5) - 1) / 2
     index = torch.arange(1, width // 2 + 1, device=positions.device, dtype=torch.float64)
     theta = 2 * math.pi * torch.frac(index * golden)
-    return torch.remainder(positions.double()[:, None] * theta, 2 * math.pi).to(dtype)
+    return torch.remainder(positions.double().unsqueeze(-1) * theta, 2 * math.pi).to(dtype)
 
 
 def rotations(angles: Tensor) -> Tensor:

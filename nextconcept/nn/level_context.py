@@ -30,7 +30,7 @@ from nextconcept.nn.attention_kernels import (
 )
 from nextconcept.nn.layers import compute_dtype, rotary_angles, rotate
 from nextconcept.nn.level_weights import LevelShape, LevelWeights, SlicedWeights
-from nextconcept.nn.plan_input import PlanInput
+from nextconcept.nn.plan_input import PlanInput, unbind_at
 
 __all__ = ["KeysOf", "LevelContext", "ParallelContext", "RolloutCache"]
 
@@ -130,6 +130,10 @@ class LevelContext(ABC):
         """Attend from folded queries (B, A, h, c, d) to the plan of their chunk."""
 
     @abstractmethod
+    def unbound_plan(self) -> Tensor:
+        """Return what the plan says about the element of each position, (B, T, D_above)."""
+
+    @abstractmethod
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate queries (B, h, T, d) by the elements that they predict."""
 
@@ -156,6 +160,7 @@ class ParallelContext(LevelContext):
         self.plan_input, self.cache, self.reads_plan = plan_input, cache, plan_input is not None
         self.device, self.dtype, self.time = x.device, compute_dtype(x.dtype), x.shape[-2]
         self.step = cache.step if cache else 0
+        self._unbound: Tensor | None = None
         self.angles = self._angles(torch.arange(self.time, device=self.device) + self.step)
 
     def _angles(self, positions: Tensor) -> Tensor:
@@ -178,7 +183,7 @@ class ParallelContext(LevelContext):
         self, index: int, query: Tensor, key: Tensor, value: Tensor, plan_keys: KeysOf | None
     ) -> tuple[Tensor, Tensor | None]:
         """Attend to positions <= t, to the own rollout, and to the plan of the own chunk."""
-        window, own = self.shape.sliding_window, None
+        window, own = self.shape.window(index), None
         if self.cache is not None:
             self.cache.add(index, key, value)
             if self.step:
@@ -236,6 +241,14 @@ class ParallelContext(LevelContext):
     def attend_plan(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
         """Attend within each chunk."""
         return small_attention(query, *self.plan_keys(keys_of))
+
+    def unbound_plan(self) -> Tensor:
+        """Unbind the plan of each chunk at the places of its elements, once for all blocks."""
+        if self._unbound is None:
+            plan, fold = self._input.plan, self._input.fold
+            places = (torch.arange(fold.chunk_size, device=self.device) + self.step).expand(*plan.shape[:2], -1)
+            self._unbound = fold.unfold(unbind_at(plan, places, fold.chunk_size, self._input.unbind), self.time)
+        return self._unbound
 
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate by the elements that the positions predict."""

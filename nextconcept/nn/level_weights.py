@@ -27,7 +27,7 @@ class LevelShape:
         num_kv_heads: g, heads of keys and values.
         head_size: d.
         hidden: hidden width of the feed-forward layer.
-        sliding_window: positions that self-attention reaches back, or None for all.
+        sliding_windows: positions that self-attention reaches back in each block, or None for all.
         interleaved: whether the features of a head lie ``h`` apart, so that a leading block holds a
             part of every head (slicing by head size) instead of whole heads.
         num_loops: passes through the blocks.
@@ -41,7 +41,7 @@ class LevelShape:
     num_kv_heads: int
     head_size: int
     hidden: int
-    sliding_window: int | None
+    sliding_windows: tuple[int | None, ...]
     interleaved: bool
     num_loops: int = 1
     rope_base: float = 10_000.0
@@ -58,7 +58,8 @@ class LevelShape:
             config.level_kv_heads[level],
             config.level_head_sizes[level],
             config.block.hidden_width(width),
-            config.sliding_windows[level],
+            # Those of the token encoder come first.
+            tuple(config.block_windows(level)[-config.depths[level] :]),
             interleaved=config.sharing == "nested" and config.nested.slicing == "head_size",
             num_loops=config.level_loops[level],
             rope_base=config.block.rope_base,
@@ -75,6 +76,10 @@ class LevelShape:
     def key_width(self) -> int:
         """Features of all heads of keys or values, g d."""
         return self.num_kv_heads * self.head_size
+
+    def window(self, index: int) -> int | None:
+        """Return the sliding window of a pass through a block."""
+        return self.sliding_windows[index % len(self.sliding_windows)]
 
     def rows(self, projection: Linear) -> int:
         """Return the rows that the level uses of a map to queries, keys or values."""
@@ -134,8 +139,8 @@ class LevelWeights(ABC):
         """Map (..., T, D) to the hidden features of the feed-forward layer, by each of ``maps``."""
 
     @abstractmethod
-    def write_hidden(self, x: Tensor, out: Linear) -> Tensor:
-        """Map hidden features (..., T, hidden) to the residual stream, (..., T, D)."""
+    def write_hidden(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
+        """Map features without heads (..., T, n) to the residual stream, times a gate (D,)."""
 
 
 class SlicedWeights(LevelWeights):
@@ -162,7 +167,7 @@ class SlicedWeights(LevelWeights):
         """Apply one map after another."""
         return tuple(one(x, self.shape.hidden) for one in maps)
 
-    def write_hidden(self, x: Tensor, out: Linear) -> Tensor:
-        """Apply the map."""
-        written: Tensor = out(x, self.shape.width)
+    def write_hidden(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
+        """Apply the map, multiplied by the gate."""
+        written: Tensor = out(x, self.shape.width, gate)
         return written

@@ -159,6 +159,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             plan_input = self._plan_input(level, source, memory[self.config.reader.memory])
             predictions[level] = predicted
             if prefill:
+                prefill.inputs[level] = predictor.start(inputs[level])
                 prefill.plans[level], prefill.memory[level] = plan_input.plan, plan_input.memory
         embedding = self.encoder.embedding.weight
         logits = self.decoder(self.transformer(0), states, embedding, plan_input, caches.get(0))
@@ -288,6 +289,11 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
 
         return matched
 
+    def unbind(self, level: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the map from planned concepts of ``level`` and places in a chunk to elements."""
+        composition, span = self.encoder.composition(level), self.config.hierarchy.span(level - 1)
+        return lambda plan, places: composition.bind_at(plan, places * span, undo=True)
+
     def _source(self, source: PlanChoice, level: int, plan: Tensor, concepts: Tensor) -> Tensor:
         """Choose the plan (B, A, H, D) that the level below reads."""
         if isinstance(source, dict):
@@ -315,4 +321,4 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         fold = ChunkFold(self.config.chunk_size, first=1 if level == 1 else 0)
         norm, gates = self.encoder.composition(level).norm, self.part(level - 1).gates
         assert gates is not None  # every level below another has them
-        return PlanInput(norm(plan), memory, self.config.sliding_windows[level], fold, gates)
+        return PlanInput(norm(plan), memory, self.config.memory_window(level), fold, gates, self.unbind(level))

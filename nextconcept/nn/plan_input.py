@@ -3,6 +3,7 @@
 Shapes: B batch, A anchors of the level above, H horizon, D width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from nextconcept.core.config import ModelConfig
 from nextconcept.nn.attention_kernels import ChunkFold
 
-__all__ = ["PlanGates", "PlanInput"]
+__all__ = ["PlanGates", "PlanInput", "unbind_at"]
 
 
 class PlanGates(nn.Module):
@@ -56,6 +57,23 @@ class PlanGates(nn.Module):
         return self.gate_scale * self.memory[index]
 
 
+def unbind_at(plan: Tensor, places: Tensor, chunk_size: int, unbind: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Read a plan at places behind its anchor.
+
+    Args:
+        plan: (..., H, D) planned concepts of consecutive chunks.
+        places: (..., n) elements behind the first of the first chunk.
+        chunk_size: c.
+        unbind: see :class:`PlanInput`.
+
+    Returns:
+        (..., n, D): ``R(-(i mod c)) p[i div c]``, zero behind the end of the plan.
+    """
+    step, place = places // chunk_size, places % chunk_size
+    index = step.clamp(max=plan.shape[-2] - 1).unsqueeze(-1).expand(*plan.shape[:-2], -1, plan.shape[-1])
+    return unbind(plan.gather(-2, index), place) * (step < plan.shape[-2]).unsqueeze(-1)
+
+
 @dataclass
 class PlanInput:
     """What a level reads of the level above.
@@ -66,6 +84,8 @@ class PlanInput:
         memory_window: anchors that the memory reaches back, or None for all.
         fold: assigns the reading level's positions to chunks.
         gates: the gates of the reading level.
+        unbind: maps (..., n, D_above) planned concepts and (..., n) places to what the concepts say
+            about the elements at those places: ``R(-i) p``.
     """
 
     plan: Tensor
@@ -73,3 +93,4 @@ class PlanInput:
     memory_window: int | None
     fold: ChunkFold
     gates: PlanGates
+    unbind: Callable[[Tensor, Tensor], Tensor]

@@ -20,6 +20,7 @@ class PrefillState:
         caches: per level, keys and values of the teacher-forced pass.
         token_encoder: keys and values of the token encoder.
         states: (B, P, D_0), the inputs of the token decoder.
+        inputs: per level >= 1, (B, A, D), the inputs of the predictor.
         plans: per level >= 1, (B, A, H, D), normalised as the level below read them.
         memory: per level >= 1, (B, A, D), the memory that the level below read, or None.
     """
@@ -27,6 +28,7 @@ class PrefillState:
     caches: dict[int, RolloutCache]
     token_encoder: RolloutCache = field(default_factory=RolloutCache)
     states: Tensor | None = None
+    inputs: dict[int, Tensor] = field(default_factory=dict)
     plans: dict[int, Tensor] = field(default_factory=dict)
     memory: dict[int, Tensor | None] = field(default_factory=dict)
 

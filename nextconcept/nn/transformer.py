@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nextconcept.core.config import ModelConfig
-from nextconcept.nn.attention import AttentionWidths, MemoryAttention, PlanAttention, PlanPrefix, SelfAttention
+from nextconcept.nn.attention import (
+    AttentionWidths,
+    MemoryAttention,
+    PlanAttention,
+    PlanPrefix,
+    PlanUnbinding,
+    SelfAttention,
+)
 from nextconcept.nn.feed_forward import FeedForward
 from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import Norm
@@ -47,6 +54,7 @@ class Block(nn.Module):
         self.attention = SelfAttention(own)
         self.plan_attention = PlanAttention(reads) if reads and conditioning == "cross" else None
         self.plan_prefix = PlanPrefix(reads) if reads and conditioning == "prefix" else None
+        self.plan_unbinding = PlanUnbinding(reads) if reads and conditioning == "unbind" else None
         self.memory_attention = MemoryAttention(reads) if reads and memory else None
         self.cross_attention_norm = norm() if self.plan_attention or self.memory_attention else None
         self.feed_forward_norm = norm()
@@ -54,7 +62,8 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(width, block.hidden_width(width), block.feed_forward, block.feed_forward_bias)
         self.attention_post_norm = norm() if config.block.post_norm else nn.Identity()
         self.feed_forward_post_norm = norm() if config.block.post_norm else nn.Identity()
-        normed = config.block.post_norm and not config.reader.gated and self.cross_attention_norm is not None
+        reader = self.plan_attention or self.plan_unbinding or self.memory_attention
+        normed = config.block.post_norm and not config.reader.gated and reader is not None
         self.cross_attention_post_norm = norm() if normed else nn.Identity()
         self.reads_first = config.reader.order == "before"
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
@@ -83,10 +92,11 @@ class Block(nn.Module):
 
     def _read(self, x: Tensor, context: LevelContext, index: int) -> Tensor:
         """Add to (B, T, D) what cross-attention reads of plan and memory."""
-        if self.cross_attention_norm is None or not context.reads_plan:
+        every = (self.plan_attention, self.plan_unbinding, self.memory_attention)
+        readers = [part for part in every if part is not None]
+        if not readers or not context.reads_plan:
             return x
-        readers = [part for part in (self.plan_attention, self.memory_attention) if part is not None]
-        normed = self.cross_attention_norm(x)
+        normed = x if self.cross_attention_norm is None else self.cross_attention_norm(x)
         parts: list[Tensor] = [reader(normed, context, index) for reader in readers]
         read = parts[0] if len(parts) == 1 else parts[0] + parts[1]
         states: Tensor = x + self.dropout(self.cross_attention_post_norm(read))
@@ -176,7 +186,7 @@ def _draw_weights(stack: Transformer, config: ModelConfig, levels: Sequence[int]
             continue
         module, matrix, _ = name.rsplit(".", 2)
         module = module.rpartition(".")[2]
-        reader = module in ("plan_attention", "plan_prefix", "memory_attention")
+        reader = module in ("plan_attention", "plan_prefix", "plan_unbinding", "memory_attention")
         writes = matrix in ("out", "down") and not (reader and config.reader.gated)
         source = matrix if matrix in ("out", "down") else "above" if reader and matrix != "query" else "own"
         draw(parameter, fan_ins[source], (2 * passes) ** -0.5 if writes else 1.0)

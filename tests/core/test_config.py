@@ -125,7 +125,20 @@ def test_levels_1__lists_count_with_their_first_value(sharing: str):
     config = ModelConfig(**(GPT | lists), sharing=sharing, horizon=[3, "full"])
     assert (config.width, config.num_heads, config.depth, config.num_loops) == (32, 2, 1, 2)
     assert (config.sliding_window, config.horizon) == (4, 3)
-    assert config.sliding_windows == [4]
+    assert config.block_windows(0) == [4]
+
+
+def test_sliding_window__has_a_value_per_block_where_a_level_lists_them():
+    config = ModelConfig(
+        levels=2, sharing="separate", depth=[1, 2], encoder={"depth": 3}, sliding_window=[[32, 32, 128, None], 8]
+    )
+    assert [config.block_windows(level) for level in (0, 1)] == [[32, 32, 128, None], [8, 8]]
+    assert [config.memory_window(level) for level in (0, 1)] == [None, 8]
+    model = NextConceptModel(config)
+    assert model.encoder.shape.sliding_windows == (32, 32, 128)
+    assert model.decoder.shape.sliding_windows == (None,)
+    with pytest.raises(InputError, match="level 0 has 2 values where its 4 blocks need one each"):
+        ModelConfig(levels=2, sharing="separate", depth=[1, 2], encoder={"depth": 3}, sliding_window=[[4, 8], 8])
 
 
 def test_levels_1__groups_that_describe_concepts_add_no_parameters():

@@ -4,16 +4,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept.nn.attention import AttentionWidths, MemoryAttention, PlanAttention, SelfAttention
+from nextconcept.nn.attention import AttentionWidths, MemoryAttention, PlanAttention, PlanUnbinding, SelfAttention
 from nextconcept.nn.attention_kernels import ChunkFold
+from nextconcept.nn.composition import Composition
 from nextconcept.nn.level_context import ParallelContext
 from nextconcept.nn.level_weights import LevelShape
-from nextconcept.nn.plan_input import PlanGates, PlanInput
+from nextconcept.nn.plan_input import PlanGates, PlanInput, unbind_at
 from tests.helpers import small_config
 
 CONFIG = small_config()
 OWN, READ = AttentionWidths(16, 16, 16, 16), AttentionWidths(16, 24, 16, 16)
-SHAPE = LevelShape(16, num_heads=2, num_kv_heads=2, head_size=8, hidden=48, sliding_window=None, interleaved=False)
+SHAPE = LevelShape(16, num_heads=2, num_kv_heads=2, head_size=8, hidden=48, sliding_windows=(None,), interleaved=False)
+
+COMPOSITION = Composition(CONFIG, 24)
+
+
+def unbind(plan: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    return COMPOSITION.bind_at(plan, places, undo=True)
 
 
 def reading(x: torch.Tensor, plan: torch.Tensor, memory: torch.Tensor | None = None) -> ParallelContext:
@@ -21,7 +28,7 @@ def reading(x: torch.Tensor, plan: torch.Tensor, memory: torch.Tensor | None = N
     gates = PlanGates(CONFIG, 0)
     for gate in gates.parameters():
         torch.nn.init.ones_(gate)
-    return ParallelContext(x, SHAPE, PlanInput(plan, memory, None, ChunkFold(4, 1), gates))
+    return ParallelContext(x, SHAPE, PlanInput(plan, memory, None, ChunkFold(4, 1), gates, unbind))
 
 
 def test_self_attention__is_causal():
@@ -47,11 +54,31 @@ def test_plan_attention__reads_the_plan_of_its_own_chunk_only():
     assert differs.tolist() == [(t + 1) // 4 == 1 for t in range(9)]
 
 
+def test_plan_unbinding__reads_what_the_plan_says_about_the_element_that_a_position_predicts():
+    reader, x, plan = PlanUnbinding(READ), torch.randn(1, 9, 16), torch.randn(1, 3, 2, 24)
+    read = reader(x, reading(x, plan))
+    for position in range(9):
+        anchor, place = divmod(position + 1, 4)
+        expected = F.linear(
+            COMPOSITION.bind_at(plan[:, anchor, :1], torch.tensor([place]), undo=True), reader.value.weight
+        )
+        torch.testing.assert_close(read[:, position], expected[:, 0])
+
+
+def test_unbind_at__goes_on_in_the_next_step_and_ends_with_the_plan():
+    """Two steps of chunks of four: places 0 to 7 read them, later ones zero."""
+    plan = torch.randn(2, 2, 24)
+    read = unbind_at(plan, torch.arange(10).expand(2, -1), 4, unbind)
+    for place in range(8):
+        torch.testing.assert_close(read[:, place], unbind(plan[:, place // 4], torch.tensor(place % 4)))
+    assert not read[:, 8:].any()
+
+
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("window", [None, 3])
 def test_grouped_queries__equal_attention_whose_heads_have_copies_of_the_keys(interleaved: bool, window: int | None):
     x, plan, memory = torch.randn(2, 10, 16), torch.randn(2, 3, 9, 24), torch.randn(2, 3, 24)
-    grouped = LevelShape(16, 4, 2, 4, 48, window, interleaved)
+    grouped = LevelShape(16, 4, 2, 4, 48, (window,), interleaved)
     whole = dataclasses.replace(grouped, num_kv_heads=4)
     copies = torch.tensor([0, 0, 1, 1])
     by_head = torch.arange(8).view(4, 2).T if interleaved else torch.arange(8).view(2, 4)  # (g, d)
@@ -64,7 +91,7 @@ def test_grouped_queries__equal_attention_whose_heads_have_copies_of_the_keys(in
             for name in ("key", "value"):
                 getattr(many, name).weight.copy_(getattr(few, name).weight[rows])
         context = reading(x, plan, memory)
-        read = PlanInput(plan, memory, window, context.plan_input.fold, context.plan_input.gates)
+        read = dataclasses.replace(context.plan_input, memory_window=window)
         results = [one(x, ParallelContext(x, shape, read)) for one, shape in ((few, grouped), (many, whole))]
         torch.testing.assert_close(results[0], results[1])
 

@@ -29,7 +29,7 @@ def test_norm__narrow_input_uses_the_first_gains(kind: str):
 def test_feed_forward__narrow_level_ignores_the_rest_of_the_weights():
     layer, x = FeedForward(8, 24, "swiglu"), torch.randn(2, 4)
     weights = SlicedWeights(
-        LevelShape(4, 1, num_kv_heads=1, head_size=4, hidden=12, sliding_window=None, interleaved=False)
+        LevelShape(4, 1, num_kv_heads=1, head_size=4, hidden=12, sliding_windows=(None,), interleaved=False)
     )
     before = layer(x, weights)
     with torch.no_grad():
@@ -45,7 +45,7 @@ def test_feed_forward__gates_and_adds_biases(kind: str, activation: Callable):
     for linear in (layer.up, layer.gate, layer.down):
         assert not linear.bias.any()
         torch.nn.init.normal_(linear.bias)
-    shape = LevelShape(4, 1, num_kv_heads=1, head_size=4, hidden=12, sliding_window=None, interleaved=False)
+    shape = LevelShape(4, 1, num_kv_heads=1, head_size=4, hidden=12, sliding_windows=(None,), interleaved=False)
     up, gate = (x @ linear.weight[:12, :4].T + linear.bias[:12] for linear in (layer.up, layer.gate))
     expected = (activation(gate) * up) @ layer.down.weight[:4, :12].T + layer.down.bias[:4]
     for weights in (SlicedWeights(shape), PackedWeights(shape)):
