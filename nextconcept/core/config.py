@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from nextconcept.core.chunking import parse_chunking
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.core.suggestions import did_you_mean
@@ -274,6 +275,9 @@ class ModelConfig:
         vocab_size: number of token ids.
         levels: number of levels, tokens included; 1 is a plain GPT.
         chunk_size: elements composed into one element of the next level.
+        chunking: rules that cut the chunks of each concept level instead of ``chunk_size``, the
+            lowest level first; each a number of elements, the name of a rule, or the settings of a
+            :class:`~nextconcept.core.chunking.ChunkingConfig`.
         width: width of the residual stream. ``nested``: of the top level; each level below is
             ``nested.width_ratio`` times narrower.
         depth: transformer blocks of a level.
@@ -314,6 +318,7 @@ class ModelConfig:
     vocab_size: int = 256
     levels: int = 2
     chunk_size: int = 4
+    chunking: list[int | str | dict[str, Any]] | None = None
     width: int | list[int] = 256
     depth: int | list[int] = 6
     num_loops: int | list[int] = 1
@@ -339,6 +344,7 @@ class ModelConfig:
             if isinstance(value, dict):
                 setattr(self, name, _from_dict(group, value, f"{name}."))
         _check_types(self)
+        self._read_chunking()
         hierarchy = self.hierarchy
         if self.levels == 1:
             for name in PER_LEVEL:
@@ -346,7 +352,7 @@ class ModelConfig:
                 if isinstance(value, list) and value:
                     setattr(self, name, value[:1] if isinstance(value[0], list) else value[0])
         if self.context_length is None:
-            self.context_length = -(-256 // hierarchy.top_span) * hierarchy.top_span
+            self.context_length = -(-256 // hierarchy.alignment) * hierarchy.alignment
         hierarchy.check_context(self.context_length)
         self._check_numbers()
         self._check_lists()
@@ -356,6 +362,30 @@ class ModelConfig:
             raise InputError(
                 f"planner.matching needs a composition that is a sum or mean, not {self.encoder.composition!r}."
             )
+
+    def _read_chunking(self) -> None:
+        """Check the chunking rules; equal numbers for all levels are a ``chunk_size``."""
+        if self.chunking is None or self.levels == 1:
+            return
+        if len(self.chunking) != self.levels - 1:
+            raise InputError(
+                f"chunking has {len(self.chunking)} rules where {self.levels} levels need {self.levels - 1}: "
+                f"{self.chunking}."
+            )
+        rules = parse_chunking(self.chunking)
+        numbers = {rule.rule for rule in rules}
+        if len(numbers) == 1 and not any(rule.of_text for rule in rules):
+            (self.chunk_size,), self.chunking = numbers, None
+            return
+        learnt = not set(REDUCTIONS) & set(self.encoder.chain)
+        for wrong, what in (
+            (learnt, f"encoder.composition {self.encoder.composition!r}, whose map needs chunks of one length"),
+            (self.encoder.flat, "encoder.flat"),
+            (self.encoder.chunk_alignment == "end", "encoder.chunk_alignment 'end'"),
+            (self.planner.matching is not None, "planner.matching"),
+        ):
+            if wrong:
+                raise InputError(f"chunking by rules does not go with {what}: leave out one of the two.")
 
     def _check_numbers(self) -> None:
         for name in ("vocab_size", *PER_LEVEL):
@@ -420,7 +450,8 @@ class ModelConfig:
     @property
     def hierarchy(self) -> Hierarchy:
         """The grid of levels."""
-        return Hierarchy(self.levels, self.chunk_size)
+        rules = parse_chunking(self.chunking) if self.chunking and self.levels > 1 else []
+        return Hierarchy(self.levels, self.chunk_size, tuple(rules))
 
     @property
     def widths(self) -> list[int]:
@@ -598,6 +629,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in parts
     if kind is list:
         return isinstance(value, list) and all(_fits(one, parts[0]) for one in value)
+    if kind is dict:
+        return isinstance(value, dict)
     if isinstance(value, bool) or hint is bool:
         return isinstance(value, bool) and hint is bool
     return isinstance(value, (int, float) if hint is float else hint)

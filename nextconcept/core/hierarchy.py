@@ -1,11 +1,13 @@
 """Arithmetic of levels: chunk sizes, lengths, anchors.
 
 Symbols: level 0 is the tokens, ``c`` the chunk size, and an element of level ``l`` covers ``c^l``
-tokens.
+tokens. Where rules cut the chunks, lengths and spans are upper bounds.
 """
 
+import math
 from dataclasses import dataclass
 
+from nextconcept.core.chunking import ChunkingConfig
 from nextconcept.core.errors import InputError
 
 __all__ = ["Hierarchy"]
@@ -18,6 +20,8 @@ class Hierarchy:
     Args:
         levels: number of levels, tokens included; 1 is a plain language model without concepts.
         chunk_size: elements of one level that are composed into one element of the next.
+        rules: per concept level, the rule that cuts its chunks instead; empty for chunks of
+            ``chunk_size``.
 
     Raises:
         InputError: if there is no level, or if a chunk has fewer than two elements.
@@ -25,6 +29,7 @@ class Hierarchy:
 
     levels: int
     chunk_size: int
+    rules: tuple[ChunkingConfig, ...] = ()
 
     def __post_init__(self) -> None:
         if self.levels < 1:
@@ -42,13 +47,24 @@ class Hierarchy:
         """Tokens under one element of the top level."""
         return self.span(self.levels - 1)
 
+    @property
+    def alignment(self) -> int:
+        """Tokens of which a window and its beginning are multiples; 1 where rules cut chunks."""
+        return 1 if self.rules else self.top_span
+
     def span(self, level: int) -> int:
-        """Tokens under one element of ``level``."""
+        """Tokens under one element of ``level``, or with rules at most."""
+        if self.rules:
+            return math.prod(rule.max_length for rule in self.rules[:level])
         return int(self.chunk_size**level)
 
     def length(self, time: int, level: int) -> int:
-        """Complete elements of ``level`` in ``time`` tokens."""
-        return time // self.span(level)
+        """Complete elements of ``level`` in ``time`` tokens, or with rules at most."""
+        if not self.rules:
+            return time // self.span(level)
+        for rule in self.rules[:level]:
+            time = math.ceil(time / rule.mean_length)
+        return time
 
     def anchors(self, time: int, level: int) -> int:
         """Anchors of ``level`` in ``time`` tokens: one before each element, one after the last."""
@@ -63,8 +79,8 @@ class Hierarchy:
         Raises:
             InputError: if the window does not.
         """
-        if context < 1 or context % self.top_span:
+        if context < 1 or context % self.alignment:
             raise InputError(
-                f"context {context} is not divisible by {self.top_span} = chunk_size {self.chunk_size} to the power of "
-                f"{self.levels - 1} concept levels: choose a multiple of {self.top_span}."
+                f"context {context} is not divisible by {self.alignment} = chunk_size {self.chunk_size} to the power "
+                f"of {self.levels - 1} concept levels: choose a multiple of {self.alignment}."
             )

@@ -3,13 +3,14 @@
 Shapes: N chunks, c chunk size, D width, S tokens under a concept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import REDUCTIONS, ModelConfig
+from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.feed_forward import GeGlu
 from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import Linear, binding_angles, compute_dtype, normalise, rotate
@@ -116,15 +117,37 @@ class Composition(nn.Module):
         Returns:
             (..., D).
         """
-        x = self.bind(chunks, stride)
+        def reduce(name: str, x: Tensor) -> Tensor:
+            reduced: Tensor = x.amax(-2) if name == "max" else getattr(x, name)(-2)
+            return reduced
+
+        return self._run(self.bind(chunks, stride), reduce)
+
+    def of_chunks(self, elements: Tensor, chunks: Chunks) -> Tensor:
+        """Compose the elements of chunks of unequal lengths: (B, n, D) to (B, N, D).
+
+        Each element is rotated by its distance in tokens from the first one of its chunk. Chunks
+        that are not complete are arbitrary.
+        """
+
+        def reduce(name: str, x: Tensor) -> Tensor:
+            if name == "max":
+                return chunks.max(x)
+            total = chunks.sum(x)
+            return total / chunks.lengths.clamp(min=1)[..., None].to(x.dtype) if name == "mean" else total
+
+        return self._run(self.bind_at(elements, chunks.offset[:, :-1]), reduce)
+
+    def _run(self, x: Tensor, reduce: Callable[[str, Tensor], Tensor]) -> Tensor:
+        """Apply the chain to bound elements; ``reduce`` applies an operation of REDUCTIONS."""
         for index, name in enumerate(self.chain):
             if name == "norm":
                 x = self.norm(x)
-            elif name in ("linear", "mlp", "geglu"):
+            elif name in REDUCTIONS:
+                x = reduce(name, x)
+            else:
                 mapped = self.maps[str(index)]
                 x = mapped(x, x.shape[-1]) if isinstance(mapped, Linear) else mapped(x)
-            else:
-                x = x.amax(-2) if name == "max" else getattr(x, name)(-2)
         return x
 
     def bind(self, elements: Tensor, stride: int, undo: bool = False) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
+from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.composition import Composition
 from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import normalise
@@ -120,8 +121,15 @@ class ConceptEncoder(nn.Module):
             return embedded
         return cast(Tensor, self.token_encoder(embedded, self.shape, cache=cache))
 
-    def concepts(self, elements: Tensor, level: int) -> Tensor:
-        """Compose ``level`` times: (B, P, D) at the tokens to (B, P // c^level, D)."""
+    def concepts(self, elements: Tensor, level: int, chunks: dict[int, Chunks] | None = None) -> Tensor:
+        """Compose ``level`` times: (B, P, D) at the tokens to (B, N, D), N = P // c^level.
+
+        With ``chunks``, per level, N is the number that these have room for.
+        """
+        if chunks is not None:
+            for lower in range(1, level + 1):
+                elements = self.composition(lower).of_chunks(elements, chunks[lower])
+            return elements
         hierarchy = self.config.hierarchy
         count, span = hierarchy.length(elements.shape[1], level), hierarchy.span(level)
         composed = elements[:, : count * span]
@@ -133,17 +141,18 @@ class ConceptEncoder(nn.Module):
             composed = self.composition(lower)(chunks, hierarchy.span(lower - 1))
         return composed
 
-    def forward(self, tokens: Tensor) -> dict[int, Tensor]:
+    def forward(self, tokens: Tensor, chunks: dict[int, Chunks] | None = None) -> dict[int, Tensor]:
         """Compose the concepts of every level.
 
         Args:
             tokens: (B, P) token ids.
+            chunks: per level, the chunks that rules cut, if the model has rules.
 
         Returns:
-            ``{level: (B, P // c^level, D_level)}``.
+            ``{level: (B, N, D_level)}``, as :meth:`concepts`.
         """
         levels = self.config.hierarchy.concept_levels
-        return {level: self.concepts(self.embed(tokens, level), level) for level in levels}
+        return {level: self.concepts(self.embed(tokens, level), level, chunks) for level in levels}
 
     def elements(self, tokens: Tensor, states: Tensor, level: int) -> Tensor:
         """Replace the leading columns of token embeddings by states of the token encoder.
@@ -159,13 +168,20 @@ class ConceptEncoder(nn.Module):
         rest = self.embed(tokens, level)[..., self.shape.width :]
         return torch.cat((states[..., : self.config.widths[level]], rest), -1)
 
-    def inputs(self, tokens: Tensor, states: Tensor, concepts: dict[int, Tensor]) -> dict[int, Tensor]:
+    def inputs(
+        self,
+        tokens: Tensor,
+        states: Tensor,
+        concepts: dict[int, Tensor],
+        chunks: dict[int, Chunks] | None = None,
+    ) -> dict[int, Tensor]:
         """Compute the inputs of the predictors.
 
         Args:
             tokens: (B, P) token ids.
             states: (B, P, D_0) inputs of the token decoder.
             concepts: per level, (B, N, D_level).
+            chunks: as in :meth:`forward`.
 
         Returns:
             Shaped as ``concepts``: the concepts themselves, or with a token encoder the
@@ -173,7 +189,7 @@ class ConceptEncoder(nn.Module):
         """
         if self.token_encoder is None:
             return concepts
-        return {level: self.concepts(self.elements(tokens, states, level), level) for level in concepts}
+        return {level: self.concepts(self.elements(tokens, states, level), level, chunks) for level in concepts}
 
     def read_back(self, concepts: Tensor, level: int) -> Tensor:
         """Compute how near each token lies to each position of a concept.
@@ -191,5 +207,21 @@ class ConceptEncoder(nn.Module):
         """
         span, width = self.config.hierarchy.span(level), concepts.shape[-1]
         positions = F.normalize(concepts, dim=-1).unsqueeze(-2).expand(*concepts.shape[:-1], span, width)
-        vocabulary = F.normalize(self.embedding.weight[:, :width].detach(), dim=-1)
-        return self.composition(1).bind(positions, 1, undo=True) @ vocabulary.to(positions.dtype).T
+        return self._cosines(positions, torch.arange(span, device=concepts.device))
+
+    def read_back_at(self, concepts: Tensor, offsets: Tensor) -> Tensor:
+        """Compute how near each token lies to one position of each concept.
+
+        Args:
+            concepts: (..., n, D).
+            offsets: (n,) or (..., n) tokens between the position and the first of the chunk.
+
+        Returns:
+            (..., n, V) cosines, as :meth:`read_back`.
+        """
+        return self._cosines(F.normalize(concepts, dim=-1), offsets)
+
+    def _cosines(self, concepts: Tensor, offsets: Tensor) -> Tensor:
+        """Compare unit vectors (..., n, D), rotated back by (..., n) offsets, with all tokens."""
+        vocabulary = F.normalize(self.embedding.weight[:, : concepts.shape[-1]].detach(), dim=-1)
+        return self.composition(1).bind_at(concepts, offsets, undo=True) @ vocabulary.to(concepts.dtype).T

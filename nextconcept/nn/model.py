@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.nn.attention_kernels import ChunkFold
+from nextconcept.nn.chunks import Chunker, Chunks
 from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder
 from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
 from nextconcept.nn.flops import flops_per_token
 from nextconcept.nn.matching import match
-from nextconcept.nn.plan_input import PlanInput
+from nextconcept.nn.plan_input import Places, PlanInput
 from nextconcept.nn.prefill import PrefillState
 from nextconcept.nn.token_decoder import TokenDecoder
 from nextconcept.nn.transformer import Transformer
@@ -42,9 +43,10 @@ class ModelOutput:
         plans: per level >= 1, (B, A, H, D), the model's own predictions, even if the level below
             read another plan.
         concepts: per level >= 1, (B, N, D), the realised concepts; N = (T + offset) // c^level,
-            A = N + 1.
+            A = N + 1. Where rules cut chunks, N is the number that there is room for.
         predictions: per level >= 1, the plan with the hidden states that it was made from.
         offset: padding vectors in front of the tokens.
+        chunks: per level >= 1, where its chunks lie, if rules cut them.
     """
 
     logits: Tensor
@@ -52,22 +54,29 @@ class ModelOutput:
     concepts: dict[int, Tensor]
     predictions: dict[int, Prediction]
     offset: int
+    chunks: dict[int, Chunks] | None = None
+
+    def counts(self, level: int) -> Tensor | None:
+        """Return the (B,) complete concepts of a level, None if all N are complete."""
+        return None if self.chunks is None else self.chunks[level].counts
 
 
-def horizon_targets(concepts: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
+def horizon_targets(concepts: Tensor, horizon: int, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the realised concepts that each anchor's plan predicts.
 
     Args:
         concepts: (B, N, D).
         horizon: H.
+        counts: (B,) complete concepts, if they are not N in all rows.
 
     Returns:
         ``(targets, known)``: (B, N + 1, H, D) with ``targets[:, m, j] = concepts[:, m + j]``, and
-        (N + 1, H) bool, False where a target lies beyond the window.
+        (N + 1, H) or (B, N + 1, H) bool, False where a target lies beyond the window.
     """
-    count = concepts.shape[1]
+    count = concepts.shape[1] if counts is None else counts[:, None, None]
     padded = nn.functional.pad(concepts, (0, 0, 0, horizon))
-    index = torch.arange(count + 1, device=concepts.device)[:, None] + torch.arange(horizon, device=concepts.device)
+    anchors = torch.arange(concepts.shape[1] + 1, device=concepts.device)[:, None]
+    index = anchors + torch.arange(horizon, device=concepts.device)
     return padded.unfold(1, horizon, 1).transpose(2, 3), index < count
 
 
@@ -101,6 +110,8 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                 "--model.encoder, and its full name)."
             )
         config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, class_name=name))
+        if rules := config.hierarchy.rules:
+            config = dataclasses.replace(config, chunking=[dataclasses.asdict(rule.resolved()) for rule in rules])
         self.config = self._hub_mixin_config = config
         levels, shared = range(config.levels), config.sharing != "separate"
         self.transformers = nn.ModuleList()
@@ -116,6 +127,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             # Made last, so that a seed draws the same weights as in earlier versions.
             self.transformers.insert(0, Transformer(config, [0]))
         self.decoder = TokenDecoder(config)
+        self.chunker = Chunker(config) if config.hierarchy.rules else None
 
     def forward(
         self,
@@ -147,16 +159,19 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         caches = prefill.caches if prefill else {}
         ids = nn.functional.pad(tokens, (offset, 0), value=PADDING)
         states = self.encoder.states(self.encoder.embed(ids, 0), prefill.token_encoder if prefill else None)
-        concepts = self.encoder(ids)
-        inputs = self.encoder.inputs(ids, states, concepts)
+        chunks = None if self.chunker is None else self.chunker(ids)
+        # A user's own encoder may know nothing of chunks.
+        concepts = self.encoder(ids) if chunks is None else self.encoder(ids, chunks)
+        inputs = self.encoder.inputs(ids, states, concepts, chunks)
         predictions: dict[int, Prediction] = {}
         plan_input = None
         for level in reversed(self.config.hierarchy.concept_levels):
             predictor, transformer = self.predictor(level), self.transformer(level)
             predicted = predictor(transformer, inputs[level], plan_input, self.feed_back(level), caches.get(level))
             memory = {"none": None, "concepts": predictor.start(inputs[level]), "states": predicted.states}
-            source = self._source(plan, level, predicted.plan, concepts[level])
-            plan_input = self._plan_input(level, source, memory[self.config.reader.memory])
+            counts = None if chunks is None else chunks[level].counts
+            source = self._source(plan, level, predicted.plan, concepts[level], counts)
+            plan_input = self._plan_input(level, source, memory[self.config.reader.memory], chunks)
             predictions[level] = predicted
             if prefill:
                 prefill.inputs[level] = predictor.start(inputs[level])
@@ -166,7 +181,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         if prefill:
             prefill.states = states
         plans = {level: prediction.plan for level, prediction in predictions.items()}
-        return ModelOutput(logits[:, offset:] if offset else logits, plans, concepts, predictions, offset)
+        return ModelOutput(logits[:, offset:] if offset else logits, plans, concepts, predictions, offset, chunks)
 
     @classmethod
     def from_pretrained(
@@ -263,7 +278,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
     def _offset(self, time: int, offset: int | None) -> int:
         if offset is None:
             return self.config.padding(time)
-        span = self.config.hierarchy.top_span
+        span = self.config.hierarchy.alignment
         if offset and (self.encoder.padding is None or not 0 <= offset < span):
             raise InputError(
                 f"offset {offset} needs encoder.chunk_alignment 'end' and must be below {span}, the tokens of a "
@@ -291,10 +306,13 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
 
     def unbind(self, level: int) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the map from planned concepts of ``level`` and places in a chunk to elements."""
-        composition, span = self.encoder.composition(level), self.config.hierarchy.span(level - 1)
+        composition, hierarchy = self.encoder.composition(level), self.config.hierarchy
+        span = 1 if hierarchy.rules else hierarchy.span(level - 1)
         return lambda plan, places: composition.bind_at(plan, places * span, undo=True)
 
-    def _source(self, source: PlanChoice, level: int, plan: Tensor, concepts: Tensor) -> Tensor:
+    def _source(
+        self, source: PlanChoice, level: int, plan: Tensor, concepts: Tensor, counts: Tensor | None
+    ) -> Tensor:
         """Choose the plan (B, A, H, D) that the level below reads."""
         if isinstance(source, dict):
             source = source.get(level, "predicted")
@@ -311,14 +329,20 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                 raise InputError("a shuffled plan is another row's: give a batch of two rows or more.")
             return plan.roll(1, 0)
         if source == "oracle":
-            targets, known = horizon_targets(concepts, plan.shape[2])
+            targets, known = horizon_targets(concepts, plan.shape[2], counts)
             return torch.where(known[..., None], targets, plan)
         raise InputError(f"unknown plan source {source!r}: choose predicted, zero, shuffled or oracle.")
 
-    def _plan_input(self, level: int, plan: Tensor, memory: Tensor | None) -> PlanInput:
+    def _plan_input(
+        self, level: int, plan: Tensor, memory: Tensor | None, chunks: dict[int, Chunks] | None
+    ) -> PlanInput:
         if self.config.planner.detach:
             plan = plan.detach()
-        fold = ChunkFold(self.config.chunk_size, first=1 if level == 1 else 0)
+        first, places = 1 if level == 1 else 0, None
+        fold = ChunkFold(self.config.chunk_size, first)
+        if chunks is not None:
+            fold = ChunkFold(1, 0)
+            places = Places.of(chunks[level], first, self.config.hierarchy.rules[level - 1].mean_length)
         norm, gates = self.encoder.composition(level).norm, self.part(level - 1).gates
         assert gates is not None  # every level below another has them
-        return PlanInput(norm(plan), memory, self.config.memory_window(level), fold, gates, self.unbind(level))
+        return PlanInput(norm(plan), memory, self.config.memory_window(level), fold, gates, self.unbind(level), places)

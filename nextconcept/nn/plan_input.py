@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.nn.attention_kernels import ChunkFold
+from nextconcept.nn.chunks import Chunks
 
-__all__ = ["PlanGates", "PlanInput", "unbind_at"]
+__all__ = ["Places", "PlanGates", "PlanInput", "unbind_at"]
 
 
 class PlanGates(nn.Module):
@@ -75,6 +76,42 @@ def unbind_at(plan: Tensor, places: Tensor, chunk_size: int, unbind: Callable[[T
 
 
 @dataclass
+class Places:
+    """Where the positions of a level stand in chunks of unequal lengths.
+
+    Attributes:
+        element: the element that position 0 predicts: 1 for tokens, 0 for a level with a BOS.
+        anchor: (B, T) chunk of the element that each position predicts.
+        place: (B, T) elements between that element and the first of the chunk.
+        offset: (B, T) tokens between the two.
+        first: (B, A) first element of each chunk.
+        mean_length: elements of a chunk on average, by which later chunks are supposed to follow.
+    """
+
+    element: int
+    anchor: Tensor
+    place: Tensor
+    offset: Tensor
+    first: Tensor
+    mean_length: float
+
+    @classmethod
+    def of(cls, chunks: Chunks, element: int, mean_length: float) -> "Places":
+        """Return the places of the positions of a level whose elements form ``chunks``."""
+        parts = (part[:, element:] for part in (chunks.index, chunks.place, chunks.offset))
+        return cls(element, *parts, chunks.first, mean_length)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Give each position what belongs to its anchor: (B, A, ...) to (B, T, ...)."""
+        index = self.anchor.view(*self.anchor.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+        return x.gather(1, index)
+
+    def chunk_starts(self, count: int) -> Tensor:
+        """Return elements between the first chunk and those that follow it, about: (count,)."""
+        return (torch.arange(count, device=self.first.device) * self.mean_length).round().long()
+
+
+@dataclass
 class PlanInput:
     """What a level reads of the level above.
 
@@ -82,10 +119,13 @@ class PlanInput:
         plan: (B, A, H, D_above), the normalised plan of each anchor.
         memory: (B, A, D_above) or None; entry a is a function of the elements before chunk a.
         memory_window: anchors that the memory reaches back, or None for all.
-        fold: assigns the reading level's positions to chunks.
+        fold: assigns the reading level's positions to chunks; where rules cut chunks, each position
+            is folded by itself.
+        places: where the positions stand, if rules cut chunks.
         gates: the gates of the reading level.
         unbind: maps (..., n, D_above) planned concepts and (..., n) places to what the concepts say
-            about the elements at those places: ``R(-i) p``.
+            about the elements at those places: ``R(-i) p``. Where rules cut chunks, places are
+            counted in tokens.
     """
 
     plan: Tensor
@@ -94,3 +134,4 @@ class PlanInput:
     fold: ChunkFold
     gates: PlanGates
     unbind: Callable[[Tensor, Tensor], Tensor]
+    places: Places | None = None

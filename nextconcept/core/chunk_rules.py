@@ -1,0 +1,124 @@
+"""Rules that say where a chunk of text ends.
+
+A rule reads the text byte by byte with a finite automaton, so whether a chunk ends behind a byte is
+a function of the bytes up to it. :meth:`ChunkRule.on_tokens` lifts the automaton to the tokens of
+any vocabulary.
+
+Shapes: S states, V vocabulary.
+"""
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nextconcept.core.errors import InputError
+
+__all__ = ["RULES", "ChunkRule", "ends_behind"]
+
+BLANKS, NEWLINE = b" \t\r", ord("\n")
+
+
+@dataclass(frozen=True)
+class ChunkRule:
+    """A finite automaton over bytes that starts in state 0.
+
+    Attributes:
+        next: (S, 256) int64, the state behind a byte.
+        ends: (S, 256) bool, whether a chunk ends behind a byte.
+    """
+
+    next: np.ndarray
+    ends: np.ndarray
+
+    def on_tokens(self, texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """Lift the rule to tokens.
+
+        Args:
+            texts: per token id, its bytes; special tokens have none.
+
+        Returns:
+            (S, V) int64 states behind each token, and (S, V) bool, whether a chunk ends behind it:
+            if it does behind any byte of the token.
+        """
+        states = np.repeat(np.arange(len(self.next))[:, None], len(texts), axis=1)
+        ends = np.zeros_like(states, dtype=bool)
+        for token, text in enumerate(texts):
+            for byte in text:
+                ends[:, token] |= self.ends[states[:, token], byte]
+                states[:, token] = self.next[states[:, token], byte]
+        return states, ends
+
+
+def _blank(states: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((states, 256), dtype=np.int64), np.zeros((states, 256), dtype=bool)
+
+
+def _words() -> ChunkRule:
+    """End behind the first byte that is not alphanumeric after one that is; UTF-8 counts as such."""
+    following, ends = _blank(2)
+    inside = np.array([chr(byte) in string.ascii_letters + string.digits or byte >= 128 for byte in range(256)])
+    following[:, inside] = 1
+    ends[1, ~inside] = True
+    return ChunkRule(following, ends)
+
+
+def _lines() -> ChunkRule:
+    return ends_behind("\n")
+
+
+def _paragraphs() -> ChunkRule:
+    """End behind an empty line; further empty lines belong to the next paragraph."""
+    following, ends = _blank(3)  # inside a line; at the start of a line; behind an empty line
+    following[:, NEWLINE] = [1, 2, 2]
+    for byte in BLANKS:
+        following[:, byte] = [0, 1, 2]
+    ends[1, NEWLINE] = True
+    return ChunkRule(following, ends)
+
+
+def _sentences() -> ChunkRule:
+    """End behind the white space after a full stop, or behind an empty line.
+
+    Quotes and brackets may stand between the two.
+    """
+    following, ends = _blank(3)  # inside; behind a full stop; at the start of a line
+    for byte in b".!?":
+        following[:, byte] = 1
+    for byte in b"\"')]}":
+        following[1, byte] = 1
+    for byte in BLANKS:
+        following[2, byte] = 2
+        ends[1, byte] = True
+    following[:, NEWLINE] = 2
+    ends[1:, NEWLINE] = True
+    return ChunkRule(following, ends)
+
+
+RULES = {"words": _words, "lines": _lines, "sentences": _sentences, "paragraphs": _paragraphs}
+"""The rules by name."""
+
+
+def ends_behind(characters: str) -> ChunkRule:
+    """Return the rule that ends a chunk behind any of the given characters.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if not characters:
+        raise InputError("a chunking rule 'ends' needs at least one character.")
+    words = [character.encode() for character in characters]
+    # Aho-Corasick: states are the beginnings of words. No UTF-8 character ends inside another one,
+    # so that a beginning that does not go on falls back to the first state.
+    states = {b"": 0}
+    for word in words:
+        for length in range(1, len(word)):
+            states.setdefault(word[:length], len(states))
+    following, ends = _blank(len(states))
+    for beginning, state in states.items():
+        for byte in range(256):
+            read = beginning + bytes([byte])
+            following[state, byte] = states.get(read, states.get(bytes([byte]), 0))
+            ends[state, byte] = read in words or bytes([byte]) in words
+    return ChunkRule(following, ends)

@@ -1,0 +1,118 @@
+"""Which rule cuts the chunks of a concept level, and how long they may be."""
+
+import importlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nextconcept.core.chunk_rules import RULES, ChunkRule, ends_behind
+from nextconcept.core.errors import InputError
+from nextconcept.core.suggestions import did_you_mean
+
+__all__ = ["ChunkingConfig", "parse_chunking"]
+
+LENGTHS = {"words": (16, 4.0), "lines": (128, 24.0), "sentences": (256, 48.0), "paragraphs": (512, 128.0)}
+"""Default ``max_length`` and ``mean_length`` of chunks of tokens, for texts of single bytes."""
+
+OTHERS = (32, 4.0)
+"""Those of other rules, and of all chunks of concepts."""
+
+
+@dataclass(frozen=True)
+class ChunkingConfig:
+    """How the elements of a level are cut into the chunks of the level above.
+
+    Args:
+        rule: a number of elements; ``words``, ``lines``, ``sentences`` or ``paragraphs``; or the
+            full name of a function without arguments that returns a
+            :class:`~nextconcept.core.chunk_rules.ChunkRule`.
+        ends: characters behind which a chunk ends, instead of a rule.
+        max_length: elements at which a longer chunk is cut.
+        mean_length: elements of a chunk on average, or less: a window of n elements holds at most
+            ``n / mean_length`` chunks, and what follows them belongs to a chunk that does not end.
+        num_states: states of the rule; filled in by the model. Loading never imports a function by
+            the name of a rule.
+
+    Raises:
+        InputError: if the rule is unknown or a number is out of range.
+    """
+
+    rule: int | str = ""
+    ends: str = ""
+    max_length: int = OTHERS[0]
+    mean_length: float = OTHERS[1]
+    num_states: int = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.rule) == bool(self.ends):
+            raise InputError(f"a chunking rule needs either a rule or the characters that end a chunk, not {self}.")
+        if isinstance(self.rule, int) and self.rule < 2:
+            raise InputError(f"chunks of a fixed length need 2 elements or more, not {self.rule}.")
+        if self.max_length < 1 or not 1 <= self.mean_length <= self.max_length:
+            raise InputError(
+                f"chunking: max_length {self.max_length} must be 1 or more, and mean_length {self.mean_length} between "
+                "1 and max_length."
+            )
+        if isinstance(self.rule, str) and self.rule and self.rule not in RULES and "." not in self.rule:
+            hint = did_you_mean(self.rule, list(RULES))
+            raise InputError(
+                f"unknown chunking rule {self.rule!r}: {hint + ' ' if hint else ''}choose a number of elements, one of "
+                f"{', '.join(RULES)}, {{ends: CHARACTERS}}, or the full name of your own function."
+            )
+
+    @property
+    def of_text(self) -> bool:
+        """Whether the rule reads the text, rather than counting elements."""
+        return not isinstance(self.rule, int)
+
+    def automaton(self) -> ChunkRule:
+        """Return the automaton of a rule that reads the text.
+
+        Raises:
+            InputError: if it is the name of a function that can't be imported or returns no rule.
+        """
+        if self.ends:
+            return ends_behind(self.ends)
+        assert isinstance(self.rule, str)
+        if self.rule in RULES:
+            return RULES[self.rule]()
+        module, _, name = self.rule.rpartition(".")
+        try:
+            found = getattr(importlib.import_module(module), name)()
+        except (ImportError, AttributeError, TypeError) as error:
+            raise InputError(f"the chunking rule {self.rule!r} can't be used: {error}.") from None
+        if not isinstance(found, ChunkRule):
+            raise InputError(f"the chunking rule {self.rule!r} must return a ChunkRule, not {type(found).__name__}.")
+        return found
+
+
+    def resolved(self) -> "ChunkingConfig":
+        """Return the rule with its number of states."""
+        if not self.of_text or self.num_states:
+            return self
+        return replace(self, num_states=len(self.automaton().next))
+
+
+def parse_chunking(entries: list[int | str | dict[str, Any]]) -> list[ChunkingConfig]:
+    """Read the rules of all concept levels, the lowest first.
+
+    Raises:
+        InputError: if one is malformed.
+    """
+    return [_parse(entry, level) for level, entry in enumerate(entries, 1)]
+
+
+def _parse(entry: int | str | dict[str, Any], level: int) -> ChunkingConfig:
+    values = dict(entry) if isinstance(entry, dict) else {"rule": entry}
+    rule = values.get("rule", "")
+    longest, mean = LENGTHS.get(rule, OTHERS) if level == 1 and isinstance(rule, str) else OTHERS
+    if isinstance(rule, int):
+        longest, mean = rule, float(rule)
+    longest = values.setdefault("max_length", longest)
+    try:
+        values.setdefault("mean_length", min(mean, longest))
+        return ChunkingConfig(**values)
+    except TypeError:
+        raise InputError(
+            f"chunking of level {level} can't be {entry!r}: give a number of elements, the name of a rule, or a group "
+            "with rule or ends, max_length and mean_length."
+        ) from None

@@ -1,0 +1,187 @@
+"""Where the chunks of every level lie, if rules cut them.
+
+Everything here is a function of the tokens: whether a chunk ends behind a token depends on the
+tokens up to it alone.
+
+Shapes: B batch, T tokens, n elements of the level below, N chunks that a window may hold, S states
+of a rule, V vocabulary, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from nextconcept.core.config import ModelConfig
+
+__all__ = ["Chunker", "Chunks", "rule_ends"]
+
+
+def rule_ends(tokens: Tensor, following: Tensor, ends: Tensor) -> Tensor:
+    """Run a rule over tokens.
+
+    The states behind all prefixes are found by an associative scan (Ladner & Fischer, 1980): a
+    token is a map from states to states, and maps compose.
+
+    Args:
+        tokens: (B, T) token ids.
+        following: (S, V) int64, the state behind a token.
+        ends: (S, V) bool, whether a chunk ends behind a token.
+
+    Returns:
+        (B, T) bool, whether a chunk ends behind each token.
+    """
+    maps = following.t()[tokens]  # (B, T, S)
+    shift = 1
+    while shift < tokens.shape[1] and following.shape[0] > 1:
+        # The later map is applied to the result of the earlier one.
+        joined = maps[:, shift:].gather(2, maps[:, :-shift])
+        maps, shift = torch.cat((maps[:, :shift], joined), 1), 2 * shift
+    before = torch.cat((torch.zeros_like(maps[:, :1, 0]), maps[:, :-1, 0]), 1)
+    return ends[before, tokens]
+
+
+def _first_of_chunk(ends: Tensor) -> Tensor:
+    """Return the first element of the chunk of each of (B, n) elements, and of the one behind."""
+    index = torch.arange(1, ends.shape[1] + 1, device=ends.device)
+    starts = torch.where(ends, index, 0)
+    return torch.cat((torch.zeros_like(starts[:, :1]), starts), 1).cummax(1).values
+
+
+@dataclass
+class Chunks:
+    """The chunks that the elements of a level form, and so the elements of the next level.
+
+    What stands behind the last element that is there is arbitrary.
+
+    Attributes:
+        counts: (B,) complete chunks.
+        index: (B, n + 1) chunk of each element, and of the one behind the last.
+        slot: (B, n) chunk of each element that belongs to a complete chunk, otherwise N.
+        place: (B, n + 1) elements between the element and the first of its chunk.
+        offset: (B, n + 1) tokens between the two.
+        first: (B, N + 1) first element of each chunk, and of the one behind the last.
+        start: (B, N + 1) first token of each chunk, and of the one behind the last.
+    """
+
+    counts: Tensor
+    index: Tensor
+    slot: Tensor
+    place: Tensor
+    offset: Tensor
+    first: Tensor
+    start: Tensor
+
+    @property
+    def most(self) -> int:
+        """N."""
+        return self.first.shape[1] - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B, N) elements of each complete chunk, 0 where there is none."""
+        complete = torch.arange(self.most, device=self.counts.device) < self.counts[:, None]
+        return (self.first[:, 1:] - self.first[:, :-1]) * complete
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Add up (B, n, D) elements by chunk: (B, N, D), zero where there is no complete chunk."""
+        sums = x.new_zeros(x.shape[0], self.most + 1, x.shape[2])
+        return sums.scatter_add(1, self.slot[..., None].expand(-1, -1, x.shape[2]), x)[:, :-1]
+
+    def max(self, x: Tensor) -> Tensor:
+        """Take the greatest of (B, n, D) elements by chunk: (B, N, D), zero where there is none."""
+        slot = self.slot[..., None].expand(-1, -1, x.shape[2])
+        most = x.new_zeros(x.shape[0], self.most + 1, x.shape[2])
+        return most.scatter_reduce(1, slot, x, "amax", include_self=False)[:, :-1]
+
+    def all(self, x: Tensor) -> Tensor:
+        """Return whether all of (B, n) truth values of each complete chunk are true, (B, N)."""
+        return (self.sum(x.long()[..., None])[..., 0] == self.lengths) & (self.lengths > 0)
+
+
+def _cut(ends: Tensor, there: Tensor, starts: Tensor, max_length: int, most: int) -> Chunks:
+    """Cut elements into chunks.
+
+    Args:
+        ends: (B, n) bool, where a rule ends chunks.
+        there: (B, n) bool, which elements are there.
+        starts: (B, n + 1) first token of each element, and of the one behind the last.
+        max_length: elements at which a longer chunk is cut.
+        most: N; what follows N chunks belongs to one that does not end.
+    """
+    index = torch.arange(ends.shape[1] + 1, device=ends.device)
+    ends = (ends | ((index[1:] - _first_of_chunk(ends)[:, :-1]) % max_length == 0)) & there
+    counted = ends.cumsum(1)
+    ends = ends & (counted <= most)
+    counted = counted.clamp(max=most)
+    counts = counted[:, -1]
+    chunk = torch.cat((torch.zeros_like(counted[:, :1]), counted), 1)
+    head = _first_of_chunk(ends)
+    # The element behind an end is the first of the chunk with the number of ends so far; slot N + 1
+    # takes what is no end.
+    slot = torch.where(ends, counted, most + 1)
+    first = head.new_zeros(len(ends), most + 2).scatter(1, slot, index[1:].expand(len(ends), -1))[:, :-1]
+    own = torch.where(chunk[:, :-1] < counts[:, None], chunk[:, :-1], most)
+    offset = starts - starts.gather(1, head)
+    return Chunks(counts, chunk, own, index - head, offset, first, starts.gather(1, first))
+
+
+class Chunker(nn.Module):
+    """Finds the chunks of every concept level.
+
+    A rule is kept as tables over the vocabulary, which are part of the state dict, so that a stored
+    model knows where its chunks end without its tokenizer.
+
+    Args:
+        config: the model's configuration, with rules.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.hierarchy, self.context = config.hierarchy, config.window_length
+        for level, rule in enumerate(self.hierarchy.rules, 1):
+            if rule.of_text:
+                size = (rule.num_states, config.vocab_size)
+                self.register_buffer(f"following_{level}", torch.zeros(size, dtype=torch.long))
+                self.register_buffer(f"ends_{level}", torch.zeros(size, dtype=torch.bool))
+        if config.vocab_size == 256:
+            self.read_as([bytes([byte]) for byte in range(256)])
+
+    def read_as(self, texts: Sequence[bytes]) -> None:
+        """Fill the tables.
+
+        Args:
+            texts: per token id, its bytes; special tokens have none. Ids behind them have none.
+        """
+        for level, rule in enumerate(self.hierarchy.rules, 1):
+            if rule.of_text:
+                following, ends = self._tables(level)
+                padded = [*texts, *[b""] * (following.shape[1] - len(texts))]
+                for table, values in zip((following, ends), rule.automaton().on_tokens(padded), strict=True):
+                    table.copy_(torch.from_numpy(values))
+
+    def _tables(self, level: int) -> tuple[Tensor, Tensor]:
+        return cast(Tensor, getattr(self, f"following_{level}")), cast(Tensor, getattr(self, f"ends_{level}"))
+
+    def forward(self, tokens: Tensor) -> dict[int, Chunks]:
+        """Cut (B, T) token ids into the chunks of every level."""
+        time = tokens.shape[1]
+        found: dict[int, Chunks] = {}
+        starts = torch.arange(time + 1, device=tokens.device).expand(len(tokens), -1)
+        counts = torch.full((len(tokens),), time, device=tokens.device)
+        for level, rule in enumerate(self.hierarchy.rules, 1):
+            size = starts.shape[1] - 1
+            there = torch.arange(size, device=tokens.device) < counts[:, None]
+            if rule.of_text:
+                ends = rule_ends(tokens, *self._tables(level))
+                # Ends before each token: an element ends a chunk if one lies in its tokens.
+                before = torch.nn.functional.pad(ends.long().cumsum(1), (1, 0)).gather(1, starts)
+                ends = before[:, 1:] > before[:, :-1]
+            else:
+                ends = torch.zeros_like(there)
+            most = min(self.hierarchy.length(max(time, self.context), level), size)
+            found[level] = _cut(ends, there, starts, rule.max_length, most)
+            starts, counts = found[level].start, found[level].counts
+        return found
