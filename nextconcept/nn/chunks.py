@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
 
-__all__ = ["Chunker", "Chunks", "rule_ends"]
+__all__ = ["Chunker", "Chunks", "chunk_of_tokens", "rule_ends"]
 
 
 def rule_ends(tokens: Tensor, following: Tensor, ends: Tensor) -> Tensor:
@@ -99,6 +99,15 @@ class Chunks:
     def all(self, x: Tensor) -> Tensor:
         """Return whether all of (B, n) truth values of each complete chunk are true, (B, N)."""
         return (self.sum(x.long()[..., None])[..., 0] == self.lengths) & (self.lengths > 0)
+
+
+def chunk_of_tokens(chunks: dict[int, Chunks], level: int) -> Tensor:
+    """Return the complete chunk of ``level`` that each token belongs to, N if to none: (B, T)."""
+    slot = chunks[1].slot
+    for upper in range(2, level + 1):
+        above = chunks[upper]
+        slot = torch.nn.functional.pad(above.slot, (0, 1), value=above.most).gather(1, slot)
+    return slot
 
 
 def _cut(ends: Tensor, there: Tensor, starts: Tensor, max_length: int, most: int) -> Chunks:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.core.errors import InputError
+from nextconcept.nn.chunks import Chunks, chunk_of_tokens
 from nextconcept.nn.concept_predictor import Prediction
 from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
 
@@ -81,6 +82,9 @@ def _info_nce(at: LossInputs) -> Tensor:
     others = torch.einsum("bahd,bnd->bahn", plan, concepts) / at.temperature
     # The target itself and further occurrences of the same chunk are no negatives.
     same = torch.einsum("bahd,bnd->bahn", targets, concepts) > 1 - 1e-4
+    counts = at.output.counts(at.level)
+    if counts is not None:
+        same = same | (torch.arange(concepts.shape[1], device=same.device) >= counts[:, None, None, None])
     return torch.cat((right, others.masked_fill(same, -torch.inf)), -1).logsumexp(-1) - right.squeeze(-1)
 
 
@@ -96,12 +100,31 @@ def _energy(at: LossInputs) -> Tensor:
 
 
 def _decode(at: LossInputs) -> Tensor:
+    if at.output.chunks is not None:
+        return _decode_chunks(at, at.output.chunks)
     span, count = at.model.config.hierarchy.span(at.level), at.plan.shape[1] - 1
     logits = at.decode_scale * at.model.encoder.read_back(at.plan, at.level)
     chunks = at.tokens[:, : count * span].unflatten(1, (count, span)).float()
     truth = horizon_targets(chunks, at.plan.shape[2])[0].long()
     losses = F.cross_entropy(logits.flatten(0, -2), truth.flatten(), reduction="none")
     return losses.view(truth.shape).mean(-1)
+
+
+def _decode_chunks(at: LossInputs, chunks: dict[int, Chunks]) -> Tensor:
+    """Score each token of a chunk in its place, and take the mean over the chunk."""
+    own, horizon = chunks[at.level], at.plan.shape[2]
+    slot = chunk_of_tokens(chunks, at.level)
+    offset = torch.arange(slot.shape[1], device=slot.device) - own.start.gather(1, slot)
+    sizes = (own.start[:, 1:] - own.start[:, :-1]).clamp(min=1)
+    steps = []
+    for step in range(horizon):
+        anchor = (slot - step).clamp(min=0)[..., None].expand(-1, -1, at.plan.shape[3])
+        logits = at.decode_scale * at.model.encoder.read_back_at(at.plan[:, :, step].gather(1, anchor), offset)
+        losses = F.cross_entropy(logits.flatten(0, 1), at.tokens.flatten(), reduction="none").view_as(slot)
+        sums = losses.new_zeros(len(slot), own.most + 1).scatter_add(1, slot, losses)
+        # Concept m + step is what anchor m plans at this step.
+        steps.append(F.pad(sums[:, :-1] / sizes, (0, step + 1))[:, step:])
+    return torch.stack(steps, 2)
 
 
 TERMS: dict[str, Term] = {

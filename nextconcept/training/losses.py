@@ -5,7 +5,7 @@ Shapes: B batch, T tokens, A anchors, H horizon, D width of a level, V vocabular
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -205,9 +205,14 @@ def _concept_loss(
     config: LossConfig, model: NextConceptModel, output: ModelOutput, level: int, tokens: Tensor, mask: Tensor
 ) -> ConceptLoss:
     plan, horizon = output.plans[level].float(), output.plans[level].shape[2]
-    targets, known = horizon_targets(output.concepts[level].detach().float(), horizon)
-    span, count = model.config.hierarchy.span(level), targets.shape[1] - 1
-    learnt = mask[:, : count * span].unflatten(1, (count, span)).all(2)
+    targets, known = horizon_targets(output.concepts[level].detach().float(), horizon, output.counts(level))
+    if output.chunks is None:
+        span, count = model.config.hierarchy.span(level), targets.shape[1] - 1
+        learnt = mask[:, : count * span].unflatten(1, (count, span)).all(2)
+    else:
+        learnt = mask
+        for lower in range(1, level + 1):
+            learnt = output.chunks[lower].all(learnt)
     # A plan counts up to the first concept that is not learnt: inside a prompt it says nothing
     # about the answer.
     valid = (horizon_targets(learnt[..., None].float(), horizon)[0][..., 0] * known).cumprod(2)
@@ -241,7 +246,7 @@ def loss_flops_per_token(config: LossConfig, model: NextConceptModel, time: int)
     tokens = torch.zeros(1, time + 1, dtype=torch.long, device="meta")
     output = ghost(tokens[:, :-1])
     plans = {level: plan.detach().requires_grad_() for level, plan in output.plans.items()}
-    leaves = ModelOutput(output.logits.detach(), plans, output.concepts, output.predictions, output.offset)
+    leaves = replace(output, logits=output.logits.detach(), plans=plans)
     with FlopCounterMode(display=False) as counter:
         losses = compute_losses(config, ghost, leaves, tokens, torch.ones_like(tokens, dtype=torch.bool))
         if plans:
