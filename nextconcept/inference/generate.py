@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
-from nextconcept.inference.generators import CachedGenerator, UncachedGenerator
+from nextconcept.inference.generators import CachedGenerator, UncachedGenerator, anchors_before, visible_part
 from nextconcept.inference.sampling import Sampling, sample
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.model import NextConceptModel
@@ -75,7 +75,7 @@ def visible_from(lengths: Tensor, context: int, hierarchy: Hierarchy) -> Tensor:
         context: greatest number of visible tokens.
         hierarchy: the levels of the model.
     """
-    span = hierarchy.top_span
+    span = hierarchy.alignment
     hop = max(span, context // 2 // span * span)
     excess = (lengths - context).clamp(min=0)
     return (excess + hop - 1) // hop * hop
@@ -84,11 +84,19 @@ def visible_from(lengths: Tensor, context: int, hierarchy: Hierarchy) -> Tensor:
 class _Edits:
     """Applies edits to the plans of the anchors from the end of the prompt on."""
 
-    def __init__(self, edits: list[PlanEdit], lengths: Tensor, hierarchy: Hierarchy) -> None:
-        self.edits, self.lengths, self.hierarchy = edits, lengths, hierarchy
+    def __init__(self, edits: list[PlanEdit], model: NextConceptModel, ids: Tensor, lengths: Tensor) -> None:
+        starts = visible_from(lengths, model.config.window_length, model.config.hierarchy)
+        self.edits = edits
+        self.first = {
+            edit.level: anchors_before(model, ids, starts, edit.level)
+            + anchors_before(model, visible_part(ids, starts, lengths), lengths - starts, edit.level)
+            for edit in edits
+        }
 
     def __call__(self, level: int, plan: Tensor, anchors: Tensor, rows: Tensor) -> Tensor:
-        since = (self.lengths[rows] // self.hierarchy.span(level))[:, None]
+        if level not in self.first:
+            return plan
+        since = self.first[level][rows][:, None]
         for edit in self.edits:
             if edit.level == level:
                 steps = (since + edit.step - anchors)[..., None] == torch.arange(plan.shape[2])
@@ -136,7 +144,7 @@ def generate_tokens(
     index = (offsets[:, None] + torch.arange(tokens.shape[1])).to(ids.device)
     ids.scatter_(1, index, tokens)
     lengths = lengths + offsets
-    hook = _Edits(edits, lengths, hierarchy) if edits else None
+    hook = _Edits(edits, model, ids, lengths) if edits else None
     size = min(config.window_length, int(lengths.max()) + max_new_tokens)
     decoder = CachedGenerator(model, len(ids), size, hook) if use_cache else UncachedGenerator(model, hook)
     for _ in range(max_new_tokens):

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from nextconcept.inference.level_stepper import LevelStepper
-from nextconcept.inference.ring_cache import RowPositions
+from nextconcept.inference.locations import Location
+from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.prefill import PrefillState
 
-__all__ = ["CachedGenerator", "PlanHook", "UncachedGenerator"]
+__all__ = ["CachedGenerator", "PlanHook", "UncachedGenerator", "anchors_before", "visible_part"]
 
 PlanHook = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Maps ``(level, plan (R, A, H, D), anchors (R, A), rows (R,))`` to the plan that is read.
@@ -26,7 +27,7 @@ Anchors are counted from the first token of the text.
 """
 
 
-def _visible_part(ids: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
+def visible_part(ids: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
     """Return the visible part of each row of (R, L): (R, longest).
 
     Entries behind the end of a row are arbitrary, because no output that is used depends on them.
@@ -34,6 +35,18 @@ def _visible_part(ids: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
     longest = int((lengths - starts).max())
     index = starts[:, None] + torch.arange(longest)
     return ids.gather(1, index.clamp(max=ids.shape[1] - 1).to(ids.device))
+
+
+def anchors_before(model: NextConceptModel, ids: Tensor, ends: Tensor, level: int) -> Tensor:
+    """Count the complete chunks of ``level`` in the first ``ends`` of (R, L) ids: (R,) on the CPU.
+
+    Where rules cut chunks, they are cut from the first token of the text on.
+    """
+    hierarchy = model.config.hierarchy
+    if model.chunker is None:
+        return ends // hierarchy.span(level)
+    longest = max(1, int(ends.max()))
+    return Location.of(hierarchy, ends, model.chunker(ids[:, :longest].clamp(min=0))).counts[level]
 
 
 class UncachedGenerator:
@@ -59,13 +72,13 @@ class UncachedGenerator:
         ``prefill`` receives the caches and plans from which generation continues.
         """
         starts, lengths = starts[rows], lengths[rows]
-        window = _visible_part(ids[rows.to(ids.device)], starts, lengths)
+        window = visible_part(ids[rows.to(ids.device)], starts, lengths)
 
         def changed(level: int, predicted: Tensor) -> Tensor:
             if self.hook is None:
                 return predicted
-            anchors = torch.arange(predicted.shape[1]) + starts[:, None] // self.model.config.hierarchy.span(level)
-            return self.hook(level, predicted, anchors, rows)
+            before = anchors_before(self.model, ids[rows.to(ids.device)], starts, level)
+            return self.hook(level, predicted, torch.arange(predicted.shape[1]) + before[:, None], rows)
 
         # Not through a compiled call: prompts differ in length, so each would be compiled anew.
         logits = self.model.forward(window, changed, offset=0, prefill=prefill).logits
@@ -94,22 +107,24 @@ class CachedGenerator:
         for level in range(config.levels):
             part = model.part(level)
             window_above = config.memory_window(level + 1) if level + 1 < config.levels else None
-            positions, first = size // hierarchy.span(level) + 1, int(level == 0)
+            # Where rules cut chunks, there is room for as many as a whole window may hold.
+            room = max(size, config.window_length) if hierarchy.rules else size
             self.steppers[level] = LevelStepper(
                 model.transformer(level),
                 part.shape,
                 rows,
-                positions,
+                hierarchy.length(room, level) + 1,
                 part.gates,
-                config.chunk_size,
-                first,
+                int(level == 0),
+                hierarchy.length(room, level + 1) + 2 if part.gates is not None else 0,
                 window_above,
                 model.unbind(level + 1) if part.gates is not None else None,
             )
         token_encoder, shape = self.encoder.token_encoder, self.encoder.shape
         self.token_encoder = LevelStepper(token_encoder, shape, rows, size) if token_encoder else None
         self.embedding = self.encoder.embedding.weight
-        self.states = self.embedding.new_zeros(rows, hierarchy.top_span, shape.width)
+        # States of the token encoder, from which concepts are composed.
+        self.states = self.embedding.new_zeros(rows, size if token_encoder else 0, shape.width)
         self.inputs = {
             level: self.embedding.new_zeros(rows, config.widths[level]) for level in hierarchy.concept_levels
         }
@@ -134,61 +149,66 @@ class CachedGenerator:
         all_logits[rest.to(ids.device)] = self._step(ids, starts, lengths, rest)
         return all_logits
 
-    def _positions(self, last: Tensor, rows: Tensor | None) -> RowPositions:
-        return RowPositions(last, rows, self.states.device)
+    def _locate(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None) -> Location:
+        chunks, window = None, None
+        if self.model.chunker is not None:
+            window = visible_part(ids, starts, lengths)
+            chunks = self.model.chunker(window)
+        return Location.of(self.config.hierarchy, lengths - starts, chunks, rows, window)
 
     def _prefill(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
         """Read whole rows in parallel, and fill the caches."""
         prefill = PrefillState.of(self.config.levels)
         logits = self.uncached.run(ids, starts, lengths, rows, prefill)
-        counts, hierarchy = (lengths - starts)[rows], self.config.hierarchy
-        tokens = self._positions(counts - 1, rows)
-        self.steppers[0].load(tokens, prefill.caches[0])
-        for level in hierarchy.concept_levels:
-            anchors, below = self._positions(counts // hierarchy.span(level), rows), self.steppers[level - 1]
+        device = ids.device
+        at = Location.of(self.config.hierarchy, (lengths - starts)[rows], prefill.chunks, rows)
+        self.steppers[0].load(at.positions(0, device), prefill.caches[0])
+        for level in self.config.hierarchy.concept_levels:
+            below, reading = self.steppers[level - 1], at.reading(level - 1, device)
+            assert reading is not None
+            anchors = reading.anchors
             self.steppers[level].load(anchors, prefill.caches[level])
-            newest = (torch.arange(len(rows), device=ids.device), anchors.last)
-            below.set_plan(anchors, prefill.plans[level][newest])
-            self.inputs[level][rows.to(ids.device)] = prefill.inputs[level][newest].to(self.embedding.dtype)
-            below.load_memory(anchors, prefill.memory[level])
+            newest = (torch.arange(len(rows), device=device), anchors.last)
+            below.set_plan(reading, prefill.plans[level][newest])
+            below.load_memory(anchors, prefill.memory[level], at.chunk_starts(level, prefill.plans[level].shape[1], device))
+            self.inputs[level][rows.to(device)] = prefill.inputs[level][newest].to(self.embedding.dtype)
         if self.token_encoder is not None and prefill.states is not None:
-            self.token_encoder.load(tokens, prefill.token_encoder)
-            slots = torch.arange(hierarchy.top_span, device=ids.device)
-            latest = (tokens.last[:, None] - (tokens.last[:, None] - slots) % hierarchy.top_span).clamp(min=0)
-            index = latest[..., None].expand(-1, -1, self.states.shape[2])
-            self.states[tokens.rows] = prefill.states.gather(1, index).to(self.states.dtype)
+            self.token_encoder.load(at.positions(0, device), prefill.token_encoder)
+            time = min(prefill.states.shape[1], self.states.shape[1])
+            self.states[rows.to(device), :time] = prefill.states[:, :time].to(self.states.dtype)
         return logits
 
     def _step(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None) -> Tensor:
         """Read the newest token of ``rows`` at every level whose chunk it completes."""
         starts, lengths = (starts, lengths) if rows is None else (starts[rows], lengths[rows])
         ids = ids if rows is None else ids[rows.to(ids.device)]
-        counts, hierarchy = lengths - starts, self.config.hierarchy
-        tokens = self._positions(counts - 1, rows)
+        at = self._locate(ids, starts, lengths, rows)
+        tokens = at.positions(0, ids.device)
         newest = ids.gather(1, (lengths - 1)[:, None].to(ids.device))
         state = self.encoder.embed(newest, 0)[:, 0]
         if self.token_encoder is not None:
             state = self.token_encoder.step(state, tokens)
             every = torch.arange(len(self.states)) if rows is None else rows
-            self.states[every, (counts - 1) % hierarchy.top_span] = state.to(self.states.dtype)
-        for level in reversed(hierarchy.concept_levels):
-            done = counts % hierarchy.span(level) == 0
+            self.states[every.to(ids.device), tokens.last] = state.to(self.states.dtype)
+        for level in reversed(self.config.hierarchy.concept_levels):
+            done = at.done(level)
             if done.all():
-                self._advance(level, ids, starts, lengths, rows)
+                self._advance(level, ids, starts, lengths, at)
             elif done.any():
                 chosen = done.nonzero().squeeze(1)
-                some = chosen if rows is None else rows[chosen]
-                self._advance(level, ids[chosen.to(ids.device)], starts[chosen], lengths[chosen], some)
-        return self.model.decoder.logits(self.steppers[0].step(state, tokens), self.embedding)
+                self._advance(level, ids[chosen.to(ids.device)], starts[chosen], lengths[chosen], at.select(chosen))
+        hidden = self.steppers[0].step(state, tokens, at.reading(0, ids.device))
+        return self.model.decoder.logits(hidden, self.embedding)
 
-    def _advance(self, level: int, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None) -> None:
+    def _advance(self, level: int, ids: Tensor, starts: Tensor, lengths: Tensor, at: Location) -> None:
         """Compose the concept that the rows have completed, and make its plan."""
-        span = self.config.hierarchy.span(level)
-        anchors = self._positions((lengths - starts) // span, rows)
-        concept = self._compose(level, ids, lengths, lengths - starts, anchors)
+        below_reads, reading = at.reading(level - 1, ids.device), at.reading(level, ids.device)
+        assert below_reads is not None
+        anchors = below_reads.anchors
+        concept = self._compose(level, ids, lengths, at)
         predictor, stepper, feed_back = self.model.predictor(level), self.steppers[level], self.model.feed_back(level)
         previous = anchors.select(self.inputs[level])
-        hidden = stepper.step(predictor.pair(concept, previous), anchors)
+        hidden = stepper.step(predictor.pair(concept, previous), anchors, reading)
         self.inputs[level][slice(None) if anchors.rows is None else anchors.rows] = concept.to(previous.dtype)
         plan = predictor.head(hidden)
         if predictor.rollout:
@@ -196,23 +216,40 @@ class CachedGenerator:
             steps, last = [plan], concept
             for shift in range(1, predictor.horizon):
                 previous, last = last, feed_back(steps[-1]).squeeze(1)
-                steps.append(predictor.head(stepper.step(predictor.pair(last, previous), anchors, shift, own)))
+                paired = predictor.pair(last, previous)
+                steps.append(predictor.head(stepper.step(paired, anchors, reading, shift, own)))
             plan = torch.cat(steps, 1)
         if self.hook is not None:
-            every = torch.arange(len(ids)) if rows is None else rows
-            plan = self.hook(level, plan[:, None], (lengths // span)[:, None], every)[:, 0]
+            every = torch.arange(len(ids)) if at.rows is None else at.rows
+            absolute = anchors_before(self.model, ids, starts, level) + at.counts[level]
+            plan = self.hook(level, plan[:, None], absolute[:, None], every)[:, 0]
         below = self.steppers[level - 1]
-        below.set_plan(anchors, self.encoder.composition(level).norm(plan))
-        below.add_memory(anchors, hidden if self.config.reader.memory == "states" else concept)
+        below.set_plan(below_reads, self.encoder.composition(level).norm(plan))
+        below.add_memory(below_reads, hidden if self.config.reader.memory == "states" else concept)
 
-    def _compose(self, level: int, ids: Tensor, lengths: Tensor, counts: Tensor, anchors: RowPositions) -> Tensor:
+    def _compose(self, level: int, ids: Tensor, lengths: Tensor, at: Location) -> Tensor:
         """Compose the predictor's next input, (R, D)."""
-        span, top = self.config.hierarchy.span(level), self.config.hierarchy.top_span
+        if at.chunks is not None and at.tokens is not None:
+            return self._compose_chunks(level, at.tokens, at.chunks, at)
+        span = self.config.hierarchy.span(level)
         inside = torch.arange(-span, 0)
         chunk = ids.gather(1, (lengths[:, None] + inside).to(ids.device))
         if self.token_encoder is None:
             concepts: Tensor = self.encoder(chunk)[level]
             return concepts[:, 0]
-        slots = ((counts[:, None] + inside) % top).to(ids.device)
-        states = anchors.select(self.states).gather(1, slots[..., None].expand(-1, -1, self.states.shape[2]))
+        slots = (at.counts[0][:, None] + inside).to(ids.device)
+        states = self._rows(self.states, at).gather(1, slots[..., None].expand(-1, -1, self.states.shape[2]))
         return self.encoder.concepts(self.encoder.elements(chunk, states, level), level)[:, 0]
+
+    def _compose_chunks(self, level: int, window: Tensor, chunks: dict[int, Chunks], at: Location) -> Tensor:
+        """Compose all visible chunks of (R, T) tokens, and return the newest."""
+        if self.token_encoder is None:
+            concepts = self.encoder(window, chunks)[level]
+        else:
+            states = self._rows(self.states, at)[:, : window.shape[1]]
+            concepts = self.encoder.concepts(self.encoder.elements(window, states, level), level, chunks)
+        newest: Tensor = concepts[torch.arange(len(window)), at.counts[level] - 1]
+        return newest
+
+    def _rows(self, stored: Tensor, at: Location) -> Tensor:
+        return stored if at.rows is None else stored[at.rows.to(stored.device)]

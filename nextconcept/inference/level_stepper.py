@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nextconcept.inference.locations import Reading
 from nextconcept.inference.ring_cache import RingCache, RowPositions
 from nextconcept.nn.attention import MemoryAttention, PlanAttention, PlanPrefix
 from nextconcept.nn.layers import Linear, compute_dtype, rotary_angles, rotate, rotations
 from nextconcept.nn.level_context import KeysOf, LevelContext, RolloutCache
 from nextconcept.nn.level_weights import LevelShape, LevelWeights
-from nextconcept.nn.plan_input import PlanGates, unbind_at
+from nextconcept.nn.plan_input import PlanGates
 from nextconcept.nn.transformer import Transformer
 
 __all__ = ["LevelStepper", "PackedWeights", "StepContext"]
@@ -121,27 +122,32 @@ class StepContext(LevelContext):
         shift: in a rollout, steps after ``positions``; 0 is a true position, which is stored.
         own: per pass through a block, keys and values of the rollout so far, (R, 2, g, 1, d) each;
             receives those of this step.
+        reading: what the positions read, of a level that reads a plan.
     """
 
     def __init__(
-        self, stepper: "LevelStepper", positions: RowPositions, shift: int, own: Sequence[list[Tensor]]
+        self,
+        stepper: "LevelStepper",
+        positions: RowPositions,
+        shift: int,
+        own: Sequence[list[Tensor]],
+        reading: Reading | None,
     ) -> None:
         self.weights, self.reads_plan = stepper.weights, stepper.gates is not None
         self.stepper, self.positions, self.shift, self.own = stepper, positions, shift, own
         self.turns = stepper.turns(positions.last + shift)
-        if not self.reads_plan:
+        if reading is None:
             return
-        plan, element = positions.select(stepper.plan), positions.last + stepper.first
-        places = element % stepper.chunk_size + shift
+        plan = positions.select(stepper.plan)
         if stepper.unbind is not None:
-            self.unbound = unbind_at(plan, places[:, None], stepper.chunk_size, stepper.unbind)[:, 0]
+            self.unbound = reading.unbound(plan, stepper.unbind, shift)
         else:
             self.plan = plan.unbind(1)
         if not stepper.prefix:
-            self.turns_in_chunk = stepper.reading_turns(places)
+            self.turns_in_chunk = stepper.reading_turns(reading.place + shift)
         if stepper.memory is not None:
-            self.turns_in_text = stepper.reading_turns(element + shift)
-            memory, self.visible = stepper.memory.read(positions.anchors(stepper.chunk_size, stepper.first))
+            self.turns_in_text = stepper.reading_turns(reading.first + reading.place + shift)
+            memory, self.visible = stepper.memory.read(reading.anchors)
             self.memory = memory.unbind(1)
 
     def rotate(self, x: Tensor) -> Tensor:
@@ -244,9 +250,9 @@ class LevelStepper:
         rows: B.
         size: the greatest number of positions.
         gates: of a level that reads a plan.
-        chunk_size: c.
         first: element that position 0 predicts; see
             :class:`~nextconcept.nn.attention_kernels.ChunkFold`.
+        anchors: the greatest number of anchors of the level above.
         memory_window: anchors that the memory reaches back, or None for all.
         unbind: see :class:`~nextconcept.nn.plan_input.PlanInput`.
     """
@@ -258,14 +264,14 @@ class LevelStepper:
         rows: int,
         size: int,
         gates: PlanGates | None = None,
-        chunk_size: int = 1,
         first: int = 0,
+        anchors: int = 0,
         memory_window: int | None = None,
         unbind: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         self.passes = transformer.passes(shape.num_loops)
         self.shape, self.norm, self.gates = shape, transformer.norm, gates
-        self.chunk_size, self.first = chunk_size, first
+        self.first = first
         self.weights, self._rows = PackedWeights(shape), rows
         like, heads = self.passes[0].attention.query.weight, (shape.num_kv_heads, shape.head_size)
         self._dtype = compute_dtype(like.dtype)
@@ -288,7 +294,7 @@ class LevelStepper:
         if self.passes[0].memory_attention is not None:
             self.memory_gates = [gates.memory_gate(index) for index in indices]
             entries = (2 * len(self.passes), *heads)
-            self.memory = RingCache(rows, entries, size // chunk_size + 2, memory_window, like)
+            self.memory = RingCache(rows, entries, anchors, memory_window, like)
 
     def turns(self, positions: Tensor) -> Tensor:
         """Return the rotations by (R,) positions, (R, 1, 1, d / 2)."""
@@ -306,37 +312,39 @@ class LevelStepper:
         for ring, (key, value) in zip(self.rings, cache.prefix, strict=True):
             ring.load(positions, torch.stack((key, value), 1))
 
-    def load_memory(self, anchors: RowPositions, memory: Tensor | None) -> None:
-        """Take over the memory (R, A, D_above) of whole prefixes, if the level reads one."""
+    def load_memory(self, anchors: RowPositions, memory: Tensor | None, starts: Tensor) -> None:
+        """Take over the memory (R, A, D_above) of whole prefixes, if the level reads one.
+
+        ``starts`` are the first elements of the chunks, (A,) or (R, A).
+        """
         if self.memory is None or memory is None:
             return
-        starts = torch.arange(memory.shape[1], device=memory.device) * self.chunk_size
         self.memory.load(anchors, self._keys(memory, [block.memory_attention for block in self.passes], starts))
 
-    def add_memory(self, anchors: RowPositions, memory: Tensor) -> None:
-        """Store the memory (R, D_above) of the next anchor, if the level reads one."""
+    def add_memory(self, reading: Reading, memory: Tensor) -> None:
+        """Store the memory (R, D_above) of the anchor that is read, if the level reads one."""
         if self.memory is None:
             return
-        readers, starts = [block.memory_attention for block in self.passes], anchors.last[:, None] * self.chunk_size
-        self.memory.write(anchors, self._keys(memory[:, None], readers, starts))
+        readers = [block.memory_attention for block in self.passes]
+        self.memory.write(reading.anchors, self._keys(memory[:, None], readers, reading.first[:, None]))
 
-    def set_plan(self, anchors: RowPositions, plan: Tensor) -> None:
-        """Read the normalised plan (R, H, D_above) of the anchors from the next step on.
+    def set_plan(self, reading: Reading, plan: Tensor) -> None:
+        """Read the normalised plan (R, H, D_above) from the next step on.
 
         Attention reads it as keys and values, (R, 2 b, g, H, d).
         """
-        starts = torch.arange(plan.shape[1], device=plan.device) * self.chunk_size
+        starts, rows = reading.step_starts(plan.shape[1]), reading.anchors.rows
         if self.prefix:
-            starts = anchors.last[:, None] * self.chunk_size + starts - self.first
+            starts = reading.first[:, None] + starts - self.first
         keys = plan
         if self.unbind is None:
             keys = self._keys(plan, [block.plan_prefix or block.plan_attention for block in self.passes], starts)
-        if anchors.rows is None:
+        if rows is None:
             self.plan = keys
         else:
             if not self.plan.numel():
                 self.plan = keys.new_zeros(self._rows, *keys.shape[1:])
-            self.plan[anchors.rows] = keys
+            self.plan[rows] = keys
 
     def _keys(
         self, source: Tensor, readers: Sequence[PlanPrefix | PlanAttention | MemoryAttention | None], positions: Tensor
@@ -357,12 +365,20 @@ class LevelStepper:
         made = {reader: reader.keys(source, self.weights, angles) for reader in dict.fromkeys(readers) if reader}
         return torch.stack([part for reader in readers if reader for part in made[reader]], 1)
 
-    def step(self, x: Tensor, positions: RowPositions, shift: int = 0, own: Sequence[list[Tensor]] = ()) -> Tensor:
+    def step(
+        self,
+        x: Tensor,
+        positions: RowPositions,
+        reading: Reading | None = None,
+        shift: int = 0,
+        own: Sequence[list[Tensor]] = (),
+    ) -> Tensor:
         """Run one position of each row.
 
         Args:
             x: (R, D) inputs.
             positions: the positions of the rows.
+            reading: what they read, of a level that reads a plan.
             shift: in a rollout, steps after ``positions``; 0 is a true position, which is stored.
             own: see :class:`StepContext`.
 
@@ -371,7 +387,7 @@ class LevelStepper:
         """
         if self.shape.input_scale != 1:
             x = x * self.shape.input_scale
-        context = StepContext(self, positions, shift, own)
+        context = StepContext(self, positions, shift, own, reading)
         for index, block in enumerate(self.passes):
             x = block(x, context, index)
         states: Tensor = self.norm(x)

@@ -29,11 +29,6 @@ class RowPositions:
         self.oldest, self.newest = (int(bound) for bound in last.aminmax())
         self.last = last.to(device)
         self.rows = None if rows is None else rows.to(device)
-        self._cpu = last
-
-    def anchors(self, chunk_size: int, first: int) -> "RowPositions":
-        """Return the anchor of each position: the chunk that holds the element it predicts."""
-        return RowPositions((self._cpu + first) // chunk_size, self.rows, self.last.device)
 
     def select(self, stored: Tensor) -> Tensor:
         """Return the part of (B, ...) that belongs to the rows, (R, ...)."""

@@ -8,7 +8,7 @@ of a rule, V vocabulary, D width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import cast
 
 import torch
@@ -84,6 +84,10 @@ class Chunks:
         """(B, N) elements of each complete chunk, 0 where there is none."""
         complete = torch.arange(self.most, device=self.counts.device) < self.counts[:, None]
         return (self.first[:, 1:] - self.first[:, :-1]) * complete
+
+    def select(self, rows: Tensor) -> "Chunks":
+        """Return the chunks of (R,) rows."""
+        return Chunks(*(getattr(self, one.name)[rows] for one in fields(self)))
 
     def sum(self, x: Tensor) -> Tensor:
         """Add up (B, n, D) elements by chunk: (B, N, D), zero where there is no complete chunk."""

@@ -33,12 +33,14 @@ def flops_per_token(model: nn.Module, time: int) -> float:
 
     def count(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         context = args[1]
-        plan, chunk_size, shape = context.plan_input.plan, context.plan_input.fold.chunk_size, context.shape
+        read, shape = context.plan_input, context.shape
+        plan, chunk_size = read.plan, read.fold.chunk_size
+        groups = plan.shape[1] if read.places is None else context.time
         # Heads that share keys are further queries of a group.
         rows = chunk_size * shape.num_heads // shape.num_kv_heads
         if rows * plan.shape[2] <= LARGEST_ELEMENTWISE:
-            # (B, A) groups of c queries and H keys; queries by keys, and weights by values.
-            products = 2 * 2 * plan.shape[0] * plan.shape[1] * chunk_size * plan.shape[2]
+            # Groups of c queries and H keys; queries by keys, and weights by values.
+            products = 2 * 2 * plan.shape[0] * groups * chunk_size * plan.shape[2]
             small_products.append(products * shape.query_width)
 
     for module in ghost.modules():

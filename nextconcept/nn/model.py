@@ -179,7 +179,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         embedding = self.encoder.embedding.weight
         logits = self.decoder(self.transformer(0), states, embedding, plan_input, caches.get(0))
         if prefill:
-            prefill.states = states
+            prefill.states, prefill.chunks = states, chunks
         plans = {level: prediction.plan for level, prediction in predictions.items()}
         return ModelOutput(logits[:, offset:] if offset else logits, plans, concepts, predictions, offset, chunks)
 

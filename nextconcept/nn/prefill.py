@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.level_context import RolloutCache
 
 __all__ = ["PrefillState"]
@@ -22,6 +23,7 @@ class PrefillState:
         states: (B, P, D_0), the inputs of the token decoder.
         inputs: per level >= 1, (B, A, D), the inputs of the predictor.
         plans: per level >= 1, (B, A, H, D), normalised as the level below read them.
+        chunks: per level >= 1, where its chunks lie, if rules cut them.
         memory: per level >= 1, (B, A, D), the memory that the level below read, or None.
     """
 
@@ -30,6 +32,7 @@ class PrefillState:
     states: Tensor | None = None
     inputs: dict[int, Tensor] = field(default_factory=dict)
     plans: dict[int, Tensor] = field(default_factory=dict)
+    chunks: dict[int, Chunks] | None = None
     memory: dict[int, Tensor | None] = field(default_factory=dict)
 
     @classmethod

@@ -1,0 +1,140 @@
+"""Where texts that grow stand in the chunks of every level.
+
+Shapes: B rows of the batch, R rows that take a step, H horizon, A anchors, D width of a level.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.inference.ring_cache import RowPositions
+from nextconcept.nn.chunks import Chunks
+from nextconcept.nn.plan_input import unbind_at
+
+__all__ = ["Location", "Reading"]
+
+
+@dataclass
+class Reading:
+    """What the newest position of each row reads of the level above.
+
+    Attributes:
+        anchors: the anchor whose plan it reads.
+        place: (R,) elements between the element that it predicts and the first of the chunk.
+        offset: (R,) tokens between the two, where rules cut chunks.
+        first: (R,) first element of the chunk.
+        chunk_length: elements by which later chunks follow.
+    """
+
+    anchors: RowPositions
+    place: Tensor
+    offset: Tensor | None
+    first: Tensor
+    chunk_length: float
+
+    def step_starts(self, horizon: int) -> Tensor:
+        """Return elements between the first of the chunk and those of the planned ones, (H,)."""
+        return (torch.arange(horizon, device=self.place.device) * self.chunk_length).round().long()
+
+    def unbound(self, plan: Tensor, unbind: Callable[[Tensor, Tensor], Tensor], shift: int) -> Tensor:
+        """Return what a plan (R, H, D) says about the element ``shift`` behind, (R, D)."""
+        if self.offset is None:
+            places = (self.place + shift)[:, None]
+            return unbind_at(plan, places, int(self.chunk_length), unbind)[:, 0]
+        # Behind its first element a rollout does not know where chunks will end.
+        return unbind(plan[:, 0], self.offset) * (shift == 0)
+
+
+@dataclass
+class Location:
+    """Where the visible texts of rows stand.
+
+    Attributes:
+        hierarchy: the levels of the model.
+        counts: per level, (R,) complete elements on the CPU; at level 0 tokens.
+        chunks: per concept level, where its chunks lie, if rules cut them.
+        rows: (R,) rows of the batch, or None for all.
+        tokens: (R, T) visible tokens from which ``chunks`` were made.
+    """
+
+    hierarchy: Hierarchy
+    counts: dict[int, Tensor]
+    chunks: dict[int, Chunks] | None
+    rows: Tensor | None
+    tokens: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        hierarchy: Hierarchy,
+        lengths: Tensor,
+        chunks: dict[int, Chunks] | None,
+        rows: Tensor | None = None,
+        tokens: Tensor | None = None,
+    ) -> "Location":
+        """Locate texts.
+
+        Args:
+            hierarchy: the levels of the model.
+            lengths: (R,) visible tokens of each row, on the CPU.
+            chunks: chunks of the visible tokens, with anything behind the end of a row.
+            rows: (R,) rows of the batch, or None for all.
+            tokens: (R, T) the visible tokens, where concepts are to be composed from them.
+        """
+        counts = {0: lengths}
+        for level in hierarchy.concept_levels:
+            if chunks is None:
+                counts[level] = lengths // hierarchy.span(level)
+            else:
+                index = chunks[level].index
+                counts[level] = _at(index, counts[level - 1].to(index.device)).cpu()
+        return cls(hierarchy, counts, chunks, rows, tokens)
+
+    def done(self, level: int) -> Tensor:
+        """Return whether the newest token of each row completes an element of ``level``, (R,)."""
+        if self.chunks is None:
+            return self.counts[0] % self.hierarchy.span(level) == 0
+        start = self.chunks[level].start
+        ends = _at(start, self.counts[level].to(start.device)).cpu() == self.counts[0]
+        return ends & (self.counts[level] > 0)
+
+    def positions(self, level: int, device: torch.device) -> RowPositions:
+        """Return the newest position of each row at a level, which has predicted nothing yet."""
+        return RowPositions(self.counts[level] - int(level == 0), self.rows, device)
+
+    def reading(self, level: int, device: torch.device) -> Reading | None:
+        """Return what the newest positions of a level read, None at the top."""
+        above = level + 1
+        if above >= self.hierarchy.levels:
+            return None
+        anchors, count = self.positions(above, device), self.counts[level].to(device)
+        if self.chunks is None:
+            size = self.hierarchy.chunk_size
+            return Reading(anchors, count % size, None, count - count % size, size)
+        chunks, mean = self.chunks[above], self.hierarchy.rules[level].mean_length
+        place, offset = _at(chunks.place, count), _at(chunks.offset, count)
+        return Reading(anchors, place, offset, count - place, mean)
+
+    def chunk_starts(self, level: int, count: int, device: torch.device) -> Tensor:
+        """Return the first elements of the chunks of ``level``: (A,), or with rules (R, A)."""
+        if self.chunks is None:
+            return torch.arange(count, device=device) * self.hierarchy.chunk_size
+        return self.chunks[level].first
+
+    def select(self, index: Tensor) -> "Location":
+        """Return the location of some of the rows, by their indices (R,) on the CPU."""
+        counts = {level: count[index] for level, count in self.counts.items()}
+        rows = index if self.rows is None else self.rows[index]
+        if self.chunks is None or self.tokens is None:
+            return Location(self.hierarchy, counts, None, rows, None)
+        there = index.to(self.tokens.device)
+        chunks = {level: one.select(there) for level, one in self.chunks.items()}
+        return Location(self.hierarchy, counts, chunks, rows, self.tokens[there])
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """Return entry ``index`` (R,) of each row of (R, n)."""
+    return values.gather(1, index[:, None])[:, 0]
