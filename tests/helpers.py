@@ -44,12 +44,14 @@ def small_config(**changes: object) -> ModelConfig:
 
 
 def open_model(config: ModelConfig, encoder: type[ConceptEncoder] = ConceptEncoder) -> NextConceptModel:
-    """A model in eval mode whose gates are open, so that plans matter."""
+    """A model in eval mode in which nothing is zero that is at first, so that plans matter."""
     torch.manual_seed(1)
     model = NextConceptModel(config, encoder).eval()
     for name, parameter in model.named_parameters():
         if ".gates." in name:
             torch.nn.init.normal_(parameter)
+        elif name.endswith("shift.weight"):
+            torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
     return model
 
 
@@ -58,6 +60,48 @@ class Doubling(ConceptEncoder):
 
     def forward(self, tokens: torch.Tensor) -> dict[int, torch.Tensor]:
         return {level: 2 * concepts for level, concepts in super().forward(tokens).items()}
+
+
+RULES: list[list] = [
+    ["words"],
+    ["words", 3],
+    ["words", "sentences"],
+    [4, "sentences"],
+    [{"ends": " eto", "max_length": 5, "mean_length": 3}, 2, {"ends": ".\n"}],
+]
+"""Chunking of models with two to four levels."""
+
+RULE_TEXT = b"the quick brown fox. jumps over!  the lazy\n\ndog and 123 more words to read here ok"
+
+
+def rule_grid() -> list[dict]:
+    """Configurations whose chunks are cut by rules, with every way of making and reading a plan."""
+    draw = random.Random(2)
+    ways = itertools.product(
+        ("cross", "prefix", "unbind"), ("none", "concepts", "states"), ("parallel", "rollout"), RULES
+    )
+    return [
+        {
+            "levels": len(rules) + 1,
+            "chunking": rules,
+            "sharing": draw.choice(["nested", "shared", "separate"]),
+            "vocab_size": 256,
+            "width": 32,
+            "num_heads": 8,
+            "depth": 1,
+            "context_length": 96,
+            "horizon": draw.choice([1, 2]),
+            "sliding_window": draw.choice([None, 5]),
+            "encoder__depth": draw.choice([0, 1]),
+            "encoder__composition": draw.choice(["sum", "mean", "max", "mlp->sum->norm"]),
+            "encoder__position_binding": draw.choice([True, True, False]),
+            "reader__plan_conditioning": conditioning,
+            "reader__memory": memory,
+            "planner__mode": mode,
+            "planner__shift": draw.choice([True, False]),
+        }
+        for conditioning, memory, mode, rules in ways
+    ]
 
 
 def option_grid() -> list[dict]:

@@ -28,7 +28,7 @@ TEMPLATE = """---
 # {{ title }}
 
 A next-concept model of {{ levels }}: {{ parameters }} parameters, {{ config.sharing }} weights.
-{%- if config.levels > 1 %} Chunks of {{ config.chunk_size }} tokens (and of concepts)
+{%- if config.levels > 1 %} Chunks of {{ chunks }} (and of concepts)
 are composed into concepts; predictors plan the next concepts, and a decoder writes tokens while it
 reads that plan.{% endif %}
 
@@ -114,6 +114,7 @@ def model_card(config: ModelConfig, parameters: int, record: dict[str, Any]) -> 
         levels=_levels(config),
         parameters=f"{parameters / 1e6:.2f} M",
         config=config,
+        chunks=_chunks(config),
         training=dict(_flat(data | {"dataset": dataset} | record.get("spent", {}))),
         measured=measured,
         step=record.get("step"),
@@ -141,3 +142,12 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from _flat(value, f"{prefix}{name}.")
         elif value is not None:
             yield f"{prefix}{name}", value
+
+
+def _chunks(config: ModelConfig) -> str:
+    """Say what chunks consist of."""
+    rules = config.hierarchy.rules
+    if not rules:
+        return f"{config.chunk_size} tokens"
+    names = [f"up to one of {rule.ends!r}" if rule.ends else f"cut by {rule.rule}" for rule in rules]
+    return f"tokens {', then '.join(names)}"

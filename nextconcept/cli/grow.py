@@ -1,7 +1,7 @@
 """Command ``nextconcept grow``: a trained model with a level more."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from nextconcept.checkpoints.files import find_checkpoint, load_run, read_checkpoint, read_record
 from nextconcept.checkpoints.hub import save_pretrained
@@ -25,6 +25,7 @@ def grow(
     output: str,
     init: Literal["copy", "random", "zeros"] = "copy",
     levels: int = 1,
+    rule: int | str | dict[str, Any] | None = None,
     encoder: type[ConceptEncoder] = ConceptEncoder,
 ) -> None:
     """Add levels on top of a trained model.
@@ -38,6 +39,8 @@ def grow(
             moments and the progress of training.
         init: content of the new blocks of the matrices.
         levels: how many levels to add.
+        rule: the chunking rule of each new level, as in ``model.config.chunking``, for a model of
+            tokens alone or one whose chunks are cut by rules; default: ``chunk_size`` elements.
         encoder: full name of the concept encoder's class, if the model was trained with one of
             your own.
 
@@ -48,7 +51,9 @@ def grow(
     exported = (Path(source) / "model.safetensors").is_file()
     path = Path(source) if exported else find_checkpoint(source, ("last.ckpt", "best.ckpt"))
     model, tokenizer = load_run(path, encoder)
-    grown = grow_model(model, init, levels)
+    grown = grow_model(model, init, levels, rule)
+    if grown.chunker is not None:
+        grown.chunker.read_as(tokenizer.token_bytes())
     record = {} if exported else read_record(path)
     save_pretrained(grown, tokenizer, folder, record | {"measured": {}})
     if not exported:

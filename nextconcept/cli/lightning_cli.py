@@ -390,7 +390,7 @@ def _adopt_config(options: Namespace) -> None:
         )
     options.model.config = as_namespace(stored)
     for name in SHAPE:
-        options.data.init_args[name] = stored[name]
+        options.data.init_args[name] = stored.get(name)
 
 
 def _input_error(error: BaseException) -> InputError:

@@ -11,7 +11,7 @@ from nextconcept.core.errors import InputError
 
 __all__ = ["SHAPE", "check_linked"]
 
-SHAPE = ("levels", "chunk_size", "context_length")
+SHAPE = ("levels", "chunk_size", "context_length", "chunking")
 """Settings of ``model.config`` that the data takes over."""
 
 

@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 
 from nextconcept.checkpoints.files import KEY
 from nextconcept.checkpoints.hub import config_from_dict
+from nextconcept.cli.linked_settings import SHAPE
 from nextconcept.core.errors import InputError
 from nextconcept.nn.concept_encoder import ConceptEncoder
 
@@ -136,8 +137,8 @@ def _adopt_shape(
                 )
             notes.append(f"model.{name} is that of the checkpoint, {old}, not {new} as in the configuration file.")
     options.model.config = as_namespace({name: value for name, value in stored.items() if name != "vocab_size"})
-    for name in ("levels", "chunk_size", "context_length"):
-        options.data.init_args[name] = stored[name]
+    for name in SHAPE:
+        options.data.init_args[name] = stored.get(name)
     return notes
 
 

@@ -81,18 +81,19 @@ def _paragraphs() -> ChunkRule:
 def _sentences() -> ChunkRule:
     """End behind the white space after a full stop, or behind an empty line.
 
-    Quotes and brackets may stand between the two.
+    Quotes and brackets may stand between the two. Further white space belongs to the next sentence.
     """
-    following, ends = _blank(3)  # inside; behind a full stop; at the start of a line
+    following, ends = _blank(4)  # only white space so far; inside; behind a full stop; new line
+    following[:] = 1
     for byte in b".!?":
-        following[:, byte] = 1
+        following[:, byte] = 2
     for byte in b"\"')]}":
-        following[1, byte] = 1
-    for byte in BLANKS:
         following[2, byte] = 2
-        ends[1, byte] = True
-    following[:, NEWLINE] = 2
-    ends[1:, NEWLINE] = True
+    for byte in BLANKS:
+        following[:, byte] = [0, 1, 0, 3]
+    following[:, NEWLINE] = [0, 3, 0, 0]
+    ends[2, [*BLANKS, NEWLINE]] = True
+    ends[3, NEWLINE] = True
     return ChunkRule(following, ends)
 
 

@@ -1,7 +1,7 @@
 """Which rule cuts the chunks of a concept level, and how long they may be."""
 
 import importlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from nextconcept.core.chunk_rules import RULES, ChunkRule, ends_behind
@@ -64,6 +64,11 @@ class ChunkingConfig:
         """Whether the rule reads the text, rather than counting elements."""
         return not isinstance(self.rule, int)
 
+    @property
+    def known(self) -> bool:
+        """Whether the rule is part of this package."""
+        return bool(self.ends) or self.rule in RULES
+
     def automaton(self) -> ChunkRule:
         """Return the automaton of a rule that reads the text.
 
@@ -83,13 +88,6 @@ class ChunkingConfig:
         if not isinstance(found, ChunkRule):
             raise InputError(f"the chunking rule {self.rule!r} must return a ChunkRule, not {type(found).__name__}.")
         return found
-
-
-    def resolved(self) -> "ChunkingConfig":
-        """Return the rule with its number of states."""
-        if not self.of_text or self.num_states:
-            return self
-        return replace(self, num_states=len(self.automaton().next))
 
 
 def parse_chunking(entries: list[int | str | dict[str, Any]]) -> list[ChunkingConfig]:

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from nextconcept.core.chunking import parse_chunking
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.core.suggestions import did_you_mean
@@ -365,17 +364,10 @@ class ModelConfig:
 
     def _read_chunking(self) -> None:
         """Check the chunking rules; equal numbers for all levels are a ``chunk_size``."""
-        if self.chunking is None or self.levels == 1:
-            return
-        if len(self.chunking) != self.levels - 1:
-            raise InputError(
-                f"chunking has {len(self.chunking)} rules where {self.levels} levels need {self.levels - 1}: "
-                f"{self.chunking}."
-            )
-        rules = parse_chunking(self.chunking)
-        numbers = {rule.rule for rule in rules}
-        if len(numbers) == 1 and not any(rule.of_text for rule in rules):
-            (self.chunk_size,), self.chunking = numbers, None
+        hierarchy = Hierarchy.of(self.levels, self.chunk_size, self.chunking)
+        self.chunk_size = hierarchy.chunk_size
+        if not hierarchy.rules:
+            self.chunking = self.chunking if self.levels == 1 else None
             return
         learnt = not set(REDUCTIONS) & set(self.encoder.chain)
         for wrong, what in (
@@ -450,8 +442,7 @@ class ModelConfig:
     @property
     def hierarchy(self) -> Hierarchy:
         """The grid of levels."""
-        rules = parse_chunking(self.chunking) if self.chunking and self.levels > 1 else []
-        return Hierarchy(self.levels, self.chunk_size, tuple(rules))
+        return Hierarchy.of(self.levels, self.chunk_size, self.chunking)
 
     @property
     def widths(self) -> list[int]:
@@ -563,15 +554,22 @@ class ModelConfig:
         """Rebuild a configuration from :meth:`to_dict`.
 
         Raises:
-            InputError: if ``values`` holds names that this version does not know, or describes an
-                untied model of version 0.2, which this version would read at another scale.
+            InputError: if ``values`` holds names that this version does not know, describes an
+                untied model of version 0.2, which this version would read at another scale, or a
+                chunking rule of the user's own that was never built.
         """
         if "scale_embeddings" not in values and not values.get("tie_embeddings", True):
             raise InputError(
                 "the model has tie_embeddings false and comes from nextconcept 0.2, which read embeddings at another "
                 "scale: train it again with this version, or use nextconcept 0.2."
             )
-        return _from_dict(cls, values)
+        config = _from_dict(cls, values)
+        if any(rule.of_text and not rule.known and not rule.num_states for rule in config.hierarchy.rules):
+            raise InputError(
+                "the stored chunking names a rule of somebody's own without the number of its states: a stored model "
+                "must hold its tables, because loading imports nothing by name."
+            )
+        return config
 
 
 _GROUPS: dict[str, type] = {

@@ -6,8 +6,9 @@ tokens. Where rules cut the chunks, lengths and spans are upper bounds.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from nextconcept.core.chunking import ChunkingConfig
+from nextconcept.core.chunking import ChunkingConfig, parse_chunking
 from nextconcept.core.errors import InputError
 
 __all__ = ["Hierarchy"]
@@ -36,6 +37,22 @@ class Hierarchy:
             raise InputError(f"levels must be 1 (tokens alone) or more, not {self.levels}.")
         if self.chunk_size < 2:
             raise InputError(f"chunk_size must be 2 or more, not {self.chunk_size}.")
+
+    @classmethod
+    def of(cls, levels: int, chunk_size: int, chunking: list[int | str | dict[str, Any]] | None) -> "Hierarchy":
+        """Return the hierarchy of these settings; equal numbers for all levels are a chunk size.
+
+        Raises:
+            InputError: if ``chunking`` is malformed or has not one rule per concept level.
+        """
+        if chunking is None or levels == 1:
+            return cls(levels, chunk_size)
+        if len(chunking) != levels - 1:
+            raise InputError(f"chunking has {len(chunking)} rules where {levels} levels need {levels - 1}: {chunking}.")
+        rules = parse_chunking(chunking)
+        if len({rule.rule for rule in rules}) == 1 and not rules[0].of_text:
+            return cls(levels, int(rules[0].rule))
+        return cls(levels, chunk_size, tuple(rules))
 
     @property
     def concept_levels(self) -> range:

@@ -32,8 +32,9 @@ class ConceptDataModule(L.LightningDataModule, ABC):
     Args:
         levels: number of levels of the model, tokens included.
         chunk_size: elements of one level that form one element of the next.
-        context_length: tokens in a window; a multiple of ``chunk_size ** (levels - 1)``; default:
-            256, rounded up to such a multiple.
+        context_length: tokens in a window; a multiple of ``chunk_size ** (levels - 1)``, or of 1
+            with ``chunking``; default: 256, rounded up to such a multiple.
+        chunking: rules that cut the chunks of the model instead.
         batch_size: windows per batch and process.
         eval_batch_size: windows per batch and process outside training; default: ``batch_size``.
         seed: seed of the training windows, 0 or more; default: the seed of ``seed_everything``.
@@ -54,15 +55,16 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         levels: int = 2,
         chunk_size: int = 4,
         context_length: int | None = None,
+        chunking: list[int | str | dict[str, Any]] | None = None,
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         seed: int | None = None,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        self.hierarchy = Hierarchy(levels, chunk_size)
+        self.hierarchy = Hierarchy.of(levels, chunk_size, chunking)
         if context_length is None:
-            context_length = -(-256 // self.hierarchy.top_span) * self.hierarchy.top_span
+            context_length = -(-256 // self.hierarchy.alignment) * self.hierarchy.alignment
         self.hierarchy.check_context(context_length)
         if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
             raise InputError(f"batch_size {batch_size} and eval_batch_size {eval_batch_size} must be 1 or more.")

@@ -46,8 +46,12 @@ class Tokenizer(ABC):
         """Return the text of token ids; an incomplete UTF-8 sequence becomes U+FFFD."""
 
     @abstractmethod
+    def token_bytes(self) -> list[bytes]:
+        """Return the bytes of text of each id, none for the end of a document."""
+
     def byte_counts(self) -> np.ndarray:
         """Return (vocab_size,) int64: bytes of text of each id, 0 for the end of a document."""
+        return np.array([len(text) for text in self.token_bytes()], dtype=np.int64)
 
     @abstractmethod
     def to_json(self) -> str:
@@ -125,11 +129,9 @@ class ByteTokenizer(Tokenizer):
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         return lambda token: utf8.decode(b"" if token == self.end_of_text else bytes([token]))
 
-    def byte_counts(self) -> np.ndarray:
-        """Return (vocab_size,) int64: bytes of text of each id, 0 for the end of a document."""
-        counts = np.ones(self.vocab_size, dtype=np.int64)
-        counts[self.end_of_text] = 0
-        return counts
+    def token_bytes(self) -> list[bytes]:
+        """Return the bytes of text of each id, none for the end of a document."""
+        return [b"" if byte == self.end_of_text else bytes([byte]) for byte in range(self.vocab_size)]
 
     def to_json(self) -> str:
         """Return a description from which :func:`tokenizer_from_json` builds the tokenizer."""
@@ -176,13 +178,18 @@ class BPETokenizer(Tokenizer):
         decoder = decoders.DecodeStream(skip_special_tokens=True)
         return lambda token: decoder.step(self.library, token) or ""
 
-    def byte_counts(self) -> np.ndarray:
-        """Return (vocab_size,) int64: bytes of text of each id, 0 for the end of a document."""
-        # The byte-level alphabet writes each byte as one character.
-        counts = np.zeros(self.vocab_size, dtype=np.int64)
+    def token_bytes(self) -> list[bytes]:
+        """Return the bytes of text of each id, none for the end of a document."""
+        # The byte-level alphabet writes each byte as one character: printable ones as themselves,
+        # the others as the characters from 256 on.
+        printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+        others = [byte for byte in range(256) if byte not in printable]
+        byte_of = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+        texts = [b""] * self.vocab_size
         for token, index in self.library.get_vocab().items():
-            counts[index] = 0 if index == self.end_of_text else len(token)
-        return counts
+            if index != self.end_of_text:
+                texts[index] = bytes(byte_of[character] for character in token)
+        return texts
 
     def to_json(self) -> str:
         """Return a description from which :func:`tokenizer_from_json` builds the tokenizer."""
@@ -289,9 +296,9 @@ class SymbolTokenizer(Tokenizer):
             text += self.joiner * (text[-1:].isalnum() and symbol[:1].isalnum()) + symbol
         return text
 
-    def byte_counts(self) -> np.ndarray:
-        """Return (vocab_size,) int64: bytes of each symbol; joiners are not counted."""
-        return np.array([*(len(symbol.encode()) for symbol in self.symbols), 0])
+    def token_bytes(self) -> list[bytes]:
+        """Return the bytes of each symbol, without joiners, and none for the end of a document."""
+        return [*(symbol.encode() for symbol in self.symbols), b""]
 
     def to_json(self) -> str:
         """Return a description from which :func:`tokenizer_from_json` builds the tokenizer."""

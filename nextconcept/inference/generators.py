@@ -170,7 +170,9 @@ class CachedGenerator:
             self.steppers[level].load(anchors, prefill.caches[level])
             newest = (torch.arange(len(rows), device=device), anchors.last)
             below.set_plan(reading, prefill.plans[level][newest])
-            below.load_memory(anchors, prefill.memory[level], at.chunk_starts(level, prefill.plans[level].shape[1], device))
+            below.load_memory(
+                anchors, prefill.memory[level], at.chunk_starts(level, prefill.plans[level].shape[1], device)
+            )
             self.inputs[level][rows.to(device)] = prefill.inputs[level][newest].to(self.embedding.dtype)
         if self.token_encoder is not None and prefill.states is not None:
             self.token_encoder.load(at.positions(0, device), prefill.token_encoder)

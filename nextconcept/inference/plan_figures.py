@@ -6,6 +6,7 @@ Shapes: T tokens, A anchors, H horizon, h heads.
 import json
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from torch import Tensor
 
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.inference.plans import compare_plan, decode_chunk
+from nextconcept.inference.plans import compare_plan, decode_chunk, plans_at_end
 from nextconcept.nn.attention import PlanAttention
 from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
 
@@ -58,7 +59,7 @@ def look_at_plan(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) 
     attention = None
     if weights:
         texts = [decode_chunk(tokenizer, token, ordered=True) for token in tokens[:, None]]
-        attention = _attention(model, torch.stack(weights).mean((0, 2))[0, output.offset :], texts, output.offset)
+        attention = _attention(model, torch.stack(weights).mean((0, 2))[0, output.offset :], texts, output)
     return PlanPicture(agreement, attention, _table(model, tokenizer, tokens))
 
 
@@ -127,11 +128,17 @@ def _agreement(
     model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor, output: ModelOutput, level: int
 ) -> Figure:
     plan, concepts = output.plans[level], output.concepts[level]
+    if output.chunks is None:
+        span = model.config.hierarchy.span(level)
+        starts = [index * span - output.offset for index in range(plan.shape[1] + 1)]
+    else:
+        chunks = output.chunks[level]
+        count = int(chunks.counts[0])
+        plan, concepts = plan[:, : count + 1], concepts[:, :count]
+        starts = [*chunks.start[0, : count + 1].tolist(), len(tokens)]
     targets, known = horizon_targets(concepts, plan.shape[2])
     cosine = F.cosine_similarity(plan[0], targets[0], dim=-1).masked_fill(~known, float("nan")).T
-    span = model.config.hierarchy.span(level)
-    starts = [index * span - output.offset for index in range(plan.shape[1])]
-    parts = [tokens[max(0, start) : max(0, start + span)] for start in starts]
+    parts = [tokens[max(0, start) : max(0, end)] for start, end in pairwise(starts)]
     chunks = [_label(decode_chunk(tokenizer, part, ordered=True)) or "(next)" for part in parts]
     return _heat_map(
         cosine,
@@ -142,8 +149,11 @@ def _agreement(
     )
 
 
-def _attention(model: NextConceptModel, weights: Tensor, texts: list[str], offset: int) -> Figure:
-    first = [(index + offset + 1) % model.config.chunk_size == 0 for index in range(len(texts))]
+def _attention(model: NextConceptModel, weights: Tensor, texts: list[str], output: ModelOutput) -> Figure:
+    if output.chunks is None:
+        first = [(index + output.offset + 1) % model.config.chunk_size == 0 for index in range(len(texts))]
+    else:
+        first = (output.chunks[1].place[0, 1:] == 0).tolist()
     columns = [("| " if new else "") + _label(text) for new, text in zip(first, texts, strict=True)]
     gates = model.decoder.gates
     mean = float(gates.plan.detach().abs().mean()) * gates.gate_scale if gates else 0.0
@@ -159,10 +169,9 @@ def _attention(model: NextConceptModel, weights: Tensor, texts: list[str], offse
 def _table(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) -> str:
     if not model.config.encoder.additive:
         return ""
-    top = model.config.hierarchy.top_span
+    top = model.config.hierarchy.alignment
     known = max(top, len(tokens) // 2 // top * top)
-    with torch.no_grad():
-        plans = {level: plan[0, -1] for level, plan in model.forward(tokens[None, :known]).plans.items()}
+    plans = plans_at_end(model, tokens[:known])
     before = _visible(decode_chunk(tokenizer, tokens[max(0, known - 24) : known], ordered=True))
     lines = [f"after `{before}`", "", "| level | chunks ahead | planned | written | cosine |", "|---|---|---|---|---|"]
     for step in compare_plan(model, tokenizer, tokens, known, plans, alternatives=0):

@@ -4,6 +4,7 @@ Shapes: T tokens, H horizon, D width of a level, S tokens of a concept.
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,7 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.inference.generate import PlanEdit, generate, visible_from
+from nextconcept.inference.read_back import read_chunk
 from nextconcept.inference.sampling import make_generator
 from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel
@@ -174,7 +176,9 @@ def plans_at_end(model: NextConceptModel, tokens: Tensor) -> dict[int, Tensor]:
         The plan of each level, (H, D).
     """
     with torch.no_grad():
-        return {level: plan[0, -1] for level, plan in model(tokens[None]).plans.items()}
+        output = model.forward(tokens[None])  # a compiled call would be compiled for every length
+    newest = {level: -1 if output.chunks is None else output.chunks[level].counts[0] for level in output.plans}
+    return {level: plan[0, newest[level]] for level, plan in output.plans.items()}
 
 
 def _check_readable(model: NextConceptModel) -> None:
@@ -215,20 +219,18 @@ def compare_plan(
     _check_readable(model)
     config, encoder = model.config, model.encoder
     edited = {(edit.level, edit.step): edit.concept for edit in edits}
-    padding, ordered = config.padding(known), config.encoder.position_binding
+    ordered = config.encoder.position_binding
     steps = []
     for level in sorted(plans, reverse=True):
-        plan, span = encoder.composition(level).norm(plans[level]).clone(), config.hierarchy.span(level)
+        plan = encoder.composition(level).norm(plans[level]).clone()
         for index in range(len(plan)):
             plan[index] = edited.get((level, index), plan[index])
-        found = match(encoder, plan, level, top_k=8, beam=8)
-        first = (known + padding) // span * span - padding
-        for index in range(len(plan)):
-            start = first + index * span
-            texts = [decode_chunk(tokenizer, ids, ordered) for ids in found.tokens[index][: alternatives + 1]]
-            step = PlanStep(level, index, start, texts[0], float(found.cosine[index, 0]), texts[1:])
-            chunk = tokens[max(0, start) : start + span]
-            if len(chunk) == span:
+        readings, bounds = _readings(model, plan, level, alternatives), _bounds(model, tokens, known, level, len(plan))
+        for index, ((start, end), found) in enumerate(zip(bounds, readings, strict=True)):
+            texts = [decode_chunk(tokenizer, ids, ordered) for ids, _ in found]
+            step = PlanStep(level, index, start, texts[0], found[0][1], texts[1:])
+            if end is not None:
+                chunk = tokens[start:end]
                 step.written = decode_chunk(tokenizer, chunk, ordered)
                 step.cosine = float(F.cosine_similarity(model.compose(chunk, level), plan[index], dim=-1))
             step.edited = (level, index) in edited
@@ -236,6 +238,36 @@ def compare_plan(
                 step.in_prompt = _decode(tokenizer, tokens[max(0, start) : known].tolist())
             steps.append(step)
     return steps
+
+
+def _readings(model: NextConceptModel, plan: Tensor, level: int, alternatives: int) -> list[list[tuple[Tensor, float]]]:
+    """Return the nearest compositions of each of (H, D) concepts: tokens and cosine, best first."""
+    if model.chunker is not None:
+        return [[(one.tokens, one.cosine) for one in read_chunk(model, step, level, alternatives)] for step in plan]
+    found = match(model.encoder, plan, level, top_k=8, beam=8)
+    pairs = zip(found.tokens, found.cosine.tolist(), strict=True)
+    return [list(zip(tokens, cosines, strict=True))[: alternatives + 1] for tokens, cosines in pairs]
+
+
+def _bounds(
+    model: NextConceptModel, tokens: Tensor, known: int, level: int, horizon: int
+) -> list[tuple[int, int | None]]:
+    """Return where each planned chunk lies in the text: its first token, and the one behind it.
+
+    The one behind it is None where the chunk is not complete. A chunk that begins in the padding in
+    front has a negative first token.
+    """
+    if model.chunker is None:
+        padding, span = model.config.padding(known), model.config.hierarchy.span(level)
+        first = (known + padding) // span * span - padding
+        starts = range(first, first + horizon * span, span)
+        return [(start, start + span if 0 <= start <= len(tokens) - span else None) for start in starts]
+    chunks = model.chunker(tokens[None])[level]
+    before = int((chunks.start[0, 1 : int(chunks.counts[0]) + 1] <= known).sum())
+    starts = chunks.start[0, : int(chunks.counts[0]) + 1].tolist()[before : before + horizon + 1]
+    pairs: list[tuple[int, int | None]] = list(zip(starts[:-1], starts[1:], strict=True))
+    # What has not begun yet begins behind the text.
+    return [*pairs, *[(starts[-1], None)], *[(len(tokens), None)] * horizon][:horizon]
 
 
 def parse_edit(
@@ -266,6 +298,9 @@ def parse_edit(
         raise InputError(f"the edit {text!r} has no text: give what to plan after the equals sign, as in 1:0=king.")
     device = next(model.parameters()).device
     tokens = torch.from_numpy(tokenizer.encode_input(words).astype("int64")).to(device)
+    if model.chunker is not None:
+        with torch.no_grad():
+            return PlanEdit(level, step, model.compose(tokens, level))
     span = model.config.hierarchy.span(level)
     if len(tokens) < span and plans is not None and step < len(plans[level]):
         tokens = _fill(model, plans[level][step], level, tokens)
@@ -286,6 +321,15 @@ def _fill(model: NextConceptModel, concept: Tensor, level: int, tokens: Tensor) 
         return tokens
     planned = match(model.encoder, model.encoder.composition(level).norm(concept)[None], level, top_k=8, beam=8)
     return torch.cat((tokens, planned.tokens[0, 0, len(tokens) :]))
+
+
+def _usual_tokens(model: NextConceptModel, level: int) -> int:
+    """Return the tokens that a plan covers; where rules cut chunks, chunks twice the mean length."""
+    hierarchy, horizon = model.config.hierarchy, model.config.horizon_of(level)
+    if not hierarchy.rules:
+        return horizon * hierarchy.span(level)
+    mean = math.prod(rule.mean_length for rule in hierarchy.rules[:level])
+    return math.ceil(2 * horizon * mean)
 
 
 def report_plan(
@@ -320,8 +364,7 @@ def report_plan(
     tokens = torch.from_numpy(tokenizer.encode_prompt(prompt).astype("int64")).to(device)
     start, known = first_visible(model, len(tokens)), len(tokens)
     if max_new_tokens is None:
-        levels = config.hierarchy.concept_levels
-        max_new_tokens = max(config.horizon_of(level) * config.hierarchy.span(level) for level in levels)
+        max_new_tokens = max(_usual_tokens(model, level) for level in config.hierarchy.concept_levels)
     with eval_mode(model):
         plans = plans_at_end(model, tokens[start:])
         changes = [parse_edit(model, tokenizer, edit, plans) if isinstance(edit, str) else edit for edit in edits]

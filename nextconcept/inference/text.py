@@ -163,7 +163,7 @@ class Writer:
         """Compose a text into a concept.
 
         Args:
-            text: as many tokens as a concept of ``level`` has.
+            text: as many tokens as a concept of ``level`` has; any number where rules cut chunks.
             level: level of the concept, 1 or more.
 
         Returns:
@@ -177,7 +177,7 @@ class Writer:
             raise InputError(f"there is no concept level {level}: the model has {self.model.config.levels} levels.")
         span = hierarchy.span(level)
         tokens = batch_prompts(self.tokenizer, [text])[0][0].to(next(self.model.parameters()).device)
-        if len(tokens) != span:
+        if self.model.chunker is None and len(tokens) != span:
             raise InputError(f"the text {text!r} has {len(tokens)} tokens, but a concept of level {level} has {span}.")
         return self.model.compose(tokens, level)
 

@@ -8,12 +8,13 @@ of a rule, V vocabulary, D width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from nextconcept.core.chunk_rules import ChunkRule
 from nextconcept.core.config import ModelConfig
 
 __all__ = ["Chunker", "Chunks", "chunk_of_tokens", "rule_ends"]
@@ -147,18 +148,33 @@ class Chunker(nn.Module):
     A rule is kept as tables over the vocabulary, which are part of the state dict, so that a stored
     model knows where its chunks end without its tokenizer.
 
+    A user's own rule is imported when its configuration is new, and never when it is stored with
+    the number of its states: then the tables come from the state dict.
+
     Args:
         config: the model's configuration, with rules.
+
+    Attributes:
+        hierarchy: the hierarchy of ``config``, with the number of states of each rule.
+
+    Raises:
+        InputError: if a rule can't be imported.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.hierarchy, self.context = config.hierarchy, config.window_length
-        for level, rule in enumerate(self.hierarchy.rules, 1):
+        self.context, self._automata = config.window_length, dict[int, ChunkRule]()
+        rules = []
+        for level, rule in enumerate(config.hierarchy.rules, 1):
             if rule.of_text:
+                if rule.known or not rule.num_states:
+                    self._automata[level] = rule.automaton()
+                    rule = replace(rule, num_states=len(self._automata[level].next))
                 size = (rule.num_states, config.vocab_size)
                 self.register_buffer(f"following_{level}", torch.zeros(size, dtype=torch.long))
                 self.register_buffer(f"ends_{level}", torch.zeros(size, dtype=torch.bool))
+            rules.append(rule)
+        self.hierarchy = replace(config.hierarchy, rules=tuple(rules))
         if config.vocab_size == 256:
             self.read_as([bytes([byte]) for byte in range(256)])
 
@@ -168,18 +184,21 @@ class Chunker(nn.Module):
         Args:
             texts: per token id, its bytes; special tokens have none. Ids behind them have none.
         """
-        for level, rule in enumerate(self.hierarchy.rules, 1):
-            if rule.of_text:
-                following, ends = self._tables(level)
-                padded = [*texts, *[b""] * (following.shape[1] - len(texts))]
-                for table, values in zip((following, ends), rule.automaton().on_tokens(padded), strict=True):
-                    table.copy_(torch.from_numpy(values))
+        for level, automaton in self._automata.items():
+            tables = self._tables(level)
+            padded = [*texts, *[b""] * (tables[0].shape[1] - len(texts))]
+            for table, values in zip(tables, automaton.on_tokens(padded), strict=True):
+                table.copy_(torch.from_numpy(values))
 
     def _tables(self, level: int) -> tuple[Tensor, Tensor]:
         return cast(Tensor, getattr(self, f"following_{level}")), cast(Tensor, getattr(self, f"ends_{level}"))
 
-    def forward(self, tokens: Tensor) -> dict[int, Chunks]:
-        """Cut (B, T) token ids into the chunks of every level."""
+    def forward(self, tokens: Tensor, whole: int | None = None) -> dict[int, Chunks]:
+        """Cut (B, T) token ids into the chunks of every level.
+
+        With ``whole``, the tokens are those of one chunk of that level, wherever rules would cut,
+        and of one of each level above; lower levels end their last chunk with it.
+        """
         time = tokens.shape[1]
         found: dict[int, Chunks] = {}
         starts = torch.arange(time + 1, device=tokens.device).expand(len(tokens), -1)
@@ -194,7 +213,11 @@ class Chunker(nn.Module):
                 ends = before[:, 1:] > before[:, :-1]
             else:
                 ends = torch.zeros_like(there)
-            most = min(self.hierarchy.length(max(time, self.context), level), size)
-            found[level] = _cut(ends, there, starts, rule.max_length, most)
+            most, longest = min(self.hierarchy.length(max(time, self.context), level), size), rule.max_length
+            if whole is not None:
+                last = torch.arange(size, device=tokens.device) == counts[:, None] - 1
+                ends = last if level >= whole else ends | last
+                most, longest = size, size if level >= whole else longest
+            found[level] = _cut(ends, there, starts, longest, most)
             starts, counts = found[level].start, found[level].counts
         return found

@@ -117,6 +117,7 @@ class Composition(nn.Module):
         Returns:
             (..., D).
         """
+
         def reduce(name: str, x: Tensor) -> Tensor:
             reduced: Tensor = x.amax(-2) if name == "max" else getattr(x, name)(-2)
             return reduced

@@ -17,14 +17,16 @@ from torch import Tensor
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
+from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["grow", "grown_config", "shrink", "shrunk_config", "top_left"]
 
 Init = Literal["copy", "random", "zeros"]
+Rule = int | str | dict[str, Any]
 
 
-def grown_config(config: ModelConfig) -> ModelConfig:
+def grown_config(config: ModelConfig, rule: Rule | None = None) -> ModelConfig:
     """Return the configuration with one more level on top.
 
     With ``nested`` weights the model becomes ``nested.width_ratio`` times as wide, with more heads
@@ -32,17 +34,31 @@ def grown_config(config: ModelConfig) -> ModelConfig:
     old top level. The context length is rounded up to whole chunks of the new level; a ``full``
     horizon of an old level keeps its number of steps.
 
+    Args:
+        config: the old configuration.
+        rule: the chunking rule of the new level, for a model of tokens alone or one whose chunks
+            are cut by rules; None for ``chunk_size`` elements.
+
     Raises:
-        InputError: if the model reads plans without gates.
+        InputError: if the model reads plans without gates, or its chunks do not go with a rule.
     """
+    if rule is not None and config.levels > 1 and not config.hierarchy.rules:
+        raise InputError(
+            f"a level cut by the rule {rule!r} can't grow on chunks of {config.chunk_size}: the old levels would be "
+            "computed in another order. Leave the rule out, or train the model with chunking."
+        )
     if not config.reader.gated:
         raise InputError(
             "a model whose reader.gated is false can't grow: without gates that start at zero, a new level would "
             "change what the old levels compute."
         )
-    values, span = config.to_dict(), config.hierarchy.chunk_size**config.levels
+    values, rules = config.to_dict(), config.hierarchy.rules
     values["levels"] = config.levels + 1
-    values["context_length"] = -(-config.window_length // span) * span
+    values["chunking"] = None
+    if rules or rule is not None:
+        values["chunking"] = [*(config.chunking or [])[: config.levels - 1], rule or config.chunk_size]
+    hierarchy = Hierarchy.of(config.levels + 1, config.chunk_size, values["chunking"])
+    values["context_length"] = -(-config.window_length // hierarchy.alignment) * hierarchy.alignment
     if config.levels == 1:
         values["encoder"]["depth"] = 0  # a new token encoder would change the function
     if config.sharing == "nested":
@@ -61,7 +77,7 @@ def grown_config(config: ModelConfig) -> ModelConfig:
         and "full" in (config.horizon, *_listed(config.horizon))
     ):
         values["horizon"] = [*horizons, _listed(config.horizon)[-1]]
-    return ModelConfig.from_dict(values)
+    return ModelConfig(**values)
 
 
 def shrunk_config(config: ModelConfig) -> ModelConfig:
@@ -82,6 +98,8 @@ def shrunk_config(config: ModelConfig) -> ModelConfig:
     for name in ("width", "depth", "num_loops", "num_heads", "sliding_window", "horizon"):
         if isinstance(values[name], list):
             values[name] = values[name][:-1]
+    if values["chunking"] is not None:
+        values["chunking"] = values["chunking"][: config.levels - 2] or None
     return ModelConfig.from_dict(values)
 
 
@@ -96,7 +114,7 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [value]
 
 
-def grow(model: NextConceptModel, init: Init = "copy", levels: int = 1) -> NextConceptModel:
+def grow(model: NextConceptModel, init: Init = "copy", levels: int = 1, rule: Rule | None = None) -> NextConceptModel:
     """Add levels on top of a model.
 
     For the same tokens the logits and the old levels' plans stay equal bit for bit in float32 on
@@ -109,26 +127,29 @@ def grow(model: NextConceptModel, init: Init = "copy", levels: int = 1) -> NextC
             duplicated features: copies of the old block along the diagonal, zeros elsewhere),
             ``random`` (as in a new model), or ``zeros``.
         levels: number of levels to add.
+        rule: the chunking rule of each new level; see :func:`grown_config`.
 
     Raises:
-        InputError: if ``init`` is unknown, ``levels`` below 1, or the model reads plans without
-            gates.
+        InputError: if ``init`` is unknown, ``levels`` below 1, the model reads plans without gates,
+            or its chunks do not go with the rule.
     """
     if init not in ("copy", "random", "zeros"):
         raise InputError(f"unknown init {init!r} of new blocks: choose copy, random or zeros.")
     if levels < 1:
         raise InputError(f"levels to add must be 1 or more, not {levels}.")
     for _ in range(levels):
-        model = _grow_once(model, init)
+        model = _grow_once(model, init, rule)
     return model
 
 
 @torch.no_grad()
-def _grow_once(model: NextConceptModel, init: Init) -> NextConceptModel:
-    old, bigger = model.state_dict(), NextConceptModel(grown_config(model.config), type(model.encoder))
+def _grow_once(model: NextConceptModel, init: Init, rule: Rule | None) -> NextConceptModel:
+    old, bigger = model.state_dict(), NextConceptModel(grown_config(model.config, rule), type(model.encoder))
     bigger.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)
     new = model.config.levels
     for name, tensor in bigger.state_dict().items():
+        if name.startswith("chunker.") and name not in old:
+            continue  # the tables of the new rule
         if ".gates." in name and name not in old:
             continue  # zero: new gates are closed
         source = old.get(name)

@@ -110,8 +110,10 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                 "--model.encoder, and its full name)."
             )
         config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, class_name=name))
-        if rules := config.hierarchy.rules:
-            config = dataclasses.replace(config, chunking=[dataclasses.asdict(rule.resolved()) for rule in rules])
+        chunker = Chunker(config) if config.hierarchy.rules else None
+        if chunker is not None:
+            rules = [dataclasses.asdict(rule) for rule in chunker.hierarchy.rules]
+            config = dataclasses.replace(config, chunking=rules)
         self.config = self._hub_mixin_config = config
         levels, shared = range(config.levels), config.sharing != "separate"
         self.transformers = nn.ModuleList()
@@ -127,7 +129,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             # Made last, so that a seed draws the same weights as in earlier versions.
             self.transformers.insert(0, Transformer(config, [0]))
         self.decoder = TokenDecoder(config)
-        self.chunker = Chunker(config) if config.hierarchy.rules else None
+        self.chunker = chunker
 
     def forward(
         self,
@@ -243,14 +245,18 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         """Compose chunks of tokens into concepts of ``level``.
 
         Args:
-            tokens: (..., c^level) int64.
+            tokens: (..., c^level) int64; where rules cut chunks, any number of tokens, which are
+                taken for one chunk.
             level: 1 or more.
 
         Returns:
             (..., D_level).
         """
         flat = tokens.reshape(-1, tokens.shape[-1])
-        concepts: Tensor = self.encoder(flat)[level]
+        if self.chunker is None:
+            concepts: Tensor = self.encoder(flat)[level]
+        else:
+            concepts = self.encoder(flat, self.chunker(flat, whole=level))[level]
         return concepts[:, 0].view(*tokens.shape[:-1], -1)
 
     def decode_plan(self, plan: Tensor, top_k: int = 5, level: int = 1) -> Tensor:
@@ -262,7 +268,8 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             level: the level of the plan.
 
         Returns:
-            (B, A, H, c^level, top_k) token ids, the nearest first. Without position binding the ids
+            (B, A, H, c^level, top_k) token ids, the nearest first; where rules cut chunks, at as
+            many places as a chunk may have. Without position binding the ids
             are equal at all positions.
         """
         return self.encoder.read_back(plan, level).topk(top_k).indices
@@ -310,9 +317,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         span = 1 if hierarchy.rules else hierarchy.span(level - 1)
         return lambda plan, places: composition.bind_at(plan, places * span, undo=True)
 
-    def _source(
-        self, source: PlanChoice, level: int, plan: Tensor, concepts: Tensor, counts: Tensor | None
-    ) -> Tensor:
+    def _source(self, source: PlanChoice, level: int, plan: Tensor, concepts: Tensor, counts: Tensor | None) -> Tensor:
         """Choose the plan (B, A, H, D) that the level below reads."""
         if isinstance(source, dict):
             source = source.get(level, "predicted")

@@ -20,6 +20,7 @@ class TaskDataModule(ConceptDataModule):
         levels: number of levels of the model, tokens included.
         chunk_size: elements of one level that form one element of the next.
         context_length: tokens in a window; default: what the task needs, and nothing else fits.
+        chunking: rules that cut the chunks of the model instead.
         **kwargs: arguments of :class:`~nextconcept.data.datamodule.ConceptDataModule`.
 
     Attributes:
@@ -36,16 +37,17 @@ class TaskDataModule(ConceptDataModule):
         levels: int = 2,
         chunk_size: int = 4,
         context_length: int | None = None,
+        chunking: list[int | str | dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
-        hierarchy = Hierarchy(levels, chunk_size)
+        hierarchy = Hierarchy.of(levels, chunk_size, chunking)
         layout = task.layout(hierarchy)
         if context_length not in (None, layout.context_length):
             raise InputError(
-                f"the task {type(task).__name__} in chunks of {hierarchy.top_span} tokens needs context_length "
+                f"the task {type(task).__name__} in windows of whole {hierarchy.alignment} tokens needs context_length "
                 f"{layout.context_length}, not {context_length}: leave context_length out."
             )
-        super().__init__(levels=levels, chunk_size=chunk_size, context_length=layout.context_length, **kwargs)
+        super().__init__(levels, chunk_size, layout.context_length, chunking, **kwargs)
         if isinstance(self.hparams["task"], Task):
             # Checkpoints hold plain values; the command line gives the task as such.
             self.save_hyperparameters(ignore=["task"])

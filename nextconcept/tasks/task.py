@@ -89,9 +89,10 @@ class Task(ABC):
     def layout(self, hierarchy: Hierarchy) -> Layout:
         """Return where a line lies in a window.
 
-        Padding in front brings the answer to the beginning of a top-level chunk.
+        Padding in front brings the answer to the beginning of a top-level chunk, unless rules cut
+        chunks.
         """
-        span = hierarchy.top_span
+        span = hierarchy.alignment
         front = -self.prompt_length % span
         answer = front + self.prompt_length
         return Layout(front, answer, -(-(answer + self.answer_length) // span) * span)

@@ -75,7 +75,8 @@ def check_data(data: ConceptDataModule, config: ModelConfig) -> None:
     pairs = {"context_length": (data.context_length, config.window_length)}
     if config.levels > 1:
         pairs["levels"] = data.hierarchy.levels, config.levels
-        pairs["chunk_size"] = data.hierarchy.chunk_size, config.chunk_size
+        if not config.hierarchy.rules:
+            pairs["chunk_size"] = data.hierarchy.chunk_size, config.chunk_size
     for name, (of_data, of_model) in pairs.items():
         if of_data != of_model:
             raise InputError(f"the data has {name} {of_data}, but the model has {of_model}: give both the same {name}.")

@@ -225,6 +225,8 @@ class ConceptModule(L.LightningModule):
         if tokenizer is not None:
             check_tokenizer(tokenizer, self.tokenizer, self.config)
             self._count_bytes(tokenizer)
+            if self.model.chunker is not None:
+                self.model.chunker.read_as(tokenizer.token_bytes())
             if stage == "fit":
                 self.tokenizer = tokenizer
 

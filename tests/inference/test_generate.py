@@ -5,7 +5,7 @@ from nextconcept import InputError, NextConceptModel, generate
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.inference.generate import PlanEdit, visible_from
 from nextconcept.inference.sampling import Sampling, sample
-from tests.helpers import open_model, small_config
+from tests.helpers import RULE_TEXT, open_model, rule_grid, small_config
 
 
 def test_generate__greedy_takes_the_likeliest_token():
@@ -173,3 +173,22 @@ def test_sample__keeps_what_is_likely(options: dict, allowed: set):
 def test_generate__bad_input(tokens: torch.Tensor, options: dict, message: str):
     with pytest.raises(InputError, match=message):
         generate(NextConceptModel(small_config()), tokens, 2, **options)
+
+
+@pytest.mark.parametrize("options", rule_grid()[::2], ids=str)
+@pytest.mark.parametrize("edited", [False, True])
+def test_generate__cached_equals_uncached_where_rules_cut_chunks(options: dict, edited: bool):
+    """Rows end chunks at different times, prompts differ in length, and texts outgrow the context."""
+    model = loud_model(**options | {"context_length": 48})
+    text, lengths = list(RULE_TEXT), torch.tensor([40, 17, 1])
+    prompts = torch.tensor([text[:40], text[::-1][:40], text[20:60]])
+    level = options["levels"] - 1
+    edits = [
+        PlanEdit(1, 0, torch.randn(model.config.widths[1])),
+        PlanEdit(level, 0, torch.randn(model.config.widths[level])),
+    ]
+    texts = [
+        generate(model, prompts, 50, 0.0, lengths=lengths, use_cache=use_cache, edits=edits if edited else None)
+        for use_cache in (True, False)
+    ]
+    assert torch.equal(*texts)

@@ -30,6 +30,46 @@ def test_compare_plan__a_perfect_plan_agrees_with_the_text(level: int):
         assert step.cosine == pytest.approx(1, abs=1e-4)
 
 
+RULES = {"levels": 3, "chunking": ["words", {"ends": "."}], "vocab_size": 256, "width": 1024, "context_length": 64}
+SENTENCES = "a big fox. it ran off. we saw it."
+
+
+@pytest.mark.parametrize(("level", "known"), [(1, 2), (1, 10), (2, 10)])
+def test_compare_plan__reads_chunks_of_unequal_lengths_back(level: int, known: int):
+    """A perfect plan is read as the words or sentences that follow, each up to its own end."""
+    model = open_model(small_config(**RULES, sharing="shared"))
+    output = model(ids(SENTENCES)[None])
+    starts = output.chunks[level].start[0].tolist()
+    anchor = starts.index(known)
+    plan = horizon_targets(output.concepts[level], 2, output.counts(level))[0][0, anchor]
+    steps = compare_plan(model, ByteTokenizer(), ids(SENTENCES), known, {level: plan})
+    for step in steps:
+        start, end = starts[anchor + step.step : anchor + step.step + 2]
+        assert (step.start, step.written) == (start, SENTENCES[start:end])
+        assert step.cosine == pytest.approx(1, abs=1e-4)
+        if level == 1:  # the tokens under several words are read less surely
+            assert step.planned == step.written
+
+
+def test_compare_plan__chunks_of_unequal_lengths_that_are_not_written_yet():
+    model = open_model(small_config(**RULES, sharing="shared", horizon=3))
+    tokens = ids("a big fo")
+    steps = compare_plan(model, ByteTokenizer(), tokens, 3, plans_at_end(model, tokens[:3]))
+    first, second = ([step for step in steps if step.level == level] for level in (1, 2))
+    assert [(step.start, step.written, step.in_prompt) for step in first] == [
+        (2, "big ", "b"), (6, None, ""), (8, None, ""),
+    ]  # fmt: skip
+    assert [(step.start, step.written, step.in_prompt) for step in second] == [
+        (0, None, "a b"), (8, None, ""), (8, None, ""),
+    ]  # fmt: skip
+
+
+def test_parse_edit__any_text_is_a_chunk_where_rules_cut_them():
+    model = open_model(small_config(**RULES, sharing="shared"))
+    edit = parse_edit(model, ByteTokenizer(), "2:1=it was late.")
+    torch.testing.assert_close(edit.concept, model.compose(ids("it was late."), 2))
+
+
 def test_compare_plan__beyond_the_text_nothing_is_written():
     model = open_model(small_config(vocab_size=256))
     tokens = ids("abcdefghij")

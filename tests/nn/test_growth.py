@@ -7,7 +7,7 @@ import torch
 
 from nextconcept import InputError, ModelConfig, NextConceptModel
 from nextconcept.nn.growth import grow, grown_config, shrink, shrunk_config
-from tests.helpers import GRID, open_model, small_config
+from tests.helpers import GRID, RULE_TEXT, open_model, small_config
 
 GATED = [index for index, config in enumerate(GRID) if config.get("reader__gated", True)]
 CASES = [index for index in GATED if GRID[index]["levels"] < 4][::3]
@@ -20,6 +20,32 @@ def check_same(old: NextConceptModel, new: NextConceptModel, time: int) -> None:
     assert torch.equal(before.logits, after.logits)
     for level, plan in before.plans.items():
         assert torch.equal(plan, after.plans[level])
+
+
+@pytest.mark.parametrize("sharing", ["nested", "shared", "separate"])
+@pytest.mark.parametrize("init", ["copy", "random", "zeros"])
+@pytest.mark.parametrize(
+    ("rules", "rule"), [(None, "words"), (["words"], "sentences"), (["words"], None), ([5, "words"], 3)], ids=str
+)
+def test_grow__a_level_of_any_rule(sharing: str, init: str, rules: list | None, rule: object):
+    common = {"sharing": sharing, "vocab_size": 256, "width": 32, "depth": 1, "context_length": 90}
+    model = open_model(small_config(levels=len(rules or []) + 1, chunking=rules, **common))
+    bigger = grow(model, init, rule=rule)
+    tokens = torch.tensor([list(RULE_TEXT)])
+    before, after = model(tokens), bigger(tokens)
+    assert torch.equal(before.logits, after.logits)
+    assert all(torch.equal(plan, after.plans[level]) for level, plan in before.plans.items())
+    assert bigger.config.hierarchy.rules[-1].rule == (rule or model.config.chunk_size)
+    again = shrink(bigger)
+    assert torch.equal(again(tokens).logits, before.logits)
+    stored = NextConceptModel(ModelConfig.from_dict(bigger.config.to_dict()))
+    stored.load_state_dict(bigger.state_dict())
+    assert torch.equal(stored.eval()(tokens).logits, before.logits)
+
+
+def test_grow__a_rule_does_not_grow_on_chunks_of_one_length():
+    with pytest.raises(InputError, match="can't grow on chunks of 4"):
+        grow(open_model(small_config(vocab_size=256)), rule="words")
 
 
 def test_cases__are_many():

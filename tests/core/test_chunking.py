@@ -1,0 +1,92 @@
+from dataclasses import asdict
+
+import pytest
+
+from nextconcept import InputError, ModelConfig
+from nextconcept.core.chunk_rules import ChunkRule, ends_behind
+from nextconcept.core.chunking import ChunkingConfig, parse_chunking
+
+
+def bars() -> ChunkRule:
+    """A rule of somebody's own."""
+    return ends_behind("|")
+
+
+def nothing() -> int:
+    """No rule."""
+    return 3
+
+
+OWN = f"{__name__}.bars"
+
+
+def test_parse_chunking__numbers_names_and_groups():
+    rules = parse_chunking([4, "words", {"ends": "|\n", "max_length": 9}, {"rule": OWN, "mean_length": 2}])
+    assert [rule.of_text for rule in rules] == [False, True, True, True]
+    assert [(rule.max_length, rule.mean_length) for rule in rules] == [(4, 4.0), (32, 4.0), (9, 4.0), (32, 2)]
+    assert parse_chunking(["words"])[0].max_length == 16
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("wrds", "did you mean words"),
+        (1, "2 elements or more"),
+        ({}, "either a rule or the characters"),
+        ({"rule": "words", "ends": "|"}, "either a rule or the characters"),
+        ({"rule": "words", "max_length": 0}, "max_length 0 must be 1 or more"),
+        ({"rule": "words", "mean_length": 99}, "between 1 and max_length"),
+        ({"rule": "words", "length": 3}, "give a number of elements, the name of a rule"),
+    ],
+)
+def test_parse_chunking__what_is_malformed_is_said(entry: object, message: str):
+    with pytest.raises(InputError, match=message):
+        parse_chunking([entry])
+    with pytest.raises(InputError, match=message):
+        ModelConfig(levels=2, chunking=[entry])
+
+
+def test_chunking__has_a_rule_per_concept_level():
+    with pytest.raises(InputError, match="1 rules where 3 levels need 2"):
+        ModelConfig(levels=3, chunking=["words"])
+
+
+def test_chunking__equal_numbers_are_a_chunk_size():
+    config = ModelConfig(levels=3, chunking=[3, 3], num_heads=4, context_length=27)
+    assert (config.chunk_size, config.chunking, config.hierarchy.rules) == (3, None, ())
+    assert ModelConfig(levels=1, chunking=["words"]).hierarchy.rules == ()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"encoder": {"composition": "linear"}},
+        {"encoder": {"flat": True}},
+        {"encoder": {"chunk_alignment": "end"}},
+        {"planner": {"mode": "rollout", "matching": {}}},
+    ],
+)
+def test_chunking__what_needs_chunks_of_one_length_is_refused(other: dict):
+    with pytest.raises(InputError, match="chunking by rules does not go with"):
+        ModelConfig(levels=2, chunking=["words"], **other)
+
+
+def test_hierarchy__bounds_what_a_window_may_hold():
+    hierarchy = ModelConfig(levels=3, chunking=["words", 3], context_length=50).hierarchy
+    assert hierarchy.alignment == 1
+    assert [hierarchy.length(50, level) for level in (0, 1, 2)] == [50, 13, 5]
+    assert hierarchy.span(2) == 48
+
+
+def test_automaton__of_a_function_that_is_no_rule():
+    for name in (f"{__name__}.nothing", f"{__name__}.missing", "no.such.module"):
+        with pytest.raises(InputError, match=f"the chunking rule '{name}'"):
+            ChunkingConfig(rule=name).automaton()
+
+
+def test_from_dict__a_stored_rule_of_ones_own_must_have_been_built():
+    config = ModelConfig(levels=2, chunking=[OWN])
+    with pytest.raises(InputError, match="loading imports nothing by name"):
+        ModelConfig.from_dict(config.to_dict())
+    built = [asdict(ChunkingConfig(rule=OWN, num_states=1))]
+    assert ModelConfig.from_dict(config.to_dict() | {"chunking": built}).hierarchy.rules[0].num_states == 1

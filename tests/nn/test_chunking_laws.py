@@ -1,0 +1,91 @@
+"""The laws of models whose chunks are cut by rules."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from nextconcept import NextConceptModel
+from nextconcept.core.config import ModelConfig
+from nextconcept.training.losses import LossConfig, compute_losses, loss_flops_per_token
+from tests.helpers import RULE_TEXT, RULES, open_model, rule_grid, small_config
+
+GRID = rule_grid()
+TOKENS = torch.tensor([list(RULE_TEXT), list(RULE_TEXT[::-1])])
+
+
+@pytest.mark.parametrize("options", GRID, ids=str)
+def test_causality__logits_and_plans_depend_on_what_came_before(options: dict):
+    """Changes also move later boundaries; what a prefix alone gives is the same but for rounding."""
+    model = open_model(small_config(**options)).eval()
+    whole = model(TOKENS)
+    for known in (1, 30, 51):
+        changed = TOKENS.clone()
+        changed[:, known:] = torch.randint(32, 127, changed[:, known:].shape)
+        other, prefix = model(changed), model(TOKENS[:, :known])
+        torch.testing.assert_close(whole.logits[:, :known], other.logits[:, :known], rtol=0, atol=0)
+        torch.testing.assert_close(whole.logits[:, :known], prefix.logits, atol=1e-4, rtol=1e-4)
+        for level, plan in whole.plans.items():
+            for row, count in enumerate(prefix.chunks[level].counts.tolist()):
+                torch.testing.assert_close(plan[row, : count + 1], other.plans[level][row, : count + 1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("rules", RULES, ids=str)
+def test_causality__an_oracle_plan_leaks(rules: list):
+    options = next(one for one in GRID if one["chunking"] == rules)
+    model = open_model(small_config(**options)).eval()
+    changed = TOKENS.clone()
+    changed[:, 30:] = torch.randint(32, 127, changed[:, 30:].shape)
+    before, after = (model(tokens, "oracle").logits[:, :30] for tokens in (TOKENS, changed))
+    assert (before - after).abs().max() > 0
+
+
+@pytest.mark.parametrize("conditioning", ["cross", "prefix", "unbind"])
+@pytest.mark.parametrize("memory", ["none", "states"])
+@pytest.mark.parametrize(("levels", "size"), [(2, 4), (3, 3)])
+def test_rules__that_cut_chunks_of_one_length_are_a_chunk_size(levels: int, size: int, conditioning: str, memory: str):
+    """Rules of another kind that happen to cut every ``size`` elements, losses included."""
+    common = {"levels": levels, "sharing": "separate", "vocab_size": 256, "width": 32, "num_heads": 2, "depth": 1}
+    common |= {"horizon": 2, "context_length": size**levels, "planner__shift": True, "encoder__depth": 1}
+    common |= {"reader__plan_conditioning": conditioning, "reader__memory": memory}
+    never = {"ends": "\1", "max_length": size, "mean_length": size}
+    fixed = open_model(small_config(chunk_size=size, **common)).eval()
+    ruled = NextConceptModel(small_config(chunking=[*[size] * (levels - 2), never], **common)).eval()
+    ruled.load_state_dict(
+        fixed.state_dict() | {name: value for name, value in ruled.state_dict().items() if "chunker" in name}
+    )
+    tokens = TOKENS[:, : size**levels + 1]
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    mask[:, : size + 1] = False
+    outputs = [model(tokens[:, :-1]) for model in (fixed, ruled)]
+    torch.testing.assert_close(outputs[0].logits, outputs[1].logits, atol=1e-4, rtol=1e-4)
+    for term in ("cosine", "decode", "info_nce", "mse"):
+        losses = [
+            compute_losses(LossConfig(terms={term: 1.0}), model, output, tokens, mask)
+            for model, output in zip((fixed, ruled), outputs, strict=True)
+        ]
+        torch.testing.assert_close(losses[0].total, losses[1].total, atol=1e-4, rtol=1e-4)
+        for level in range(1, levels):
+            assert losses[0].concepts[level].counts.tolist() == losses[1].concepts[level].counts.tolist()
+
+
+@pytest.mark.parametrize("rules", RULES, ids=str)
+def test_gradients__reach_every_parameter(rules: list):
+    options = next(one for one in GRID if one["chunking"] == rules and one["reader__plan_conditioning"] == "unbind")
+    config = dataclasses.asdict(small_config(**options | {"encoder__composition": "sum", "horizon": 1}))
+    model = open_model(ModelConfig(**config))
+    mask = torch.ones_like(TOKENS, dtype=torch.bool)
+    losses = compute_losses(
+        LossConfig(terms={"decode": 1.0, "cosine": 1.0}), model, model(TOKENS[:, :-1]), TOKENS, mask
+    )
+    losses.total.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+    assert loss_flops_per_token(LossConfig(terms={"decode": 1.0}), model, 64) > 0
+    assert model.flops_per_token(64) > 0
+
+
+def test_compile__has_no_graph_break():
+    model = open_model(small_config(**GRID[2]))
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(TOKENS).logits, model(TOKENS).logits, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,117 @@
+import random
+
+import pytest
+import torch
+
+from nextconcept import ModelConfig, NextConceptModel
+from nextconcept.core.chunk_rules import RULES, ends_behind
+from nextconcept.nn.chunks import Chunker, chunk_of_tokens, rule_ends
+from tests.core.test_chunking import OWN
+
+BYTES = [bytes([byte]) for byte in range(256)]
+TEXT = b"The quick (brown) fox. It jumps!  Over\n\nthe lazy dog, and on; 123 times.\nEnd"
+
+
+def chunker_of(*rules: object, context_length: int = 96) -> Chunker:
+    return Chunker(ModelConfig(levels=len(rules) + 1, chunking=list(rules), context_length=context_length))
+
+
+def texts_of(chunker: Chunker, text: bytes, level: int) -> list[bytes]:
+    """The complete chunks of a level."""
+    chunks = chunker(torch.tensor([list(text)]))[level]
+    starts = chunks.start[0, : int(chunks.counts[0]) + 1].tolist()
+    return [text[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+
+
+@pytest.mark.parametrize("rule", [*RULES.values(), lambda: ends_behind("é|"), lambda: ends_behind("☃ß")])
+def test_rule_ends__equals_reading_token_by_token(rule: object):
+    following, ends = (torch.from_numpy(table) for table in rule().on_tokens(BYTES))
+    draw = random.Random(0)
+    tokens = torch.tensor([[*"".join(draw.choices("ab.! \n'|é☃ß", k=70)).encode()][:70] for _ in range(8)])
+    found = rule_ends(tokens, following, ends)
+    for row in range(8):
+        state = 0
+        for position, token in enumerate(tokens[row].tolist()):
+            assert found[row, position] == ends[state, token]
+            state = int(following[state, token])
+    assert found.any()
+
+
+def test_chunker__words_sentences_and_numbers_of_words():
+    assert texts_of(chunker_of("words"), TEXT, 1)[:5] == [b"The ", b"quick ", b"(brown)", b" fox.", b" It "]
+    # The space that ends a sentence lies in the next word, which is thus the last of the sentence.
+    by_sentence = texts_of(chunker_of("words", "sentences"), TEXT, 2)
+    assert by_sentence == [b"The quick (brown) fox. It ", b"jumps!  Over\n", b"\nthe "]
+    assert texts_of(chunker_of("sentences"), TEXT, 1) == [b"The quick (brown) fox. ", b"It jumps! "]
+    assert texts_of(chunker_of("words", 3), TEXT, 2)[:2] == [b"The quick (brown)", b" fox. It jumps!"]
+
+
+def test_chunker__long_chunks_are_cut_and_the_last_ones_stay_together():
+    assert texts_of(chunker_of({"rule": "lines", "max_length": 4, "mean_length": 1}), b"abcdefghi\nj\n", 1) == [
+        b"abcd", b"efgh", b"i\n", b"j\n",
+    ]  # fmt: skip
+    few = chunker_of({"rule": "words", "max_length": 8, "mean_length": 8}, context_length=16)
+    assert texts_of(few, b"a b c d e f g h", 1) == [b"a ", b"b "]
+
+
+@pytest.mark.parametrize("text", [b"a", b" ", b"aaaaaaaaaaaaaaaaaaaaaaaa", b"| | | | ", b"||||||||"])
+@pytest.mark.parametrize("rules", [("words",), ({"ends": "|"}, 2), ("words", "sentences", 2), (3, {"ends": " "})])
+def test_chunker__texts_of_one_byte_of_boundaries_alone_and_of_none(text: bytes, rules: tuple):
+    chunker = chunker_of(*rules)
+    for level in range(1, len(rules) + 1):
+        chunks = texts_of(chunker, text, level)
+        assert b"".join(chunks) == text[: sum(map(len, chunks))]
+        assert all(chunks)
+
+
+def test_chunker__an_end_depends_on_what_stands_before_it_alone():
+    draw, chunker = random.Random(0), chunker_of("words", "sentences", 2)
+    tokens = torch.tensor([draw.choices(b"ab. \n", k=96) for _ in range(16)])
+    changed = tokens.clone()
+    changed[:, 40:] = torch.tensor([draw.choices(b"ab. \n", k=56) for _ in range(16)])
+    before, after, prefix = chunker(tokens), chunker(changed), chunker(tokens[:, :40])
+    for level in (1, 2, 3):
+        for one, other, short in zip(
+            *(chunks[level].start.tolist() for chunks in (before, after, prefix)), strict=True
+        ):
+            known = [[start for start in starts if 0 < start <= 40] for starts in (one, other, short)]
+            assert known[0] == known[1] == known[2]
+
+
+def test_chunks__sum_max_and_all_by_chunk():
+    chunker = chunker_of("words")
+    tokens = torch.tensor([list(b"ab cd. e"), list(b"a b c d ")])
+    chunks = chunker(tokens)[1]
+    x = torch.arange(16.0).view(2, 8, 1)
+    assert chunks.counts.tolist() == [2, 4]
+    assert chunks.lengths[0, :2].tolist() == [3, 3]
+    assert chunks.sum(x)[0, :3, 0].tolist() == [3, 12, 0]
+    assert chunks.max(x)[1, :4, 0].tolist() == [9, 11, 13, 15]
+    known = torch.ones(2, 8, dtype=torch.bool)
+    known[0, 4] = False
+    assert chunks.all(known)[0, :3].tolist() == [True, False, False]
+    assert chunk_of_tokens({1: chunks}, 1)[0].tolist() == [0, 0, 0, 1, 1, 1, chunks.most, chunks.most]
+
+
+def test_chunker__a_rule_of_ones_own_is_imported_when_new_and_never_when_stored(monkeypatch: pytest.MonkeyPatch):
+    config = ModelConfig(levels=2, chunking=[OWN], context_length=32, width=32, num_heads=2, depth=1)
+    model = NextConceptModel(config)
+    assert texts_of(model.chunker, b"ab|c||d", 1) == [b"ab|", b"c|", b"|"]
+    monkeypatch.setattr("tests.core.test_chunking.bars", None)
+    stored = NextConceptModel(ModelConfig.from_dict(model.config.to_dict()))
+    assert not stored.chunker.ends_1.any()
+    stored.load_state_dict(model.state_dict())
+    assert texts_of(stored.chunker, b"ab|c||d", 1) == [b"ab|", b"c|", b"|"]
+
+
+def test_compose__takes_a_text_of_any_length_for_one_chunk():
+    model = NextConceptModel(
+        ModelConfig(levels=3, chunking=["words", {"ends": "."}], sharing="separate", width=32, num_heads=2, depth=1)
+    )
+    text = torch.tensor([list(b"one two.")])
+    assert model.compose(text[0], 2).shape == (32,)
+    # A chunk that the rules cut themselves is composed alike.
+    with torch.no_grad():
+        found = model.encoder(torch.cat((text, text), 1), model.chunker(torch.cat((text, text), 1)))
+        torch.testing.assert_close(found[2][0, 0], model.compose(text[0], 2))
+        torch.testing.assert_close(found[1][0, 0], model.compose(text[0, :4], 1))
