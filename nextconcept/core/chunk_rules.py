@@ -56,7 +56,7 @@ def _blank(states: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _words() -> ChunkRule:
-    """End behind the first byte that is not alphanumeric after one that is; UTF-8 counts as such."""
+    """End behind the first byte that is not alphanumeric after one that is, as all of UTF-8 are."""
     following, ends = _blank(2)
     inside = np.array([chr(byte) in string.ascii_letters + string.digits or byte >= 128 for byte in range(256)])
     following[:, inside] = 1

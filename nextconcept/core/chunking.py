@@ -100,14 +100,14 @@ def parse_chunking(entries: list[int | str | dict[str, Any]]) -> list[ChunkingCo
 
 
 def _parse(entry: int | str | dict[str, Any], level: int) -> ChunkingConfig:
-    values = dict(entry) if isinstance(entry, dict) else {"rule": entry}
+    values: dict[str, Any] = dict(entry) if isinstance(entry, dict) else {"rule": entry}
     rule = values.get("rule", "")
     longest, mean = LENGTHS.get(rule, OTHERS) if level == 1 and isinstance(rule, str) else OTHERS
     if isinstance(rule, int):
         longest, mean = rule, float(rule)
-    longest = values.setdefault("max_length", longest)
+    values.setdefault("max_length", longest)
     try:
-        values.setdefault("mean_length", min(mean, longest))
+        values.setdefault("mean_length", min(mean, values["max_length"]))
         return ChunkingConfig(**values)
     except TypeError:
         raise InputError(

@@ -132,10 +132,10 @@ def _agreement(
         span = model.config.hierarchy.span(level)
         starts = [index * span - output.offset for index in range(plan.shape[1] + 1)]
     else:
-        chunks = output.chunks[level]
-        count = int(chunks.counts[0])
+        cut = output.chunks[level]
+        count = int(cut.counts[0])
         plan, concepts = plan[:, : count + 1], concepts[:, :count]
-        starts = [*chunks.start[0, : count + 1].tolist(), len(tokens)]
+        starts = [*cut.start[0, : count + 1].tolist(), len(tokens)]
     targets, known = horizon_targets(concepts, plan.shape[2])
     cosine = F.cosine_similarity(plan[0], targets[0], dim=-1).masked_fill(~known, float("nan")).T
     parts = [tokens[max(0, start) : max(0, end)] for start, end in pairwise(starts)]

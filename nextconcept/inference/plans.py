@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -265,7 +266,7 @@ def _bounds(
     chunks = model.chunker(tokens[None])[level]
     before = int((chunks.start[0, 1 : int(chunks.counts[0]) + 1] <= known).sum())
     starts = chunks.start[0, : int(chunks.counts[0]) + 1].tolist()[before : before + horizon + 1]
-    pairs: list[tuple[int, int | None]] = list(zip(starts[:-1], starts[1:], strict=True))
+    pairs: list[tuple[int, int | None]] = list(pairwise(starts))
     # What has not begun yet begins behind the text.
     return [*pairs, *[(starts[-1], None)], *[(len(tokens), None)] * horizon][:horizon]
 
@@ -324,7 +325,7 @@ def _fill(model: NextConceptModel, concept: Tensor, level: int, tokens: Tensor) 
 
 
 def _usual_tokens(model: NextConceptModel, level: int) -> int:
-    """Return the tokens that a plan covers; where rules cut chunks, chunks twice the mean length."""
+    """Return the tokens that a plan covers; where rules cut chunks, twice the mean."""
     hierarchy, horizon = model.config.hierarchy, model.config.horizon_of(level)
     if not hierarchy.rules:
         return horizon * hierarchy.span(level)

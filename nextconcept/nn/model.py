@@ -112,7 +112,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, class_name=name))
         chunker = Chunker(config) if config.hierarchy.rules else None
         if chunker is not None:
-            rules = [dataclasses.asdict(rule) for rule in chunker.hierarchy.rules]
+            rules: list[int | str | dict[str, Any]] = [dataclasses.asdict(rule) for rule in chunker.hierarchy.rules]
             config = dataclasses.replace(config, chunking=rules)
         self.config = self._hub_mixin_config = config
         levels, shared = range(config.levels), config.sharing != "separate"

@@ -98,8 +98,8 @@ class Places:
     @classmethod
     def of(cls, chunks: Chunks, element: int, mean_length: float) -> "Places":
         """Return the places of the positions of a level whose elements form ``chunks``."""
-        parts = (part[:, element:] for part in (chunks.index, chunks.place, chunks.offset))
-        return cls(element, *parts, chunks.first, mean_length)
+        anchor, place, offset = (part[:, element:] for part in (chunks.index, chunks.place, chunks.offset))
+        return cls(element, anchor, place, offset, chunks.first, mean_length)
 
     def spread(self, x: Tensor) -> Tensor:
         """Give each position what belongs to its anchor: (B, A, ...) to (B, T, ...)."""

@@ -16,7 +16,7 @@ TOKENS = torch.tensor([list(RULE_TEXT), list(RULE_TEXT[::-1])])
 
 @pytest.mark.parametrize("options", GRID, ids=str)
 def test_causality__logits_and_plans_depend_on_what_came_before(options: dict):
-    """Changes also move later boundaries; what a prefix alone gives is the same but for rounding."""
+    """Changes also move later boundaries; a prefix alone gives the same but for rounding."""
     model = open_model(small_config(**options)).eval()
     whole = model(TOKENS)
     for known in (1, 30, 51):
@@ -80,7 +80,8 @@ def test_gradients__reach_every_parameter(rules: list):
     )
     losses.total.backward()
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
     assert loss_flops_per_token(LossConfig(terms={"decode": 1.0}), model, 64) > 0
     assert model.flops_per_token(64) > 0
 

@@ -1,4 +1,5 @@
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def texts_of(chunker: Chunker, text: bytes, level: int) -> list[bytes]:
     """The complete chunks of a level."""
     chunks = chunker(torch.tensor([list(text)]))[level]
     starts = chunks.start[0, : int(chunks.counts[0]) + 1].tolist()
-    return [text[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(starts)]
 
 
 @pytest.mark.parametrize("rule", [*RULES.values(), lambda: ends_behind("é|"), lambda: ends_behind("☃ß")])
