@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, V vocabulary, A anchors, H horizon, D width of a leve
 import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,11 +27,28 @@ from nextconcept.nn.prefill import PrefillState
 from nextconcept.nn.token_decoder import TokenDecoder
 from nextconcept.nn.transformer import Transformer
 
-__all__ = ["ModelOutput", "NextConceptModel", "PlanChoice", "PlanSource", "horizon_targets"]
+__all__ = ["Encoding", "ModelOutput", "NextConceptModel", "PlanChoice", "PlanSource", "horizon_targets"]
 
 PlanSource = Literal["predicted", "zero", "shuffled", "oracle"]
 LevelPlan = PlanSource | Tensor | Callable[[int, Tensor], Tensor]
 PlanChoice = LevelPlan | dict[int, LevelPlan]
+
+
+@dataclass
+class Encoding:
+    """What the concept encoder makes of tokens, before any plan.
+
+    Attributes:
+        states: (B, P, D_0) inputs of the token decoder; P counts the padding in front.
+        concepts: per level >= 1, (B, N, D), the realised concepts.
+        inputs: per level >= 1, (B, N, D), the inputs of the predictor.
+        chunks: per level >= 1, where its chunks lie, if rules cut them.
+    """
+
+    states: Tensor
+    concepts: dict[int, Tensor]
+    inputs: dict[int, Tensor]
+    chunks: dict[int, Chunks] | None
 
 
 @dataclass
@@ -47,6 +64,7 @@ class ModelOutput:
         predictions: per level >= 1, the plan with the hidden states that it was made from.
         offset: padding vectors in front of the tokens.
         chunks: per level >= 1, where its chunks lie, if rules cut them.
+        encoding: what all this was made from.
     """
 
     logits: Tensor
@@ -55,6 +73,7 @@ class ModelOutput:
     predictions: dict[int, Prediction]
     offset: int
     chunks: dict[int, Chunks] | None = None
+    encoding: Encoding | None = field(default=None, repr=False)
 
     def counts(self, level: int) -> Tensor | None:
         """Return the (B,) complete concepts of a level, None if all N are complete."""
@@ -137,6 +156,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         plan: PlanChoice = "predicted",
         offset: int | None = None,
         prefill: PrefillState | None = None,
+        like: ModelOutput | None = None,
     ) -> ModelOutput:
         """Predict the next token after each prefix, and the next concepts after each chunk.
 
@@ -150,6 +170,9 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             offset: padding vectors in front of the tokens, below ``c^(levels - 1)``; by default
                 :meth:`ModelConfig.padding`.
             prefill: receives the caches and plans from which generation continues.
+            like: the output for the same tokens and the ``predicted`` plan, of which everything is
+                taken over that does not depend on the plan: the concepts, and what the levels
+                predict down to the first one that reads another plan.
 
         Raises:
             InputError: if there is no token, no second row to shuffle with, or no padding vector
@@ -160,19 +183,23 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         offset = self._offset(tokens.shape[1], offset)
         caches = prefill.caches if prefill else {}
         ids = nn.functional.pad(tokens, (offset, 0), value=PADDING)
-        states = self.encoder.states(self.encoder.embed(ids, 0), prefill.token_encoder if prefill else None)
-        chunks = None if self.chunker is None else self.chunker(ids)
-        # A user's own encoder may know nothing of chunks.
-        concepts = self.encoder(ids) if chunks is None else self.encoder(ids, chunks)
-        inputs = self.encoder.inputs(ids, states, concepts, chunks)
+        encoding = like.encoding if like is not None else None
+        if encoding is None:
+            encoding = self._encode(ids, prefill)
+        states, concepts, inputs, chunks = encoding.states, encoding.concepts, encoding.inputs, encoding.chunks
         predictions: dict[int, Prediction] = {}
         plan_input = None
         for level in reversed(self.config.hierarchy.concept_levels):
             predictor, transformer = self.predictor(level), self.transformer(level)
-            predicted = predictor(transformer, inputs[level], plan_input, self.feed_back(level), caches.get(level))
+            if like is not None:
+                predicted = like.predictions[level]
+            else:
+                predicted = predictor(transformer, inputs[level], plan_input, self.feed_back(level), caches.get(level))
             memory = {"none": None, "concepts": predictor.start(inputs[level]), "states": predicted.states}
             counts = None if chunks is None else chunks[level].counts
             source = self._source(plan, level, predicted.plan, concepts[level], counts)
+            if source is not predicted.plan:
+                like = None  # the levels below read another plan
             plan_input = self._plan_input(level, source, memory[self.config.reader.memory], chunks)
             predictions[level] = predicted
             if prefill:
@@ -183,7 +210,16 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         if prefill:
             prefill.states, prefill.chunks = states, chunks
         plans = {level: prediction.plan for level, prediction in predictions.items()}
-        return ModelOutput(logits[:, offset:] if offset else logits, plans, concepts, predictions, offset, chunks)
+        logits = logits[:, offset:] if offset else logits
+        return ModelOutput(logits, plans, concepts, predictions, offset, chunks, encoding)
+
+    def _encode(self, ids: Tensor, prefill: PrefillState | None) -> Encoding:
+        """Encode (B, P) ids, the padding in front included."""
+        states = self.encoder.states(self.encoder.embed(ids, 0), prefill.token_encoder if prefill else None)
+        chunks = None if self.chunker is None else self.chunker(ids)
+        # A user's own encoder may know nothing of chunks.
+        concepts = self.encoder(ids) if chunks is None else self.encoder(ids, chunks)
+        return Encoding(states, concepts, self.encoder.inputs(ids, states, concepts, chunks), chunks)
 
     @classmethod
     def from_pretrained(

@@ -13,7 +13,7 @@ from nextconcept.core.config import ModelConfig
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.layers import normalise
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanChoice
-from nextconcept.training.losses import LossConfig, Losses, compute_losses
+from nextconcept.training.losses import LossConfig, Losses, compute_losses, token_loss
 from nextconcept.training.metrics import EffectiveRank, WeightedMeans
 
 __all__ = ["Evaluator", "bytes_per_token"]
@@ -84,21 +84,25 @@ class Evaluator(nn.Module):
         tokens, mask = batch
         weight = mask[:, 1:].sum()
         values: dict[str, tuple[Tensor, Tensor]] = {}
+        predicted: ModelOutput | None = None
         for suffix, source in self.sources.items():
             choice = self._other_rows(suffix, tokens) if "shuffled" in suffix and len(tokens) == 1 else source
             if choice is None or (brief and suffix not in FIT_SOURCES):
                 continue
-            output = model(tokens[:, :-1], choice)
-            losses = compute_losses(self.loss, model, output, tokens, mask)
-            values[f"loss/tokens{suffix}"] = losses.tokens, weight
-            if byte_counts is not None:
-                ratio = bytes_per_token(batch, byte_counts)
-                bits = losses.tokens / math.log(2) / ratio.clamp(min=torch.finfo(ratio.dtype).tiny)
-                values[f"bits_per_byte{suffix}"] = bits, weight * ratio
-            if source == "predicted":
+            output = model(tokens[:, :-1], choice, like=predicted)
+            if predicted is None:  # the first source, of which the others take over what they can
+                predicted, losses = output, compute_losses(self.loss, model, output, tokens, mask)
                 values["loss"] = losses.total, weight
                 values |= _concept_values(losses)
                 self._watch_collapse(output, losses)
+                token_mean = losses.tokens
+            else:
+                token_mean = token_loss(output.logits, tokens, mask)
+            values[f"loss/tokens{suffix}"] = token_mean, weight
+            if byte_counts is not None:
+                ratio = bytes_per_token(batch, byte_counts)
+                bits = token_mean / math.log(2) / ratio.clamp(min=torch.finfo(ratio.dtype).tiny)
+                values[f"bits_per_byte{suffix}"] = bits, weight * ratio
             if "shuffled" in suffix:
                 last = {level: plan[-1:].detach() for level, plan in output.plans.items()}
                 self._last_rows[suffix] = tokens.shape[1], last

@@ -23,6 +23,7 @@ __all__ = [
     "Losses",
     "compute_losses",
     "loss_flops_per_token",
+    "token_loss",
     "token_losses",
 ]
 
@@ -171,6 +172,18 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none").view_as(targets)
 
 
+def token_loss(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    """Compute the mean cross-entropy of the tokens that are to be learnt.
+
+    Args:
+        logits: (B, T, V).
+        tokens: (B, T + 1) int64, of which the last T are predicted.
+        mask: (B, T + 1) bool.
+    """
+    learnt = mask[:, 1:]
+    return (token_losses(logits, tokens[:, 1:]) * learnt).sum() / learnt.sum().clamp(min=1)
+
+
 def compute_losses(
     config: LossConfig,
     model: NextConceptModel,
@@ -190,8 +203,7 @@ def compute_losses(
             if all tokens from the anchor to the end of the concept do.
         level_factors: per concept level, a factor on w, as a curriculum sets it.
     """
-    learnt = mask[:, 1:]
-    total = tokens_loss = (token_losses(output.logits, tokens[:, 1:]) * learnt).sum() / learnt.sum().clamp(min=1)
+    total = tokens_loss = token_loss(output.logits, tokens, mask)
     # A chunk that holds padding in front of the tokens is not learnt.
     inputs, known = (F.pad(part[:, :-1], (output.offset, 0)) for part in (tokens, mask))
     concepts = {}

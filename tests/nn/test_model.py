@@ -504,3 +504,22 @@ def test_levels_1__every_parameter_gets_a_gradient(composition: str):
     model = NextConceptModel(small_config(levels=1, encoder__chunk_alignment="end", **options))
     model(torch.randint(64, (2, 9))).logits.square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"levels": 3},
+        {"levels": 3, "planner__mode": "rollout", "encoder__depth": 1, "encoder__chunk_alignment": "end"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("source", ["predicted", "zero", "shuffled", "oracle", {1: "zero"}, {2: "shuffled"}], ids=str)
+def test_forward__what_is_taken_over_from_the_predicted_output_changes_nothing(changes: dict, source: object):
+    model, tokens = open_model(small_config(**changes)), torch.randint(64, (2, 21))
+    if isinstance(source, dict) and max(source) >= model.config.levels:
+        pytest.skip("this model has no such level")
+    plain, short = model(tokens, source), model(tokens, source, like=model(tokens))
+    assert torch.equal(plain.logits, short.logits)
+    assert all(torch.equal(plan, short.plans[level]) for level, plan in plain.plans.items())
