@@ -8,7 +8,7 @@ of a rule, V vocabulary, D width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import cast
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nextconcept.core.chunk_rules import ChunkRule
 from nextconcept.core.config import ModelConfig
+from nextconcept.nn.layers import binding_angles, compute_dtype, rotations
 
 __all__ = ["Chunker", "Chunks", "chunk_of_tokens", "rule_ends"]
 
@@ -74,6 +75,7 @@ class Chunks:
     offset: Tensor
     first: Tensor
     start: Tensor
+    _turns: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def most(self) -> int:
@@ -88,7 +90,19 @@ class Chunks:
 
     def select(self, rows: Tensor) -> "Chunks":
         """Return the chunks of (R,) rows."""
-        return Chunks(*(getattr(self, one.name)[rows] for one in fields(self)))
+        return Chunks(*(getattr(self, one.name)[rows] for one in fields(self) if one.init))
+
+    def turns(self, like: Tensor) -> Tensor:
+        """Return the rotations by :attr:`offset` that bind elements like (..., D), computed once.
+
+        Returns:
+            (B, n + 1, D / 2) complex rotations, or angles where a compiler fuses them.
+        """
+        key = like.shape[-1], compute_dtype(like.dtype)
+        if key not in self._turns:
+            angles = binding_angles(self.offset, *key)
+            self._turns[key] = angles if torch.compiler.is_compiling() else rotations(angles)
+        return self._turns[key]
 
     def sum(self, x: Tensor) -> Tensor:
         """Add up (B, n, D) elements by chunk: (B, N, D), zero where there is no complete chunk."""

@@ -137,7 +137,7 @@ class Composition(nn.Module):
             total = chunks.sum(x)
             return total / chunks.lengths.clamp(min=1)[..., None].to(x.dtype) if name == "mean" else total
 
-        return self._run(self.bind_at(elements, chunks.offset[:, :-1]), reduce)
+        return self._run(self.bind_at(elements, chunks.turns(elements)[:, :-1]), reduce)
 
     def _run(self, x: Tensor, reduce: Callable[[str, Tensor], Tensor]) -> Tensor:
         """Apply the chain to bound elements; ``reduce`` applies an operation of REDUCTIONS."""
@@ -156,8 +156,19 @@ class Composition(nn.Module):
         return self.bind_at(elements, torch.arange(elements.shape[-2], device=elements.device) * stride, undo)
 
     def bind_at(self, elements: Tensor, positions: Tensor, undo: bool = False) -> Tensor:
-        """Rotate (..., n, D) by (..., n) positions in tokens; with ``undo``, in reverse."""
+        """Rotate (..., n, D) by positions; with ``undo``, in reverse.
+
+        Args:
+            elements: (..., n, D).
+            positions: (..., n) in tokens, or (..., n, D / 2), what :meth:`.Chunks.turns` made of
+                them.
+            undo: whether to rotate in reverse.
+        """
         if not self.config.encoder.position_binding:
             return elements
-        angles = binding_angles(positions, elements.shape[-1], compute_dtype(elements.dtype))
-        return rotate(elements, -angles if undo else angles)
+        turns = positions
+        if not (turns.is_complex() or turns.is_floating_point()):
+            turns = binding_angles(positions, elements.shape[-1], compute_dtype(elements.dtype))
+        if undo:
+            turns = turns.conj() if turns.is_complex() else -turns
+        return rotate(elements, turns)

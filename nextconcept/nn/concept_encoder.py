@@ -214,7 +214,8 @@ class ConceptEncoder(nn.Module):
 
         Args:
             concepts: (..., n, D).
-            offsets: (n,) or (..., n) tokens between the position and the first of the chunk.
+            offsets: (n,) or (..., n) tokens between the position and the first of the chunk, or
+                their rotations.
 
         Returns:
             (..., n, V) cosines, as :meth:`read_back`.

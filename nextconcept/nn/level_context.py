@@ -262,7 +262,7 @@ class ParallelContext(LevelContext):
             places = self._input.places
             # Behind its first element a rollout does not know where chunks will end.
             plan = places.spread(self._input.plan[:, :, 0]) * (self.step == 0)
-            self._unbound = self._input.unbind(plan, places.offset)
+            self._unbound = self._input.unbind(plan, places.turns(plan))
         elif self._unbound is None:
             plan, fold = self._input.plan, self._input.fold
             ahead = (torch.arange(fold.chunk_size, device=self.device) + self.step).expand(*plan.shape[:2], -1)

@@ -350,7 +350,9 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
     def unbind(self, level: int) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the map from planned concepts of ``level`` and places in a chunk to elements."""
         composition, hierarchy = self.encoder.composition(level), self.config.hierarchy
-        span = 1 if hierarchy.rules else hierarchy.span(level - 1)
+        if hierarchy.rules:
+            return lambda plan, offsets: composition.bind_at(plan, offsets, undo=True)
+        span = hierarchy.span(level - 1)
         return lambda plan, places: composition.bind_at(plan, places * span, undo=True)
 
     def _source(self, source: PlanChoice, level: int, plan: Tensor, concepts: Tensor, counts: Tensor | None) -> Tensor:

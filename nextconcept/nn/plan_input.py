@@ -83,23 +83,26 @@ class Places:
         element: the element that position 0 predicts: 1 for tokens, 0 for a level with a BOS.
         anchor: (B, T) chunk of the element that each position predicts.
         place: (B, T) elements between that element and the first of the chunk.
-        offset: (B, T) tokens between the two.
         first: (B, A) first element of each chunk.
+        chunks: the chunks themselves.
         mean_length: elements of a chunk on average, by which later chunks are supposed to follow.
     """
 
     element: int
     anchor: Tensor
     place: Tensor
-    offset: Tensor
     first: Tensor
+    chunks: Chunks
     mean_length: float
 
     @classmethod
     def of(cls, chunks: Chunks, element: int, mean_length: float) -> "Places":
         """Return the places of the positions of a level whose elements form ``chunks``."""
-        anchor, place, offset = (part[:, element:] for part in (chunks.index, chunks.place, chunks.offset))
-        return cls(element, anchor, place, offset, chunks.first, mean_length)
+        return cls(element, chunks.index[:, element:], chunks.place[:, element:], chunks.first, chunks, mean_length)
+
+    def turns(self, like: Tensor) -> Tensor:
+        """Return the rotations that bind elements in their chunks, as :meth:`.Chunks.turns`."""
+        return self.chunks.turns(like)[:, self.element :]
 
     def spread(self, x: Tensor) -> Tensor:
         """Give each position what belongs to its anchor: (B, A, ...) to (B, T, ...)."""
@@ -125,7 +128,7 @@ class PlanInput:
         gates: the gates of the reading level.
         unbind: maps (..., n, D_above) planned concepts and (..., n) places to what the concepts say
             about the elements at those places: ``R(-i) p``. Where rules cut chunks, places are
-            counted in tokens.
+            counted in tokens, or are rotations already.
     """
 
     plan: Tensor

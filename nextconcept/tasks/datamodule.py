@@ -44,7 +44,7 @@ class TaskDataModule(ConceptDataModule):
         layout = task.layout(hierarchy)
         if context_length not in (None, layout.context_length):
             raise InputError(
-                f"the task {type(task).__name__} in windows of whole {hierarchy.alignment} tokens needs context_length "
+                f"the task {type(task).__name__} in chunks of {hierarchy.alignment} tokens needs context_length "
                 f"{layout.context_length}, not {context_length}: leave context_length out."
             )
         super().__init__(levels, chunk_size, layout.context_length, chunking, **kwargs)

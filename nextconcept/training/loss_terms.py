@@ -114,7 +114,9 @@ def _decode_chunks(at: LossInputs, chunks: dict[int, Chunks]) -> Tensor:
     """Score each token of a chunk in its place, and take the mean over the chunk."""
     own, horizon = chunks[at.level], at.plan.shape[2]
     slot = chunk_of_tokens(chunks, at.level)
+    # At level 1 the places of tokens are those of their composition.
     offset = torch.arange(slot.shape[1], device=slot.device) - own.start.gather(1, slot)
+    offset = own.turns(at.plan)[:, :-1] if at.level == 1 else offset
     sizes = (own.start[:, 1:] - own.start[:, :-1]).clamp(min=1)
     steps = []
     for step in range(horizon):
