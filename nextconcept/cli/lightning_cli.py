@@ -18,6 +18,7 @@ from nextconcept.cli.linked_settings import SHAPE, check_linked
 from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
 from nextconcept.cli.run_folders import folder_of_run, logger_settings, newest_checkpoint, own_run_folders
 from nextconcept.cli.stored_settings import GivenSettings, adopt_checkpoint, as_namespace
+from nextconcept.core.chunking import same_chunking
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
@@ -382,7 +383,12 @@ def _adopt_config(options: Namespace) -> None:
     stored = read_config(path, options.model.encoder).to_dict()
     del stored["vocab_size"]  # follows from the data
     given = options.model.config.clone().as_dict()
-    other = [name for name, value in stored.items() if given[name] not in (None, defaults[name], value)]
+    other = [
+        name
+        for name, value in stored.items()
+        if given[name] not in (None, defaults[name], value)
+        and not (name == "chunking" and same_chunking(given[name], value))
+    ]
     if other:
         raise InputError(
             f"the model in {path} has {other[0]} {stored[other[0]]}, not {given[other[0]]}: leave out model.config "

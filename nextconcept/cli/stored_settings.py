@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 from nextconcept.checkpoints.files import KEY
 from nextconcept.checkpoints.hub import config_from_dict
 from nextconcept.cli.linked_settings import SHAPE
+from nextconcept.core.chunking import same_chunking
 from nextconcept.core.errors import InputError
 from nextconcept.nn.concept_encoder import ConceptEncoder
 
@@ -129,6 +130,8 @@ def _adopt_shape(
             if new is None and name == "config.context_length":
                 continue
             if not any(_covers(part, name) for part in names) or new == old:
+                continue
+            if name == "config.chunking" and same_chunking(new, old):
                 continue
             if typed:
                 raise InputError(

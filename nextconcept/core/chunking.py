@@ -1,14 +1,14 @@
 """Which rule cuts the chunks of a concept level, and how long they may be."""
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nextconcept.core.chunk_rules import RULES, ChunkRule, ends_behind
 from nextconcept.core.errors import InputError
 from nextconcept.core.suggestions import did_you_mean
 
-__all__ = ["ChunkingConfig", "parse_chunking"]
+__all__ = ["ChunkingConfig", "parse_chunking", "same_chunking"]
 
 LENGTHS = {"words": (16, 4.0), "lines": (128, 24.0), "sentences": (256, 48.0), "paragraphs": (512, 128.0)}
 """Default ``max_length`` and ``mean_length`` of chunks of tokens, for texts of single bytes."""
@@ -97,6 +97,17 @@ def parse_chunking(entries: list[int | str | dict[str, Any]]) -> list[ChunkingCo
         InputError: if one is malformed.
     """
     return [_parse(entry, level) for level, entry in enumerate(entries, 1)]
+
+
+def same_chunking(one: Any, other: Any) -> bool:
+    """Whether two values of ``chunking`` mean the same rules, however much of them is spelt out."""
+    if not isinstance(one, list) or not isinstance(other, list):
+        return bool(one == other)
+    try:
+        rules = [[replace(rule, num_states=0) for rule in parse_chunking(entries)] for entries in (one, other)]
+    except InputError:
+        return False
+    return rules[0] == rules[1]
 
 
 def _parse(entry: int | str | dict[str, Any], level: int) -> ChunkingConfig:

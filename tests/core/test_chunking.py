@@ -4,7 +4,7 @@ import pytest
 
 from nextconcept import InputError, ModelConfig
 from nextconcept.core.chunk_rules import ChunkRule, ends_behind
-from nextconcept.core.chunking import ChunkingConfig, parse_chunking
+from nextconcept.core.chunking import ChunkingConfig, parse_chunking, same_chunking
 
 
 def bars() -> ChunkRule:
@@ -90,3 +90,11 @@ def test_from_dict__a_stored_rule_of_ones_own_must_have_been_built():
         ModelConfig.from_dict(config.to_dict())
     built = [asdict(ChunkingConfig(rule=OWN, num_states=1))]
     assert ModelConfig.from_dict(config.to_dict() | {"chunking": built}).hierarchy.rules[0].num_states == 1
+
+
+def test_same_chunking__however_much_is_spelt_out():
+    stored = [asdict(rule) | {"num_states": 3} for rule in parse_chunking(["words", 3])]
+    assert same_chunking(stored, ["words", 3])
+    assert not same_chunking(stored, ["words", 4])
+    assert not same_chunking(stored, ["no rule", 3])
+    assert not same_chunking(stored, None)

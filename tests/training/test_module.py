@@ -99,7 +99,8 @@ def test_predict__gives_the_surprisal_of_each_token(corpus: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("stop", "windows"), [(7, 120), (30, 120), (35, 120)], ids=["mid-epoch", "at its end", "in the next"]
 )
-def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, windows: int):
+@pytest.mark.parametrize("shape", [{}, {"chunking": ["words"]}], ids=str)
+def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, windows: int, shape: dict):
     """An epoch has about 36 batches; a resumed run has the same weights, wherever it stopped."""
 
     def trainer(name: str, steps: int) -> L.Trainer:
@@ -108,14 +109,14 @@ def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, w
         callbacks = [StoreModelMetadata(), last]
         return trainer_of(tmp_path / name, steps, callbacks=callbacks, enable_checkpointing=True, limit_val_batches=0)
 
-    whole = weights_after(trainer("whole", 41), module_of(dropout=0.0), data_of(corpus))
+    whole = weights_after(trainer("whole", 41), module_of(**shape), data_of(corpus))
     # The schedule needs to know the planned length, so the first part is stopped from outside.
     first = trainer("first", 41)
     first.callbacks.append(StopAt(stop))
-    weights_after(first, module_of(), data_of(corpus))
+    weights_after(first, module_of(**shape), data_of(corpus))
     path = tmp_path / "first" / "last.ckpt"
     torch.manual_seed(123)
-    resumed = weights_after(trainer("second", 41), module_of(), data_of(corpus), path)
+    resumed = weights_after(trainer("second", 41), module_of(**shape), data_of(corpus), path)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
