@@ -47,6 +47,9 @@ def test_fit__two_steps(
     settings = yaml.safe_load(FILES[name].read_text())
     if settings["model"].get("config", {}).get("horizon") == "full":
         overrides["model.config.context_length"] = 64  # a rollout of 64 steps takes a minute
+    windows = settings["model"].get("config", {}).get("sliding_window")
+    if isinstance(windows, list) and any(isinstance(window, list) for window in windows):
+        overrides["model.config.sliding_window"] = 32  # of a depth of one
     data = settings["data"]["class_path"].rpartition(".")[2]
     if data != "TaskDataModule":
         overrides["data.split"] = "{by: contiguous, val: 0.2, test: 0.1}"

@@ -349,7 +349,8 @@ class ModelConfig:
             for name in PER_LEVEL:
                 value = getattr(self, name)
                 if isinstance(value, list) and value:
-                    setattr(self, name, value[:1] if isinstance(value[0], list) else value[0])
+                    # Of the windows of blocks, those of a token encoder are left out with it.
+                    setattr(self, name, [value[0][-_first(self.depth) :]] if isinstance(value[0], list) else value[0])
         if self.context_length is None:
             self.context_length = -(-256 // hierarchy.alignment) * hierarchy.alignment
         hierarchy.check_context(self.context_length)
@@ -580,6 +581,10 @@ _GROUPS: dict[str, type] = {
     "nested": NestedConfig,
 }
 Group = TypeVar("Group")
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) else value
 
 
 def _flattened(value: Any) -> list[Any]:

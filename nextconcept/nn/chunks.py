@@ -79,7 +79,7 @@ class Chunks:
 
     @property
     def most(self) -> int:
-        """N."""
+        """N, the number of chunks that there is room for."""
         return self.first.shape[1] - 1
 
     @property
