@@ -15,7 +15,7 @@ import torch
 from jsonargparse import auto_cli
 
 from nextconcept import ModelConfig, NextConceptModel
-from nextconcept.core.config import ReaderConfig
+from nextconcept.core.config_groups import ReaderConfig
 from nextconcept.inference.generate import generate_tokens
 from nextconcept.inference.sampling import Sampling
 

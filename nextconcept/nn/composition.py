@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextconcept.core.config import REDUCTIONS, ModelConfig
+from nextconcept.core.config import ModelConfig
+from nextconcept.core.config_groups import REDUCTIONS
 from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.feed_forward import GeGlu
 from nextconcept.nn.initial_weights import draw

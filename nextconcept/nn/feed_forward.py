@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextconcept.core.config import BlockConfig
+from nextconcept.core.config_groups import BlockConfig
 from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import Linear
 from nextconcept.nn.level_weights import LevelWeights

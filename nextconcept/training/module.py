@@ -13,11 +13,11 @@ from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LambdaLR
 
 from nextconcept.checkpoints.files import KEY
-from nextconcept.core.config import (
+from nextconcept.core.config import ModelConfig
+from nextconcept.core.config_groups import (
     BlockConfig,
     EncoderConfig,
     MatchingConfig,
-    ModelConfig,
     NestedConfig,
     PlannerConfig,
     ReaderConfig,

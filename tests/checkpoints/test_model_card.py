@@ -1,5 +1,6 @@
 from nextconcept.checkpoints.model_card import model_card
-from nextconcept.core.config import EncoderConfig, ModelConfig, PlannerConfig
+from nextconcept.core.config import ModelConfig
+from nextconcept.core.config_groups import EncoderConfig, PlannerConfig
 
 RECORD = {
     "data": {"dataset": "owner/books", "context_length": 64, "split": {"by": "hash", "val": 0.1}},

@@ -1,7 +1,7 @@
 import pytest
 
 from nextconcept import InputError, ModelConfig, NextConceptModel
-from nextconcept.core.config import BlockConfig, EncoderConfig, PlannerConfig
+from nextconcept.core.config_groups import BlockConfig, EncoderConfig, PlannerConfig
 from nextconcept.nn.growth import grown_config
 from tests.helpers import small_config
 

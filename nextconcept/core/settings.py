@@ -1,0 +1,78 @@
+"""Dataclasses of settings: made from plain values, checked against the types of their fields."""
+
+from dataclasses import fields, is_dataclass
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from nextconcept.core.errors import InputError
+from nextconcept.core.suggestions import did_you_mean
+
+__all__ = ["check_types", "from_dict"]
+
+Group = TypeVar("Group")
+
+
+def from_dict(cls: type[Group], values: dict[str, Any], prefix: str = "") -> Group:
+    """Make a dataclass of settings from plain values.
+
+    Args:
+        cls: the dataclass.
+        values: its settings by name.
+        prefix: what stands before the names in messages.
+
+    Raises:
+        InputError: if a name is unknown.
+    """
+    assert is_dataclass(cls)
+    unknown = sorted(str(name) for name in set(values) - {one.name for one in fields(cls)})
+    if unknown:
+        hint = did_you_mean(unknown[0], [one.name for one in fields(cls)])
+        raise InputError(
+            f"unknown model settings {', '.join(prefix + name for name in unknown)}: "
+            + (f"{hint} " if hint else "")
+            + "A stored model with such settings comes from another version of nextconcept: train it again with this "
+            "one, or load it with the version that made it."
+        )
+    return cls(**values)
+
+
+def check_types(config: Any, prefix: str = "") -> None:
+    """Check the type of every field, because a file may hold any value.
+
+    Args:
+        config: a dataclass of settings.
+        prefix: what stands before the names in messages.
+
+    Raises:
+        InputError: if a value has another type than its field.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        if not _fits(getattr(config, name), hint):
+            choices = ", ".join(map(str, _choices(hint)))
+            raise InputError(
+                f"{prefix}{name} can't be {getattr(config, name)!r}: "
+                + (f"choose from {choices}." if choices else f"see the docstring of {type(config).__name__}.")
+            )
+
+
+def _choices(hint: Any) -> list[Any]:
+    """Return the literal values that a type allows, if any."""
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [value for part in get_args(hint) for value in _choices(part)]
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether ``value`` has the type ``hint``; integers fit a float, truth values no number."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if kind is Literal:
+        return value in parts
+    if kind is list:
+        return isinstance(value, list) and all(_fits(one, parts[0]) for one in value)
+    if kind is dict:
+        return isinstance(value, dict)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
