@@ -46,8 +46,10 @@ def read_chunk(model: NextConceptModel, concept: Tensor, level: int, alternative
     """
     scores = model.encoder.read_back(concept, level)  # (S, V)
     best = scores.topk(2, -1)
-    places = (best.values[:, 0] - best.values[:, 1]).argsort()[: 4 * alternatives]
     readings = [best.indices[:, 0]]
+    # What is read behind the end of the chunk is noise.
+    end = _end(model, readings[0], level)
+    places = (best.values[:end, 0] - best.values[:end, 1]).argsort()[: 4 * alternatives]
     for place in places.tolist():
         readings.append(readings[0].clone())
         readings[-1][place] = best.indices[place, 1]

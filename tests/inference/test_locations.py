@@ -1,0 +1,38 @@
+import torch
+
+from nextconcept.core.config import ModelConfig
+from nextconcept.inference.locations import Location
+from nextconcept.nn.chunks import Chunker
+
+CPU = torch.device("cpu")
+TEXTS = [b"one two, thr", b"a b c d e f ", b"x"]
+
+
+def test_of__counts_what_is_complete_in_each_row():
+    config = ModelConfig(levels=3, chunking=["words", 2], context_length=32, sharing="separate", width=32, num_heads=2)
+    lengths = torch.tensor([len(text) for text in TEXTS])
+    tokens = torch.tensor([[*text, *b"z " * 6][:12] for text in TEXTS])  # anything may follow a row
+    chunker = Chunker(config)
+    at = Location.of(config.hierarchy, lengths, chunker(tokens), None, tokens)
+    assert at.counts[1].tolist() == [2, 6, 0]
+    assert at.counts[2].tolist() == [1, 3, 0]
+    assert at.done(1).tolist() == [False, True, False]
+    assert at.done(2).tolist() == [False, True, False]
+    reading = at.reading(0, CPU)
+    assert reading.anchors.last.tolist() == [2, 6, 0]
+    assert reading.place.tolist() == [4, 0, 1]  # elements of the chunk before the one to predict
+    assert reading.first.tolist() == [8, 12, 0]
+    assert at.reading(1, CPU).place.tolist() == [0, 0, 0]
+    assert at.reading(2, CPU) is None
+    some = at.select(torch.tensor([2, 0]))
+    assert some.rows.tolist() == [2, 0]
+    assert some.reading(0, CPU).place.tolist() == [1, 4]
+
+
+def test_of__chunks_of_one_length():
+    config = ModelConfig(levels=3, chunk_size=3, num_heads=4)
+    at = Location.of(config.hierarchy, torch.tensor([9, 11]), None)
+    assert [at.counts[level].tolist() for level in (0, 1, 2)] == [[9, 11], [3, 3], [1, 1]]
+    assert at.done(2).tolist() == [True, False]
+    assert at.reading(0, CPU).place.tolist() == [0, 2]
+    assert at.positions(0, CPU).last.tolist() == [8, 10]
