@@ -7,7 +7,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from nextconcept.core.errors import TrainingError
 from nextconcept.data.windows import WindowLoader
 from nextconcept.training.access import module_of
-from nextconcept.training.sharding import gradient_norm
 
 __all__ = ["FiniteGradients"]
 
@@ -33,7 +32,7 @@ class FiniteGradients(L.Callback):
         scaled = trainer.precision == "16-mixed"
         if scaled and not trainer.strategy.reduce_boolean_decision(bool(wrong), all=False):
             return
-        if gradient_norm(pl_module).isfinite():
+        if module_of(pl_module).gradient_norm().isfinite():
             return
         callbacks = [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
         saved = [callback.best_model_path for callback in callbacks if callback.best_model_path]
