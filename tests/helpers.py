@@ -50,7 +50,7 @@ def open_model(config: ModelConfig, encoder: type[ConceptEncoder] = ConceptEncod
     for name, parameter in model.named_parameters():
         if ".gates." in name:
             torch.nn.init.normal_(parameter)
-        elif name.endswith("shift.weight"):
+        elif name.endswith(("shift.weight", "end.weight")):
             torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
     return model
 
@@ -99,6 +99,7 @@ def rule_grid() -> list[dict]:
             "reader__memory": memory,
             "planner__mode": mode,
             "planner__shift": draw.choice([True, False]),
+            "planner__end_state": draw.choice([True, False]),
         }
         for conditioning, memory, mode, rules in ways
     ]
@@ -142,6 +143,7 @@ def option_grid() -> list[dict]:
         "norm_embeddings": [False, True],
         "scale_inputs": [False, True],
         "planner__shift": [False, True],
+        "planner__end_state": [False, True],
     }
     gated = {"block__feed_forward": "geglu", "planner__plan_head": "geglu"}
     grid: list[dict] = [

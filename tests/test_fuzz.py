@@ -135,6 +135,7 @@ SHAPES = {
     "encoder__depth": st.integers(-1, 1),
     "planner__noise_width": st.integers(-1, 3),
     "planner__shift": st.booleans(),
+    "planner__end_state": st.booleans(),
     "dropout": st.sampled_from([0.0, 0.1, 1.0, -1.0]),
     "block__feed_forward_ratio": st.sampled_from([2.0, 0.01, 0.0, -1.0]),
 }

@@ -123,6 +123,9 @@ class PlannerConfig:
         shift: add a linear map of the concept before, zero at first, to each input of the
             predictor, so that a single layer of attention can find what followed a concept last
             time (as the shifted keys of Fu et al., 2023).
+        end_state: add a linear map of the state of the token that ends each chunk, zero at first,
+            to the input of the predictor; with ``encoder.depth`` this is the state of the token
+            encoder, which has read what came before.
         detach: stop gradients where a plan is read, by the level below or by the next step of a
             rollout.
         matching: matching of predicted concepts in rollouts, or None.
@@ -135,6 +138,7 @@ class PlannerConfig:
     plan_head: Literal["linear", "mlp", "geglu"] = "linear"
     noise_width: int = 0
     shift: bool = False
+    end_state: bool = False
     detach: bool = False
     matching: MatchingConfig | None = None
 

@@ -195,20 +195,24 @@ class CachedGenerator:
         for level in reversed(self.config.hierarchy.concept_levels):
             done = at.done(level)
             if done.all():
-                self._advance(level, ids, starts, lengths, at)
+                self._advance(level, ids, starts, lengths, at, state)
             elif done.any():
                 chosen = done.nonzero().squeeze(1)
-                self._advance(level, ids[chosen.to(ids.device)], starts[chosen], lengths[chosen], at.select(chosen))
+                there = chosen.to(ids.device)
+                self._advance(level, ids[there], starts[chosen], lengths[chosen], at.select(chosen), state[there])
         hidden = self.steppers[0].step(state, tokens, at.reading(0, ids.device))
         return self.model.decoder.logits(hidden, self.embedding)
 
-    def _advance(self, level: int, ids: Tensor, starts: Tensor, lengths: Tensor, at: Location) -> None:
-        """Compose the concept that the rows have completed, and make its plan."""
+    def _advance(self, level: int, ids: Tensor, starts: Tensor, lengths: Tensor, at: Location, state: Tensor) -> None:
+        """Compose the concept that the newest token has completed in each row, and make its plan.
+
+        ``state`` (R, D_0) is the input of the token decoder at that token.
+        """
         below_reads, reading = at.reading(level - 1, ids.device), at.reading(level, ids.device)
         assert below_reads is not None
         anchors = below_reads.anchors
-        concept = self._compose(level, ids, lengths, at)
         predictor, stepper, feed_back = self.model.predictor(level), self.steppers[level], self.model.feed_back(level)
+        concept = predictor.with_end(self._compose(level, ids, lengths, at), state)
         previous = anchors.select(self.inputs[level])
         hidden = stepper.step(predictor.pair(concept, previous), anchors, reading)
         self.inputs[level][slice(None) if anchors.rows is None else anchors.rows] = concept.to(previous.dtype)

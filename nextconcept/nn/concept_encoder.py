@@ -191,6 +191,23 @@ class ConceptEncoder(nn.Module):
             return concepts
         return {level: self.concepts(self.elements(tokens, states, level), level, chunks) for level in concepts}
 
+    def end_states(self, states: Tensor, level: int, chunks: dict[int, Chunks] | None = None) -> Tensor:
+        """Return the state of the token that ends each chunk of ``level``.
+
+        Args:
+            states: (B, P, D_0) inputs of the token decoder.
+            level: 1 or more.
+            chunks: as in :meth:`forward`.
+
+        Returns:
+            (B, N, D_0); those of chunks that are not complete are arbitrary.
+        """
+        if chunks is None:
+            span = self.config.hierarchy.span(level)
+            return states[:, span - 1 :: span]
+        last = (chunks[level].start[:, 1:] - 1).clamp(min=0)
+        return states.gather(1, last[..., None].expand(-1, -1, states.shape[2]))
+
     def read_back(self, concepts: Tensor, level: int) -> Tensor:
         """Compute how near each token lies to each position of a concept.
 

@@ -101,9 +101,15 @@ class ConceptPredictor(nn.Module):
         reads_plan = level + 1 < config.levels
         self.gates = PlanGates(config, level) if reads_plan else None
         self.shift = Linear(width, width) if config.planner.shift else None
-        if self.shift is not None:
-            nn.init.zeros_(self.shift.weight)
+        self.end = Linear(config.widths[0], width) if config.planner.end_state else None
+        for added in (self.shift, self.end):
+            if added is not None:
+                nn.init.zeros_(added.weight)
         self.head = PlanHead(config, width, 1 if self.rollout else self.horizon)
+
+    def with_end(self, concepts: Tensor, states: Tensor) -> Tensor:
+        """Add states (..., D_0) of the tokens that end chunks to the compositions (..., D)."""
+        return concepts if self.end is None else concepts + self.end(states)
 
     def start(self, concepts: Tensor) -> Tensor:
         """Put the BOS in front: (B, N, D) to (B, A, D), the transformer's inputs."""

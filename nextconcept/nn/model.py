@@ -219,7 +219,12 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         chunks = None if self.chunker is None else self.chunker(ids)
         # A user's own encoder may know nothing of chunks.
         concepts = self.encoder(ids) if chunks is None else self.encoder(ids, chunks)
-        return Encoding(states, concepts, self.encoder.inputs(ids, states, concepts, chunks), chunks)
+        inputs = self.encoder.inputs(ids, states, concepts, chunks)
+        if self.config.planner.end_state:
+            for level, composed in inputs.items():
+                ends = self.encoder.end_states(states, level, chunks)
+                inputs = inputs | {level: self.predictor(level).with_end(composed, ends)}
+        return Encoding(states, concepts, inputs, chunks)
 
     @classmethod
     def from_pretrained(
