@@ -25,9 +25,19 @@ __all__ = [
     "may_save",
     "next_version",
     "save",
+    "shows_step",
     "stops_early",
     "validates_next",
 ]
+
+
+def shows_step(trainer: L.Trainer) -> bool:
+    """Whether loggers get the values of the current training step, as ``log_every_n_steps`` says.
+
+    Uses ``_LoggerConnector.should_update_logs``: to log a value that no logger shows takes as long
+    as to log one that it does.
+    """
+    return trainer._logger_connector.should_update_logs or bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
 
 
 def validates_next(trainer: L.Trainer) -> bool:

@@ -31,7 +31,7 @@ from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanSource
 from nextconcept.training.batches import as_concept_batch, check_batch, check_data, check_tokenizer
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
-from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves
+from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves, shows_step
 from nextconcept.training.losses import LossConfig, compute_losses, token_losses
 from nextconcept.training.optim import (
     OptimizerConfig,
@@ -342,14 +342,15 @@ class ConceptModule(L.LightningModule):
         values = {"train/loss": losses.total, "train/loss/tokens": losses.tokens}
         for level, loss in losses.concepts.items():
             values[f"train/loss/concepts_l{level}"] = loss.total
-        if self._byte_counts is not None:
+        shown = shows_step(self.trainer)
+        if self._byte_counts is not None and shown:
             bits = losses.tokens / math.log(2) / bytes_per_token(batch, self._byte_counts)
             values["train/bits_per_byte"] = bits
         means = torch.stack([value.detach() for value in values.values()])
         if self.trainer.world_size > 1:  # one exchange, so that the curves are those of the whole batch
             means = self.trainer.strategy.reduce(means, reduce_op="mean")
         logged: dict[str, Any] = dict(zip(values, means.unbind(), strict=True))
-        if self._own_optimizer:
+        if self._own_optimizer and shown:
             schedule = self._schedule
             logged["train/learning_rate"] = self.optimizer_config.lr * schedule.lr_lambdas[0](schedule.last_epoch)
         self.log_dict(logged, batch_size=batch.tokens.shape[0])
@@ -379,7 +380,8 @@ class ConceptModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the norm of the gradient."""
-        self.log("train/gradient_norm", self.gradient_norm())
+        if shows_step(self.trainer):
+            self.log("train/gradient_norm", self.gradient_norm())
 
     def configure_gradient_clipping(
         self,

@@ -17,9 +17,11 @@ from nextconcept.training.lightning_compat import (
     cut_csv_curves,
     keep_csv_curves,
     may_save,
+    shows_step,
     stops_early,
     validates_next,
 )
+from tests.helpers import data_of, module_of, trainer_of
 
 
 @pytest.fixture
@@ -34,6 +36,8 @@ def test_members__exist(trainer: L.Trainer):
         trainer.fit_loop.epoch_loop: ["_should_check_val_fx", "_should_accumulate"],
         ModelCheckpoint(): ["_should_skip_saving_checkpoint", "_save_topk_checkpoint", "_monitor_candidates"],
         CSVLogger("."): ["_experiment"],
+        trainer: ["_logger_connector"],
+        type(trainer._logger_connector): ["should_update_logs"],
         RichProgressBar: ["_get_train_description"],
     }
     for owner, names in owners.items():
@@ -46,6 +50,25 @@ def test_functions__of_a_trainer_that_has_not_begun(trainer: L.Trainer):
     assert not accumulates(trainer)
     assert not stops_early(trainer)
     assert not may_save(ModelCheckpoint(), trainer)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_shows_step__says_what_loggers_get(tmp_path: Path, corpus: Path, every: int):
+    shown: list[int] = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+            if shows_step(trainer):
+                shown.append(trainer.global_step - 1)
+
+    logger = CSVLogger(tmp_path, "curves")
+    options = {"logger": logger, "log_every_n_steps": every, "callbacks": [Watch()], "limit_val_batches": 0}
+    trainer_of(tmp_path, 8, **options).fit(module_of(), data_of(corpus))
+    assert shown == list(range(every - 1, 8, every))
+    with (Path(logger.log_dir) / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in ("train/loss", "train/gradient_norm", "train/bits_per_byte", "train/learning_rate"):
+        assert [int(row["step"]) for row in rows if row[name]] == shown
 
 
 def test_allow_clipping__marks_the_optimizer():

@@ -9,6 +9,7 @@ from nextconcept.checkpoints.files import COMPUTE
 from nextconcept.core.errors import InputError
 from nextconcept.training.access import data_of, module_of
 from nextconcept.training.batches import as_concept_batch
+from nextconcept.training.lightning_compat import shows_step
 from nextconcept.training.losses import loss_flops_per_token
 
 __all__ = ["ComputeBudget"]
@@ -101,8 +102,9 @@ class ComputeBudget(L.Callback):
     ) -> None:
         """Count the tokens of the batch on all processes, and log what was spent."""
         self._seen += as_concept_batch(batch).tokens[:, 1:].numel() * trainer.world_size
-        spent = self.spent()
-        pl_module.log_dict({"train/flops": spent["flops"], "train/tokens_seen": spent["tokens"]})
+        if shows_step(trainer):
+            spent = self.spent()
+            pl_module.log_dict({"train/flops": spent["flops"], "train/tokens_seen": spent["tokens"]})
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store what was spent."""

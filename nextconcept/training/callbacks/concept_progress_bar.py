@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 
 from nextconcept.training.batches import as_concept_batch
-from nextconcept.training.lightning_compat import TokenProgressBar
+from nextconcept.training.lightning_compat import TokenProgressBar, shows_step
 
 __all__ = ["ConceptProgressBar"]
 
@@ -46,7 +46,8 @@ class ConceptProgressBar(TokenProgressBar):
         tokens = as_concept_batch(batch).tokens[:, 1:].numel() * trainer.world_size
         rate = tokens / max(time.perf_counter() - self._started, 1e-9)
         self._rate = rate if self._rate == 0 else 0.9 * self._rate + 0.1 * rate
-        pl_module.log("train/tokens_per_second", self._rate)
+        if shows_step(trainer):
+            pl_module.log("train/tokens_per_second", self._rate)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
