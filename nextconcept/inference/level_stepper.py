@@ -21,6 +21,7 @@ from nextconcept.nn.attention import MemoryAttention, PlanAttention, PlanPrefix
 from nextconcept.nn.layers import Linear, compute_dtype, rotary_angles, rotate, rotations
 from nextconcept.nn.level_context import KeysOf, LevelContext, RolloutCache
 from nextconcept.nn.level_weights import LevelShape, LevelWeights
+from nextconcept.nn.places import Unbind
 from nextconcept.nn.plan_input import PlanGates
 from nextconcept.nn.transformer import Transformer
 
@@ -267,7 +268,7 @@ class LevelStepper:
         first: int = 0,
         anchors: int = 0,
         memory_window: int | None = None,
-        unbind: Callable[[Tensor, Tensor], Tensor] | None = None,
+        unbind: Unbind | None = None,
     ) -> None:
         self.passes = transformer.passes(shape.num_loops)
         self.shape, self.norm, self.gates = shape, transformer.norm, gates

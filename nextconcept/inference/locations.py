@@ -3,7 +3,6 @@
 Shapes: B rows of the batch, R rows that take a step, H horizon, A anchors, D width of a level.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.inference.ring_cache import RowPositions
 from nextconcept.nn.chunks import Chunks
-from nextconcept.nn.plan_input import unbind_at
+from nextconcept.nn.places import Unbind, unbind_at
 
 __all__ = ["Location", "Reading"]
 
@@ -27,6 +26,7 @@ class Reading:
         offset: (R,) tokens between the two, where rules cut chunks.
         first: (R,) first element of the chunk.
         chunk_length: elements by which later chunks follow.
+        stride: tokens of an element, where chunks have one length.
     """
 
     anchors: RowPositions
@@ -34,16 +34,17 @@ class Reading:
     offset: Tensor | None
     first: Tensor
     chunk_length: float
+    stride: int = 1
 
     def step_starts(self, horizon: int) -> Tensor:
         """Return elements between the first of the chunk and those of the planned ones, (H,)."""
         return (torch.arange(horizon, device=self.place.device) * self.chunk_length).round().long()
 
-    def unbound(self, plan: Tensor, unbind: Callable[[Tensor, Tensor], Tensor], shift: int) -> Tensor:
+    def unbound(self, plan: Tensor, unbind: Unbind, shift: int) -> Tensor:
         """Return what a plan (R, H, D) says about the element ``shift`` behind, (R, D)."""
         if self.offset is None:
             places = (self.place + shift)[:, None]
-            return unbind_at(plan, places, int(self.chunk_length), unbind)[:, 0]
+            return unbind_at(plan, places, int(self.chunk_length), self.stride, unbind)[:, 0]
         # Behind its first element a rollout does not know where chunks will end.
         return unbind(plan[:, 0], self.offset) * (shift == 0)
 
@@ -113,7 +114,8 @@ class Location:
         anchors, count = self.positions(above, device), self.counts[level].to(device)
         if self.chunks is None:
             size = self.hierarchy.chunk_size
-            return Reading(anchors, count % size, None, count - count % size, size)
+            place = count % size
+            return Reading(anchors, place, None, count - place, size, self.hierarchy.span(level))
         chunks, mean = self.chunks[above], self.hierarchy.rules[level].mean_length
         place, offset = _at(chunks.place, count), _at(chunks.offset, count)
         return Reading(anchors, place, offset, count - place, mean)

@@ -76,7 +76,7 @@ class _AttentionRecorder:
     def _record(self, module: PlanAttention, args: tuple[Any, ...]) -> None:
         x, context, *_ = args
         # With shared weights, higher levels use the module too; only the tokens have no BOS.
-        if context.plan_input.fold.first == 1:
+        if context.plan_input.places.element == 1:
             self.weights.append(module.attention_weights(x, context))
 
     def __exit__(self, *_: object) -> None:

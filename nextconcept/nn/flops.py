@@ -34,8 +34,8 @@ def flops_per_token(model: nn.Module, time: int) -> float:
     def count(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         context = args[1]
         read, shape = context.plan_input, context.shape
-        plan, chunk_size = read.plan, read.fold.chunk_size
-        groups = plan.shape[1] if read.places is None else context.time
+        plan, chunk_size = read.plan, read.places.fold.chunk_size
+        groups = read.places.spread(plan[..., 0, 0]).shape[1]
         # Heads that share keys are further queries of a group.
         rows = chunk_size * shape.num_heads // shape.num_kv_heads
         if rows * plan.shape[2] <= LARGEST_ELEMENTWISE:

@@ -17,8 +17,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 from nextconcept.nn.attention_kernels import (
@@ -31,7 +29,7 @@ from nextconcept.nn.attention_kernels import (
 )
 from nextconcept.nn.layers import compute_dtype, rotary_angles, rotate
 from nextconcept.nn.level_weights import LevelShape, LevelWeights, SlicedWeights
-from nextconcept.nn.plan_input import Places, PlanInput, unbind_at
+from nextconcept.nn.plan_input import PlanInput
 
 __all__ = ["KeysOf", "LevelContext", "ParallelContext", "RolloutCache"]
 
@@ -203,19 +201,14 @@ class ParallelContext(LevelContext):
 
     def _plan_positions(self, plan_keys: KeysOf) -> ExtraKeys:
         """Step j of the plan of anchor a stands where chunk ``a + j`` begins."""
-        plan, fold, places = self._input.plan, self._input.fold, self._input.places
+        plan, places = self._input.plan, self._input.places
         anchors, horizon = plan.shape[1:3]
-        if places is None:
-            starts = torch.arange(anchors, device=self.device)[:, None] + torch.arange(horizon, device=self.device)
-            starts = starts * fold.chunk_size - fold.first
-        else:
-            starts = places.first[..., None] + places.chunk_starts(horizon) - places.element
+        starts = places.chunk_starts(anchors, self.device)[..., None] + places.step_starts(horizon, self.device)
         # An axis for the heads: angles are (A, 1, H, d / 2), or (B, A, 1, H, d / 2).
-        key, value = plan_keys(plan, self.weights, self._angles(starts).unsqueeze(-3))
-        if places is not None:
-            key, value = places.spread(key), places.spread(value)
+        parts = plan_keys(plan, self.weights, self._angles(starts - places.element).unsqueeze(-3))
+        key, value = (places.spread(part).transpose(1, 2) for part in parts)
         visible = torch.ones(horizon, dtype=torch.bool, device=self.device)
-        return ExtraKeys(key.transpose(1, 2), value.transpose(1, 2), fold, visible)
+        return ExtraKeys(key, value, places.fold, visible)
 
     def plan_gate(self, index: int) -> Tensor:
         """Return the (D,) gate of the plan."""
@@ -227,30 +220,22 @@ class ParallelContext(LevelContext):
 
     def fold(self, x: Tensor) -> Tensor:
         """Group positions as :meth:`ChunkFold.fold`."""
-        return self._input.fold.fold(x)
+        return self._input.places.fold.fold(x)
 
     def unfold(self, x: Tensor) -> Tensor:
         """Return folded positions (B, h, A, c, d) as (B, h, T, d), undoing :meth:`fold`."""
-        return self._input.fold.unfold(x, self.time)
+        return self._input.places.fold.unfold(x, self.time)
 
     def rotate_in_chunk(self, query: Tensor) -> Tensor:
         """Rotate by positions in the chunk, behind which a rollout stands by its step."""
-        places = self._input.places
-        if places is None:
-            positions = torch.arange(self._input.fold.chunk_size, device=self.device)
-        else:
-            positions = places.place[..., None, None]  # axes for heads and the one position of a fold
-        return rotate(query, self._reading_angles(positions + self.step))
+        return rotate(query, self._reading_angles(self._input.places.in_chunk(self.device) + self.step))
 
     def plan_keys(self, keys_of: KeysOf) -> tuple[Tensor, Tensor]:
-        """Make the keys and values of the plan, (B, A, g, H, d) each."""
+        """Make the keys and values of the plan for each group of positions, (B, A, g, H, d)."""
         plan, places = self._input.plan, self._input.places
-        if places is not None:
-            angles = self._reading_angles(places.chunk_starts(plan.shape[2]))
-            key, value = keys_of(plan, self.weights, angles)
-            return places.spread(key), places.spread(value)
-        starts = torch.arange(plan.shape[2], device=self.device) * self._input.fold.chunk_size
-        return keys_of(plan, self.weights, self._reading_angles(starts))
+        angles = self._reading_angles(places.step_starts(plan.shape[2], self.device))
+        key, value = keys_of(plan, self.weights, angles)
+        return places.spread(key), places.spread(value)
 
     def attend_plan(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
         """Attend within each chunk."""
@@ -258,50 +243,24 @@ class ParallelContext(LevelContext):
 
     def unbound_plan(self) -> Tensor:
         """Unbind the plan of each chunk at the places of its elements, once for all blocks."""
-        if self._unbound is None and self._input.places is not None:
-            places = self._input.places
-            # Behind its first element a rollout does not know where chunks will end.
-            plan = places.spread(self._input.plan[:, :, 0]) * (self.step == 0)
-            self._unbound = self._input.unbind(plan, places.turns(plan))
-        elif self._unbound is None:
-            plan, fold = self._input.plan, self._input.fold
-            ahead = (torch.arange(fold.chunk_size, device=self.device) + self.step).expand(*plan.shape[:2], -1)
-            self._unbound = fold.unfold(unbind_at(plan, ahead, fold.chunk_size, self._input.unbind), self.time)
+        if self._unbound is None:
+            self._unbound = self.unfold(self._input.places.unbound(self._input.plan, self.step, self._input.unbind))
         return self._unbound
 
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate by the elements that the positions predict."""
-        places = self._input.places
-        first = self._input.fold.first if places is None else places.element
-        positions = torch.arange(self.time, device=self.device) + first + self.step
+        positions = torch.arange(self.time, device=self.device) + self._input.places.element + self.step
         return rotate(query, self._reading_angles(positions))
 
     def attend_memory(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
-        """Attend to the anchors up to that of the own chunk.
-
-        The positions of a chunk become heads of their own, so that one causal attention over
-        anchors serves all of them.
-        """
-        memory, fold = self._input.memory, self._input.fold
+        """Attend to the anchors up to that of the own chunk."""
+        memory, places = self._input.memory, self._input.places
         assert memory is not None, "a model whose reader.memory is none reads no memory"
-        if self._input.places is not None:
-            return self._attend_places(memory, self._input.places, query, keys_of)
-        query = rearrange(fold.fold(query), "b h a c d -> b (h c) a d")
-        starts = torch.arange(memory.shape[1], device=self.device) * fold.chunk_size
-        key, value = keys_of(memory, self.weights, self._reading_angles(starts))
-        key, value = (repeat_heads(part, query.shape[1], 1) for part in (key, value))
-        mixed = causal_attention(query, key, value, self._input.memory_window)
-        return fold.unfold(rearrange(mixed, "b (h c) a d -> b h a c d", h=self.shape.num_heads), self.time)
-
-    def _attend_places(self, memory: Tensor, places: Places, query: Tensor, keys_of: KeysOf) -> Tensor:
-        """Attend to the anchors up to that of the own chunk, by a mask."""
-        key, value = keys_of(memory, self.weights, self._reading_angles(places.first).unsqueeze(1))
-        key, value = (repeat_heads(part, query.shape[1], 1) for part in (key, value))
-        age = places.anchor[..., None] - torch.arange(memory.shape[1], device=self.device)
-        visible = age >= 0
-        if self._input.memory_window is not None:
-            visible = visible & (age < self._input.memory_window)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible[:, None])
+        angles = self._reading_angles(places.chunk_starts(memory.shape[1], self.device))
+        # An axis for the heads, where rows differ.
+        parts = keys_of(memory, self.weights, angles.unsqueeze(1) if angles.dim() == 3 else angles)
+        key, value = (repeat_heads(part, query.shape[1], 1) for part in parts)
+        return places.attend_memory(query, key, value, self._input.memory_window)
 
 
 def _concatenate(chunked: ExtraKeys, single: ExtraKeys, time: int) -> ExtraKeys:

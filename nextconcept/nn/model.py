@@ -4,6 +4,7 @@ Shapes: B batch, T tokens, V vocabulary, A anchors, H horizon, D width of a leve
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,13 +17,13 @@ from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
-from nextconcept.nn.attention_kernels import ChunkFold
 from nextconcept.nn.chunks import Chunker, Chunks
 from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder
 from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
 from nextconcept.nn.flops import flops_per_token
 from nextconcept.nn.matching import match
-from nextconcept.nn.plan_input import Places, PlanInput
+from nextconcept.nn.places import EvenPlaces, Places, Unbind, UnevenPlaces
+from nextconcept.nn.plan_input import PlanInput
 from nextconcept.nn.prefill import PrefillState
 from nextconcept.nn.token_decoder import TokenDecoder
 from nextconcept.nn.transformer import Transformer
@@ -352,13 +353,9 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
 
         return matched
 
-    def unbind(self, level: int) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the map from planned concepts of ``level`` and places in a chunk to elements."""
-        composition, hierarchy = self.encoder.composition(level), self.config.hierarchy
-        if hierarchy.rules:
-            return lambda plan, offsets: composition.bind_at(plan, offsets, undo=True)
-        span = hierarchy.span(level - 1)
-        return lambda plan, places: composition.bind_at(plan, places * span, undo=True)
+    def unbind(self, level: int) -> Unbind:
+        """Return the map from planned concepts of ``level`` and places in tokens to elements."""
+        return functools.partial(self.encoder.composition(level).bind_at, undo=True)
 
     def _source(self, source: PlanChoice, level: int, plan: Tensor, concepts: Tensor, counts: Tensor | None) -> Tensor:
         """Choose the plan (B, A, H, D) that the level below reads."""
@@ -386,11 +383,12 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
     ) -> PlanInput:
         if self.config.planner.detach:
             plan = plan.detach()
-        first, places = 1 if level == 1 else 0, None
-        fold = ChunkFold(self.config.chunk_size, first)
-        if chunks is not None:
-            fold = ChunkFold(1, 0)
-            places = Places.of(chunks[level], first, self.config.hierarchy.rules[level - 1].mean_length)
+        element, hierarchy = int(level == 1), self.config.hierarchy
+        places: Places
+        if chunks is None:
+            places = EvenPlaces(hierarchy.chunk_size, element, hierarchy.span(level - 1))
+        else:
+            places = UnevenPlaces(chunks[level], element, hierarchy.rules[level - 1].mean_length)
         norm, gates = self.encoder.composition(level).norm, self.part(level - 1).gates
         assert gates is not None  # every level below another has them
-        return PlanInput(norm(plan), memory, self.config.memory_window(level), fold, gates, self.unbind(level), places)
+        return PlanInput(norm(plan), memory, self.config.memory_window(level), gates, places, self.unbind(level))

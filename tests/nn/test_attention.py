@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from nextconcept.nn.attention import AttentionWidths, MemoryAttention, PlanAttention, PlanUnbinding, SelfAttention
-from nextconcept.nn.attention_kernels import ChunkFold
 from nextconcept.nn.composition import Composition
 from nextconcept.nn.level_context import ParallelContext
 from nextconcept.nn.level_weights import LevelShape
-from nextconcept.nn.plan_input import PlanGates, PlanInput, unbind_at
+from nextconcept.nn.places import EvenPlaces, unbind_at
+from nextconcept.nn.plan_input import PlanGates, PlanInput
 from tests.helpers import small_config
 
 CONFIG = small_config()
@@ -28,7 +28,7 @@ def reading(x: torch.Tensor, plan: torch.Tensor, memory: torch.Tensor | None = N
     gates = PlanGates(CONFIG, 0)
     for gate in gates.parameters():
         torch.nn.init.ones_(gate)
-    return ParallelContext(x, SHAPE, PlanInput(plan, memory, None, ChunkFold(4, 1), gates, unbind))
+    return ParallelContext(x, SHAPE, PlanInput(plan, memory, None, gates, EvenPlaces(4, 1), unbind))
 
 
 def test_self_attention__is_causal():
@@ -68,7 +68,7 @@ def test_plan_unbinding__reads_what_the_plan_says_about_the_element_that_a_posit
 def test_unbind_at__goes_on_in_the_next_step_and_ends_with_the_plan():
     """Two steps of chunks of four: places 0 to 7 read them, later ones zero."""
     plan = torch.randn(2, 2, 24)
-    read = unbind_at(plan, torch.arange(10).expand(2, -1), 4, unbind)
+    read = unbind_at(plan, torch.arange(10).expand(2, -1), 4, 1, unbind)
     for place in range(8):
         torch.testing.assert_close(read[:, place], unbind(plan[:, place // 4], torch.tensor(place % 4)))
     assert not read[:, 8:].any()

@@ -1,0 +1,186 @@
+"""Where the positions of a level stand in the chunks whose plans they read.
+
+Position t of a level predicts element ``t + element`` and reads the plan of the anchor of that
+element's chunk. :class:`EvenPlaces` knows chunks of one length, where reshapes bring the positions
+of a chunk together; :class:`UnevenPlaces` chunks of any lengths, where each position is on its own
+and what belongs to an anchor is spread over its positions.
+
+Shapes: B batch, T positions, A anchors, c chunk size, G groups of positions that read one plan, n
+positions in a group, h heads, d head size, H horizon, D width of the level above.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from nextconcept.nn.attention_kernels import ChunkFold, causal_attention
+from nextconcept.nn.chunks import Chunks
+
+__all__ = ["EvenPlaces", "Places", "Unbind", "UnevenPlaces", "unbind_at"]
+
+Unbind = Callable[[Tensor, Tensor], Tensor]
+"""Maps (..., n, D) planned concepts and (..., n) places in tokens, or their rotations, to what the
+concepts say about the elements at those places: ``R(-i) p``."""
+
+
+def unbind_at(plan: Tensor, places: Tensor, chunk_size: int, stride: int, unbind: Unbind) -> Tensor:
+    """Read a plan at places behind its anchor.
+
+    Args:
+        plan: (..., H, D) planned concepts of consecutive chunks.
+        places: (..., n) elements behind the first of the first chunk.
+        chunk_size: c.
+        stride: tokens of an element.
+        unbind: see :data:`Unbind`.
+
+    Returns:
+        (..., n, D): ``R(-(i mod c)) p[i div c]``, zero behind the end of the plan.
+    """
+    step, place = places // chunk_size, places % chunk_size
+    index = step.clamp(max=plan.shape[-2] - 1).unsqueeze(-1).expand(*plan.shape[:-2], -1, plan.shape[-1])
+    return unbind(plan.gather(-2, index), place * stride) * (step < plan.shape[-2]).unsqueeze(-1)
+
+
+class Places(ABC):
+    """Where the positions of a level stand.
+
+    Args:
+        element: the element that position 0 predicts: 1 for tokens, 0 for a level with a BOS.
+        fold: puts positions that read one plan into a group.
+    """
+
+    def __init__(self, element: int, fold: ChunkFold) -> None:
+        self.element, self.fold = element, fold
+
+    @abstractmethod
+    def spread(self, x: Tensor) -> Tensor:
+        """Give each group what belongs to its anchor: (B, A, ...) to (B, G, ...)."""
+
+    @abstractmethod
+    def in_chunk(self, device: torch.device) -> Tensor:
+        """Return the place of each position in its chunk, in elements: (n,), or (B, G, 1, n)."""
+
+    @abstractmethod
+    def chunk_starts(self, anchors: int, device: torch.device) -> Tensor:
+        """Return the first element of each chunk: (A,), or (B, A)."""
+
+    @abstractmethod
+    def step_starts(self, horizon: int, device: torch.device) -> Tensor:
+        """Return elements between the first chunk of a plan and each of its chunks, (H,)."""
+
+    @abstractmethod
+    def unbound(self, plan: Tensor, step: int, unbind: Unbind) -> Tensor:
+        """Return what the plans (B, A, H, D) say about the elements ``step`` behind, (B, T', D).
+
+        T' positions in folded order; see :attr:`fold`.
+        """
+
+    @abstractmethod
+    def attend_memory(self, query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
+        """Attend from (B, h, T, d) to those of the anchors (B, h, A, d) up to the own one.
+
+        Args:
+            query: (B, h, T, d).
+            key: (B, h, A, d).
+            value: (B, h, A, d).
+            window: anchors that it reaches back, or None for all.
+
+        Returns:
+            (B, h, T, d).
+        """
+
+
+class EvenPlaces(Places):
+    """Places in chunks of one length.
+
+    Args:
+        chunk_size: c.
+        element: see :class:`Places`.
+        stride: tokens of an element.
+    """
+
+    def __init__(self, chunk_size: int, element: int, stride: int = 1) -> None:
+        super().__init__(element, ChunkFold(chunk_size, element))
+        self.chunk_size, self.stride = chunk_size, stride
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Return ``x``: each anchor has a group."""
+        return x
+
+    def in_chunk(self, device: torch.device) -> Tensor:
+        """Return 0 to c - 1."""
+        return torch.arange(self.chunk_size, device=device)
+
+    def chunk_starts(self, anchors: int, device: torch.device) -> Tensor:
+        """Return multiples of c, (A,)."""
+        return torch.arange(anchors, device=device) * self.chunk_size
+
+    def step_starts(self, horizon: int, device: torch.device) -> Tensor:
+        """Return multiples of c, (H,)."""
+        return torch.arange(horizon, device=device) * self.chunk_size
+
+    def unbound(self, plan: Tensor, step: int, unbind: Unbind) -> Tensor:
+        """Unbind each plan at the places of a chunk, (B, A, c, D)."""
+        places = (self.in_chunk(plan.device) + step).expand(*plan.shape[:2], -1)
+        return unbind_at(plan, places, self.chunk_size, self.stride, unbind)
+
+    def attend_memory(self, query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
+        """Attend with the positions of a chunk as heads of their own.
+
+        So one causal attention over anchors serves all of them.
+        """
+        heads, time = query.shape[1:3]
+        query = rearrange(self.fold.fold(query), "b h a c d -> b (h c) a d")
+        key, value = (part.repeat_interleave(self.chunk_size, 1) for part in (key, value))
+        mixed = causal_attention(query, key, value, window)
+        return self.fold.unfold(rearrange(mixed, "b (h c) a d -> b h a c d", h=heads), time)
+
+
+class UnevenPlaces(Places):
+    """Places in chunks of any lengths.
+
+    Args:
+        chunks: the chunks.
+        element: see :class:`Places`.
+        mean_length: elements of a chunk on average, by which later chunks are taken to follow.
+    """
+
+    def __init__(self, chunks: Chunks, element: int, mean_length: float) -> None:
+        super().__init__(element, ChunkFold(1, 0))
+        self.chunks, self.mean_length = chunks, mean_length
+        self.anchor, self.place = chunks.index[:, element:], chunks.place[:, element:]
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Give each position what belongs to its anchor: (B, A, ...) to (B, T, ...)."""
+        index = self.anchor.view(*self.anchor.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+        return x.gather(1, index)
+
+    def in_chunk(self, device: torch.device) -> Tensor:
+        """Return the place of each position, (B, T, 1, 1)."""
+        return self.place[..., None, None]
+
+    def chunk_starts(self, anchors: int, device: torch.device) -> Tensor:
+        """Return the first element of each chunk, (B, A)."""
+        return self.chunks.first
+
+    def step_starts(self, horizon: int, device: torch.device) -> Tensor:
+        """Return where chunks of the mean length would begin, (H,)."""
+        return (torch.arange(horizon, device=device) * self.mean_length).round().long()
+
+    def unbound(self, plan: Tensor, step: int, unbind: Unbind) -> Tensor:
+        """Unbind the first step of each position's plan, (B, T, 1, D).
+
+        It is zero behind the first element of a rollout, which does not know where chunks will end.
+        """
+        own = self.spread(plan[:, :, 0]) * (step == 0)
+        return unbind(own, self.chunks.turns(own)[:, self.element :]).unsqueeze(2)
+
+    def attend_memory(self, query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
+        """Attend with a mask."""
+        age = self.anchor[..., None] - torch.arange(key.shape[2], device=key.device)
+        visible = age >= 0 if window is None else (age >= 0) & (age < window)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible[:, None])
