@@ -34,7 +34,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2
 
 slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 notebooks: $(VENV)/installed
 	$(BIN)/python -m pytest --nbmake notebooks
