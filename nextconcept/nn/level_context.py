@@ -159,8 +159,11 @@ class ParallelContext(LevelContext):
         self.plan_input, self.cache, self.reads_plan = plan_input, cache, plan_input is not None
         self.device, self.dtype, self.time = x.device, compute_dtype(x.dtype), x.shape[-2]
         self.step = cache.step if cache else 0
-        self._unbound: Tensor | None = None
         self.angles = self._angles(torch.arange(self.time, device=self.device) + self.step)
+        self.unbound: Tensor | None = None
+        if plan_input is not None and plan_input.unbind is not None:
+            # Not in the block that reads it first, which may be recomputed in the backward pass.
+            self.unbound = self.unfold(plan_input.places.unbound(plan_input.plan, self.step, plan_input.unbind))
 
     def _angles(self, positions: Tensor) -> Tensor:
         return rotary_angles(positions, self.shape.head_size, self.shape.rope_base, self.dtype)
@@ -242,10 +245,9 @@ class ParallelContext(LevelContext):
         return small_attention(query, *self.plan_keys(keys_of))
 
     def unbound_plan(self) -> Tensor:
-        """Unbind the plan of each chunk at the places of its elements, once for all blocks."""
-        if self._unbound is None:
-            self._unbound = self.unfold(self._input.places.unbound(self._input.plan, self.step, self._input.unbind))
-        return self._unbound
+        """Return the plan of each chunk, unbound at the places of its elements."""
+        assert self.unbound is not None, "plans are read at their places if plan_conditioning is unbind"
+        return self.unbound
 
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate by the elements that the positions predict."""

@@ -384,6 +384,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         if self.config.planner.detach:
             plan = plan.detach()
         element, hierarchy = int(level == 1), self.config.hierarchy
+        unbind = self.unbind(level) if self.config.reader.plan_conditioning == "unbind" else None
         places: Places
         if chunks is None:
             places = EvenPlaces(hierarchy.chunk_size, element, hierarchy.span(level - 1))
@@ -391,4 +392,4 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             places = UnevenPlaces(chunks[level], element, hierarchy.rules[level - 1].mean_length)
         norm, gates = self.encoder.composition(level).norm, self.part(level - 1).gates
         assert gates is not None  # every level below another has them
-        return PlanInput(norm(plan), memory, self.config.memory_window(level), gates, places, self.unbind(level))
+        return PlanInput(norm(plan), memory, self.config.memory_window(level), gates, places, unbind)

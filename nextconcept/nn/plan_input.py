@@ -67,6 +67,7 @@ class PlanInput:
         gates: the gates of the reading level.
         places: where the positions of the reading level stand.
         unbind: reads the elements of a planned concept; see :data:`~nextconcept.nn.places.Unbind`.
+            None where plans are not read at their places.
     """
 
     plan: Tensor
@@ -74,4 +75,4 @@ class PlanInput:
     memory_window: int | None
     gates: PlanGates
     places: Places
-    unbind: Unbind
+    unbind: Unbind | None
