@@ -35,12 +35,12 @@ star_graphs() { # three at once, because steps this small leave a GPU idle
   local graph
   for graph in d2_l10 d5_l5 d7_l7; do
     python -m nextconcept fit --config star_graph/two_levels_$graph --trainer.max_steps $steps \
-      --trainer.val_check_interval $((steps / 5)) --trainer.limit_val_batches 1 --trainer.enable_progress_bar false --plan_view.windows 0 \
-      --trainer.logger.init_args.save_dir "$OUT/star_graphs" \
+      --trainer.val_check_interval $((steps / 5)) --trainer.limit_val_batches 1 --trainer.enable_progress_bar false \
+      --plan_view.windows 0 --trainer.logger.init_args.save_dir lightning_logs/gpu \
       --data.init_args.batch_size $lines > "$OUT/$graph.log" 2>&1 &
   done
   wait
-  python benchmarks/curves.py "$OUT/star_graphs" val/answer/exact val/answer/first train/tokens_per_second
+  python benchmarks/curves.py lightning_logs/gpu val/answer/exact val/answer/first_branch train/tokens_per_second
 }
 
 for name in ${*:-training compiled attention generation star_graphs}; do

@@ -27,10 +27,22 @@ class ChunkRule:
     Attributes:
         next: (S, 256) int64, the state behind a byte.
         ends: (S, 256) bool, whether a chunk ends behind a byte.
+
+    Raises:
+        InputError: if a table has another shape, or names a state that there is not.
     """
 
     next: np.ndarray
     ends: np.ndarray
+
+    def __post_init__(self) -> None:
+        shapes = np.shape(self.next), np.shape(self.ends)
+        fits = len(shapes[0]) == 2 and shapes[0] == shapes[1] and shapes[0][0] > 0 and shapes[0][1] == 256
+        if not fits or np.min(self.next) < 0 or np.max(self.next) >= shapes[0][0]:
+            raise InputError(
+                f"a chunking rule needs two tables (S, 256), the first with states 0 to S - 1, not {shapes[0]} and "
+                f"{shapes[1]}."
+            )
 
     def on_tokens(self, texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         """Lift the rule to tokens.

@@ -47,6 +47,12 @@ class ChunkingConfig:
             raise InputError(f"a chunking rule needs either a rule or the characters that end a chunk, not {self}.")
         if isinstance(self.rule, int) and self.rule < 2:
             raise InputError(f"chunks of a fixed length need 2 elements or more, not {self.rule}.")
+        if isinstance(self.rule, int) and self.rule and self.max_length != self.rule:
+            raise InputError(
+                f"chunks of {self.rule} elements have a max_length of {self.rule}, not {self.max_length}: leave it out."
+            )
+        if not isinstance(self.rule, (int, str)):
+            raise InputError(f"a chunking rule is a number of elements or a name, not {self.rule!r}.")
         if self.max_length < 1 or not 1 <= self.mean_length <= self.max_length:
             raise InputError(
                 f"chunking: max_length {self.max_length} must be 1 or more, and mean_length {self.mean_length} between "
@@ -83,8 +89,8 @@ class ChunkingConfig:
         module, _, name = self.rule.rpartition(".")
         try:
             found = getattr(importlib.import_module(module), name)()
-        except (ImportError, AttributeError, TypeError) as error:
-            raise InputError(f"the chunking rule {self.rule!r} can't be used: {error}.") from None
+        except Exception as error:  # a user's function may raise anything
+            raise InputError(f"the chunking rule {self.rule!r} can't be used: {error}") from error
         if not isinstance(found, ChunkRule):
             raise InputError(f"the chunking rule {self.rule!r} must return a ChunkRule, not {type(found).__name__}.")
         return found

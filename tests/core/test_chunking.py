@@ -32,6 +32,8 @@ def test_parse_chunking__numbers_names_and_groups():
     [
         ("wrds", "did you mean words"),
         (1, "2 elements or more"),
+        ({"rule": 4, "max_length": 8}, "have a max_length of 4, not 8"),
+        ({"rule": 3.5}, "a number of elements or a name, not 3.5"),
         ({}, "either a rule or the characters"),
         ({"rule": "words", "ends": "|"}, "either a rule or the characters"),
         ({"rule": "words", "max_length": 0}, "max_length 0 must be 1 or more"),
@@ -82,6 +84,13 @@ def test_automaton__of_a_function_that_is_no_rule():
     for name in (f"{__name__}.nothing", f"{__name__}.missing", "no.such.module"):
         with pytest.raises(InputError, match=f"the chunking rule '{name}'"):
             ChunkingConfig(rule=name).automaton()
+
+
+def test_chunk_rule__tables_that_do_not_fit_are_refused():
+    good = bars()
+    for following, ends in ((good.next + 9, good.ends), (good.next, good.ends[:, :9]), (good.next[0], good.ends[0])):
+        with pytest.raises(InputError, match="needs two tables"):
+            ChunkRule(following, ends)
 
 
 def test_from_dict__a_stored_rule_of_ones_own_must_have_been_built():
