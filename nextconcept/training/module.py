@@ -124,6 +124,7 @@ class ConceptModule(L.LightningModule):
         # batches.
         self._byte_counts: Tensor | None = None
         self.tokenizer: Tokenizer | None = None
+        self._gradient_norm: Tensor | None = None
         self._kept_curves: list[CSVLogger] = []
 
     def set_level_factors(self, factors: dict[int, float]) -> None:
@@ -325,7 +326,7 @@ class ConceptModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: ConceptBatch, batch_idx: int) -> None:
         """Make dropout, noise and offsets a function of seed, rank and step alone."""
-        self._gradient_norm: Tensor | None = None
+        self._gradient_norm = None
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         seed = hash((seed, self.global_rank, self.trainer.fit_loop.total_batch_idx))
         if self.device.type == "cpu":
