@@ -196,7 +196,8 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                 predicted = like.predictions[level]
             else:
                 predicted = predictor(transformer, inputs[level], plan_input, self.feed_back(level), caches.get(level))
-            memory = {"none": None, "concepts": predictor.start(inputs[level]), "states": predicted.states}
+            memory = {"none": None, "concepts": predictor.start(inputs[level])}
+            memory |= dict.fromkeys(("states", "anchor"), predicted.states)
             counts = None if chunks is None else chunks[level].counts
             source = self._source(plan, level, predicted.plan, concepts[level], counts)
             if source is not predicted.plan:
