@@ -7,6 +7,7 @@ import math
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
@@ -15,6 +16,7 @@ from nextconcept.nn.layers import normalise
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanChoice
 from nextconcept.training.losses import LossConfig, Losses, compute_losses, token_loss
 from nextconcept.training.metrics import EffectiveRank, WeightedMeans
+from nextconcept.training.plan_accuracy import MOST_PLACES, right_by_place
 
 __all__ = ["Evaluator", "bytes_per_token"]
 
@@ -68,7 +70,14 @@ class Evaluator(nn.Module):
                 names += [
                     f"concepts_l{level}/{term}/step_{step}" for step in _shown_steps(self.config.horizon_of(level))
                 ]
-        return names
+        return [*names, *(f"plan_l1/right_at_{place}" for place in range(1, self.places + 1))]
+
+    @property
+    def places(self) -> int:
+        """Places of a chunk at which plans are read back; 0 if they can't be."""
+        if self.config.levels == 1 or not self.config.encoder.additive:
+            return 0
+        return min(self.config.hierarchy.span(1), MOST_PLACES)
 
     def update(
         self, model: NextConceptModel, batch: ConceptBatch, byte_counts: Tensor | None = None, brief: bool = False
@@ -95,6 +104,8 @@ class Evaluator(nn.Module):
                 values["loss"] = losses.total, weight
                 values |= _concept_values(losses)
                 self._watch_collapse(output, losses)
+                if self.places and not brief:
+                    values |= self._right_by_place(model, output, batch)
                 token_mean = losses.tokens
             else:
                 token_mean = token_loss(output.logits, tokens, mask)
@@ -115,6 +126,13 @@ class Evaluator(nn.Module):
             return None
         source = self.sources[suffix]
         return {level: plan for level, plan in plans.items() if not isinstance(source, dict) or level in source}
+
+    def _right_by_place(
+        self, model: NextConceptModel, output: ModelOutput, batch: ConceptBatch
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        tokens, known = (F.pad(part[:, :-1], (output.offset, 0)) for part in (batch.tokens, batch.mask))
+        shares, counts = right_by_place(model, output, tokens, known, self.places)
+        return {f"plan_l1/right_at_{place}": pair for place, pair in enumerate(zip(shares, counts, strict=True), 1)}
 
     def _watch_collapse(self, output: ModelOutput, losses: Losses) -> None:
         for level, loss in losses.concepts.items():

@@ -13,6 +13,8 @@ Names logged by :class:`~nextconcept.training.module.ConceptModule` (an interfac
 - ``STAGE/concepts_lL/TERM/step_J``: one of its terms at horizon step J, from 1 (of long horizons:
   1, 2, 4, 8, ...).
 - ``STAGE/concepts_lL/similarity/step_J``: mean cosine of predicted and realised concept.
+- ``STAGE/plan_l1/right_at_I``: share of the tokens at place I of a chunk, from 1, that are read
+  back from the next planned concept (``nextconcept validate`` and ``test``).
 - ``STAGE/collapse_lL/effective_rank_plan``, ``..._target``: effective rank of predicted and of
   realised concepts.
 - ``STAGE/collapse_lL/variance_ratio``: variance of predicted over that of realised concepts, both
