@@ -78,7 +78,7 @@ def run_command(line: str, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> str
     """Run a command with small settings, and return its subcommand; "" if it is not run."""
     args, file = arguments(line)
     args = [arg.replace("PATH/tinyshakespeare.txt", str(corpus)) for arg in args]
-    if NOT_RUN & set(args) or "NAME" in " ".join(args) or "--data.tokenizer" in args[:-1] and args[-1] in TOKENIZERS:
+    if NOT_RUN & set(args) or "NAME" in " ".join(args) or ("--data.tokenizer" in args[:-1] and args[-1] in TOKENIZERS):
         return ""
     if "--output" in args:  # several pages write the same folder
         shutil.rmtree(args[args.index("--output") + 1], ignore_errors=True)
