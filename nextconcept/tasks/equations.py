@@ -33,31 +33,31 @@ def results(first: np.ndarray, second: np.ndarray, largest: int) -> np.ndarray:
     return np.where((found < 0) | (found > largest) | missing[..., None], -1, found)
 
 
-def _steps(numbers: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return every equation (..., 2 n (n - 1), 4) of numbers (..., n), and what is left behind each.
+def _pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the (m, 2) pairs of so many numbers, and for each the (m, count - 2) others."""
+    pairs = list(combinations(range(count), 2))
+    others = [[number for number in range(count) if number not in pair] for pair in pairs]
+    return np.array(pairs), np.array(others, dtype=np.int64)
 
-    An equation has the values first number, operation, second number, result. What is left, (..., 2
-    n (n - 1), n - 1), ends with the result.
+
+def _left(numbers: np.ndarray, largest: int) -> np.ndarray:
+    """Return what each equation of (..., n) numbers leaves.
+
+    Returns:
+        (..., 2 n (n - 1), n - 1), for each pair and operation the others and then the result.
     """
-    count = numbers.shape[-1]
-    pairs = np.array(list(combinations(range(count), 2)))
-    others = np.array([[k for k in range(count) if k not in pair] for pair in pairs.tolist()], dtype=np.int64)
+    pairs, others = _pairs(numbers.shape[-1])
     taken = numbers[..., pairs]
-    first, second = taken.max(-1), taken.min(-1)
-    found = results(first, second, largest)
-    operations = np.broadcast_to(np.arange(4), found.shape)
-    equations = np.stack(np.broadcast_arrays(first[..., None], operations, second[..., None], found), -1)
-    left = np.broadcast_to(numbers[..., others][..., None, :], (*found.shape, count - 2))
-    left = np.concatenate((left, found[..., None]), -1)
-    flat = (*numbers.shape[:-1], 4 * len(pairs))
-    return equations.reshape(*flat, 4), left.reshape(*flat, count - 1)
+    found = results(taken.max(-1), taken.min(-1), largest)[..., None]
+    kept = np.broadcast_to(numbers[..., others][..., None, :], (*found.shape[:-1], others.shape[1]))
+    return np.concatenate((kept, found), -1).reshape(*numbers.shape[:-1], 4 * len(pairs), numbers.shape[-1] - 1)
 
 
 def _ends(numbers: np.ndarray, largest: int) -> np.ndarray:
     """Return the (B, S) numbers that all ways to combine (B, n) numbers end with, -1 for none."""
     left = numbers[:, None]
     while left.shape[-1] > 1:
-        _, left = _steps(left, largest)
+        left = _left(left, largest)
         left = left.reshape(len(numbers), left.shape[1] * left.shape[2], left.shape[3])
     return left[..., 0]
 
@@ -83,8 +83,10 @@ def first_solution(numbers: np.ndarray, targets: np.ndarray, largest: int) -> tu
     place, rows, equations = hits.argmax(1), np.arange(len(numbers)), []
     left, behind = numbers, hits.shape[1]
     while left.shape[1] > 1:
-        found, following = _steps(left, largest)
-        behind //= found.shape[1]
-        equations.append(found[rows, place // behind])
-        left, place = following[rows, place // behind], place % behind
+        following, (pairs, _) = _left(left, largest), _pairs(left.shape[1])
+        behind //= following.shape[1]
+        way, place = np.divmod(place, behind)
+        taken = left[rows[:, None], pairs[way // 4]]
+        left = following[rows, way]
+        equations.append(np.stack((taken.max(1), way % 4, taken.min(1), left[:, -1]), 1))
     return np.stack(equations, 1), hits.any(1)
