@@ -9,6 +9,7 @@ All of them make each forced step right. Lines are those of the test.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 from jsonargparse import auto_cli
@@ -26,30 +27,35 @@ def countdown(numbers: int = 3, max_number: int = 15, min_target: int = 10, max_
     The last equation takes no planning: two numbers and the target are there.
     """
     task = Countdown(numbers, max_number, min_target, max_target, max_result)
-    shares = {}
-    for split, count in (("train", 20_000), ("test", 2_000)):
-        prompts, _ = task.draw(split, 0, range(count))
-        # The largest number first, so that a way to begin is a pair of ranks and an operation.
-        first = -np.sort(-prompts[:, 0 : 2 * numbers : 2], axis=1)
-        left, targets = left_behind(first, max_result), prompts[:, 2 * numbers]
-        possible = left[..., -1] >= 0
-        flat = left.reshape(-1, numbers - 1)
-        good = solvable(flat, np.repeat(targets, left.shape[1]), max_result).reshape(possible.shape) & possible
-        shares[split] = possible, good, left, targets
-    possible, good, left, targets = shares["test"]
-    rows = np.arange(len(targets))
-    print(f"first equation, any that is possible: {(good.sum(1) / possible.sum(1)).mean():.3f} leave the target open")
-    order = shares["train"][1].mean(0).argsort()[::-1]
-    best = order[possible[:, order].argmax(1)]
-    print(f"first equation, the kind that most often does: {good[rows, best].mean():.3f}")
+    _, _, usual = _first_equations(task, "train", 20_000)
+    left, targets, good = _first_equations(task, "test", 2_000)
+    possible, rows = left[..., -1] >= 0, np.arange(len(left))
+    print(f"first equation, any that is possible: {(good.sum(1) / possible.sum(1)).mean():.3f} lead on")
+    order = usual.mean(0).argsort()[::-1]
+    print(
+        f"first equation, the kind that most often does: {good[rows, order[possible[:, order].argmax(1)]].mean():.3f}"
+    )
     rng = np.random.default_rng(0)
-    while left.shape[2] > 2 or left.shape[1] > 1:
+    for still in range(numbers - 1, 1, -1):
         chosen = np.where(left[..., -1] >= 0, rng.random(left.shape[:2]), -1).argmax(1)
-        numbers_left = left[rows, chosen]
-        if numbers_left.shape[1] == 2:
-            print(f"all but the last equation at random: {solvable(numbers_left, targets, max_result).mean():.3f} exact")
-            return
-        left = left_behind(numbers_left, max_result)
+        # Of two numbers that are left, the last equation is found, if there is one.
+        if still == 2:
+            solved = solvable(left[rows, chosen], targets, max_result).mean()
+            print(f"all but the last equation at random: {solved:.3f} exact")
+        left = left_behind(left[rows, chosen], max_result)
+
+
+def _first_equations(task: Countdown, split: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what each first equation leaves, the targets, and which equations lead on to them.
+
+    An equation is a pair of ranks, the largest number first, and an operation.
+    """
+    prompts, _ = task.draw(split, 0, range(count))
+    ordered, targets = -np.sort(-prompts[:, 0 : 2 * task.numbers : 2], axis=1), prompts[:, 2 * task.numbers]
+    left = left_behind(ordered, task.max_result)
+    flat = left.reshape(-1, task.numbers - 1)
+    good = solvable(flat, np.repeat(targets, left.shape[1]), task.max_result).reshape(left.shape[:2])
+    return left, targets, good
 
 
 def maze(width: int = 4, height: int = 4, min_way: int = 4, max_way: int = 9):
@@ -76,7 +82,7 @@ def maze(width: int = 4, height: int = 4, min_way: int = 4, max_way: int = 9):
 
 
 def _share(lines: list, policy: Callable[[Key, list[int]], int], count: int | None) -> float:
-    """Return the share of lines whose first ``count`` forks a policy decides rightly, None for all."""
+    """Return the share of lines whose first ``count`` forks, or all, a policy decides rightly."""
     return float(np.mean([all(policy(key, options) == right for key, options, right in one[:count]) for one in lines]))
 
 
@@ -93,7 +99,7 @@ def _forks(task: Maze, split: str, count: int) -> Iterator[list[tuple[Key, list[
         way = [cell for cell in answer.tolist() if cell < task.cells]
         goal_y, goal_x = divmod(way[-1], task.width)
         forks, before = [], -1
-        for cell, after in zip(way, way[1:], strict=False):
+        for cell, after in pairwise(way):
             y, x = divmod(cell, task.width)
             options = sorted(other - cell for other in joined[cell] if other != before)
             if len(options) > 1:

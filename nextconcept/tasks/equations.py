@@ -63,7 +63,7 @@ def _ends(numbers: np.ndarray, largest: int) -> np.ndarray:
 
 
 def solvable(numbers: np.ndarray, targets: np.ndarray, largest: int) -> np.ndarray:
-    """Return (B,) bool: whether equations that use each of (B, n) numbers once end with a target."""
+    """Return (B,) bool: whether equations that use all of (B, n) numbers end with the target."""
     return (_ends(numbers, largest) == targets[:, None]).any(1)
 
 

@@ -152,7 +152,9 @@ def test_commands__fit_and_validate(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     steps = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--plan_view.windows", "0"]
     main(["fit", "--config", "countdown/two_levels", *options, *model, *steps])
     capsys.readouterr()
-    main(["validate", "--config", "countdown/two_levels", *options, "--ckpt_path", "lightning_logs/countdown_two_levels"])
+    main(
+        ["validate", "--config", "countdown/two_levels", *options, "--ckpt_path", "lightning_logs/countdown_two_levels"]
+    )
     printed = capsys.readouterr().out
     for name in ("exact", "first_equation", "valid", "exact_zero", "exact_shuffled"):
         assert f"val/answer/{name}" in printed

@@ -1,4 +1,3 @@
-import itertools
 from pathlib import Path
 
 import numpy as np

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.tasks.star_graph import StarGraph
 from nextconcept.tasks.task import pad
@@ -32,3 +33,9 @@ def test_judge__up_to_the_end_of_text():
     truths = torch.tensor([[1, 2, end, end]] * 4)
     answers = torch.tensor([[1, 2, end, end], [1, 2, end, 5], [1, 2, 5, end], [1, 3, end, end]])
     assert task.judge(truths, answers, truths)["exact"].tolist() == [True, True, False, False]
+
+
+def test_draw_answer__a_task_need_not_have_pictures():
+    prompts, answers = Reverse().draw("val", 0, [0])
+    with pytest.raises(InputError, match="the task Reverse has no pictures: define draw_answer"):
+        Reverse().draw_answer(prompts[0], answers[0])
