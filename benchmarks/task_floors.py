@@ -32,9 +32,8 @@ def countdown(numbers: int = 3, max_number: int = 15, min_target: int = 10, max_
     possible, rows = left[..., -1] >= 0, np.arange(len(left))
     print(f"first equation, any that is possible: {(good.sum(1) / possible.sum(1)).mean():.3f} lead on")
     order = usual.mean(0).argsort()[::-1]
-    print(
-        f"first equation, the kind that most often does: {good[rows, order[possible[:, order].argmax(1)]].mean():.3f}"
-    )
+    best = order[possible[:, order].argmax(1)]
+    print(f"first equation, the kind that most often does: {good[rows, best].mean():.3f}")
     rng = np.random.default_rng(0)
     for still in range(numbers - 1, 1, -1):
         chosen = np.where(left[..., -1] >= 0, rng.random(left.shape[:2]), -1).argmax(1)

@@ -64,7 +64,8 @@ def _ends(numbers: np.ndarray, largest: int) -> np.ndarray:
 
 def solvable(numbers: np.ndarray, targets: np.ndarray, largest: int) -> np.ndarray:
     """Return (B,) bool: whether equations that use all of (B, n) numbers end with the target."""
-    return (_ends(numbers, largest) == targets[:, None]).any(1)
+    found: np.ndarray = (_ends(numbers, largest) == targets[:, None]).any(1)
+    return found
 
 
 def first_solution(numbers: np.ndarray, targets: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:

@@ -57,7 +57,7 @@ def star_figure(arms: list[list[int]], way: list[int], goal: int) -> Figure:
     """
     size = 1.0 + 0.8 * max(map(len, arms))
     figure, axes = _axes(size, size)
-    places = {}
+    places: dict[int, np.ndarray] = {}
     for index, arm in enumerate(arms):
         angle = 2 * np.pi * index / len(arms)
         points = np.arange(len(arm))[:, None] * [np.cos(angle), np.sin(angle)]
@@ -68,5 +68,5 @@ def star_figure(arms: list[list[int]], way: list[int], goal: int) -> Figure:
     for node, point in places.items():
         shape = "square" if node == goal else "circle"
         box = {"boxstyle": shape, "facecolor": "white", "edgecolor": WAY if node in way else FRAME}
-        axes.text(*point, str(node), ha="center", va="center", bbox=box, zorder=3)
+        axes.text(point[0], point[1], str(node), ha="center", va="center", bbox=box, zorder=3)
     return figure
