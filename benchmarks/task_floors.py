@@ -27,7 +27,7 @@ def countdown(numbers: int = 3, max_number: int = 15, min_target: int = 10, max_
     The last equation takes no planning: two numbers and the target are there.
     """
     task = Countdown(numbers, max_number, min_target, max_target, max_result)
-    _, _, usual = _first_equations(task, "train", 20_000)
+    _, _, usual = _first_equations(task, "train", 5_000)
     left, targets, good = _first_equations(task, "test", 2_000)
     possible, rows = left[..., -1] >= 0, np.arange(len(left))
     print(f"first equation, any that is possible: {(good.sum(1) / possible.sum(1)).mean():.3f} lead on")

@@ -178,5 +178,4 @@ class Maze(Task):
         signs[:, -1] = self.cells + 2
         question = np.concatenate((passages, signs), 2).reshape(len(drawn), -1)
         ends = np.stack((start, goal, np.full(len(drawn), self.cells + 1)), 1)
-        found: np.ndarray = fits.any(1)
-        return np.concatenate((question, ends, way), 1), found
+        return np.concatenate((question, ends, way), 1), np.asarray(fits.any(1))

@@ -137,6 +137,16 @@ def test_chunks__each_number_and_each_equation_is_one(task: Countdown):
     assert hierarchy.length(tokens.shape[1], 1) >= 2 * task.numbers
 
 
+def test_chunks__with_three_levels_an_equation_is_one_of_the_third():
+    hierarchy = Hierarchy.of(3, 4, [2, 3])
+    layout = TASK.layout(hierarchy)
+    tokens = TaskWindows(TASK, hierarchy, "val")[0].tokens[0, : layout.context_length]
+    assert (layout.prompt, layout.answer, layout.context_length) == (4, 12, 24)
+    texts = [TASK.tokenizer.decode(chunk) for chunk in tokens.view(-1, 6)]
+    assert [text.count("=") for text in texts] == [0, 0, 1, 1]
+    assert texts[1].endswith(":")
+
+
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*lr_scheduler.step.*")
 def test_commands__fit_and_validate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     monkeypatch.chdir(tmp_path)

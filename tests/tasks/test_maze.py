@@ -169,9 +169,9 @@ def test_commands__fit_and_validate(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     small = {
         "--data.task": "Maze",
         "--data.task.width": 3,
-        "--data.task.height": 2,
+        "--data.task.height": 3,
         "--data.task.loops": 1,
-        "--data.task.max_way": 5,
+        "--data.task.max_way": 6,
         "--data.task.test_lines": 8,
         "--data.eval_batch_size": 8,
         "--trainer.accelerator": "cpu",

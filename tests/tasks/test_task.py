@@ -27,6 +27,13 @@ def test_layout__the_answer_begins_with_a_chunk_of_every_level(task: object, lev
     assert 0 <= layout.context_length - layout.answer - task.answer_length < hierarchy.top_span
 
 
+@pytest.mark.parametrize(("rules", "span"), [([2, 3], 6), ([3, 2, 2], 12), (["words"], 1), ([2, "sentences"], 1)])
+def test_layout__with_rules_that_count_the_answer_begins_with_a_chunk_too(rules: list, span: int):
+    layout = Reverse().layout(Hierarchy.of(len(rules) + 1, 4, rules))
+    assert (layout.answer % span, layout.context_length % span) == (0, 0)
+    assert layout.prompt == layout.answer - Reverse.prompt_length < span
+
+
 def test_judge__up_to_the_end_of_text():
     task = Reverse()
     end = task.tokenizer.end_of_text
