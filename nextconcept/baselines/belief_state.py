@@ -88,7 +88,8 @@ class BeliefState(Objective):
         config = model.config
         if not 0 <= prompt < config.window_length:
             raise InputError(
-                f"prompt of BeliefState must be from 0 to below the context_length {config.window_length}, not {prompt}."
+                f"prompt of BeliefState must be from 0 to {config.window_length - 1}, below the context_length, not "
+                f"{prompt}."
             )
         if hidden is not None and hidden < 1:
             raise InputError(f"hidden of BeliefState must be 1 or more, not {hidden}.")
@@ -117,7 +118,7 @@ class BeliefState(Objective):
         return losses
 
     def _suffixes(self, model: NextConceptModel, tokens: Tensor) -> Tensor:
-        """Return the states of the suffixes of (B, N - 1) tokens and of the empty one, (B, N, D)."""
+        """Encode the suffixes of (B, N - 1) tokens; the empty one is last of (B, N, D)."""
         empty = self.empty.expand(len(tokens), 1, -1)
         if not tokens.shape[1]:
             return empty

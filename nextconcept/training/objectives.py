@@ -55,8 +55,8 @@ class Objective(nn.Module):
             names = ("next", "normaliser")
 
             def forward(self, model, output, tokens, mask):
-                normaliser = output.logits.logsumexp(-1).square().mean()
-                return {"next": token_loss(output.logits, tokens, mask), "normaliser": 1e-4 * normaliser}
+                normaliser = 1e-4 * output.logits.logsumexp(-1).square().mean()
+                return {"next": token_loss(output.logits, tokens, mask), "normaliser": normaliser}
 
     Args:
         model: the model that is trained with the objective. An objective gets the model with each
@@ -131,16 +131,14 @@ def check_objective(checkpoint: dict[str, Any], objective: Objective) -> None:
     Raises:
         InputError: if it was trained with another one.
     """
-    stored, own = (
-        found.get("name", "next-token prediction")
-        for found in (checkpoint.get(KEY, {}).get(OBJECTIVE, {}), objective.describe())
-    )
+    found = checkpoint.get(KEY, {}).get(OBJECTIVE, {}), objective.describe()
+    stored, own = (described.get("name", "next-token prediction") for described in found)
     weights = checkpoint.get("state_dict", {})
     shapes = {name: value.shape for name, value in weights.items() if name.startswith("objective.")}
     wanted = {f"objective.{name}": value.shape for name, value in objective.state_dict().items()}
     if stored != own or (weights and shapes != wanted):
-        other = f"{own}" if stored != own else "that with other settings"
+        what = f"the objective {stored}, not {own}" if stored != own else f"other settings of the objective {own}"
         raise InputError(
-            f"the checkpoint was trained with the objective {stored}, not {other}: name the objective and its settings "
-            "as in training, with --model.objective or the experiment of the run."
+            f"the checkpoint was trained with {what}: give the objective and the settings of its training, as "
+            "model.objective or by the experiment of the run."
         )
