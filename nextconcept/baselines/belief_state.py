@@ -3,17 +3,18 @@
 Shapes: B batch, T tokens, D width, V vocabulary, N positions that are predicted, P pairs.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextconcept.baselines.plain_model import check_plain, masked_mean, present
 from nextconcept.core.errors import InputError
 from nextconcept.nn.initial_weights import draw
-from nextconcept.nn.layers import Norm
+from nextconcept.nn.layers import Linear, Norm
 from nextconcept.nn.model import ModelOutput, NextConceptModel
 from nextconcept.nn.transformer import Transformer
-from nextconcept.training.objectives import Objective, token_losses
+from nextconcept.training.objectives import Objective, masked_mean, token_losses
 
 __all__ = ["BeliefState", "PairHead"]
 
@@ -30,11 +31,10 @@ class PairHead(nn.Module):
 
     def __init__(self, width: int, hidden: int, norm: str, affine: bool) -> None:
         super().__init__()
-        self.of_prefix = nn.Linear(width, hidden)
-        self.of_suffix = nn.Linear(width, hidden, bias=False)
-        self.out = nn.Linear(hidden, 2 * width, bias=False)
+        self.of_prefix = Linear(width, hidden, bias=True)
+        self.of_suffix = Linear(width, hidden)
+        self.out = Linear(hidden, 2 * width)
         self.norm = Norm(width, norm, affine)
-        nn.init.zeros_(self.of_prefix.bias)
         for layer in (self.of_prefix, self.of_suffix, self.out):
             draw(layer.weight)
 
@@ -80,11 +80,11 @@ class BeliefState(Objective):
         InputError: if the model has concepts, or a number is out of range.
     """
 
+    one_level: ClassVar[bool] = True
     names = ("next", "previous")
 
     def __init__(self, model: NextConceptModel, prompt: int = 0, hidden: int | None = None) -> None:
         super().__init__(model)
-        check_plain(model, "BeliefState")
         config = model.config
         if not 0 <= prompt < config.window_length:
             raise InputError(
@@ -100,7 +100,7 @@ class BeliefState(Objective):
 
     def forward(self, model: NextConceptModel, output: ModelOutput, tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Compute both predictions of all pairs; see :meth:`.Objective.forward`."""
-        states = present(output.states)
+        states = output.states
         # Of N prefixes, number i ends at position start + i; suffix number i begins two after that.
         start = min(max(self.prompt - 1, 0), states.shape[1] - 1)
         prefixes = states[:, start:]

@@ -4,15 +4,15 @@ Shapes: B batch, T tokens, D width, V vocabulary.
 """
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from nextconcept.baselines.plain_model import check_plain, masked_mean, present
 from nextconcept.core.errors import InputError
 from nextconcept.nn.model import ModelOutput, NextConceptModel
 from nextconcept.nn.transformer import Transformer
-from nextconcept.training.objectives import Objective, token_losses
+from nextconcept.training.objectives import Objective, masked_mean, token_losses
 
 __all__ = ["MultiToken"]
 
@@ -38,9 +38,10 @@ class MultiToken(Objective):
         InputError: if the model has concepts, or a number is out of range.
     """
 
+    one_level: ClassVar[bool] = True
+
     def __init__(self, model: NextConceptModel, tokens_ahead: int = 4, weight: float = 1.0) -> None:
         super().__init__(model)
-        check_plain(model, "MultiToken")
         config = model.config
         if not 2 <= tokens_ahead <= config.window_length:
             raise InputError(
@@ -60,7 +61,7 @@ class MultiToken(Objective):
 
     def forward(self, model: NextConceptModel, output: ModelOutput, tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Compute the cross-entropy of each head; see :meth:`.Objective.forward`."""
-        trunk, norm = present(output.trunk), model.transformer(0).norm
+        trunk, norm = output.trunk, model.transformer(0).norm
         losses, learnt, logits = {}, torch.ones_like(mask), output.logits
         for step, name in enumerate(self.names, 1):
             if step > 1:

@@ -3,15 +3,17 @@
 Shapes: B batch, T tokens, D width, V vocabulary.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextconcept.baselines.plain_model import check_plain, masked_mean, present
 from nextconcept.core.errors import InputError
 from nextconcept.nn.initial_weights import draw
+from nextconcept.nn.layers import Linear
 from nextconcept.nn.model import ModelOutput, NextConceptModel
-from nextconcept.training.objectives import Objective, token_loss
+from nextconcept.training.objectives import Objective, masked_mean, token_loss
 
 __all__ = ["LatentDynamics", "NextLatent"]
 
@@ -27,18 +29,16 @@ class LatentDynamics(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(2 * width)
-        self.layers = nn.ModuleList(
-            nn.Linear(*sizes) for sizes in ((2 * width, hidden), (hidden, hidden), (hidden, width))
-        )
-        for layer in self.layers:
+        self.first = Linear(2 * width, hidden, bias=True)
+        self.second = Linear(hidden, hidden, bias=True)
+        self.last = Linear(hidden, width, bias=True)
+        for layer in (self.first, self.second, self.last):
             draw(layer.weight)
-            nn.init.zeros_(layer.bias)
 
     def forward(self, states: Tensor, following: Tensor) -> Tensor:
         """Map states and embeddings of the tokens after them, (..., D) each, to (..., D)."""
         x = self.norm(torch.cat((states, following), -1))
-        first, second, last = self.layers
-        change: Tensor = last(F.gelu(second(F.gelu(first(x)))))
+        change: Tensor = self.last(F.gelu(self.second(F.gelu(self.first(x)))))
         return states + change
 
 
@@ -64,6 +64,7 @@ class NextLatent(Objective):
         InputError: if the model has concepts, or a number is out of range.
     """
 
+    one_level: ClassVar[bool] = True
     names = ("next_token", "next_state", "next_state_kl")
 
     def __init__(
@@ -75,7 +76,6 @@ class NextLatent(Objective):
         kl_weight: float = 1.0,
     ) -> None:
         super().__init__(model)
-        check_plain(model, "NextLatent")
         width, longest = model.config.widths[0], model.config.window_length - 1
         if not 1 <= steps <= longest:
             raise InputError(
@@ -90,7 +90,7 @@ class NextLatent(Objective):
 
     def forward(self, model: NextConceptModel, output: ModelOutput, tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Compute the three terms; see :meth:`.Objective.forward`."""
-        states = present(output.states)
+        states = output.states
         following = model.encoder.embed(tokens[:, :-1], 0)
         matrix = model.decoder.output_matrix(model.encoder.embedding.weight).detach()
         true = output.logits.detach().float().log_softmax(-1)

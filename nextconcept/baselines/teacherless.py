@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextconcept.baselines.plain_model import check_plain
 from nextconcept.core.errors import InputError
-from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model import ModelOutput, NextConceptModel
 from nextconcept.training.objectives import Objective
 
 __all__ = ["Teacherless"]
@@ -37,10 +36,10 @@ class Teacherless(Objective):
     """
 
     writes_alone: ClassVar[bool] = False
+    one_level: ClassVar[bool] = True
 
     def __init__(self, model: NextConceptModel, dummy: int | None = None) -> None:
         super().__init__(model)
-        check_plain(model, "Teacherless")
         vocab_size = model.config.vocab_size
         self.dummy = vocab_size - 1 if dummy is None else dummy
         if not 0 <= self.dummy < vocab_size:
@@ -54,4 +53,5 @@ class Teacherless(Objective):
     def write(self, model: NextConceptModel, prompts: Tensor, length: int) -> Tensor:
         """Write answers in one pass; see :meth:`.Objective.write`."""
         inputs = F.pad(prompts, (0, length - 1), value=self.dummy)
-        return model(inputs).logits[:, prompts.shape[1] - 1 :].argmax(-1)
+        output: ModelOutput = model(inputs)
+        return output.logits[:, prompts.shape[1] - 1 :].argmax(-1)

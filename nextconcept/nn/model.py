@@ -77,8 +77,8 @@ class ModelOutput:
     offset: int
     chunks: dict[int, Chunks] | None = None
     encoding: Encoding | None = field(default=None, repr=False)
-    states: Tensor | None = field(default=None, repr=False)
-    trunk: Tensor | None = field(default=None, repr=False)
+    states: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
+    trunk: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
 
     def counts(self, level: int) -> Tensor | None:
         """Return the (B,) complete concepts of a level, None if all N are complete."""

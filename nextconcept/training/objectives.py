@@ -13,7 +13,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.inference.generate import generate
 from nextconcept.nn.model import ModelOutput, NextConceptModel
 
-__all__ = ["Objective", "check_objective", "token_loss", "token_losses"]
+__all__ = ["Objective", "check_objective", "masked_mean", "token_loss", "token_losses"]
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -37,8 +37,12 @@ def token_loss(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         tokens: (B, T + 1) int64, of which the last T are predicted.
         mask: (B, T + 1) bool.
     """
-    learnt = mask[:, 1:]
-    return (token_losses(logits, tokens[:, 1:]) * learnt).sum() / learnt.sum().clamp(min=1)
+    return masked_mean(token_losses(logits, tokens[:, 1:]), mask[:, 1:])
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of the values where ``mask`` holds, 0 if it holds nowhere."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 class Objective(nn.Module):
@@ -66,13 +70,23 @@ class Objective(nn.Module):
         names: names of the terms, which are logged as ``train/loss/NAME`` and ``STAGE/loss/NAME``.
         writes_alone: whether the model writes without the objective, as ``nextconcept generate``
             lets it. If not, runs can only be trained and measured.
+        one_level: whether the objective is for models without concepts alone.
+
+    Raises:
+        InputError: if the model has concepts and the objective is not for these.
     """
 
     names: tuple[str, ...] = ()
     writes_alone: ClassVar[bool] = True
+    one_level: ClassVar[bool] = False
 
     def __init__(self, model: NextConceptModel) -> None:
         super().__init__()
+        if self.one_level and model.config.levels > 1:
+            raise InputError(
+                f"{type(self).__name__} is an objective for a model with one level, not {model.config.levels}: set "
+                "model.config.levels to 1."
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return what a checkpoint stores of the objective as plain values; nothing of this one."""

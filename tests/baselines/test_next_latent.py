@@ -14,7 +14,7 @@ def test_forward__is_the_formula(tied: bool):
     tokens, mask = lines()
     output = outputs(model, tokens)
     terms = objective(model, output, tokens, mask)
-    first, second, last = objective.dynamics.layers
+    dynamics = objective.dynamics
     matrix = model.encoder.embedding.weight if tied else model.decoder.head.weight
     regression, divergence = [[], [], []], [[], [], []]
     with torch.no_grad():
@@ -27,7 +27,7 @@ def test_forward__is_the_formula(tied: bool):
                     if after >= 16:
                         break
                     read = F.layer_norm(torch.cat((rolled, embedded[row, after])), (64,))
-                    rolled = rolled + last(F.gelu(second(F.gelu(first(read)))))
+                    rolled = rolled + dynamics.last(F.gelu(dynamics.second(F.gelu(dynamics.first(read)))))
                     regression[step].append(F.smooth_l1_loss(rolled, states[row, after]))
                     if mask[row, after + 1]:
                         true, predicted = ((matrix @ state).log_softmax(0) for state in (states[row, after], rolled))

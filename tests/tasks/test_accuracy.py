@@ -60,7 +60,7 @@ class Written(Objective):
     """Writes what it is given."""
 
     def __init__(self, answers: torch.Tensor) -> None:
-        super().__init__(None)
+        super().__init__(SimpleNamespace())
         self.answers = answers
 
     def write(self, model: torch.nn.Module, prompts: torch.Tensor, length: int) -> torch.Tensor:
