@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, D width, V vocabulary.
 """
 
+import math
 from dataclasses import replace
 from typing import ClassVar
 
@@ -47,7 +48,7 @@ class MultiToken(Objective):
             raise InputError(
                 f"tokens_ahead must be from 2 to the context_length {config.window_length}, not {tokens_ahead}."
             )
-        if not weight > 0:
+        if not 0 < weight < math.inf:
             raise InputError(f"weight of MultiToken must be positive, not {weight}.")
         self.names = tuple(f"ahead_{step}" for step in range(1, tokens_ahead + 1))
         self.weight = weight

@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, D width, V vocabulary.
 """
 
+import math
 from typing import ClassVar
 
 import torch
@@ -83,7 +84,7 @@ class NextLatent(Objective):
             )
         if hidden is not None and hidden < 1:
             raise InputError(f"hidden of NextLatent must be 1 or more, not {hidden}.")
-        if min(state_weight, kl_weight) < 0:
+        if not (0 <= state_weight < math.inf and 0 <= kl_weight < math.inf):
             raise InputError(f"weights of NextLatent must be 0 or more, not {state_weight} and {kl_weight}.")
         self.steps, self.state_weight, self.kl_weight = steps, state_weight, kl_weight
         self.dynamics = LatentDynamics(width, hidden or width)
