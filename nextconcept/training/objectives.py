@@ -50,8 +50,8 @@ class Objective(nn.Module):
 
     A subclass returns from :meth:`forward` the terms that it minimises. It may have parameters,
     which are trained together with the model's and stored in the checkpoints of the run, beside the
-    model. Its operations count in a budget of compute. :class:`~nextconcept.training.module.
-    ConceptModule` makes it after the model, so that a seed draws the same model for all objectives:
+    model. Its operations count in a budget of compute. It is made after the model, so that a seed
+    draws the same model for all objectives:
 
     .. code-block:: python
 
@@ -67,7 +67,8 @@ class Objective(nn.Module):
             call and keeps no reference to it.
 
     Attributes:
-        names: names of the terms, which are logged as ``train/loss/NAME`` and ``STAGE/loss/NAME``.
+        names: names of the terms, which are logged as ``train/loss/NAME`` and ``STAGE/loss/NAME``,
+            beside the cross-entropy of the next token, ``loss/tokens``.
         writes_alone: whether the model writes without the objective, as ``nextconcept generate``
             lets it. If not, runs can only be trained and measured.
         one_level: whether the objective is for models without concepts alone.
