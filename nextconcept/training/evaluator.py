@@ -4,6 +4,7 @@ Shapes: B batch, T tokens, A anchors, H horizon, D width of a level, V vocabular
 """
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -14,8 +15,9 @@ from nextconcept.core.config import ModelConfig
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.layers import normalise
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanChoice
-from nextconcept.training.losses import LossConfig, Losses, compute_losses, token_loss
+from nextconcept.training.losses import LossConfig, Losses, compute_losses
 from nextconcept.training.metrics import EffectiveRank, WeightedMeans
+from nextconcept.training.objectives import Objective, token_loss
 from nextconcept.training.plan_accuracy import MOST_PLACES, right_by_place
 
 __all__ = ["Evaluator", "bytes_per_token"]
@@ -45,11 +47,12 @@ class Evaluator(nn.Module):
     Args:
         config: of the model.
         loss: terms and weights.
+        terms: names of the terms of the objective.
     """
 
-    def __init__(self, config: ModelConfig, loss: LossConfig) -> None:
+    def __init__(self, config: ModelConfig, loss: LossConfig, terms: Sequence[str] = ()) -> None:
         super().__init__()
-        self.config, self.loss = config, loss
+        self.config, self.loss, self.terms = config, loss, terms
         self.sources = _sources(config.levels)
         self.means = WeightedMeans(self._metric_names())
         self.collapse = nn.ModuleDict(
@@ -64,6 +67,7 @@ class Evaluator(nn.Module):
 
     def _metric_names(self) -> list[str]:
         names = ["loss"] + [f"{name}{suffix}" for suffix in self.sources for name in ("loss/tokens", "bits_per_byte")]
+        names += [f"loss/{term}" for term in self.terms]
         for level in self.config.hierarchy.concept_levels:
             names.append(f"loss/concepts_l{level}")
             for term in (*self.loss.terms, "similarity"):
@@ -80,7 +84,12 @@ class Evaluator(nn.Module):
         return min(self.config.hierarchy.span(1), MOST_PLACES)
 
     def update(
-        self, model: NextConceptModel, batch: ConceptBatch, byte_counts: Tensor | None = None, brief: bool = False
+        self,
+        model: NextConceptModel,
+        batch: ConceptBatch,
+        byte_counts: Tensor | None = None,
+        brief: bool = False,
+        objective: Objective | None = None,
     ) -> None:
         """Add a batch.
 
@@ -89,8 +98,10 @@ class Evaluator(nn.Module):
             batch: (B, T + 1) tokens and mask.
             byte_counts: (V,) bytes that each token stands for, if bits per byte are wanted.
             brief: whether to leave out the sources that validations inside a fit leave out.
+            objective: what the model learns instead of the next token, or None.
         """
         tokens, mask = batch
+        inputs = tokens[:, :-1] if objective is None else objective.inputs(tokens, mask)
         weight = mask[:, 1:].sum()
         values: dict[str, tuple[Tensor, Tensor]] = {}
         predicted: ModelOutput | None = None
@@ -98,10 +109,11 @@ class Evaluator(nn.Module):
             choice = self._other_rows(suffix, tokens) if "shuffled" in suffix and len(tokens) == 1 else source
             if choice is None or (brief and suffix not in FIT_SOURCES):
                 continue
-            output = model(tokens[:, :-1], choice, like=predicted)
+            output = model(inputs, choice, like=predicted)
             if predicted is None:  # the first source, of which the others take over what they can
-                predicted, losses = output, compute_losses(self.loss, model, output, tokens, mask)
+                predicted, losses = output, compute_losses(self.loss, model, output, tokens, mask, None, objective)
                 values["loss"] = losses.total, weight
+                values |= {f"loss/{name}": (term, weight) for name, term in losses.terms.items()}
                 values |= _concept_values(losses)
                 self._watch_collapse(output, losses)
                 if self.places and not brief:
