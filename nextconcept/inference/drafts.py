@@ -1,0 +1,269 @@
+"""Drafts: tokens that a plan says come next, checked in one pass.
+
+Speculative decoding (Leviathan et al., 2023) whose draft comes from the plan of the model itself.
+The planned concept of the current chunk is read back into tokens, and the token level runs over
+them and the newest token in one pass. What it would have written itself is kept. A draft ends with
+its chunk, so that all its positions read the plan of one anchor, and no concept is composed of
+drafted tokens.
+
+Shapes: B rows, R rows that take a step, L size of the buffer, n positions of a pass, S tokens that
+a chunk of level 1 may have, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nextconcept.core.config import ModelConfig
+from nextconcept.core.errors import InputError
+from nextconcept.inference.draft_length import DraftLength
+from nextconcept.inference.generators import CachedGenerator, PlanHook, visible_part
+from nextconcept.inference.locations import Location, Reading, visible_from
+from nextconcept.inference.ring_cache import RowPositions
+from nextconcept.inference.sampling import Sampling, sample
+from nextconcept.nn.model import NextConceptModel
+
+__all__ = ["DraftFigures", "DraftingGenerator", "check_drafts", "write_drafted"]
+
+
+@dataclass
+class DraftFigures:
+    """How many tokens passes have written.
+
+    Attributes:
+        tokens: tokens written.
+        passes: passes of the token level, each row counted.
+        drafted: tokens drafted.
+        accepted: drafted tokens that were written.
+    """
+
+    tokens: int = 0
+    passes: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+    def add(self, written: Tensor, drafted: Tensor | None = None) -> None:
+        """Count a pass that wrote (R,) tokens, of which all but one each were among the drafted."""
+        self.tokens += int(written.sum())
+        self.passes += len(written)
+        self.accepted += int(written.sum()) - len(written)
+        self.drafted += 0 if drafted is None else int(drafted.sum())
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """Tokens written in a pass; 1 without drafts."""
+        return self.tokens / max(1, self.passes)
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        accepted = f"{self.accepted} of {self.drafted} drafted tokens accepted"
+        return f"{self.tokens_per_pass:.2f} tokens per pass, {accepted}"
+
+
+@dataclass
+class DraftedPass:
+    """A pass over the newest token and drafted ones behind it.
+
+    Attributes:
+        rows: (R,) rows of the batch, on the CPU.
+        logits: (R, n, V) of the token behind each position.
+        drafts: (R, n - 1) drafted tokens.
+        counts: (R,) how many of them are there; what follows is arbitrary.
+    """
+
+    rows: Tensor
+    logits: Tensor
+    drafts: Tensor
+    counts: Tensor
+
+
+def check_drafts(config: ModelConfig, draft: str | None, use_cache: bool) -> None:
+    """Check that a model can draft.
+
+    Raises:
+        InputError: if ``draft`` is neither ``plan`` nor None, or the plan can't be read back.
+    """
+    if draft is None:
+        return
+    if draft != "plan":
+        raise InputError(f"unknown draft {draft!r}: choose plan, or none.")
+    if config.levels == 1:
+        raise InputError("draft 'plan' needs a plan, but the model has tokens alone: leave the draft out.")
+    if not (config.encoder.additive and config.encoder.position_binding):
+        raise InputError(
+            "draft 'plan' reads tokens back from planned concepts, which takes encoder.position_binding and a "
+            f"composition of sum or mean, not {config.encoder.composition!r}: leave the draft out."
+        )
+    if not use_cache:
+        raise InputError("draft 'plan' works on the cache: leave the draft out, or set use_cache.")
+
+
+class DraftingGenerator(CachedGenerator):
+    """Computes the logits behind the newest token and behind drafted ones.
+
+    Args:
+        model: in eval mode.
+        rows: B.
+        size: the greatest number of tokens that are visible at once.
+        hook: changes plans before they are read.
+    """
+
+    def __init__(self, model: NextConceptModel, rows: int, size: int, hook: PlanHook | None = None) -> None:
+        longest = model.config.hierarchy.span(1)
+        super().__init__(model, rows, size, hook, ahead=longest - 1)
+        self.length = DraftLength(longest - 1, self.embedding.device)
+        # Tokens that the plan of the current chunk was read back as; -1 where it was not.
+        self.read = torch.full((rows, longest), -1, device=self.embedding.device)
+
+    def passes(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor) -> list[DraftedPass]:
+        """Read the newest token of each row, and drafts.
+
+        Args:
+            ids: (B, L) texts; what stands behind the end of a row is arbitrary.
+            starts: (B,) first visible token.
+            lengths: (B,) tokens of each row, one more than were read or accepted before.
+            most: (B,) tokens that each row may still take; 0 for a row that has ended.
+
+        Returns:
+            Passes which together have each row that has not ended once.
+        """
+        fresh, going = (starts != self.starts) & (most > 0), most > 0
+        self.starts = torch.where(going, starts, self.starts)
+        passes = []
+        if fresh.any():
+            rows = fresh.nonzero().squeeze(1)
+            logits = self._prefill(ids, starts, lengths, rows)
+            passes.append(DraftedPass(rows, logits[:, None], ids.new_zeros(len(rows), 0), torch.zeros_like(rows)))
+        if (going & ~fresh).any():
+            rows = (going & ~fresh).nonzero().squeeze(1)
+            passes.append(self._drafted(ids, starts, lengths, most, rows))
+        return passes
+
+    def _drafted(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor, rows: Tensor) -> DraftedPass:
+        """Read the newest token of (R,) ``rows``, then the drafts of the plan that is then read."""
+        every = len(rows) == len(ids)
+        at, state = self._read(ids, starts, lengths, None if every else rows)
+        if not every:
+            ids, starts, lengths, most = ids[rows.to(ids.device)], starts[rows], lengths[rows], most[rows]
+        reading = at.reading(0, ids.device)
+        assert reading is not None
+        # With the last draft the visible text is as long as it may be, and one token follows it.
+        room = torch.minimum(most - 1, starts + self.config.window_length - lengths).clamp(
+            max=self.length.best(len(ids))
+        )
+        drafts, counts = self._drafts(ids, starts, lengths, rows, reading, room)
+        ahead = drafts.shape[1]
+        if not ahead:
+            logits = self._logits(state, at.positions(0, ids.device), reading)[:, None]
+        else:
+            states = torch.cat((state[:, None], self._draft_states(drafts, at)), 1)
+            logits = self._logits(states, at.positions(0, ids.device, ahead), reading)
+        return DraftedPass(rows, logits, drafts, counts)
+
+    def _drafts(
+        self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor, reading: Reading, room: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return (R, n - 1) drafts behind the newest token, and how many each row has, (R,).
+
+        At most ``room`` (R,). The last token of a chunk is no draft: the position behind it would
+        read the next plan.
+        """
+        longest = int(room.max())
+        if longest <= 0:
+            return ids.new_zeros(len(ids), 0), torch.zeros_like(lengths)
+        read = self.read[rows.to(ids.device)]
+        places = reading.places(0, longest - 1)
+        drafts = read.gather(1, places.clamp(max=read.shape[1] - 1))
+        inside = (places < read.shape[1] - 1) & (drafts >= 0)
+        inside &= torch.arange(longest, device=ids.device) < room[:, None].to(ids.device)
+        if self.model.chunker is not None:
+            inside &= self._inside(ids, starts, lengths, drafts.clamp(min=0))
+        counts = inside.long().cumprod(1).sum(1).cpu()
+        return drafts[:, : int(counts.max())].clamp(min=0), counts
+
+    def _inside(self, ids: Tensor, starts: Tensor, lengths: Tensor, drafts: Tensor) -> Tensor:
+        """Return which of (R, n) drafts the rule leaves in the chunk that they begin in, (R, n)."""
+        assert self.model.chunker is not None
+        index = (lengths - starts).to(ids.device)[:, None] + torch.arange(drafts.shape[1] + 1, device=ids.device)
+        window = torch.nn.functional.pad(visible_part(ids, starts, lengths), (0, drafts.shape[1]))
+        window = window.scatter(1, index[:, :-1], drafts)
+        chunk = self.model.chunker(window)[1].index.gather(1, index)
+        return chunk[:, 1:] == chunk[:, :1]
+
+    def _draft_states(self, drafts: Tensor, at: Location) -> Tensor:
+        """Return the inputs of the token decoder at (R, n) drafts, (R, n, D_0)."""
+        states = self.encoder.embed(drafts, 0)
+        if self.token_encoder is None:
+            return states
+        tokens = at.positions(0, drafts.device)
+        behind = RowPositions(at.counts[0], at.rows, drafts.device, drafts.shape[1] - 1)
+        if drafts.shape[1] == 1:
+            states = self.token_encoder.step(states[:, 0], behind)[:, None]
+        else:
+            states = self.token_encoder.step(states, behind)
+        rows = torch.arange(len(self.states), device=drafts.device) if tokens.rows is None else tokens.rows
+        self.states[rows[:, None], behind.every()] = states.to(self.states.dtype)
+        return states
+
+    def _set_plan(self, level: int, reading: Reading, plan: Tensor) -> None:
+        """Let the level below read a plan, and read tokens back from that of level 1."""
+        super()._set_plan(level, reading, plan)
+        if level > 1:
+            return
+        read = -1
+        if self.length.best(len(plan)):
+            read = self.encoder.read_back(plan[:, 0], 1).argmax(-1)
+        self.read[slice(None) if reading.anchors.rows is None else reading.anchors.rows] = read
+
+
+def write_drafted(
+    decoder: DraftingGenerator,
+    ids: Tensor,
+    lengths: Tensor,
+    max_new_tokens: int,
+    sampling: Sampling,
+    uniform: Tensor | None,
+    figures: DraftFigures,
+) -> Iterator[Tensor]:
+    """Continue texts with drafts, and yield the next tokens, (B,) at a time.
+
+    Each position draws its token from the decoder's own distribution p, and a draft is kept if it
+    is that token. This is the rejection sampling of Leviathan et al. (2023) for a draft that is
+    certain of one token x: x is kept with probability p(x), and what is drawn otherwise has the
+    distribution p without x. Because each token has a random number of its own, what is written is
+    what would have been written without drafts.
+
+    Args:
+        decoder: the model.
+        ids: (B, L) texts with room for what is written, and S tokens more.
+        lengths: (B,) tokens of each text.
+        max_new_tokens: how many times to yield.
+        sampling: how to draw tokens.
+        uniform: see :func:`~nextconcept.inference.sampling.sample`, (B, max_new_tokens), or None.
+        figures: receives how many tokens passes have written.
+    """
+    config, first, end = decoder.config, lengths, lengths + max_new_tokens
+    every, done = torch.arange(len(ids), device=ids.device), 0
+    while done < max_new_tokens:
+        written = torch.zeros_like(lengths)
+        starts = visible_from(lengths, config.window_length, config.hierarchy)
+        for one in decoder.passes(ids, starts, lengths, end - lengths):
+            rows, width = one.rows.to(ids.device), one.logits.shape[1]
+            ahead = torch.arange(width)
+            chosen = None
+            if uniform is not None:
+                column = (lengths - first)[one.rows][:, None] + ahead
+                chosen = uniform[rows[:, None], column.clamp(max=max_new_tokens - 1).to(ids.device)].flatten()
+            drawn = sample(one.logits.flatten(0, 1), sampling, uniform=chosen).view(-1, width)
+            right = (drawn[:, :-1] == one.drafts).cpu() & (ahead[:-1] < one.counts[:, None])
+            accepted = right.long().cumprod(1).sum(1)
+            ids[rows[:, None], (lengths[one.rows][:, None] + ahead).to(ids.device)] = drawn
+            written[one.rows] = accepted + 1
+            decoder.length.update(accepted, one.counts)
+            figures.add(accepted + 1, one.counts)
+        lengths = lengths + written
+        for column in range(done, int((lengths - first).min())):
+            yield ids[every, first.to(ids.device) + column]
+        done = int((lengths - first).min())
