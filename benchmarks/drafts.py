@@ -57,8 +57,8 @@ def main(
     path_length: int = 5,
     tokens: int = 400,
     turns: int = 5,
-    batches: list[int] = [1, 32],
-    temperatures: list[float] = [0.0, 0.8],
+    batches: tuple[int, ...] = (1, 32),
+    temperatures: tuple[float, ...] = (0.0, 0.8),
 ) -> None:
     """Print a table.
 

@@ -1,10 +1,10 @@
 """How many tokens to draft, from how many were accepted.
 
 A draft of k tokens, the first j of which are accepted with probability a_j, brings
-``1 + a_1 + ... + a_k`` tokens per pass. A pass over m positions takes about ``1 + m / m_0`` times
-as long as reading the weights. So the best k follows from the running acceptance, and it is 0 where
-drafts do not pay. Nothing here looks at a clock, so that the same text is drafted in the same way
-on every run.
+``1 + a_1 + ... + a_k`` tokens. Against a pass without a draft it takes
+``1 + overhead + k R / m_0`` times as long, with R texts. So the best k follows from the running
+acceptance, and it is 0 where drafts do not pay. Nothing here looks at a clock, so that the same
+text is drafted in the same way on every run.
 
 Shapes: R rows of a pass.
 """
@@ -12,10 +12,15 @@ Shapes: R rows of a pass.
 import torch
 from torch import Tensor
 
-__all__ = ["BALANCE", "DraftLength"]
+from nextconcept.core.config import ModelConfig
 
-BALANCE = {"cpu": 8.0, "cuda": 256.0}
-"""m_0 by type of device."""
+__all__ = ["DraftLength"]
+
+BALANCE = 64.0
+"""m_0: positions of a pass that take as long as the rest of it (results/generation.md)."""
+
+OVERHEAD = 0.5
+"""Share of a pass that a draft takes, whatever its length."""
 
 PRIOR = 4.0
 """Passes in which all drafts are taken to have been accepted before anything is known."""
@@ -34,26 +39,32 @@ class DraftLength:
     """Chooses the length of drafts.
 
     Args:
-        longest: greatest number of tokens to draft.
-        device: where the model runs.
+        config: of the model, whose drafts end with their chunk.
     """
 
-    def __init__(self, longest: int, device: torch.device) -> None:
-        self.longest, self._balance = longest, BALANCE.get(device.type, BALANCE["cuda"])
-        self._tried, self._accepted = torch.full((longest,), PRIOR), torch.full((longest,), PRIOR)
-        self._passes = 0
+    def __init__(self, config: ModelConfig) -> None:
+        self.longest = config.hierarchy.span(1) - 1
+        # A token encoder runs twice: a concept is composed before there is a draft.
+        encoder = config.token_encoder_depth
+        self.overhead = OVERHEAD + encoder / (encoder + config.depths[0])
+        self._tried, self._accepted = torch.full((self.longest,), PRIOR), torch.full((self.longest,), PRIOR)
+        self._rates, self._passes = [1.0] * self.longest, 0
 
     def best(self, rows: int) -> int:
         """Return how many tokens to draft in a pass over ``rows`` texts, from 0."""
         if self._passes % RETRY < min(TRIAL, self.longest + 1):
             return self.longest
-        written, best, most = 1.0, 0, 0.0
-        for length, rate in enumerate([0.0, *(self._accepted / self._tried).tolist()]):
+        written, best, most = 1.0, 0, 1.0
+        for index, rate in enumerate(self._rates):
             written += rate
-            speed = written / (self._balance + rows * (length + 1))
+            speed = written / (1 + self.overhead + (index + 1) * rows / BALANCE)
             if speed > most:
-                best, most = length, speed
+                best, most = index + 1, speed
         return best
+
+    def skip(self) -> None:
+        """Count a pass without drafts."""
+        self._passes += 1
 
     def update(self, accepted: Tensor, counts: Tensor) -> None:
         """Learn from a pass.
@@ -63,8 +74,7 @@ class DraftLength:
             counts: (R,) tokens drafted.
         """
         self._passes += 1
-        if not counts.any():
-            return
         tried, right = ((part[:, None] > torch.arange(self.longest)).float().mean(0) for part in (counts, accepted))
         kept = 1 - (1 - DECAY) * (tried > 0).float()  # what is not tried is not forgotten
         self._tried, self._accepted = kept * self._tried + tried, kept * self._accepted + right
+        self._rates = (self._accepted / self._tried).tolist()

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
+from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.inference.draft_length import DraftLength
 from nextconcept.inference.generators import CachedGenerator, PlanHook, visible_part
-from nextconcept.inference.locations import Location, Reading, visible_from
+from nextconcept.inference.locations import Reading, visible_from
 from nextconcept.inference.ring_cache import RowPositions
 from nextconcept.inference.sampling import Sampling, sample
 from nextconcept.nn.model import NextConceptModel
@@ -113,7 +114,7 @@ class DraftingGenerator(CachedGenerator):
     def __init__(self, model: NextConceptModel, rows: int, size: int, hook: PlanHook | None = None) -> None:
         longest = model.config.hierarchy.span(1)
         super().__init__(model, rows, size, hook, ahead=longest - 1)
-        self.length = DraftLength(longest - 1, self.embedding.device)
+        self.length = DraftLength(model.config)
         # Tokens that the plan of the current chunk was read back as; -1 where it was not.
         self.read = torch.full((rows, longest), -1, device=self.embedding.device)
 
@@ -124,46 +125,66 @@ class DraftingGenerator(CachedGenerator):
             ids: (B, L) texts; what stands behind the end of a row is arbitrary.
             starts: (B,) first visible token.
             lengths: (B,) tokens of each row, one more than were read or accepted before.
-            most: (B,) tokens that each row may still take; 0 for a row that has ended.
+            most: (B,) tokens that each row may still take; 0 for a row that waits or has ended.
 
         Returns:
-            Passes which together have each row that has not ended once.
+            Passes which together have each row that takes a token once.
         """
-        fresh, going = (starts != self.starts) & (most > 0), most > 0
+        going = most > 0
+        if going.all() and not self.length.best(len(ids)):
+            return [self._alone(torch.arange(len(ids)), self(ids, starts, lengths))]
+        fresh = (starts != self.starts) & going
+        if not fresh.any():
+            return [self._drafted(ids, starts, lengths, most, None if going.all() else going.nonzero().squeeze(1))]
         self.starts = torch.where(going, starts, self.starts)
-        passes = []
-        if fresh.any():
-            rows = fresh.nonzero().squeeze(1)
-            logits = self._prefill(ids, starts, lengths, rows)
-            passes.append(DraftedPass(rows, logits[:, None], ids.new_zeros(len(rows), 0), torch.zeros_like(rows)))
-        if (going & ~fresh).any():
-            rows = (going & ~fresh).nonzero().squeeze(1)
-            passes.append(self._drafted(ids, starts, lengths, most, rows))
-        return passes
+        rows, rest = fresh.nonzero().squeeze(1), (going & ~fresh).nonzero().squeeze(1)
+        logits = self._prefill(ids, starts, lengths, rows)
+        read = [self._alone(rows, logits)]
+        return [*read, self._drafted(ids, starts, lengths, most, rest)] if len(rest) else read
 
-    def _drafted(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor, rows: Tensor) -> DraftedPass:
-        """Read the newest token of (R,) ``rows``, then the drafts of the plan that is then read."""
-        every = len(rows) == len(ids)
-        at, state = self._read(ids, starts, lengths, None if every else rows)
-        if not every:
+    def _alone(self, rows: Tensor, logits: Tensor) -> DraftedPass:
+        """Return a pass of (R,) rows without drafts, which gave (R, V) logits."""
+        return DraftedPass(rows, logits[:, None], self.read[: len(rows), :0], torch.zeros_like(rows))
+
+    def _drafted(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor, rows: Tensor | None) -> DraftedPass:
+        """Read the newest token of (R,) rows, and the drafts of the plan that is then read."""
+        if rows is not None:
             ids, starts, lengths, most = ids[rows.to(ids.device)], starts[rows], lengths[rows], most[rows]
-        reading = at.reading(0, ids.device)
-        assert reading is not None
+        at, device = self._locate(ids, starts, lengths, rows), ids.device
+        newest, position = ids.gather(1, (lengths - 1)[:, None].to(device)), at.positions(0, device)
         # With the last draft the visible text is as long as it may be, and one token follows it.
-        room = torch.minimum(most - 1, starts + self.config.window_length - lengths).clamp(
-            max=self.length.best(len(ids))
+        room = torch.minimum(most - 1, starts + self.config.window_length - lengths)
+        state = None
+        if at.done(1).any():
+            state = self._states(newest, position)
+            self._read(ids, starts, lengths, at, state[:, 0])
+        reading = at.reading(0, device)
+        assert reading is not None
+        drafts, counts = self._drafts(
+            ids, starts, lengths, position, reading, room.clamp(max=self.length.best(len(ids)))
         )
-        drafts, counts = self._drafts(ids, starts, lengths, rows, reading, room)
         ahead = drafts.shape[1]
-        if not ahead:
-            logits = self._logits(state, at.positions(0, ids.device), reading)[:, None]
+        every = at.positions(0, device, ahead) if ahead else position
+        if state is None:
+            states = self._states(torch.cat((newest, drafts), 1), every)
+        elif ahead:
+            behind = RowPositions(at.counts[0], at.rows, device, ahead - 1)
+            states = torch.cat((state, self._states(drafts, behind)), 1)
         else:
-            states = torch.cat((state[:, None], self._draft_states(drafts, at)), 1)
-            logits = self._logits(states, at.positions(0, ids.device, ahead), reading)
-        return DraftedPass(rows, logits, drafts, counts)
+            states = state
+        logits = self._logits(states if ahead else states[:, 0], every, reading)
+        if rows is None:
+            rows = torch.arange(len(ids))
+        return DraftedPass(rows, logits if ahead else logits[:, None], drafts, counts)
 
     def _drafts(
-        self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor, reading: Reading, room: Tensor
+        self,
+        ids: Tensor,
+        starts: Tensor,
+        lengths: Tensor,
+        positions: RowPositions,
+        reading: Reading,
+        room: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return (R, n - 1) drafts behind the newest token, and how many each row has, (R,).
 
@@ -173,7 +194,7 @@ class DraftingGenerator(CachedGenerator):
         longest = int(room.max())
         if longest <= 0:
             return ids.new_zeros(len(ids), 0), torch.zeros_like(lengths)
-        read = self.read[rows.to(ids.device)]
+        read = positions.select(self.read)
         places = reading.places(0, longest - 1)
         drafts = read.gather(1, places.clamp(max=read.shape[1] - 1))
         inside = (places < read.shape[1] - 1) & (drafts >= 0)
@@ -191,21 +212,6 @@ class DraftingGenerator(CachedGenerator):
         window = window.scatter(1, index[:, :-1], drafts)
         chunk = self.model.chunker(window)[1].index.gather(1, index)
         return chunk[:, 1:] == chunk[:, :1]
-
-    def _draft_states(self, drafts: Tensor, at: Location) -> Tensor:
-        """Return the inputs of the token decoder at (R, n) drafts, (R, n, D_0)."""
-        states = self.encoder.embed(drafts, 0)
-        if self.token_encoder is None:
-            return states
-        tokens = at.positions(0, drafts.device)
-        behind = RowPositions(at.counts[0], at.rows, drafts.device, drafts.shape[1] - 1)
-        if drafts.shape[1] == 1:
-            states = self.token_encoder.step(states[:, 0], behind)[:, None]
-        else:
-            states = self.token_encoder.step(states, behind)
-        rows = torch.arange(len(self.states), device=drafts.device) if tokens.rows is None else tokens.rows
-        self.states[rows[:, None], behind.every()] = states.to(self.states.dtype)
-        return states
 
     def _set_plan(self, level: int, reading: Reading, plan: Tensor) -> None:
         """Let the level below read a plan, and read tokens back from that of level 1."""
@@ -249,17 +255,23 @@ def write_drafted(
     while done < max_new_tokens:
         written = torch.zeros_like(lengths)
         starts = visible_from(lengths, config.window_length, config.hierarchy)
-        for one in decoder.passes(ids, starts, lengths, end - lengths):
-            rows, width = one.rows.to(ids.device), one.logits.shape[1]
-            ahead = torch.arange(width)
+        going = _going(lengths, first, end, config.hierarchy)
+        for one in decoder.passes(ids, starts, lengths, (end - lengths) * going):
+            rows, ahead = one.rows.to(ids.device), torch.arange(one.logits.shape[1])
+            index = lengths[one.rows][:, None] + ahead
             chosen = None
             if uniform is not None:
-                column = (lengths - first)[one.rows][:, None] + ahead
-                chosen = uniform[rows[:, None], column.clamp(max=max_new_tokens - 1).to(ids.device)].flatten()
-            drawn = sample(one.logits.flatten(0, 1), sampling, uniform=chosen).view(-1, width)
+                column = (index - first[one.rows][:, None]).clamp(max=max_new_tokens - 1)
+                chosen = uniform[rows[:, None], column.to(ids.device)].flatten()
+            drawn = sample(one.logits.flatten(0, 1), sampling, uniform=chosen).view(index.shape)
+            ids[rows[:, None], index.to(ids.device)] = drawn
+            if len(ahead) == 1:
+                written[one.rows] = 1
+                figures.add(torch.ones_like(one.rows))
+                decoder.length.skip()
+                continue
             right = (drawn[:, :-1] == one.drafts).cpu() & (ahead[:-1] < one.counts[:, None])
             accepted = right.long().cumprod(1).sum(1)
-            ids[rows[:, None], (lengths[one.rows][:, None] + ahead).to(ids.device)] = drawn
             written[one.rows] = accepted + 1
             decoder.length.update(accepted, one.counts)
             figures.add(accepted + 1, one.counts)
@@ -267,3 +279,16 @@ def write_drafted(
         for column in range(done, int((lengths - first).min())):
             yield ids[every, first.to(ids.device) + column]
         done = int((lengths - first).min())
+
+
+def _going(lengths: Tensor, first: Tensor, end: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """Return which rows take a token in the next pass, (B,) bool.
+
+    A row that has ended its chunk waits for those that have not. So rows stay together, and a level
+    above advances for all of them at once.
+    """
+    going = lengths < end
+    if len(lengths) == 1 or hierarchy.rules:
+        return going
+    chunks = lengths // hierarchy.span(1) - first // hierarchy.span(1)
+    return going & (chunks == chunks[going].min())

@@ -189,8 +189,26 @@ class CachedGenerator:
 
     def _step(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None) -> Tensor:
         """Read the newest token of ``rows`` at every level: (R, V) logits of the next token."""
-        at, state = self._read(ids, starts, lengths, rows)
-        return self._logits(state, at.positions(0, ids.device), at.reading(0, ids.device))
+        starts, lengths = (starts, lengths) if rows is None else (starts[rows], lengths[rows])
+        ids = ids if rows is None else ids[rows.to(ids.device)]
+        at = self._locate(ids, starts, lengths, rows)
+        positions = at.positions(0, ids.device)
+        state = self._states(ids.gather(1, (lengths - 1)[:, None].to(ids.device)), positions)[:, 0]
+        self._read(ids, starts, lengths, at, state)
+        return self._logits(state, positions, at.reading(0, ids.device))
+
+    def _states(self, tokens: Tensor, positions: RowPositions) -> Tensor:
+        """Return the inputs of the token decoder at (R, n) tokens, (R, n, D_0)."""
+        embedded = self.encoder.embed(tokens, 0)
+        if self.token_encoder is None:
+            return embedded
+        if positions.ahead:
+            states = self.token_encoder.step(embedded, positions)
+        else:
+            states = self.token_encoder.step(embedded[:, 0], positions)[:, None]
+        rows = torch.arange(len(self.states), device=tokens.device) if positions.rows is None else positions.rows
+        self.states[rows[:, None], positions.every()] = states.to(self.states.dtype)
+        return states
 
     def _logits(self, states: Tensor, positions: RowPositions, reading: Reading | None) -> Tensor:
         """Run the token level on inputs (R, D_0) or (R, n, D_0): (R, V) or (R, n, V) logits."""
@@ -201,22 +219,11 @@ class CachedGenerator:
         """Let the level below read a normalised plan (R, H, D) of ``level`` from now on."""
         self.steppers[level - 1].set_plan(reading, plan)
 
-    def _read(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None) -> tuple[Location, Tensor]:
-        """Read the newest token of ``rows`` at every level above whose chunk it completes.
+    def _read(self, ids: Tensor, starts: Tensor, lengths: Tensor, at: Location, state: Tensor) -> None:
+        """Read the newest token at every level above whose chunk it completes.
 
-        Returns:
-            Where the rows stand, and the inputs of the token decoder at that token, (R, D_0).
+        ``state`` (R, D_0) is the input of the token decoder at that token.
         """
-        starts, lengths = (starts, lengths) if rows is None else (starts[rows], lengths[rows])
-        ids = ids if rows is None else ids[rows.to(ids.device)]
-        at = self._locate(ids, starts, lengths, rows)
-        tokens = at.positions(0, ids.device)
-        newest = ids.gather(1, (lengths - 1)[:, None].to(ids.device))
-        state = self.encoder.embed(newest, 0)[:, 0]
-        if self.token_encoder is not None:
-            state = self.token_encoder.step(state, tokens)
-            every = torch.arange(len(self.states)) if rows is None else rows
-            self.states[every.to(ids.device), tokens.last] = state.to(self.states.dtype)
         for level in reversed(self.config.hierarchy.concept_levels):
             done = at.done(level)
             if done.all():
@@ -225,7 +232,6 @@ class CachedGenerator:
                 chosen = done.nonzero().squeeze(1)
                 there = chosen.to(ids.device)
                 self._advance(level, ids[there], starts[chosen], lengths[chosen], at.select(chosen), state[there])
-        return at, state
 
     def _advance(self, level: int, ids: Tensor, starts: Tensor, lengths: Tensor, at: Location, state: Tensor) -> None:
         """Compose the concept that the newest token has completed in each row, and make its plan.

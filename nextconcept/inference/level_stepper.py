@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nextconcept.inference.locations import Reading
 from nextconcept.inference.packed_weights import PackedWeights
-from nextconcept.inference.ring_cache import RingCache, RowPositions
+from nextconcept.inference.ring_cache import RingCache, RingView, RowPositions
 from nextconcept.nn.attention import MemoryAttention, PlanAttention, PlanPrefix
 from nextconcept.nn.layers import compute_dtype, rotary_angles, rotate, rotations
 from nextconcept.nn.level_context import KeysOf, LevelContext, RolloutCache
@@ -54,6 +54,7 @@ class StepContext(LevelContext):
         self.weights, self.reads_plan = stepper.weights, stepper.gates is not None
         self.stepper, self.positions, self.shift, self.own = stepper, positions, shift, own
         self.turns = stepper.turns(positions.every() + shift)
+        self.views: dict[tuple[int, int | None], RingView] = {}
         if reading is None:
             return
         plan, places = positions.select(stepper.plan), reading.places(shift, positions.ahead)
@@ -66,7 +67,7 @@ class StepContext(LevelContext):
             self.turns_in_chunk = stepper.reading_turns(places)
         if stepper.memory is not None:
             self.turns_in_text = stepper.reading_turns(reading.first[:, None] + places)
-            memory, self.visible = stepper.memory.read(reading.anchors)
+            memory, self.visible = stepper.memory.read(reading.anchors, stepper.memory.view(reading.anchors))
             self.memory = memory.unbind(1)
 
     def rotate(self, x: Tensor) -> Tensor:
@@ -80,17 +81,24 @@ class StepContext(LevelContext):
         ring, entry = self.stepper.rings[index], torch.stack((key, value), 1)
         if self.shift == 0:
             ring.write(self.positions, entry)
-            seen = [_seen(*ring.read(self.positions))]
+            seen = [_seen(*self._stored(ring))]
         else:
             self.own[index].append(entry)
             # Of the rollout's own positions those inside the sliding window; a slice from 0 is all.
             first = 0 if ring.window is None else max(0, len(self.own[index]) - ring.window)
             own = torch.cat(self.own[index][first:], 3)
-            seen = [_seen(*ring.read(self.positions, self.shift)), _seen(own, None)]
+            seen = [_seen(*self._stored(ring)), _seen(own, None)]
         mixed = _attend(query, seen)
         if plan_keys is None:
             return mixed, None
         return mixed, _attend(query, [*seen, (self.plan[2 * index], self.plan[2 * index + 1], None)])
+
+    def _stored(self, ring: RingCache) -> tuple[Tensor, Tensor | None]:
+        """Read a ring, with one mask for all rings that are alike."""
+        key = ring.size, ring.window
+        if key not in self.views:
+            self.views[key] = ring.view(self.positions, self.shift)
+        return ring.read(self.positions, self.views[key])
 
     def plan_gate(self, index: int) -> Tensor:
         """Return the (D,) gate of the plan."""

@@ -5,10 +5,12 @@ values, d head size, S stored positions, m stored positions that are read, T pos
 of a step.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-__all__ = ["RingCache", "RowPositions"]
+__all__ = ["RingCache", "RingView", "RowPositions"]
 
 
 class RowPositions:
@@ -83,30 +85,56 @@ class RingCache:
             rows = torch.arange(len(self.data), device=entries.device) if positions.rows is None else positions.rows
             self.data[rows[:, None], :, :, positions.every() % self.size] = entries.permute(0, 3, 1, 2, 4)
 
-    def read(self, positions: RowPositions, shift: int = 0) -> tuple[Tensor, Tensor | None]:
-        """Return the entries that queries see.
+    def view(self, positions: RowPositions, shift: int = 0) -> "RingView":
+        """Say which entries queries see; rings of one size and window share it.
 
         Args:
             positions: the latest stored positions of each row.
             shift: positions that the queries stand after them.
+        """
+        device, ahead = positions.last.device, positions.ahead
+        count = min(self.size, positions.newest + ahead + 1)
+        if ahead == 0 and positions.oldest + 1 >= count and (self.window is None or shift == 0):
+            if self.window is None or count <= self.window:
+                return RingView(count)
+            if positions.oldest == positions.newest:  # a copy of the window is faster than a mask
+                first = positions.newest + 1 - self.window
+                return RingView(count, slots=torch.arange(first, first + self.window, device=device) % self.size)
+        newest = positions.last[:, None] + ahead
+        age = (newest - torch.arange(count, device=device)) % self.size  # behind the newest
+        back = age[:, None] - torch.arange(ahead, -1, -1, device=device)[:, None]  # behind each query
+        visible = (back >= 0) & (age <= newest)[:, None]
+        if self.window is not None:
+            visible &= back + shift < self.window
+        return RingView(count, visible=visible[:, None])
+
+    def read(self, positions: RowPositions, view: "RingView") -> tuple[Tensor, Tensor | None]:
+        """Return the entries that queries see.
+
+        Args:
+            positions: the latest stored positions of each row.
+            view: which entries that is.
 
         Returns:
             (R, E, h, m, d) entries, and (R, 1, n, m) bool, whether each query sees each, or None if
             all see all.
         """
-        ahead = positions.ahead
-        count = min(self.size, positions.newest + ahead + 1)
-        stored = positions.select(self.data)[..., :count, :]
-        if (
-            ahead == 0
-            and positions.oldest + 1 >= count
-            and (self.window is None or (shift == 0 and count <= self.window))
-        ):
-            return stored, None
-        newest = positions.last[:, None] + ahead
-        age = (newest - torch.arange(count, device=newest.device)) % self.size  # behind the newest
-        back = age[:, None] - torch.arange(ahead, -1, -1, device=newest.device)[:, None]  # behind each query
-        visible = (back >= 0) & (age <= newest)[:, None]
-        if self.window is not None:
-            visible &= back + shift < self.window
-        return stored, visible[:, None]
+        stored = positions.select(self.data)
+        if view.slots is not None:
+            return stored.index_select(3, view.slots), None
+        return stored[..., : view.count, :], view.visible
+
+
+@dataclass
+class RingView:
+    """Which entries of a ring queries see.
+
+    Attributes:
+        count: entries from slot 0 on that are read.
+        slots: (m,) slots that are read instead, or None.
+        visible: (R, 1, n, count) bool, whether each query sees each, or None if all see all.
+    """
+
+    count: int
+    slots: Tensor | None = None
+    visible: Tensor | None = None
