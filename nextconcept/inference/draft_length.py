@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nextconcept.core.config import ModelConfig
 
-__all__ = ["DraftLength"]
+__all__ = ["LONGEST", "DraftLength"]
 
 BALANCE = 64.0
 """m_0: positions of a pass that take as long as the rest of it (results/generation.md)."""
@@ -25,14 +25,17 @@ OVERHEAD = 0.5
 PRIOR = 4.0
 """Passes in which all drafts are taken to have been accepted before anything is known."""
 
-DECAY = 0.98
+DECAY = 0.9
 """Weight of a pass against the next one."""
 
 RETRY = 128
 """Passes from one trial of the longest draft to the next."""
 
-TRIAL = 8
-"""Passes of a trial, so that a chunk begins in it: a draft is read when its chunk begins."""
+TRIAL = 4
+"""Passes of a trial."""
+
+LONGEST = 15
+"""Greatest number of tokens to draft, where chunks may be longer."""
 
 
 class DraftLength:
@@ -40,10 +43,14 @@ class DraftLength:
 
     Args:
         config: of the model, whose drafts end with their chunk.
+
+    Attributes:
+        longest: greatest number of tokens to draft.
+        overhead: share of a pass that a draft takes, whatever its length.
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        self.longest = config.hierarchy.span(1) - 1
+        self.longest = min(config.hierarchy.span(1) - 1, LONGEST)
         # A token encoder runs twice: a concept is composed before there is a draft.
         encoder = config.token_encoder_depth
         self.overhead = OVERHEAD + encoder / (encoder + config.depths[0])
@@ -52,7 +59,7 @@ class DraftLength:
 
     def best(self, rows: int) -> int:
         """Return how many tokens to draft in a pass over ``rows`` texts, from 0."""
-        if self._passes % RETRY < min(TRIAL, self.longest + 1):
+        if self._passes % RETRY < TRIAL:
             return self.longest
         written, best, most = 1.0, 0, 1.0
         for index, rate in enumerate(self._rates):
@@ -62,10 +69,6 @@ class DraftLength:
                 best, most = index + 1, speed
         return best
 
-    def skip(self) -> None:
-        """Count a pass without drafts."""
-        self._passes += 1
-
     def update(self, accepted: Tensor, counts: Tensor) -> None:
         """Learn from a pass.
 
@@ -74,6 +77,8 @@ class DraftLength:
             counts: (R,) tokens drafted.
         """
         self._passes += 1
+        if not counts.any():
+            return
         tried, right = ((part[:, None] > torch.arange(self.longest)).float().mean(0) for part in (counts, accepted))
         kept = 1 - (1 - DECAY) * (tried > 0).float()  # what is not tried is not forgotten
         self._tried, self._accepted = kept * self._tried + tried, kept * self._accepted + right

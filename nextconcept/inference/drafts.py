@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.core.config import ModelConfig
@@ -34,23 +35,25 @@ class DraftFigures:
     """How many tokens passes have written.
 
     Attributes:
-        tokens: tokens written.
         passes: passes of the token level, each row counted.
         drafted: tokens drafted.
         accepted: drafted tokens that were written.
     """
 
-    tokens: int = 0
     passes: int = 0
     drafted: int = 0
     accepted: int = 0
 
-    def add(self, written: Tensor, drafted: Tensor | None = None) -> None:
-        """Count a pass that wrote (R,) tokens, of which all but one each were among the drafted."""
-        self.tokens += int(written.sum())
-        self.passes += len(written)
-        self.accepted += int(written.sum()) - len(written)
-        self.drafted += 0 if drafted is None else int(drafted.sum())
+    def add(self, accepted: Tensor, drafted: Tensor) -> None:
+        """Count a pass with its accepted and drafted tokens, (R,) each."""
+        self.passes += len(accepted)
+        self.drafted += int(drafted.sum())
+        self.accepted += int(accepted.sum())
+
+    @property
+    def tokens(self) -> int:
+        """Tokens written: one in each pass besides the accepted ones."""
+        return self.passes + self.accepted
 
     @property
     def tokens_per_pass(self) -> float:
@@ -78,6 +81,24 @@ class DraftedPass:
     logits: Tensor
     drafts: Tensor
     counts: Tensor
+
+    @classmethod
+    def alone(cls, rows: Tensor, logits: Tensor) -> "DraftedPass":
+        """Return a pass of (R,) rows without drafts, which gave (R, V) logits."""
+        none = torch.zeros_like(rows)
+        return cls(rows, logits[:, None], none[:, None][:, :0].to(logits.device), none)
+
+    @property
+    def width(self) -> int:
+        """Positions of the pass, n."""
+        return self.logits.shape[1]
+
+    def accepted(self, drawn: Tensor) -> Tensor:
+        """Return how many drafts are the (R, n) tokens that the model writes, (R,) on the CPU."""
+        if self.width == 1:
+            return self.counts
+        right = (drawn[:, :-1] == self.drafts).cpu() & (torch.arange(self.width - 1) < self.counts[:, None])
+        return right.long().cumprod(1).sum(1)
 
 
 def check_drafts(config: ModelConfig, draft: str | None, use_cache: bool) -> None:
@@ -112,11 +133,17 @@ class DraftingGenerator(CachedGenerator):
     """
 
     def __init__(self, model: NextConceptModel, rows: int, size: int, hook: PlanHook | None = None) -> None:
-        longest = model.config.hierarchy.span(1)
-        super().__init__(model, rows, size, hook, ahead=longest - 1)
-        self.length = DraftLength(model.config)
-        # Tokens that the plan of the current chunk was read back as; -1 where it was not.
-        self.read = torch.full((rows, longest), -1, device=self.embedding.device)
+        length = DraftLength(model.config)
+        super().__init__(model, rows, size, hook, ahead=length.longest)
+        self.length, width = length, model.config.widths[1]
+        self.unbind = model.unbind(1)
+        self.vocabulary = F.normalize(self.embedding[:, :width], dim=-1).T
+        # The planned concept of the current chunk.
+        self.planned = self.embedding.new_zeros(rows, width)
+
+    def alone(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> DraftedPass:
+        """Read the newest token of each row without drafts; see :meth:`passes`."""
+        return DraftedPass.alone(torch.arange(len(ids)), self(ids, starts, lengths))
 
     def passes(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor) -> list[DraftedPass]:
         """Read the newest token of each row, and drafts.
@@ -131,20 +158,14 @@ class DraftingGenerator(CachedGenerator):
             Passes which together have each row that takes a token once.
         """
         going = most > 0
-        if going.all() and not self.length.best(len(ids)):
-            return [self._alone(torch.arange(len(ids)), self(ids, starts, lengths))]
         fresh = (starts != self.starts) & going
         if not fresh.any():
             return [self._drafted(ids, starts, lengths, most, None if going.all() else going.nonzero().squeeze(1))]
         self.starts = torch.where(going, starts, self.starts)
         rows, rest = fresh.nonzero().squeeze(1), (going & ~fresh).nonzero().squeeze(1)
         logits = self._prefill(ids, starts, lengths, rows)
-        read = [self._alone(rows, logits)]
+        read = [DraftedPass.alone(rows, logits)]
         return [*read, self._drafted(ids, starts, lengths, most, rest)] if len(rest) else read
-
-    def _alone(self, rows: Tensor, logits: Tensor) -> DraftedPass:
-        """Return a pass of (R,) rows without drafts, which gave (R, V) logits."""
-        return DraftedPass(rows, logits[:, None], self.read[: len(rows), :0], torch.zeros_like(rows))
 
     def _drafted(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor, rows: Tensor | None) -> DraftedPass:
         """Read the newest token of (R,) rows, and the drafts of the plan that is then read."""
@@ -194,34 +215,32 @@ class DraftingGenerator(CachedGenerator):
         longest = int(room.max())
         if longest <= 0:
             return ids.new_zeros(len(ids), 0), torch.zeros_like(lengths)
-        read = positions.select(self.read)
         places = reading.places(0, longest - 1)
-        drafts = read.gather(1, places.clamp(max=read.shape[1] - 1))
-        inside = (places < read.shape[1] - 1) & (drafts >= 0)
-        inside &= torch.arange(longest, device=ids.device) < room[:, None].to(ids.device)
+        planned = positions.select(self.planned)[:, None].expand(-1, longest, -1)
+        drafts = (self.unbind(planned, places) @ self.vocabulary).argmax(-1)
+        inside = (places < self.config.hierarchy.span(1) - 1) & (
+            torch.arange(longest, device=ids.device) < room[:, None].to(ids.device)
+        )
         if self.model.chunker is not None:
-            inside &= self._inside(ids, starts, lengths, drafts.clamp(min=0))
+            inside &= self._inside(ids, starts, lengths, drafts)
         counts = inside.long().cumprod(1).sum(1).cpu()
-        return drafts[:, : int(counts.max())].clamp(min=0), counts
+        return drafts[:, : int(counts.max())], counts
 
     def _inside(self, ids: Tensor, starts: Tensor, lengths: Tensor, drafts: Tensor) -> Tensor:
         """Return which of (R, n) drafts the rule leaves in the chunk that they begin in, (R, n)."""
         assert self.model.chunker is not None
         index = (lengths - starts).to(ids.device)[:, None] + torch.arange(drafts.shape[1] + 1, device=ids.device)
-        window = torch.nn.functional.pad(visible_part(ids, starts, lengths), (0, drafts.shape[1]))
+        window = F.pad(visible_part(ids, starts, lengths), (0, drafts.shape[1]))
         window = window.scatter(1, index[:, :-1], drafts)
-        chunk = self.model.chunker(window)[1].index.gather(1, index)
+        chunk: Tensor = self.model.chunker(window)[1].index.gather(1, index)
         return chunk[:, 1:] == chunk[:, :1]
 
     def _set_plan(self, level: int, reading: Reading, plan: Tensor) -> None:
-        """Let the level below read a plan, and read tokens back from that of level 1."""
+        """Let the level below read a plan, and keep what drafts are read from."""
         super()._set_plan(level, reading, plan)
-        if level > 1:
-            return
-        read = -1
-        if self.length.best(len(plan)):
-            read = self.encoder.read_back(plan[:, 0], 1).argmax(-1)
-        self.read[slice(None) if reading.anchors.rows is None else reading.anchors.rows] = read
+        if level == 1:
+            rows = reading.anchors.rows
+            self.planned[slice(None) if rows is None else rows] = plan[:, 0].to(self.planned.dtype)
 
 
 def write_drafted(
@@ -243,7 +262,7 @@ def write_drafted(
 
     Args:
         decoder: the model.
-        ids: (B, L) texts with room for what is written, and S tokens more.
+        ids: (B, L) texts with room for what is written, and for the longest draft behind it.
         lengths: (B,) tokens of each text.
         max_new_tokens: how many times to yield.
         sampling: how to draw tokens.
@@ -253,31 +272,28 @@ def write_drafted(
     config, first, end = decoder.config, lengths, lengths + max_new_tokens
     every, done = torch.arange(len(ids), device=ids.device), 0
     while done < max_new_tokens:
-        written = torch.zeros_like(lengths)
         starts = visible_from(lengths, config.window_length, config.hierarchy)
         going = _going(lengths, first, end, config.hierarchy)
-        for one in decoder.passes(ids, starts, lengths, (end - lengths) * going):
-            rows, ahead = one.rows.to(ids.device), torch.arange(one.logits.shape[1])
-            index = lengths[one.rows][:, None] + ahead
+        if going.all() and not decoder.length.best(len(ids)):
+            passes = [decoder.alone(ids, starts, lengths)]
+        else:
+            passes = decoder.passes(ids, starts, lengths, (end - lengths) * going)
+        written = torch.zeros_like(lengths)
+        for one in passes:
+            rows, index = one.rows.to(ids.device)[:, None], lengths[one.rows][:, None] + torch.arange(one.width)
             chosen = None
             if uniform is not None:
                 column = (index - first[one.rows][:, None]).clamp(max=max_new_tokens - 1)
-                chosen = uniform[rows[:, None], column.to(ids.device)].flatten()
+                chosen = uniform[rows, column.to(ids.device)].flatten()
             drawn = sample(one.logits.flatten(0, 1), sampling, uniform=chosen).view(index.shape)
-            ids[rows[:, None], index.to(ids.device)] = drawn
-            if len(ahead) == 1:
-                written[one.rows] = 1
-                figures.add(torch.ones_like(one.rows))
-                decoder.length.skip()
-                continue
-            right = (drawn[:, :-1] == one.drafts).cpu() & (ahead[:-1] < one.counts[:, None])
-            accepted = right.long().cumprod(1).sum(1)
+            ids[rows, index.to(ids.device)] = drawn
+            accepted = one.accepted(drawn)
             written[one.rows] = accepted + 1
             decoder.length.update(accepted, one.counts)
-            figures.add(accepted + 1, one.counts)
+            figures.add(accepted, one.counts)
         lengths = lengths + written
-        for column in range(done, int((lengths - first).min())):
-            yield ids[every, first.to(ids.device) + column]
+        for step in range(done, int((lengths - first).min())):
+            yield ids[every, (first + step).to(ids.device)]
         done = int((lengths - first).min())
 
 

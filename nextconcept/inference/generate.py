@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from nextconcept.core.errors import InputError
+from nextconcept.inference.draft_length import LONGEST
 from nextconcept.inference.drafts import DraftFigures, DraftingGenerator, check_drafts, write_drafted
 from nextconcept.inference.generators import CachedGenerator, UncachedGenerator, anchors_before, visible_part
 from nextconcept.inference.locations import visible_from
@@ -131,8 +132,8 @@ def generate_tokens(
     uniform = None
     if sampling.temperature:
         uniform = torch.rand(len(tokens), max_new_tokens, generator=generator, device=tokens.device)
-    # A pass over drafts may write a chunk too much.
-    size = int(offsets.max()) + tokens.shape[1] + max_new_tokens + (hierarchy.span(1) if draft else 0)
+    # A pass writes behind rejected drafts too.
+    size = int(offsets.max()) + tokens.shape[1] + max_new_tokens + (LONGEST if draft else 0)
     ids = torch.where(torch.arange(size) < offsets[:, None], PADDING, 0).to(tokens.device)
     index = (offsets[:, None] + torch.arange(tokens.shape[1])).to(ids.device)
     ids.scatter_(1, index, tokens)
@@ -145,12 +146,13 @@ def generate_tokens(
         yield from write_drafted(drafting, ids, lengths, max_new_tokens, sampling, uniform, figures)
         return
     decoder = CachedGenerator(model, len(ids), size, hook) if use_cache else UncachedGenerator(model, hook)
+    no_drafts = torch.zeros_like(lengths)
     for column in range(max_new_tokens):
         logits = decoder(ids, visible_from(lengths, config.window_length, hierarchy), lengths)
         drawn = sample(logits, sampling, uniform=None if uniform is None else uniform[:, column])
         ids.scatter_(1, lengths[:, None].to(ids.device), drawn[:, None])
         lengths = lengths + 1
-        figures.add(torch.ones_like(lengths))
+        figures.add(no_drafts, no_drafts)
         yield drawn
 
 
