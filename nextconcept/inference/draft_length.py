@@ -22,7 +22,7 @@ BALANCE = 64.0
 OVERHEAD = 0.5
 """Share of a pass that a draft takes, whatever its length."""
 
-PRIOR = 4.0
+PRIOR = 2.0
 """Passes in which all drafts are taken to have been accepted before anything is known."""
 
 DECAY = 0.9
@@ -31,7 +31,7 @@ DECAY = 0.9
 RETRY = 128
 """Passes from one trial of the longest draft to the next."""
 
-TRIAL = 4
+TRIAL = 2
 """Passes of a trial."""
 
 LONGEST = 15
@@ -68,6 +68,10 @@ class DraftLength:
             if speed > most:
                 best, most = index + 1, speed
         return best
+
+    def skip(self) -> None:
+        """Count a pass without drafts."""
+        self._passes += 1
 
     def update(self, accepted: Tensor, counts: Tensor) -> None:
         """Learn from a pass.

@@ -141,10 +141,6 @@ class DraftingGenerator(CachedGenerator):
         # The planned concept of the current chunk.
         self.planned = self.embedding.new_zeros(rows, width)
 
-    def alone(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> DraftedPass:
-        """Read the newest token of each row without drafts; see :meth:`passes`."""
-        return DraftedPass.alone(torch.arange(len(ids)), self(ids, starts, lengths))
-
     def passes(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor) -> list[DraftedPass]:
         """Read the newest token of each row, and drafts.
 
@@ -274,27 +270,49 @@ def write_drafted(
     while done < max_new_tokens:
         starts = visible_from(lengths, config.window_length, config.hierarchy)
         going = _going(lengths, first, end, config.hierarchy)
-        if going.all() and not decoder.length.best(len(ids)):
-            passes = [decoder.alone(ids, starts, lengths)]
+        if going.all() and not decoder.length.best(len(ids)):  # as plain decoding does, and as fast
+            column = (lengths - first).to(ids.device)
+            numbers = None if uniform is None else uniform[every, column]
+            ids[every, lengths.to(ids.device)] = sample(decoder(ids, starts, lengths), sampling, uniform=numbers)
+            lengths = lengths + 1
+            decoder.length.skip()
+            figures.passes += len(ids)
         else:
             passes = decoder.passes(ids, starts, lengths, (end - lengths) * going)
-        written = torch.zeros_like(lengths)
-        for one in passes:
-            rows, index = one.rows.to(ids.device)[:, None], lengths[one.rows][:, None] + torch.arange(one.width)
-            chosen = None
-            if uniform is not None:
-                column = (index - first[one.rows][:, None]).clamp(max=max_new_tokens - 1)
-                chosen = uniform[rows, column.to(ids.device)].flatten()
-            drawn = sample(one.logits.flatten(0, 1), sampling, uniform=chosen).view(index.shape)
-            ids[rows, index.to(ids.device)] = drawn
-            accepted = one.accepted(drawn)
-            written[one.rows] = accepted + 1
-            decoder.length.update(accepted, one.counts)
-            figures.add(accepted, one.counts)
-        lengths = lengths + written
-        for step in range(done, int((lengths - first).min())):
+            written = torch.zeros_like(lengths)
+            for one in passes:
+                accepted = _write(one, ids, lengths, lengths - first, sampling, uniform)
+                written[one.rows] = accepted + 1
+                decoder.length.update(accepted, one.counts)
+                figures.add(accepted, one.counts)
+            lengths = lengths + written
+        ready = int((lengths - first).min())
+        for step in range(done, ready):
             yield ids[every, (first + step).to(ids.device)]
-        done = int((lengths - first).min())
+        done = ready
+
+
+def _write(
+    one: DraftedPass, ids: Tensor, lengths: Tensor, column: Tensor, sampling: Sampling, uniform: Tensor | None
+) -> Tensor:
+    """Write the tokens of a pass, and return how many drafts were accepted, (R,).
+
+    Args:
+        one: the pass.
+        ids: (B, L) texts.
+        lengths: (B,) tokens of each text.
+        column: (B,) tokens that each row has written.
+        sampling: how to draw tokens.
+        uniform: (B, max_new_tokens) random numbers, or None.
+    """
+    rows, ahead = one.rows.to(ids.device)[:, None], torch.arange(one.width)
+    numbers = None
+    if uniform is not None:
+        drawn_at = (column[one.rows][:, None] + ahead).clamp(max=uniform.shape[1] - 1)
+        numbers = uniform[rows, drawn_at.to(ids.device)].flatten()
+    drawn = sample(one.logits.flatten(0, 1), sampling, uniform=numbers).view(-1, one.width)
+    ids[rows, (lengths[one.rows][:, None] + ahead).to(ids.device)] = drawn
+    return one.accepted(drawn)
 
 
 def _going(lengths: Tensor, first: Tensor, end: Tensor, hierarchy: Hierarchy) -> Tensor:
