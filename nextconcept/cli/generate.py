@@ -1,8 +1,12 @@
 """Command ``nextconcept generate``: a continued text."""
 
+import sys
+from typing import Literal
+
 from nextconcept.cli.parsers import run_function
 from nextconcept.cli.prompts import read_prompt
 from nextconcept.core.errors import InputError
+from nextconcept.inference.drafts import DraftFigures
 from nextconcept.inference.sampling import Sampling
 from nextconcept.inference.text import generate_text, load
 from nextconcept.nn.concept_encoder import ConceptEncoder
@@ -28,6 +32,8 @@ def generate(
     min_p: float | None = None,
     stop: list[str] | None = None,
     seed: int = 0,
+    draft: Literal["plan"] | None = None,
+    verbose: bool = False,
     encoder: type[ConceptEncoder] = ConceptEncoder,
 ) -> None:
     """Continue a prompt and print prompt and continuation.
@@ -46,6 +52,9 @@ def generate(
         min_p: sample from tokens that are at least this many times as likely as the likeliest.
         stop: a string that ends a continuation; may be given several times.
         seed: of the sampling.
+        draft: plan checks the tokens that the plan says come next in one pass; the text is the
+            same, and is written faster if the model writes what it plans.
+        verbose: print at the end, to standard error, how many tokens a pass has written.
         encoder: full name of the concept encoder's class, if the model was trained with one of
             your own.
 
@@ -57,8 +66,20 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p, min_p)
     text = read_prompt(prompt, prompt_file)
     writer = load(ckpt_path, encoder)
-    pieces = generate_text(writer.model, writer.tokenizer, [text] * num_samples, max_new_tokens, sampling, seed, stop)
-    samples = [text] * num_samples
+    figures = DraftFigures()
+    prompts = [text] * num_samples
+    pieces = generate_text(
+        writer.model,
+        writer.tokenizer,
+        prompts,
+        max_new_tokens,
+        sampling,
+        seed,
+        stop,
+        draft=draft,
+        figures=figures,
+    )
+    samples = list(prompts)
     streamed = False  # samples are printed one after another, so only the first can be watched
     for row, piece in pieces:
         if stream and row == 0:
@@ -67,6 +88,8 @@ def generate(
         samples[row] += piece
     for row, sample in enumerate(samples):
         print("" if streamed and row == 0 else _title(row, num_samples) + sample)
+    if verbose:
+        print(figures, file=sys.stderr)
 
 
 def _title(row: int, count: int) -> str:

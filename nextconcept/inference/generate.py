@@ -10,13 +10,15 @@ import torch
 from torch import Generator, Tensor
 
 from nextconcept.core.errors import InputError
-from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.inference.draft_length import LONGEST
+from nextconcept.inference.drafts import DraftFigures, DraftingGenerator, check_drafts, write_drafted
 from nextconcept.inference.generators import CachedGenerator, UncachedGenerator, anchors_before, visible_part
+from nextconcept.inference.locations import visible_from
 from nextconcept.inference.sampling import Sampling, sample
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["PlanEdit", "check_prompt", "generate", "generate_tokens", "visible_from"]
+__all__ = ["PlanEdit", "check_prompt", "generate", "generate_tokens"]
 
 
 @dataclass
@@ -64,23 +66,6 @@ def check_prompt(tokens: Tensor, vocab_size: int, lengths: Tensor | None = None)
     return lengths
 
 
-def visible_from(lengths: Tensor, context: int, hierarchy: Hierarchy) -> Tensor:
-    """Return the first token that a model sees of texts of given lengths.
-
-    A text that outgrows the context loses whole top-level chunks, so that chunks keep their bounds,
-    and half of the context at once, so that a cache is filled anew only once per half context.
-
-    Args:
-        lengths: (B,) tokens of each text.
-        context: greatest number of visible tokens.
-        hierarchy: the levels of the model.
-    """
-    span = hierarchy.alignment
-    hop = max(span, context // 2 // span * span)
-    excess = (lengths - context).clamp(min=0)
-    return (excess + hop - 1) // hop * hop
-
-
 class _Edits:
     """Applies edits to the plans of the anchors from the end of the prompt on."""
 
@@ -116,6 +101,8 @@ def generate_tokens(
     use_cache: bool = True,
     lengths: Tensor | None = None,
     edits: list[PlanEdit] | None = None,
+    draft: str | None = None,
+    figures: DraftFigures | None = None,
 ) -> Iterator[Tensor]:
     """Continue prompts, and yield the next tokens, (B,) at a time.
 
@@ -128,9 +115,11 @@ def generate_tokens(
         use_cache: keep keys and values.
         lengths: (B,) tokens of each prompt.
         edits: planned concepts to replace.
+        draft: ``plan``, or None.
+        figures: receives how many tokens passes have written.
 
     Raises:
-        InputError: if a prompt or an option is out of range.
+        InputError: if a prompt or an option is out of range, or the model can't draft.
     """
     config, hierarchy = model.config, model.config.hierarchy
     lengths = check_prompt(tokens, config.vocab_size, lengths)
@@ -138,20 +127,32 @@ def generate_tokens(
         raise InputError(f"max_new_tokens must be 0 or more, not {max_new_tokens}.")
     for edit in edits or []:
         _check_edit(edit, model, len(tokens))
+    check_drafts(config, draft, use_cache)
     offsets = torch.tensor([config.padding(length) for length in lengths.tolist()])
-    size = int(offsets.max()) + tokens.shape[1] + max_new_tokens
+    uniform = None
+    if sampling.temperature:
+        uniform = torch.rand(len(tokens), max_new_tokens, generator=generator, device=tokens.device)
+    # A pass writes behind rejected drafts too.
+    size = int(offsets.max()) + tokens.shape[1] + max_new_tokens + (LONGEST if draft else 0)
     ids = torch.where(torch.arange(size) < offsets[:, None], PADDING, 0).to(tokens.device)
     index = (offsets[:, None] + torch.arange(tokens.shape[1])).to(ids.device)
     ids.scatter_(1, index, tokens)
     lengths = lengths + offsets
     hook = _Edits(edits, model, ids, lengths) if edits else None
     size = min(config.window_length, int(lengths.max()) + max_new_tokens)
+    figures = DraftFigures() if figures is None else figures
+    if draft is not None:
+        drafting = DraftingGenerator(model, len(ids), size, hook)
+        yield from write_drafted(drafting, ids, lengths, max_new_tokens, sampling, uniform, figures)
+        return
     decoder = CachedGenerator(model, len(ids), size, hook) if use_cache else UncachedGenerator(model, hook)
-    for _ in range(max_new_tokens):
+    no_drafts = torch.zeros_like(lengths)
+    for column in range(max_new_tokens):
         logits = decoder(ids, visible_from(lengths, config.window_length, hierarchy), lengths)
-        drawn = sample(logits, sampling, generator)
+        drawn = sample(logits, sampling, uniform=None if uniform is None else uniform[:, column])
         ids.scatter_(1, lengths[:, None].to(ids.device), drawn[:, None])
         lengths = lengths + 1
+        figures.add(no_drafts, no_drafts)
         yield drawn
 
 
@@ -168,6 +169,7 @@ def generate(
     min_p: float | None = None,
     lengths: Tensor | None = None,
     edits: list[PlanEdit] | None = None,
+    draft: str | None = None,
 ) -> Tensor:
     """Continue prompts.
 
@@ -188,20 +190,25 @@ def generate(
         min_p: sample from tokens that are at least ``min_p`` times as likely as the likeliest.
         lengths: (B,) tokens of each prompt, if they differ; later tokens of a row are ignored.
         edits: planned concepts to replace.
+        draft: ``plan`` reads the plan back into tokens and checks those of a chunk in one pass,
+            which is faster where the model writes what it plans. The tokens are those without
+            drafts, unless two are equally likely up to rounding: a pass over several positions
+            rounds differently.
 
     Returns:
         (B, T + max_new_tokens): each prompt with its continuation, then zeros in shorter rows.
 
     Raises:
-        InputError: if a prompt is empty or has an id outside the vocabulary, or an option is out of
-            range.
+        InputError: if a prompt is empty or has an id outside the vocabulary, an option is out of
+            range, or the model's plan can't be read back as a draft.
     """
     lengths = check_prompt(tokens, model.config.vocab_size, lengths)
     training = model.training
     model.eval()
     try:
         sampling = Sampling(temperature, top_k, top_p, min_p)
-        written = list(generate_tokens(model, tokens, max_new_tokens, sampling, generator, use_cache, lengths, edits))
+        writing = generate_tokens(model, tokens, max_new_tokens, sampling, generator, use_cache, lengths, edits, draft)
+        written = list(writing)
     finally:
         model.train(training)
     positions = torch.arange(tokens.shape[1] + max_new_tokens)

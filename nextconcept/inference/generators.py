@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from nextconcept.inference.level_stepper import LevelStepper
-from nextconcept.inference.locations import Location
+from nextconcept.inference.locations import Location, Reading
+from nextconcept.inference.ring_cache import RowPositions
 from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.prefill import PrefillState
@@ -97,9 +98,12 @@ class CachedGenerator:
         rows: B.
         size: the greatest number of tokens that are visible at once.
         hook: changes plans before they are read.
+        ahead: the greatest number of drafted tokens behind the newest one.
     """
 
-    def __init__(self, model: NextConceptModel, rows: int, size: int, hook: PlanHook | None = None) -> None:
+    def __init__(
+        self, model: NextConceptModel, rows: int, size: int, hook: PlanHook | None = None, ahead: int = 0
+    ) -> None:
         self.model, self.config, self.hook = model, model.config, hook
         self.uncached, self.encoder = UncachedGenerator(model, hook), model.encoder
         config, hierarchy = model.config, model.config.hierarchy
@@ -119,12 +123,15 @@ class CachedGenerator:
                 hierarchy.length(room, level + 1) + 2 if part.gates is not None else 0,
                 window_above,
                 model.unbind(level + 1) if part.gates is not None else None,
+                0 if level else ahead,
             )
         token_encoder, shape = self.encoder.token_encoder, self.encoder.shape
-        self.token_encoder = LevelStepper(token_encoder, shape, rows, size) if token_encoder else None
+        self.token_encoder = None
+        if token_encoder is not None:
+            self.token_encoder = LevelStepper(token_encoder, shape, rows, size, ahead=ahead)
         self.embedding = self.encoder.embedding.weight
         # States of the token encoder, from which concepts are composed.
-        self.states = self.embedding.new_zeros(rows, size if token_encoder else 0, shape.width)
+        self.states = self.embedding.new_zeros(rows, size + ahead if token_encoder else 0, shape.width)
         self.inputs = {
             level: self.embedding.new_zeros(rows, config.widths[level]) for level in hierarchy.concept_levels
         }
@@ -169,7 +176,7 @@ class CachedGenerator:
             anchors = reading.anchors
             self.steppers[level].load(anchors, prefill.caches[level])
             newest = (torch.arange(len(rows), device=device), anchors.last)
-            below.set_plan(reading, prefill.plans[level][newest])
+            self._set_plan(level, reading, prefill.plans[level][newest])
             below.load_memory(
                 anchors, prefill.memory[level], at.chunk_starts(level, prefill.plans[level].shape[1], device)
             )
@@ -181,17 +188,42 @@ class CachedGenerator:
         return logits
 
     def _step(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None) -> Tensor:
-        """Read the newest token of ``rows`` at every level whose chunk it completes."""
+        """Read the newest token of ``rows`` at every level: (R, V) logits of the next token."""
         starts, lengths = (starts, lengths) if rows is None else (starts[rows], lengths[rows])
         ids = ids if rows is None else ids[rows.to(ids.device)]
         at = self._locate(ids, starts, lengths, rows)
-        tokens = at.positions(0, ids.device)
-        newest = ids.gather(1, (lengths - 1)[:, None].to(ids.device))
-        state = self.encoder.embed(newest, 0)[:, 0]
-        if self.token_encoder is not None:
-            state = self.token_encoder.step(state, tokens)
-            every = torch.arange(len(self.states)) if rows is None else rows
-            self.states[every.to(ids.device), tokens.last] = state.to(self.states.dtype)
+        positions = at.positions(0, ids.device)
+        state = self._states(ids.gather(1, (lengths - 1)[:, None].to(ids.device)), positions)[:, 0]
+        self._read(ids, starts, lengths, at, state)
+        return self._logits(state, positions, at.reading(0, ids.device))
+
+    def _states(self, tokens: Tensor, positions: RowPositions) -> Tensor:
+        """Return the inputs of the token decoder at (R, n) tokens, (R, n, D_0)."""
+        embedded = self.encoder.embed(tokens, 0)
+        if self.token_encoder is None:
+            return embedded
+        if positions.ahead:
+            states = self.token_encoder.step(embedded, positions)
+        else:
+            states = self.token_encoder.step(embedded[:, 0], positions)[:, None]
+        rows = torch.arange(len(self.states), device=tokens.device) if positions.rows is None else positions.rows
+        self.states[rows[:, None], positions.every()] = states.to(self.states.dtype)
+        return states
+
+    def _logits(self, states: Tensor, positions: RowPositions, reading: Reading | None) -> Tensor:
+        """Run the token level on inputs (R, D_0) or (R, n, D_0): (R, V) or (R, n, V) logits."""
+        hidden = self.steppers[0].step(states, positions, reading)
+        return self.model.decoder.logits(hidden, self.embedding)
+
+    def _set_plan(self, level: int, reading: Reading, plan: Tensor) -> None:
+        """Let the level below read a normalised plan (R, H, D) of ``level`` from now on."""
+        self.steppers[level - 1].set_plan(reading, plan)
+
+    def _read(self, ids: Tensor, starts: Tensor, lengths: Tensor, at: Location, state: Tensor) -> None:
+        """Read the newest token at every level above whose chunk it completes.
+
+        ``state`` (R, D_0) is the input of the token decoder at that token.
+        """
         for level in reversed(self.config.hierarchy.concept_levels):
             done = at.done(level)
             if done.all():
@@ -200,8 +232,6 @@ class CachedGenerator:
                 chosen = done.nonzero().squeeze(1)
                 there = chosen.to(ids.device)
                 self._advance(level, ids[there], starts[chosen], lengths[chosen], at.select(chosen), state[there])
-        hidden = self.steppers[0].step(state, tokens, at.reading(0, ids.device))
-        return self.model.decoder.logits(hidden, self.embedding)
 
     def _advance(self, level: int, ids: Tensor, starts: Tensor, lengths: Tensor, at: Location, state: Tensor) -> None:
         """Compose the concept that the newest token has completed in each row, and make its plan.
@@ -229,9 +259,8 @@ class CachedGenerator:
             every = torch.arange(len(ids)) if at.rows is None else at.rows
             absolute = anchors_before(self.model, ids, starts, level) + at.counts[level]
             plan = self.hook(level, plan[:, None], absolute[:, None], every)[:, 0]
-        below = self.steppers[level - 1]
-        below.set_plan(below_reads, self.encoder.composition(level).norm(plan))
-        below.add_memory(below_reads, concept if self.config.reader.memory == "concepts" else hidden)
+        self._set_plan(level, below_reads, self.encoder.composition(level).norm(plan))
+        self.steppers[level - 1].add_memory(below_reads, concept if self.config.reader.memory == "concepts" else hidden)
 
     def _compose(self, level: int, ids: Tensor, lengths: Tensor, at: Location) -> Tensor:
         """Compose the predictor's next input, (R, D)."""

@@ -1,121 +1,38 @@
-"""A level that advances by one position, with caches of the keys and values of earlier positions.
+"""A level that advances by a position or a few, with caches of earlier keys and values.
 
 The blocks are those of the parallel pass, and so is their mathematics; this module gives them
-weights that are packed for speed, and a context that reads caches. The work on a single position is
-a few small products, so their number decides the speed: matrices that are applied to one input are
-packed into one, and rotations are computed once per step for all blocks.
+weights that are packed for speed, and a context that reads caches. Rotations are computed once per
+step for all blocks.
 
-Shapes: B rows of the batch, R rows that take a step, h heads of queries, g heads of keys and
-values, d head size, D width, b passes through blocks, H horizon, A anchors.
+Shapes: B rows of the batch, R rows that take a step, n positions of a row, h heads of queries, g
+heads of keys and values, d head size, D width, b passes through blocks, H horizon, A anchors. Where
+each row takes one position, inputs and states have no axis n.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.inference.locations import Reading
-from nextconcept.inference.ring_cache import RingCache, RowPositions
+from nextconcept.inference.packed_weights import PackedWeights
+from nextconcept.inference.ring_cache import RingCache, RingView, RowPositions
 from nextconcept.nn.attention import MemoryAttention, PlanAttention, PlanPrefix
-from nextconcept.nn.layers import Linear, compute_dtype, rotary_angles, rotate, rotations
+from nextconcept.nn.layers import compute_dtype, rotary_angles, rotate, rotations
 from nextconcept.nn.level_context import KeysOf, LevelContext, RolloutCache
-from nextconcept.nn.level_weights import LevelShape, LevelWeights
+from nextconcept.nn.level_weights import LevelShape
 from nextconcept.nn.places import Unbind
 from nextconcept.nn.plan_input import PlanGates
 from nextconcept.nn.transformer import Transformer
 
-__all__ = ["LevelStepper", "PackedWeights", "StepContext"]
-
-
-class PackedWeights(LevelWeights):
-    """Copies of the matrices that a level uses, each laid out for products with a single vector.
-
-    Maps of one input are packed into one matrix when they are first used. Projected features are
-    ordered by head. Changes of the model's weights after that have no effect.
-
-    Args:
-        shape: the shape of the level.
-    """
-
-    def __init__(self, shape: LevelShape) -> None:
-        super().__init__(shape)
-        self._packed: dict[tuple[object, ...], Tensor] = {}
-        self._biases: dict[tuple[Linear, ...], Tensor] = {}
-
-    def _matrix(self, maps: tuple[Linear, ...], pack: Callable[[Linear], Tensor], gate: Tensor | None = None) -> Tensor:
-        """Return the matrix (in, out) of maps side by side, multiplied by a gate (out,)."""
-        key = maps if gate is None else (*maps, gate)  # a tensor's hash is its identity
-        matrix = self._packed.get(key)
-        if matrix is None:
-            packed = torch.cat([pack(one) for one in maps])
-            matrix = self._packed[key] = _laid_out(packed if gate is None else gate[:, None] * packed)
-        return matrix
-
-    def _order(self, features: int) -> Tensor | slice:
-        return self.shape.feature_order(features) if self.shape.interleaved else slice(None)
-
-    def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
-        """Apply all maps in one product."""
-        columns, rows = x.shape[-1], self.shape.rows
-
-        def pack(one: Linear) -> Tensor:
-            return one.weight[: rows(one), :columns][self._order(rows(one))]
-
-        projected = x @ self._matrix(maps, pack)
-        return projected.split([rows(one) for one in maps], -1) if len(maps) > 1 else (projected,)
-
-    def split(self, x: Tensor) -> Tensor:
-        """Split (R, h d) into (R, h, 1, d), or (R, n, h d) into (R, h, n, d); also g for h."""
-        heads, size = x.shape[-1] // self.shape.head_size, self.shape.head_size
-        if x.dim() == 2:
-            return x.reshape(-1, heads, 1, size)
-        split: Tensor = x.unflatten(-1, (heads, size)).transpose(1, 2)
-        return split
-
-    def merge(self, x: Tensor) -> Tensor:
-        """Merge (R, h, 1, d) into (R, h d)."""
-        return x.flatten(1)
-
-    def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
-        """Apply the map, multiplied by the gate."""
-        columns = x.shape[-1]
-
-        def pack(one: Linear) -> Tensor:
-            return one.weight[: self.shape.width, :columns][:, self._order(columns)]
-
-        return x @ self._matrix((out,), pack, gate)
-
-    def project_hidden(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
-        """Apply all maps in one product."""
-        matrix = self._matrix(maps, lambda one: one.weight[: self.shape.hidden, : x.shape[-1]])
-        return self._add_bias(x @ matrix, maps, self.shape.hidden).chunk(len(maps), -1)
-
-    def write_hidden(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
-        """Apply the map, multiplied by the gate."""
-        product = x @ self._matrix((out,), lambda one: one.weight[: self.shape.width, : x.shape[-1]], gate)
-        return self._add_bias(product, (out,), self.shape.width)
-
-    def _add_bias(self, x: Tensor, maps: tuple[Linear, ...], rows: int) -> Tensor:
-        if maps[0].bias is None:
-            return x
-        if maps not in self._biases:
-            self._biases[maps] = torch.cat([one.bias[:rows] for one in maps])
-        return x + self._biases[maps]
-
-
-def _laid_out(weight: Tensor) -> Tensor:
-    """Return (out, in) as a matrix (in, out) to multiply from the right, longer side contiguous.
-
-    A product with a single vector is bound by reading the matrix, which is faster along the longer
-    side.
-    """
-    rows, columns = weight.shape
-    return weight.t().contiguous() if rows > columns else weight.contiguous().t()
+__all__ = ["LevelStepper", "StepContext"]
 
 
 class StepContext(LevelContext):
-    """One position of each row, with the caches of a :class:`LevelStepper`.
+    """One position of each row or a few, with the caches of a :class:`LevelStepper`.
+
+    All positions of a row read the plan of one anchor.
 
     Args:
         stepper: the level.
@@ -136,19 +53,21 @@ class StepContext(LevelContext):
     ) -> None:
         self.weights, self.reads_plan = stepper.weights, stepper.gates is not None
         self.stepper, self.positions, self.shift, self.own = stepper, positions, shift, own
-        self.turns = stepper.turns(positions.last + shift)
+        self.turns = stepper.turns(positions.every() + shift)
+        self.views: dict[tuple[int, int | None], RingView] = {}
         if reading is None:
             return
-        plan = positions.select(stepper.plan)
+        plan, places = positions.select(stepper.plan), reading.places(shift, positions.ahead)
         if stepper.unbind is not None:
-            self.unbound = reading.unbound(plan, stepper.unbind, shift)
+            unbound = reading.unbound(plan, stepper.unbind, shift, positions.ahead)
+            self.unbound = unbound if positions.ahead else unbound.squeeze(1)
         else:
             self.plan = plan.unbind(1)
         if not stepper.prefix:
-            self.turns_in_chunk = stepper.reading_turns(reading.place + shift)
+            self.turns_in_chunk = stepper.reading_turns(places)
         if stepper.memory is not None:
-            self.turns_in_text = stepper.reading_turns(reading.first + reading.place + shift)
-            memory, self.visible = stepper.memory.read(reading.anchors)
+            self.turns_in_text = stepper.reading_turns(reading.first[:, None] + places)
+            memory, self.visible = stepper.memory.read(reading.anchors, stepper.memory.view(reading.anchors))
             self.memory = memory.unbind(1)
 
     def rotate(self, x: Tensor) -> Tensor:
@@ -162,17 +81,24 @@ class StepContext(LevelContext):
         ring, entry = self.stepper.rings[index], torch.stack((key, value), 1)
         if self.shift == 0:
             ring.write(self.positions, entry)
-            seen = [_seen(*ring.read(self.positions))]
+            seen = [_seen(*self._stored(ring))]
         else:
             self.own[index].append(entry)
             # Of the rollout's own positions those inside the sliding window; a slice from 0 is all.
             first = 0 if ring.window is None else max(0, len(self.own[index]) - ring.window)
             own = torch.cat(self.own[index][first:], 3)
-            seen = [_seen(*ring.read(self.positions, self.shift)), _seen(own, None)]
+            seen = [_seen(*self._stored(ring)), _seen(own, None)]
         mixed = _attend(query, seen)
         if plan_keys is None:
             return mixed, None
         return mixed, _attend(query, [*seen, (self.plan[2 * index], self.plan[2 * index + 1], None)])
+
+    def _stored(self, ring: RingCache) -> tuple[Tensor, Tensor | None]:
+        """Read a ring, with one mask for all rings that are alike."""
+        key = ring.size, ring.window
+        if key not in self.views:
+            self.views[key] = ring.view(self.positions, self.shift)
+        return ring.read(self.positions, self.views[key])
 
     def plan_gate(self, index: int) -> Tensor:
         """Return the (D,) gate of the plan."""
@@ -183,11 +109,11 @@ class StepContext(LevelContext):
         return self.stepper.memory_gates[index]
 
     def fold(self, x: Tensor) -> Tensor:
-        """Return ``x``: a single position is in one chunk."""
+        """Return ``x``: the positions of a row are in one chunk."""
         return x
 
     def unfold(self, x: Tensor) -> Tensor:
-        """Return ``x`` as it is: a single position has no chunk to leave."""
+        """Return ``x`` as it is: nothing was folded."""
         return x
 
     def rotate_in_chunk(self, query: Tensor) -> Tensor:
@@ -207,8 +133,8 @@ class StepContext(LevelContext):
         return self.positions.select(self.stepper.anchor_state)
 
     def spread(self, x: Tensor) -> Tensor:
-        """Return ``x``: a single position has one anchor."""
-        return x
+        """Return (R, D), or with drafted positions (R, 1, D): those of a row have one anchor."""
+        return x.unsqueeze(1) if self.positions.ahead else x
 
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate by the elements that the positions predict."""
@@ -232,26 +158,28 @@ def _attend(query: Tensor, seen: list[_Seen]) -> Tensor:
     """Attend in one softmax to several groups of keys and values.
 
     Args:
-        query: (R, h, 1, d).
-        seen: (R, g, n, d) keys, values, and (R, 1, 1, n) bool, whether each is visible.
+        query: (R, h, n, d).
+        seen: (R, g, m, d) keys, values, and (R, 1, n or 1, m) bool, whether each is visible.
 
     Returns:
-        (R, h, 1, d).
+        (R, h, n, d).
     """
     key, value, mask = seen[0]
     if len(seen) > 1:
         key, value = (torch.cat(parts, 2) for parts in ([one[0] for one in seen], [one[1] for one in seen]))
         every = [part.new_ones(1, 1, 1, part.shape[2], dtype=torch.bool) if m is None else m for part, _, m in seen]
-        mask = torch.cat([part.expand(len(query), -1, -1, -1) for part in every], 3)
+        mask = torch.cat([part.expand(len(query), -1, query.shape[2], -1) for part in every], 3)
     if query.shape[1] == key.shape[1]:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     # Query heads that share keys are further queries of one head: no key is copied.
-    grouped = query.view(len(query), key.shape[1], -1, query.shape[3])
+    grouped = query.reshape(len(query), key.shape[1], -1, query.shape[3])
+    if mask is not None and mask.shape[2] > 1:
+        mask = mask.repeat(1, 1, query.shape[1] // key.shape[1], 1)
     return F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask).reshape(query.shape)
 
 
 class LevelStepper:
-    """Runs a transformer at one level, position by position.
+    """Runs a transformer at one level, a position or a few at a time.
 
     Args:
         transformer: the weights.
@@ -264,6 +192,7 @@ class LevelStepper:
         anchors: the greatest number of anchors of the level above.
         memory_window: anchors that the memory reaches back, or None for all.
         unbind: see :class:`~nextconcept.nn.plan_input.PlanInput`.
+        ahead: the greatest number of drafted positions of a step.
     """
 
     def __init__(
@@ -277,6 +206,7 @@ class LevelStepper:
         anchors: int = 0,
         memory_window: int | None = None,
         unbind: Unbind | None = None,
+        ahead: int = 0,
     ) -> None:
         self.passes = transformer.passes(shape.num_loops)
         self.shape, self.norm, self.gates = shape, transformer.norm, gates
@@ -285,7 +215,7 @@ class LevelStepper:
         like, heads = self.passes[0].attention.query.weight, (shape.num_kv_heads, shape.head_size)
         self._dtype = compute_dtype(like.dtype)
         self.rings = [
-            RingCache(rows, (2, *heads), size, shape.window(index), like) for index in range(len(self.passes))
+            RingCache(rows, (2, *heads), size, shape.window(index), like, ahead) for index in range(len(self.passes))
         ]
         self.memory: RingCache | None = None
         self.plan = self.anchor_state = like.new_zeros(0)
@@ -308,11 +238,11 @@ class LevelStepper:
             self.memory = RingCache(rows, entries, anchors, memory_window, like)
 
     def turns(self, positions: Tensor) -> Tensor:
-        """Return the rotations by (R,) positions, (R, 1, 1, d / 2)."""
-        return rotations(self._angles(positions))[:, None, None]
+        """Return the rotations by (R, n) positions, (R, 1, n, d / 2)."""
+        return rotations(self._angles(positions))[:, None]
 
     def reading_turns(self, positions: Tensor) -> Tensor:
-        """Return the rotations of queries to plan and memory, (R, 1, 1, d / 2)."""
+        """Return the rotations of queries to plan and memory, (R, 1, n, d / 2)."""
         return self.turns(positions if self.shape.reads_rotated else torch.zeros_like(positions))
 
     def _angles(self, positions: Tensor) -> Tensor:
@@ -393,17 +323,17 @@ class LevelStepper:
         shift: int = 0,
         own: Sequence[list[Tensor]] = (),
     ) -> Tensor:
-        """Run one position of each row.
+        """Run a position of each row, or the drafted ones behind it too.
 
         Args:
-            x: (R, D) inputs.
+            x: (R, D) inputs, or (R, n, D) with drafted positions.
             positions: the positions of the rows.
             reading: what they read, of a level that reads a plan.
             shift: in a rollout, steps after ``positions``; 0 is a true position, which is stored.
             own: see :class:`StepContext`.
 
         Returns:
-            (R, D) normalised hidden states.
+            (R, D) or (R, n, D) normalised hidden states.
         """
         if self.shape.input_scale != 1:
             x = x * self.shape.input_scale

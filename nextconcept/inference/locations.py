@@ -13,7 +13,24 @@ from nextconcept.inference.ring_cache import RowPositions
 from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.places import Unbind, unbind_at
 
-__all__ = ["Location", "Reading"]
+__all__ = ["Location", "Reading", "visible_from"]
+
+
+def visible_from(lengths: Tensor, context: int, hierarchy: Hierarchy) -> Tensor:
+    """Return the first token that a model sees of texts of given lengths.
+
+    A text that outgrows the context loses whole top-level chunks, so that chunks keep their bounds,
+    and half of the context at once, so that a cache is filled anew only once per half context.
+
+    Args:
+        lengths: (B,) tokens of each text.
+        context: greatest number of visible tokens.
+        hierarchy: the levels of the model.
+    """
+    span = hierarchy.alignment
+    hop = max(span, context // 2 // span * span)
+    excess = (lengths - context).clamp(min=0)
+    return (excess + hop - 1) // hop * hop
 
 
 @dataclass
@@ -40,13 +57,18 @@ class Reading:
         """Return elements between the first of the chunk and those of the planned ones, (H,)."""
         return (torch.arange(horizon, device=self.place.device) * self.chunk_length).round().long()
 
-    def unbound(self, plan: Tensor, unbind: Unbind, shift: int) -> Tensor:
-        """Return what a plan (R, H, D) says about the element ``shift`` behind, (R, D)."""
+    def places(self, shift: int, ahead: int) -> Tensor:
+        """Return the places of the element ``shift`` behind and of the ``ahead`` next, (R, n)."""
+        return self.place[:, None] + torch.arange(shift, shift + ahead + 1, device=self.place.device)
+
+    def unbound(self, plan: Tensor, unbind: Unbind, shift: int, ahead: int) -> Tensor:
+        """Return what a plan (R, H, D) says about the elements at :meth:`places`, (R, n, D)."""
         if self.offset is None:
-            places = (self.place + shift)[:, None]
-            return unbind_at(plan, places, int(self.chunk_length), self.stride, unbind)[:, 0]
-        # Behind its first element a rollout does not know where chunks will end.
-        return unbind(plan[:, 0], self.offset) * (shift == 0)
+            return unbind_at(plan, self.places(shift, ahead), int(self.chunk_length), self.stride, unbind)
+        # Behind its first element a rollout does not know where chunks will end. Drafted elements
+        # are tokens, of the same chunk.
+        offsets = self.offset[:, None] + torch.arange(ahead + 1, device=self.offset.device)
+        return unbind(plan[:, :1].expand(-1, ahead + 1, -1), offsets) * (shift == 0)
 
 
 @dataclass
@@ -102,9 +124,12 @@ class Location:
         ends = _at(start, self.counts[level].to(start.device)).cpu() == self.counts[0]
         return ends & (self.counts[level] > 0)
 
-    def positions(self, level: int, device: torch.device) -> RowPositions:
-        """Return the newest position of each row at a level, which has predicted nothing yet."""
-        return RowPositions(self.counts[level] - int(level == 0), self.rows, device)
+    def positions(self, level: int, device: torch.device, ahead: int = 0) -> RowPositions:
+        """Return the newest position of each row at a level, which has predicted nothing yet.
+
+        ``ahead`` drafted positions follow it.
+        """
+        return RowPositions(self.counts[level] - int(level == 0), self.rows, device, ahead)
 
     def reading(self, level: int, device: torch.device) -> Reading | None:
         """Return what the newest positions of a level read, None at the top."""

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.inference.generate import PlanEdit, generate, visible_from
+from nextconcept.inference.generate import PlanEdit, generate
+from nextconcept.inference.locations import visible_from
 from nextconcept.inference.read_back import read_chunk
 from nextconcept.inference.sampling import make_generator
 from nextconcept.nn.matching import match

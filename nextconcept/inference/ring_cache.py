@@ -1,54 +1,70 @@
 """The latest keys and values of each row of a batch.
 
 Shapes: B rows of the batch, R rows that take a step, E entries per position, h heads of keys and
-values, d head size, S stored positions, n visible positions, T positions.
+values, d head size, S stored positions, m stored positions that are read, T positions, n positions
+of a step.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["RingCache", "RowPositions"]
+__all__ = ["RingCache", "RingView", "RowPositions"]
 
 
 class RowPositions:
-    """The current position of each row.
+    """The positions that each row takes in a step: the current one, and drafted ones behind it.
 
     Args:
-        last: (R,) position of each row, on the CPU.
+        last: (R,) current position of each row, on the CPU.
         rows: (R,) indices of the rows in the batch, or None for the whole batch.
         device: device of the model.
+        ahead: drafted positions, n - 1; the next step begins at or before the one behind them.
 
     Attributes:
         last: (R,) on the device.
         rows: (R,) on the device, or None.
-        newest: the greatest position.
-        oldest: the smallest position.
+        newest: the greatest current position.
+        oldest: the smallest current position.
+        ahead: drafted positions.
     """
 
-    def __init__(self, last: Tensor, rows: Tensor | None, device: torch.device) -> None:
+    def __init__(self, last: Tensor, rows: Tensor | None, device: torch.device, ahead: int = 0) -> None:
         self.oldest, self.newest = (int(bound) for bound in last.aminmax())
-        self.last = last.to(device)
+        self.last, self.ahead = last.to(device), ahead
         self.rows = None if rows is None else rows.to(device)
 
     def select(self, stored: Tensor) -> Tensor:
         """Return the part of (B, ...) that belongs to the rows, (R, ...)."""
         return stored if self.rows is None else stored[self.rows]
 
+    def every(self) -> Tensor:
+        """Return all positions, (R, n)."""
+        return self.last[:, None] + torch.arange(self.ahead + 1, device=self.last.device)
+
 
 class RingCache:
     """A ring buffer of the latest keys and values of each row.
 
+    Drafted positions are stored like others. Those that turn out wrong need no removal: until the
+    next steps overwrite them, they lie behind the positions that these see. So that they overwrite
+    nothing that is still seen, there is room for ``ahead`` more positions.
+
     Args:
         rows: B.
         shape: (E, h, d).
-        size: S, the number of positions to store; with a window never more than the window.
+        size: the number of positions to store; with a window never more than the window.
         window: positions that a query sees, or None for all.
         like: a tensor of the dtype and device to use.
+        ahead: the greatest number of drafted positions of a step.
     """
 
-    def __init__(self, rows: int, shape: tuple[int, int, int], size: int, window: int | None, like: Tensor) -> None:
+    def __init__(
+        self, rows: int, shape: tuple[int, int, int], size: int, window: int | None, like: Tensor, ahead: int = 0
+    ) -> None:
         entries, heads, features = shape
-        self.window, self.size = window, size if window is None else min(size, window)
+        self.window, self.size = window, (size if window is None else min(size, window)) + ahead
         self.data = like.new_zeros(rows, entries, heads, self.size, features)
 
     def load(self, positions: RowPositions, entries: Tensor) -> None:
@@ -61,31 +77,64 @@ class RingCache:
         self.data[slice(None) if positions.rows is None else positions.rows] = loaded.to(self.data.dtype)
 
     def write(self, positions: RowPositions, entries: Tensor) -> None:
-        """Store (R, E, h, 1, d) entries of the current positions."""
-        if positions.rows is None and positions.oldest == positions.newest:
-            slot = positions.newest % self.size
-            self.data[:, :, :, slot : slot + 1] = entries
+        """Store (R, E, h, n, d) entries of the positions of a step."""
+        slot = positions.newest % self.size
+        if positions.rows is None and positions.oldest == positions.newest and slot + positions.ahead < self.size:
+            self.data[:, :, :, slot : slot + 1 + positions.ahead] = entries
         else:
             rows = torch.arange(len(self.data), device=entries.device) if positions.rows is None else positions.rows
-            self.data[rows, :, :, positions.last % self.size] = entries.squeeze(3)
+            self.data[rows[:, None], :, :, positions.every() % self.size] = entries.permute(0, 3, 1, 2, 4)
 
-    def read(self, positions: RowPositions, shift: int = 0) -> tuple[Tensor, Tensor | None]:
-        """Return the entries that a query sees.
+    def view(self, positions: RowPositions, shift: int = 0) -> "RingView":
+        """Say which entries queries see; rings of one size and window share it.
 
         Args:
-            positions: the latest stored position of each row.
-            shift: positions that the query stands after it.
+            positions: the latest stored positions of each row.
+            shift: positions that the queries stand after them.
+        """
+        device, ahead = positions.last.device, positions.ahead
+        count = min(self.size, positions.newest + ahead + 1)
+        if ahead == 0 and positions.oldest + 1 >= count and (self.window is None or shift == 0):
+            if self.window is None or count <= self.window:
+                return RingView(count)
+            if positions.oldest == positions.newest:  # a copy of the window is faster than a mask
+                first = positions.newest + 1 - self.window
+                return RingView(count, slots=torch.arange(first, first + self.window, device=device) % self.size)
+        newest = positions.last[:, None] + ahead
+        age = (newest - torch.arange(count, device=device)) % self.size  # behind the newest
+        back = age[:, None] - torch.arange(ahead, -1, -1, device=device)[:, None]  # behind each query
+        visible = (back >= 0) & (age <= newest)[:, None]
+        if self.window is not None:
+            visible &= back + shift < self.window
+        return RingView(count, visible=visible[:, None])
+
+    def read(self, positions: RowPositions, view: "RingView") -> tuple[Tensor, Tensor | None]:
+        """Return the entries that queries see.
+
+        Args:
+            positions: the latest stored positions of each row.
+            view: which entries that is.
 
         Returns:
-            (R, E, h, n, d) entries, and (R, 1, 1, n) bool, whether each is visible, or None if all
-            are.
+            (R, E, h, m, d) entries, and (R, 1, n, m) bool, whether each query sees each, or None if
+            all see all.
         """
-        count = min(self.size, positions.newest + 1)
-        stored = positions.select(self.data)[..., :count, :]
-        if positions.oldest + 1 >= count and (shift == 0 or self.window is None):
-            return stored, None
-        age = (positions.last[:, None] - torch.arange(count, device=positions.last.device)) % self.size
-        visible = age <= positions.last[:, None]
-        if self.window is not None:
-            visible &= age + shift < self.window
-        return stored, visible[:, None, None]
+        stored = positions.select(self.data)
+        if view.slots is not None:
+            return stored.index_select(3, view.slots), None
+        return stored[..., : view.count, :], view.visible
+
+
+@dataclass
+class RingView:
+    """Which entries of a ring queries see.
+
+    Attributes:
+        count: entries from slot 0 on that are read.
+        slots: (m,) slots that are read instead, or None.
+        visible: (R, 1, n, count) bool, whether each query sees each, or None if all see all.
+    """
+
+    count: int
+    slots: Tensor | None = None
+    visible: Tensor | None = None

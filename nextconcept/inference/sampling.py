@@ -64,13 +64,19 @@ def make_generator(seed: int, device: torch.device) -> Generator:
     return Generator(device).manual_seed(seed)
 
 
-def sample(logits: Tensor, options: Sampling, generator: Generator | None) -> Tensor:
+def sample(
+    logits: Tensor, options: Sampling, generator: Generator | None = None, uniform: Tensor | None = None
+) -> Tensor:
     """Draw one token per row: (B, V) logits to (B,) ids.
+
+    The token is a function of the logits and of one random number (inverse transform sampling), so
+    that a text does not depend on the order in which its tokens are drawn.
 
     Args:
         logits: (B, V).
         options: how to draw.
         generator: source of randomness, or None for torch's own.
+        uniform: (B,) random numbers from 0 to below 1; None, drawn from ``generator``.
 
     Raises:
         InputError: if a row has NaN among its logits, or its largest logit is not finite.
@@ -95,4 +101,9 @@ def sample(logits: Tensor, options: Sampling, generator: Generator | None) -> Te
     if options.min_p is not None:
         floor = options.min_p * probabilities.amax(-1, keepdim=True)
         probabilities = probabilities.masked_fill(probabilities < floor, 0)
-    return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+    if uniform is None:
+        uniform = torch.rand(len(logits), generator=generator, device=logits.device)
+    cumulative = probabilities.cumsum(-1)
+    # The first token whose cumulative probability is greater, which has a probability above 0.
+    wanted = uniform.to(dtype)[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, wanted, right=True).squeeze(1)

@@ -18,6 +18,7 @@ from torch import Tensor
 from nextconcept.checkpoints.files import load_run
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.inference.drafts import DraftFigures
 from nextconcept.inference.generate import PlanEdit, generate_tokens
 from nextconcept.inference.plans import PlanReport, eval_mode, report_plan
 from nextconcept.inference.sampling import Sampling, make_generator
@@ -55,6 +56,7 @@ class Writer:
         min_p: float | None = ...,
         stop: str | Sequence[str] | None = ...,
         seed: int = ...,
+        draft: str | None = ...,
     ) -> str: ...
     @overload
     def write(
@@ -67,6 +69,7 @@ class Writer:
         min_p: float | None = ...,
         stop: str | Sequence[str] | None = ...,
         seed: int = ...,
+        draft: str | None = ...,
     ) -> list[str]: ...
     def write(
         self,
@@ -78,6 +81,7 @@ class Writer:
         min_p: float | None = None,
         stop: str | Sequence[str] | None = None,
         seed: int = 0,
+        draft: str | None = None,
     ) -> str | list[str]:
         """Continue a prompt, or several in one batch.
 
@@ -90,6 +94,8 @@ class Writer:
             min_p: sample from tokens that are at least this times as likely as the most likely.
             stop: one or more strings at which a continuation ends; they are not part of the text.
             seed: seed of the sampling.
+            draft: ``plan`` checks the tokens that the plan says come next in one pass, which writes
+                the same text, and faster if the model writes what it plans.
 
         Returns:
             The prompt and its continuation; for a list of prompts, a list.
@@ -101,7 +107,8 @@ class Writer:
         _check_texts(texts)
         sampling = Sampling(temperature, top_k, top_p, min_p)
         stops = _as_list(stop)
-        for row, piece in generate_text(self.model, self.tokenizer, texts, max_new_tokens, sampling, seed, stops):
+        pieces = generate_text(self.model, self.tokenizer, texts, max_new_tokens, sampling, seed, stops, draft=draft)
+        for row, piece in pieces:
             texts[row] += piece
         return texts[0] if isinstance(prompt, str) else texts
 
@@ -115,6 +122,7 @@ class Writer:
         min_p: float | None = None,
         stop: str | Sequence[str] | None = None,
         seed: int = 0,
+        draft: str | None = None,
     ) -> Iterator[str]:
         """Continue a prompt, and yield the continuation piece by piece.
 
@@ -125,7 +133,9 @@ class Writer:
         """
         _check_texts([prompt])
         sampling = Sampling(temperature, top_k, top_p, min_p)
-        pieces = generate_text(self.model, self.tokenizer, [prompt], max_new_tokens, sampling, seed, _as_list(stop))
+        pieces = generate_text(
+            self.model, self.tokenizer, [prompt], max_new_tokens, sampling, seed, _as_list(stop), draft=draft
+        )
         yield from (piece for _, piece in pieces)
 
     def plan(
@@ -290,6 +300,8 @@ def generate_text(
     seed: int = 0,
     stop: list[str] | None = None,
     edits: list[PlanEdit] | None = None,
+    draft: str | None = None,
+    figures: DraftFigures | None = None,
 ) -> Iterator[tuple[int, str]]:
     """Continue several prompts in one batch, whatever their lengths.
 
@@ -302,6 +314,8 @@ def generate_text(
         seed: seed of the sampling.
         stop: strings at which a continuation ends; they are not part of the text.
         edits: planned concepts to replace.
+        draft: see :meth:`Writer.write`.
+        figures: receives how many tokens passes have written.
 
     Yields:
         ``(row, piece)``: the next piece of the continuation of prompt ``row``.
@@ -310,7 +324,7 @@ def generate_text(
         InputError: if prompts or options can't be used.
     """
     ids: list[list[int]] = [tokenizer.encode_prompt(prompt).tolist() for prompt in prompts]
-    yield from continue_tokens(model, tokenizer, ids, max_new_tokens, sampling, seed, stop, edits)
+    yield from continue_tokens(model, tokenizer, ids, max_new_tokens, sampling, seed, stop, edits, draft, figures)
 
 
 def continue_tokens(
@@ -322,6 +336,8 @@ def continue_tokens(
     seed: int = 0,
     stop: list[str] | None = None,
     edits: list[PlanEdit] | None = None,
+    draft: str | None = None,
+    figures: DraftFigures | None = None,
 ) -> Iterator[tuple[int, str]]:
     """Continue prompts that are given as lists of token ids; see :func:`generate_text`."""
     if "" in (stop or []):
@@ -331,9 +347,18 @@ def continue_tokens(
     generator = make_generator(seed, device)
     rows = [TextStream(tokenizer, stop or []) for _ in prompts]
     with eval_mode(model):
-        for drawn in generate_tokens(
-            model, tokens.to(device), max_new_tokens, sampling, generator, lengths=lengths, edits=edits
-        ):
+        writing = generate_tokens(
+            model,
+            tokens.to(device),
+            max_new_tokens,
+            sampling,
+            generator,
+            lengths=lengths,
+            edits=edits,
+            draft=draft,
+            figures=figures,
+        )
+        for drawn in writing:
             for index, token in enumerate(drawn.tolist()):
                 piece = "" if rows[index].done else rows[index].add(token)
                 if piece:

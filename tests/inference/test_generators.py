@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from nextconcept import NextConceptModel
-from nextconcept.inference.generate import visible_from
 from nextconcept.inference.generators import CachedGenerator, UncachedGenerator
+from nextconcept.inference.locations import visible_from
 from nextconcept.nn.attention import SelfAttention
 from nextconcept.nn.concept_encoder import PADDING
 from tests.helpers import GRID, Doubling, open_model, small_config

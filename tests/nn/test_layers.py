@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept.inference.level_stepper import PackedWeights
+from nextconcept.inference.packed_weights import PackedWeights
 from nextconcept.nn.feed_forward import FeedForward
 from nextconcept.nn.layers import Linear, Norm, binding_angles, rotary_angles, rotate
 from nextconcept.nn.level_weights import LevelShape, SlicedWeights

@@ -1,0 +1,328 @@
+"""Drafts: tokens that a plan says come next, checked in one pass.
+
+Speculative decoding (Leviathan et al., 2023) whose draft comes from the plan of the model itself.
+The planned concept of the current chunk is read back into tokens, and the token level runs over
+them and the newest token in one pass. What it would have written itself is kept. A draft ends with
+its chunk, so that all its positions read the plan of one anchor, and no concept is composed of
+drafted tokens.
+
+Shapes: B rows, R rows that take a step, L size of the buffer, n positions of a pass, S tokens that
+a chunk of level 1 may have, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nextconcept.core.config import ModelConfig
+from nextconcept.core.errors import InputError
+from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.inference.draft_length import DraftLength
+from nextconcept.inference.generators import CachedGenerator, PlanHook, visible_part
+from nextconcept.inference.locations import Reading, visible_from
+from nextconcept.inference.ring_cache import RowPositions
+from nextconcept.inference.sampling import Sampling, sample
+from nextconcept.nn.model import NextConceptModel
+
+__all__ = ["DraftFigures", "DraftingGenerator", "check_drafts", "write_drafted"]
+
+
+@dataclass
+class DraftFigures:
+    """How many tokens passes have written.
+
+    Attributes:
+        passes: passes of the token level, each row counted.
+        drafted: tokens drafted.
+        accepted: drafted tokens that were written.
+    """
+
+    passes: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+    def add(self, accepted: Tensor, drafted: Tensor) -> None:
+        """Count a pass with its accepted and drafted tokens, (R,) each."""
+        self.passes += len(accepted)
+        self.drafted += int(drafted.sum())
+        self.accepted += int(accepted.sum())
+
+    @property
+    def tokens(self) -> int:
+        """Tokens written: one in each pass besides the accepted ones."""
+        return self.passes + self.accepted
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """Tokens written in a pass; 1 without drafts."""
+        return self.tokens / max(1, self.passes)
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        accepted = f"{self.accepted} of {self.drafted} drafted tokens accepted"
+        return f"{self.tokens_per_pass:.2f} tokens per pass, {accepted}"
+
+
+@dataclass
+class DraftedPass:
+    """A pass over the newest token and drafted ones behind it.
+
+    Attributes:
+        rows: (R,) rows of the batch, on the CPU.
+        logits: (R, n, V) of the token behind each position.
+        drafts: (R, n - 1) drafted tokens.
+        counts: (R,) how many of them are there; what follows is arbitrary.
+    """
+
+    rows: Tensor
+    logits: Tensor
+    drafts: Tensor
+    counts: Tensor
+
+    @classmethod
+    def alone(cls, rows: Tensor, logits: Tensor) -> "DraftedPass":
+        """Return a pass of (R,) rows without drafts, which gave (R, V) logits."""
+        none = torch.zeros_like(rows)
+        return cls(rows, logits[:, None], none[:, None][:, :0].to(logits.device), none)
+
+    @property
+    def width(self) -> int:
+        """Positions of the pass, n."""
+        return self.logits.shape[1]
+
+    def accepted(self, drawn: Tensor) -> Tensor:
+        """Return how many drafts are the (R, n) tokens that the model writes, (R,) on the CPU."""
+        if self.width == 1:
+            return self.counts
+        right = (drawn[:, :-1] == self.drafts).cpu() & (torch.arange(self.width - 1) < self.counts[:, None])
+        return right.long().cumprod(1).sum(1)
+
+
+def check_drafts(config: ModelConfig, draft: str | None, use_cache: bool) -> None:
+    """Check that a model can draft.
+
+    Raises:
+        InputError: if ``draft`` is neither ``plan`` nor None, or the plan can't be read back.
+    """
+    if draft is None:
+        return
+    if draft != "plan":
+        raise InputError(f"unknown draft {draft!r}: choose plan, or none.")
+    if config.levels == 1:
+        raise InputError("draft 'plan' needs a plan, but the model has tokens alone: leave the draft out.")
+    if not (config.encoder.additive and config.encoder.position_binding):
+        raise InputError(
+            "draft 'plan' reads tokens back from planned concepts, which takes encoder.position_binding and a "
+            f"composition of sum or mean, not {config.encoder.composition!r}: leave the draft out."
+        )
+    if not use_cache:
+        raise InputError("draft 'plan' works on the cache: leave the draft out, or set use_cache.")
+
+
+class DraftingGenerator(CachedGenerator):
+    """Computes the logits behind the newest token and behind drafted ones.
+
+    Args:
+        model: in eval mode.
+        rows: B.
+        size: the greatest number of tokens that are visible at once.
+        hook: changes plans before they are read.
+    """
+
+    def __init__(self, model: NextConceptModel, rows: int, size: int, hook: PlanHook | None = None) -> None:
+        length = DraftLength(model.config)
+        super().__init__(model, rows, size, hook, ahead=length.longest)
+        self.length, width = length, model.config.widths[1]
+        self.unbind = model.unbind(1)
+        self.vocabulary = F.normalize(self.embedding[:, :width], dim=-1).T
+        # The planned concept of the current chunk.
+        self.planned = self.embedding.new_zeros(rows, width)
+
+    def passes(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor) -> list[DraftedPass]:
+        """Read the newest token of each row, and drafts.
+
+        Args:
+            ids: (B, L) texts; what stands behind the end of a row is arbitrary.
+            starts: (B,) first visible token.
+            lengths: (B,) tokens of each row, one more than were read or accepted before.
+            most: (B,) tokens that each row may still take; 0 for a row that waits or has ended.
+
+        Returns:
+            Passes which together have each row that takes a token once.
+        """
+        going = most > 0
+        fresh = (starts != self.starts) & going
+        if not fresh.any():
+            return [self._drafted(ids, starts, lengths, most, None if going.all() else going.nonzero().squeeze(1))]
+        self.starts = torch.where(going, starts, self.starts)
+        rows, rest = fresh.nonzero().squeeze(1), (going & ~fresh).nonzero().squeeze(1)
+        logits = self._prefill(ids, starts, lengths, rows)
+        read = [DraftedPass.alone(rows, logits)]
+        return [*read, self._drafted(ids, starts, lengths, most, rest)] if len(rest) else read
+
+    def _drafted(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor, rows: Tensor | None) -> DraftedPass:
+        """Read the newest token of (R,) rows, and the drafts of the plan that is then read."""
+        if rows is not None:
+            ids, starts, lengths, most = ids[rows.to(ids.device)], starts[rows], lengths[rows], most[rows]
+        at, device = self._locate(ids, starts, lengths, rows), ids.device
+        newest, position = ids.gather(1, (lengths - 1)[:, None].to(device)), at.positions(0, device)
+        # With the last draft the visible text is as long as it may be, and one token follows it.
+        room = torch.minimum(most - 1, starts + self.config.window_length - lengths)
+        state = None
+        if at.done(1).any():
+            state = self._states(newest, position)
+            self._read(ids, starts, lengths, at, state[:, 0])
+        reading = at.reading(0, device)
+        assert reading is not None
+        drafts, counts = self._drafts(
+            ids, starts, lengths, position, reading, room.clamp(max=self.length.best(len(ids)))
+        )
+        ahead = drafts.shape[1]
+        every = at.positions(0, device, ahead) if ahead else position
+        if state is None:
+            states = self._states(torch.cat((newest, drafts), 1), every)
+        elif ahead:
+            behind = RowPositions(at.counts[0], at.rows, device, ahead - 1)
+            states = torch.cat((state, self._states(drafts, behind)), 1)
+        else:
+            states = state
+        logits = self._logits(states if ahead else states[:, 0], every, reading)
+        if rows is None:
+            rows = torch.arange(len(ids))
+        return DraftedPass(rows, logits if ahead else logits[:, None], drafts, counts)
+
+    def _drafts(
+        self,
+        ids: Tensor,
+        starts: Tensor,
+        lengths: Tensor,
+        positions: RowPositions,
+        reading: Reading,
+        room: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return (R, n - 1) drafts behind the newest token, and how many each row has, (R,).
+
+        At most ``room`` (R,). The last token of a chunk is no draft: the position behind it would
+        read the next plan.
+        """
+        longest = int(room.max())
+        if longest <= 0:
+            return ids.new_zeros(len(ids), 0), torch.zeros_like(lengths)
+        places = reading.places(0, longest - 1)
+        planned = positions.select(self.planned)[:, None].expand(-1, longest, -1)
+        drafts = (self.unbind(planned, places) @ self.vocabulary).argmax(-1)
+        inside = (places < self.config.hierarchy.span(1) - 1) & (
+            torch.arange(longest, device=ids.device) < room[:, None].to(ids.device)
+        )
+        if self.model.chunker is not None:
+            inside &= self._inside(ids, starts, lengths, drafts)
+        counts = inside.long().cumprod(1).sum(1).cpu()
+        return drafts[:, : int(counts.max())], counts
+
+    def _inside(self, ids: Tensor, starts: Tensor, lengths: Tensor, drafts: Tensor) -> Tensor:
+        """Return which of (R, n) drafts the rule leaves in the chunk that they begin in, (R, n)."""
+        assert self.model.chunker is not None
+        index = (lengths - starts).to(ids.device)[:, None] + torch.arange(drafts.shape[1] + 1, device=ids.device)
+        window = F.pad(visible_part(ids, starts, lengths), (0, drafts.shape[1]))
+        window = window.scatter(1, index[:, :-1], drafts)
+        chunk: Tensor = self.model.chunker(window)[1].index.gather(1, index)
+        return chunk[:, 1:] == chunk[:, :1]
+
+    def _set_plan(self, level: int, reading: Reading, plan: Tensor) -> None:
+        """Let the level below read a plan, and keep what drafts are read from."""
+        super()._set_plan(level, reading, plan)
+        if level == 1:
+            rows = reading.anchors.rows
+            self.planned[slice(None) if rows is None else rows] = plan[:, 0].to(self.planned.dtype)
+
+
+def write_drafted(
+    decoder: DraftingGenerator,
+    ids: Tensor,
+    lengths: Tensor,
+    max_new_tokens: int,
+    sampling: Sampling,
+    uniform: Tensor | None,
+    figures: DraftFigures,
+) -> Iterator[Tensor]:
+    """Continue texts with drafts, and yield the next tokens, (B,) at a time.
+
+    Each position draws its token from the decoder's own distribution p, and a draft is kept if it
+    is that token. This is the rejection sampling of Leviathan et al. (2023) for a draft that is
+    certain of one token x: x is kept with probability p(x), and what is drawn otherwise has the
+    distribution p without x. Because each token has a random number of its own, what is written is
+    what would have been written without drafts.
+
+    Args:
+        decoder: the model.
+        ids: (B, L) texts with room for what is written, and for the longest draft behind it.
+        lengths: (B,) tokens of each text.
+        max_new_tokens: how many times to yield.
+        sampling: how to draw tokens.
+        uniform: see :func:`~nextconcept.inference.sampling.sample`, (B, max_new_tokens), or None.
+        figures: receives how many tokens passes have written.
+    """
+    config, first, end = decoder.config, lengths, lengths + max_new_tokens
+    every, done = torch.arange(len(ids), device=ids.device), 0
+    while done < max_new_tokens:
+        starts = visible_from(lengths, config.window_length, config.hierarchy)
+        going = _going(lengths, first, end, config.hierarchy)
+        if going.all() and not decoder.length.best(len(ids)):  # as plain decoding does, and as fast
+            column = (lengths - first).to(ids.device)
+            numbers = None if uniform is None else uniform[every, column]
+            ids[every, lengths.to(ids.device)] = sample(decoder(ids, starts, lengths), sampling, uniform=numbers)
+            lengths = lengths + 1
+            decoder.length.skip()
+            figures.passes += len(ids)
+        else:
+            passes = decoder.passes(ids, starts, lengths, (end - lengths) * going)
+            written = torch.zeros_like(lengths)
+            for one in passes:
+                accepted = _write(one, ids, lengths, lengths - first, sampling, uniform)
+                written[one.rows] = accepted + 1
+                decoder.length.update(accepted, one.counts)
+                figures.add(accepted, one.counts)
+            lengths = lengths + written
+        ready = int((lengths - first).min())
+        for step in range(done, ready):
+            yield ids[every, (first + step).to(ids.device)]
+        done = ready
+
+
+def _write(
+    one: DraftedPass, ids: Tensor, lengths: Tensor, column: Tensor, sampling: Sampling, uniform: Tensor | None
+) -> Tensor:
+    """Write the tokens of a pass, and return how many drafts were accepted, (R,).
+
+    Args:
+        one: the pass.
+        ids: (B, L) texts.
+        lengths: (B,) tokens of each text.
+        column: (B,) tokens that each row has written.
+        sampling: how to draw tokens.
+        uniform: (B, max_new_tokens) random numbers, or None.
+    """
+    rows, ahead = one.rows.to(ids.device)[:, None], torch.arange(one.width)
+    numbers = None
+    if uniform is not None:
+        drawn_at = (column[one.rows][:, None] + ahead).clamp(max=uniform.shape[1] - 1)
+        numbers = uniform[rows, drawn_at.to(ids.device)].flatten()
+    drawn = sample(one.logits.flatten(0, 1), sampling, uniform=numbers).view(-1, one.width)
+    ids[rows, (lengths[one.rows][:, None] + ahead).to(ids.device)] = drawn
+    return one.accepted(drawn)
+
+
+def _going(lengths: Tensor, first: Tensor, end: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """Return which rows take a token in the next pass, (B,) bool.
+
+    A row that has ended its chunk waits for those that have not. So rows stay together, and a level
+    above advances for all of them at once.
+    """
+    going = lengths < end
+    if len(lengths) == 1 or hierarchy.rules:
+        return going
+    chunks = lengths // hierarchy.span(1) - first // hierarchy.span(1)
+    return going & (chunks == chunks[going].min())

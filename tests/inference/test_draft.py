@@ -1,0 +1,242 @@
+"""A draft changes nothing but the time."""
+
+import itertools
+
+import pytest
+import torch
+
+from nextconcept import InputError, NextConceptModel, generate
+from nextconcept.inference.draft_length import RETRY, DraftLength
+from nextconcept.inference.drafts import DraftFigures, DraftingGenerator
+from nextconcept.inference.generate import PlanEdit, generate_tokens
+from nextconcept.inference.generators import UncachedGenerator
+from nextconcept.inference.locations import visible_from
+from nextconcept.inference.sampling import Sampling
+from tests.helpers import GRID, open_model, rule_grid, small_config
+
+SYMBOLS = [b"a", b" ", b".\n"]
+LENGTHS = torch.tensor([9, 4, 1])
+
+
+def model_of(**changes: object) -> NextConceptModel:
+    """A model with opinions about three symbols, so few that a part of all drafts is right."""
+    model = open_model(small_config(**{"vocab_size": len(SYMBOLS), "tie_embeddings": False} | changes))
+    if model.chunker is not None:
+        model.chunker.read_as(SYMBOLS)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter *= 0.5 / parameter.std()
+    return model
+
+
+def reader_of_plans(**changes: object) -> NextConceptModel:
+    """A model that writes what it plans: its logits are those of the plan, unbound."""
+    changes = {"width": 64, "vocab_size": 20, "reader__plan_conditioning": "unbind", "reader__memory": "none"} | changes
+    model = model_of(sharing="separate", norm_embeddings=True, tie_embeddings=True, **{"levels": 2} | changes)
+    width = model.config.widths[0]
+    with torch.no_grad():
+        for name, parameter in model.transformers[0].named_parameters():
+            parameter *= 0 if name.endswith(("out.weight", "down.weight")) else 1
+            if name.endswith("plan_unbinding.value.weight"):
+                parameter.copy_(100 * torch.eye(width, model.config.widths[1]))
+        model.decoder.gates.plan.fill_(1.0)
+    return model
+
+
+def prompts_of(model: NextConceptModel) -> torch.Tensor:
+    return torch.randint(model.config.vocab_size, (3, 9), generator=torch.Generator().manual_seed(5))
+
+
+def written(model: NextConceptModel, draft: str | None, count: int, temperature: float, **options: object) -> tuple:
+    """Prompts of 9, 4 and 1 tokens, continued, and the figures."""
+    figures, generator = DraftFigures(), torch.Generator().manual_seed(0)
+    writing = generate_tokens(
+        model,
+        prompts_of(model),
+        count,
+        Sampling(temperature),
+        generator,
+        lengths=LENGTHS,
+        draft=draft,
+        figures=figures,
+        **options,
+    )
+    return torch.stack(list(writing), 1), figures
+
+
+CHANGES = [
+    {},
+    {"levels": 3, "encoder__chunk_alignment": "end"},
+    {"reader__memory": "none", "sliding_window": 5, "encoder__depth": 1, "planner__end_state": True},
+    {"reader__plan_conditioning": "prefix", "planner__mode": "rollout", "block__num_kv_heads": 2},
+    {"reader__plan_conditioning": "unbind", "chunk_size": 2, "horizon": 1, "sliding_window": 3},
+    {"levels": 3, "chunk_size": 2, "horizon": "full", "nested__slicing": "head_size", "num_loops": [2, 1, 1]},
+    {"chunking": ["words"], "horizon": 2},
+    {"levels": 3, "chunking": ["words", "sentences"], "reader__plan_conditioning": "unbind", "encoder__depth": 1},
+    {"levels": 3, "chunking": [{"ends": " ", "max_length": 5, "mean_length": 3}, 2], "sliding_window": 4},
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "temperature"), [*zip(CHANGES, itertools.cycle([0.0, 1.0])), (CHANGES[0], 1.0)], ids=str
+)
+def test_generate__drafted_equals_plain(changes: dict, temperature: float):
+    """Prompts of different lengths, and texts that outgrow the context."""
+    model = model_of(**{"context_length": 32} | changes)
+    plain, figures = written(model, None, 45, temperature)
+    assert figures.tokens_per_pass == 1
+    drafted, figures = written(model, "plan", 45, temperature)
+    assert torch.equal(drafted, plain)
+    assert figures.tokens == 3 * 45
+    assert 0 < figures.accepted < figures.drafted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", range(24))
+def test_generate__drafted_equals_plain_with_any_options(index: int):
+    drafting = [
+        options
+        for options in [*GRID, *(rules | {"vocab_size": 3, "context_length": 48} for rules in rule_grid())]
+        if options["levels"] > 1 and (config := small_config(**options).encoder).additive and config.position_binding
+    ]
+    model = model_of(**drafting[index * len(drafting) // 24])
+    edits = [PlanEdit(1, 0, torch.randn(model.config.widths[1]))] if index % 2 else None
+    plain, _ = written(model, None, 30, 1.0, edits=edits)
+    assert torch.equal(written(model, "plan", 30, 1.0, edits=edits)[0], plain)
+
+
+@pytest.mark.parametrize("changes", [{}, {"sliding_window": 3, "chunk_size": 3}, {"levels": 3}], ids=str)
+def test_generate__a_model_that_writes_its_plan_takes_a_pass_per_chunk(changes: dict):
+    model = reader_of_plans(**changes)
+    prompt = torch.randint(20, (1, 2 * model.config.chunk_size + 1))
+    figures, chunk = DraftFigures(), model.config.chunk_size
+    drafted = torch.cat(list(generate_tokens(model, prompt, 10 * chunk, Sampling(0.0), draft="plan", figures=figures)))
+    assert torch.equal(drafted, generate(model, prompt, 10 * chunk, 0.0)[0, prompt.shape[1] :])
+    # The prompt's own pass writes one token, and the next one ends the chunk.
+    assert figures.passes <= 12
+    assert figures.accepted >= figures.drafted - chunk
+
+
+def test_generate__drafts_follow_an_edited_plan():
+    model = reader_of_plans()
+    prompt, chunk = torch.randint(20, (1, 8)), torch.tensor([3, 1, 4, 15])
+    edits = [PlanEdit(1, 0, model.compose(chunk))]
+    texts = [generate(model, prompt, 12, 0.0, edits=edits, draft=draft) for draft in ("plan", None)]
+    assert torch.equal(*texts)
+    assert torch.equal(texts[0][0, 8:12], chunk)
+
+
+def test_generate__rows_are_drafted_as_if_alone():
+    model = model_of(context_length=32)
+    prompts = prompts_of(model)
+    together = generate(model, prompts, 40, 0.0, lengths=LENGTHS, draft="plan")
+    for row, length in enumerate(LENGTHS.tolist()):
+        alone = generate(model, prompts[row : row + 1, :length], 40, 0.0, draft="plan")
+        assert torch.equal(together[row, : length + 40], alone[0])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_generate__few_tokens(count: int):
+    model = model_of()
+    texts = [generate(model, prompts_of(model), count, 0.0, draft=draft) for draft in ("plan", None)]
+    assert torch.equal(*texts)
+
+
+def test_generate__drafted_texts_have_the_distribution_of_the_model():
+    """Chi-square of all texts of four tokens, whose probabilities the model gives."""
+    model, rows, count = model_of(reader__memory="none"), 8_000, 4
+    model.decoder.head.weight.data *= 0.3  # no text is impossible
+    prompt = torch.tensor([[0, 1, 2, 0, 1]])
+    texts = torch.tensor(list(itertools.product(range(3), repeat=count)))
+    with torch.no_grad():
+        logits = model(torch.cat((prompt.expand(len(texts), -1), texts), 1)).logits[:, 4:-1]
+    chances = logits.log_softmax(-1).gather(2, texts[..., None])[..., 0].sum(1).exp().double()
+    figures = DraftFigures()
+    writing = generate_tokens(
+        model,
+        prompt.expand(rows, -1),
+        count,
+        Sampling(),
+        torch.Generator().manual_seed(0),
+        draft="plan",
+        figures=figures,
+    )
+    code = (torch.stack(list(writing), 1) * torch.tensor([27, 9, 3, 1])).sum(1)
+    assert 0.1 < figures.accepted / figures.drafted < 0.9
+    expected, found = rows * chances / chances.sum(), code.bincount(minlength=81).double()
+    common = expected >= 5
+    terms = (found - expected)[common].square() / expected[common]
+    # Of a chi-square distribution with k degrees of freedom: mean k, variance 2 k.
+    degrees = int(common.sum()) - 1
+    assert degrees > 20
+    assert float(terms.sum()) < degrees + 4 * (2 * degrees) ** 0.5
+
+
+@pytest.mark.parametrize("changes", CHANGES[1:8:2], ids=str)
+@torch.no_grad()
+def test_drafting_generator__logits_are_those_of_the_whole_model(changes: dict):
+    """At accepted and rejected drafts alike, to double precision."""
+    model = model_of(**{"context_length": 32} | changes).double()
+    hierarchy, lengths = model.config.hierarchy, LENGTHS + model.config.padding(9)
+    ids = torch.randint(3, (3, 90))
+    drafting, plain = DraftingGenerator(model, 3, model.config.window_length), UncachedGenerator(model)
+    compared = 0
+    for _ in range(12):
+        starts = visible_from(lengths, model.config.window_length, hierarchy)
+        advanced = lengths.clone()
+        for one in drafting.passes(ids, starts, lengths, torch.full((3,), 50)):
+            for ahead in range(one.logits.shape[1]):
+                there = one.counts >= ahead
+                rows, then = one.rows[there], lengths + ahead
+                if len(rows) == 0:
+                    continue
+                tried = ids.clone()
+                for row, draft in zip(one.rows.tolist(), one.drafts, strict=True):
+                    tried[row, lengths[row] : lengths[row] + ahead] = draft[:ahead]
+                expected = plain.run(tried, starts, then, rows)
+                assert float((one.logits[there, ahead] - expected).abs().max()) < 1e-9
+                compared += int(there.sum()) * (ahead > 0)
+            # Some drafts are taken: all, none or one, by turns.
+            for row, draft, count in zip(one.rows.tolist(), one.drafts, one.counts.tolist(), strict=True):
+                taken = min(count, (0, 9, 1)[(row + int(lengths[row])) % 3])
+                ids[row, lengths[row] : lengths[row] + taken] = draft[:taken]
+                advanced[row] += taken + 1
+        lengths = advanced
+    assert compared > 20
+
+
+def test_draft_length__stops_where_drafts_do_not_pay_and_tries_again():
+    length, none, every = DraftLength(small_config()), torch.tensor([0]), torch.tensor([3])
+    chosen = []
+    for _ in range(2 * RETRY):
+        chosen.append(length.best(1))
+        length.update(none, torch.tensor([chosen[-1]]))
+    assert chosen[0] == chosen[RETRY] == 3
+    assert set(chosen[60:RETRY]) == {0}
+    for _ in range(100):
+        length.update(every, every)
+    assert length.best(1) == 3
+
+
+def test_draft_length__many_texts_need_more_acceptance():
+    length = DraftLength(small_config())
+    for step in range(100):
+        length.update(torch.tensor([3 * (step % 2)]), torch.tensor([3]))
+    assert length.best(1) == 3
+    assert length.best(64) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({}, {"draft": "model"}, "unknown draft 'model'"),
+        ({"levels": 1}, {"draft": "plan"}, "needs a plan, but the model has tokens alone"),
+        ({"encoder__composition": "max"}, {"draft": "plan"}, "not 'max'"),
+        ({"encoder__position_binding": False}, {"draft": "plan"}, "takes encoder.position_binding"),
+        ({}, {"draft": "plan", "use_cache": False}, "works on the cache"),
+    ],
+)
+def test_generate__bad_drafts(changes: dict, options: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        generate(NextConceptModel(small_config(**changes)), torch.tensor([[1]]), 2, **options)
