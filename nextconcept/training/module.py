@@ -9,7 +9,6 @@ from typing import Any, cast
 import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LambdaLR
@@ -24,13 +23,13 @@ from nextconcept.core.config_groups import (
     PlannerConfig,
     ReaderConfig,
 )
-from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.tokenizers import Tokenizer, tokenizer_from_json
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanSource
 from nextconcept.training.batches import as_concept_batch, check_batch, check_data, check_tokenizer
+from nextconcept.training.clipping import ClippedModule
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
 from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves, shows_step
 from nextconcept.training.losses import LossConfig, compute_losses
@@ -43,8 +42,8 @@ from nextconcept.training.optim import (
     make_schedule,
     number_by_position,
 )
-from nextconcept.training.sharding import check_sharding, gather, gradient_norm, release, shard
-from nextconcept.training.warm_start import TrainingState, WarmStart, load_warm_start
+from nextconcept.training.sharding import check_sharding, gather, release, shard
+from nextconcept.training.warm_start import WarmStart, load_warm_start
 
 __all__ = ["ConceptModule"]
 
@@ -63,7 +62,7 @@ torch.serialization.add_safe_globals(
 )
 
 
-class ConceptModule(L.LightningModule):
+class ConceptModule(ClippedModule):
     """Trains a model with ``CE(tokens) + sum_l w_l mean_j gamma^j D(plan, concepts)``.
 
     A batch is a :class:`~nextconcept.data.windows.ConceptBatch` or a plain (B, T + 1) int64 tensor,
@@ -134,7 +133,6 @@ class ConceptModule(L.LightningModule):
         # batches.
         self._byte_counts: Tensor | None = None
         self.tokenizer: Tokenizer | None = None
-        self._gradient_norm: Tensor | None = None
         self._kept_curves: list[CSVLogger] = []
 
     def set_level_factors(self, factors: dict[int, float]) -> None:
@@ -237,7 +235,7 @@ class ConceptModule(L.LightningModule):
             self._data.val_dataloader()
         if self.start is not None and not self._warm_started:
             self._warm_started = True
-            self._load_weights(self.start)
+            self._begin_with(self.start)
         tokenizer = self._data.tokenizer if self._data is not None else self.tokenizer
         if tokenizer is not None:
             check_tokenizer(tokenizer, self.tokenizer, self.config)
@@ -258,33 +256,13 @@ class ConceptModule(L.LightningModule):
         """The model that ``init_from`` names."""
         return load_warm_start(self.init_from, type(self.model.encoder)) if self.init_from else None
 
-    def _load_weights(self, start: WarmStart) -> None:
+    def _begin_with(self, start: WarmStart) -> None:
+        """Take the weights and the step count of a trained model."""
         if start.training is not None:
             self.first_step = start.training.step
-            self._check_steps(start.training)
-        try:
-            self.model.load_state_dict(start.model.state_dict())
-        except RuntimeError:
-            raise InputError(
-                f"the model in {self.init_from} has another shape: use the configuration that is stored there."
-            ) from None
-
-    def _check_steps(self, training: TrainingState) -> None:
-        """Refuse a fit that would end at once, because steps before growth count too.
-
-        Raises:
-            InputError: if no step is left.
-        """
-        if self.trainer.state.fn != "fit" or self.trainer.ckpt_path is not None:
-            return
-        epochs = training.loops["epoch_progress"]["current"]["completed"]
-        limits = {"steps": (training.step, self.trainer.max_steps), "epochs": (epochs, self.trainer.max_epochs)}
-        for unit, (made, allowed) in limits.items():
-            if allowed is not None and 0 <= allowed <= made:
-                raise InputError(
-                    f"the grown model in {self.init_from} has made {made} {unit} of training, which count too, so that "
-                    f"max_{unit} {allowed} leaves none: set trainer.max_{unit} above {made}."
-                )
+            if self.trainer.state.fn == "fit" and self.trainer.ckpt_path is None:
+                start.check_limits(self.trainer.max_steps, self.trainer.max_epochs)
+        start.load_into(self.model)
 
     def on_fit_start(self) -> None:
         """Continue the training that a grown model comes from, unless this run is resumed."""
@@ -345,7 +323,7 @@ class ConceptModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: ConceptBatch, batch_idx: int) -> None:
         """Make dropout, noise and offsets a function of seed, rank and step alone."""
-        self._gradient_norm = None
+        self.forget_gradient()
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         seed = hash((seed, self.global_rank, self.trainer.fit_loop.total_batch_idx))
         if self.device.type == "cpu":
@@ -393,30 +371,6 @@ class ConceptModule(L.LightningModule):
         if self.config.encoder.chunk_alignment == "start":
             return None
         return int(torch.randint(self.config.hierarchy.top_span, ()))
-
-    def gradient_norm(self) -> Tensor:
-        """Return the norm of the gradient before it is clipped, computed once per step."""
-        if self._gradient_norm is None:
-            self._gradient_norm = gradient_norm(self)
-        return self._gradient_norm
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the norm of the gradient."""
-        if shows_step(self.trainer):
-            self.log("train/gradient_norm", self.gradient_norm())
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the gradient, by its norm without computing that again."""
-        whole = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
-        if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and whole:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, self.gradient_norm())
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_validation_start(self) -> None:
         """Gather sharded parameters, so that callbacks may run the model on one process."""

@@ -111,11 +111,43 @@ class WarmStart:
         model: the model.
         tokenizer: its tokenizer.
         training: state of the training that made it, if the folder holds one.
+        source: the folder or checkpoint.
     """
 
     model: NextConceptModel
     tokenizer: Tokenizer
     training: TrainingState | None
+    source: str | Path
+
+    def load_into(self, model: NextConceptModel) -> None:
+        """Give ``model`` the weights.
+
+        Raises:
+            InputError: if it has another shape.
+        """
+        try:
+            model.load_state_dict(self.model.state_dict())
+        except RuntimeError:
+            raise InputError(
+                f"the model in {self.source} has another shape: use the configuration that is stored there."
+            ) from None
+
+    def check_limits(self, max_steps: int, max_epochs: int | None) -> None:
+        """Refuse a fit that would end at once, because steps before growth count too.
+
+        Raises:
+            InputError: if the limits of the trainer leave no step.
+        """
+        if self.training is None:
+            return
+        epochs = self.training.loops["epoch_progress"]["current"]["completed"]
+        limits = {"steps": (self.training.step, max_steps), "epochs": (epochs, max_epochs)}
+        for unit, (made, allowed) in limits.items():
+            if allowed is not None and 0 <= allowed <= made:
+                raise InputError(
+                    f"the grown model in {self.source} has made {made} {unit} of training, which count too, so that "
+                    f"max_{unit} {allowed} leaves none: set trainer.max_{unit} above {made}."
+                )
 
 
 def load_warm_start(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> WarmStart:
@@ -131,12 +163,12 @@ def load_warm_start(path: str | Path, encoder: type[ConceptEncoder] = ConceptEnc
     model, tokenizer = load_run(path, encoder)
     file = Path(path) / FILE
     if not file.is_file():
-        return WarmStart(model, tokenizer, None)
+        return WarmStart(model, tokenizer, None, path)
     try:
         training = TrainingState(**torch.load(file, map_location="cpu", weights_only=True))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, TypeError):
         raise InputError(f"{file} is broken: grow the model again with nextconcept grow.") from None
-    return WarmStart(model, tokenizer, training)
+    return WarmStart(model, tokenizer, training, path)
 
 
 def read_config(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> ModelConfig:

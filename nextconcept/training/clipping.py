@@ -1,0 +1,47 @@
+"""Gradients that are measured once per step, for the curve, for clipping, and to stop at NaN."""
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import Tensor
+
+from nextconcept.training.lightning_compat import shows_step
+from nextconcept.training.sharding import gradient_norm
+
+__all__ = ["ClippedModule"]
+
+
+class ClippedModule(L.LightningModule):
+    """A LightningModule that computes the norm of its gradient at most once per step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._gradient_norm: Tensor | None = None
+
+    def forget_gradient(self) -> None:
+        """Forget the norm of the last step's gradient, as every step has to begin."""
+        self._gradient_norm = None
+
+    def gradient_norm(self) -> Tensor:
+        """Return the norm of the gradient before it is clipped, computed once per step."""
+        if self._gradient_norm is None:
+            self._gradient_norm = gradient_norm(self)
+        return self._gradient_norm
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the norm of the gradient."""
+        if shows_step(self.trainer):
+            self.log("train/gradient_norm", self.gradient_norm())
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradient, by its norm without computing that again."""
+        whole = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and whole:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, self.gradient_norm())
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
