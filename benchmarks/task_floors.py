@@ -21,7 +21,7 @@ from nextconcept.tasks.maze import Maze
 Key = tuple[int, ...]
 
 
-def countdown(numbers: int = 3, max_number: int = 15, min_target: int = 10, max_target: int = 50, max_result: int = 99):
+def countdown(numbers: int = 3, max_number: int = 40, min_target: int = 10, max_target: int = 99, max_result: int = 99):
     """Print how often countdown is solved when all equations but the last are guessed.
 
     The last equation takes no planning: two numbers and the target are there.

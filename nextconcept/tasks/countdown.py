@@ -54,9 +54,9 @@ class Countdown(Task):
     """
 
     numbers: int = 3
-    max_number: int = 15
+    max_number: int = 40
     min_target: int = 10
-    max_target: int = 50
+    max_target: int = 99
     max_result: int = 99
     train_lines: int | None = None
     test_lines: int = 1000

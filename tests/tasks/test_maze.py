@@ -163,6 +163,7 @@ def test_draw_answer__shows_walls_and_way():
     LOOPS.draw_answer(torch.from_numpy(prompts[0]), torch.full((6,), LOOPS.tokenizer.end_of_text))
 
 
+@pytest.mark.slow  # the tests of the experiments validate within a fit
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*lr_scheduler.step.*")
 def test_commands__fit_and_validate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     monkeypatch.chdir(tmp_path)
