@@ -2,8 +2,10 @@
 
     python benchmarks/drafts.py --ckpt_path RUN --prompt "ROMEO:" [--tokens 400]
     python benchmarks/drafts.py --ckpt_path RUN --arms 2 --path_length 5
+    python benchmarks/drafts.py --width 512 --depth 6
 
-Prints tokens per pass and the time per token behind the first one, on one thread, for one text and
+Without a run, prints what a pass of an untrained model costs by the length of its draft. Otherwise
+prints tokens per pass and the time per token behind the first one, on one thread, for one text and
 for 32. The two ways of writing take turns, and medians are printed. Time is that of the process, so
 that a machine that does other work too gives the same figures.
 """
@@ -16,12 +18,13 @@ import torch
 from jsonargparse import auto_cli
 from torch import Tensor
 
+from nextconcept import ModelConfig, NextConceptModel
 from nextconcept.checkpoints.files import load_run
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.inference.drafts import DraftFigures
+from nextconcept.inference.draft_length import DraftLength
+from nextconcept.inference.drafts import DraftFigures, DraftingGenerator
 from nextconcept.inference.generate import generate_tokens
 from nextconcept.inference.sampling import Sampling, make_generator
-from nextconcept.nn.model import NextConceptModel
 from nextconcept.tasks import StarGraph
 
 
@@ -50,8 +53,41 @@ def write(
     return (time.process_time() - started) / (count - 1) / len(tokens), torch.stack(written, 1)
 
 
+class FixedLength(DraftLength):
+    """Always drafts ``length`` tokens."""
+
+    length = 0
+
+    def best(self, rows: int) -> int:
+        """Return the length."""
+        return self.length
+
+
+@torch.no_grad()
+def costs(width: int, depth: int, batches: tuple[int, ...], chunks: int = 10) -> None:
+    """Print the time of a pass at which a chunk begins, and of the next one, by drafted tokens."""
+    config = ModelConfig(vocab_size=256, levels=2, width=width, depth=depth, num_heads=8, context_length=256)
+    model = NextConceptModel(config).eval()
+    print("| texts | drafted | ms, where a chunk begins | ms, inside a chunk |")
+    print("|---|---|---|---|")
+    for batch in batches:
+        for drafted in range(config.chunk_size):
+            generator = DraftingGenerator(model, batch, config.context_length)
+            generator.length = FixedLength(config)
+            generator.length.length = drafted
+            ids, lengths = torch.randint(256, (batch, config.context_length)), torch.full((batch,), 64)
+            times: list[list[float]] = [[] for _ in range(config.chunk_size)]
+            for _ in range(chunks * config.chunk_size):
+                started = time.process_time()
+                generator.passes(ids, torch.zeros_like(lengths), lengths, torch.full((batch,), 100))
+                times[int(lengths[0]) % config.chunk_size].append((time.process_time() - started) * 1e3)
+                lengths = lengths + 1
+            begins, inside = (statistics.median(one[1:]) for one in times[:2])  # the first reads the prompt
+            print(f"| {batch} | {drafted} | {begins:.2f} | {inside:.2f} |", flush=True)
+
+
 def main(
-    ckpt_path: str,
+    ckpt_path: str | None = None,
     prompt: str = "\n",
     arms: int | None = None,
     path_length: int = 5,
@@ -59,11 +95,13 @@ def main(
     turns: int = 5,
     batches: tuple[int, ...] = (1, 32),
     temperatures: tuple[float, ...] = (0.0, 0.8),
+    width: int = 512,
+    depth: int = 6,
 ) -> None:
     """Print a table.
 
     Args:
-        ckpt_path: a run with two levels or more.
+        ckpt_path: a run with two levels or more; none for an untrained model.
         prompt: the text to continue.
         arms: of star graphs whose questions are the prompts instead.
         path_length: of the star graphs, whose answers are as long.
@@ -71,8 +109,13 @@ def main(
         turns: measurements of each way of writing.
         batches: how many texts are written at once.
         temperatures: of the sampling.
+        width: width of the untrained model's concepts; tokens have half of it.
+        depth: blocks of each of its levels.
     """
     torch.set_num_threads(1)
+    if ckpt_path is None:
+        costs(width, depth, batches)
+        return
     model, tokenizer = load_run(ckpt_path)
     model.eval()
     count = tokens if arms is None else path_length

@@ -16,8 +16,8 @@ from nextconcept.core.config import ModelConfig
 
 __all__ = ["LONGEST", "DraftLength"]
 
-BALANCE = 64.0
-"""m_0: positions of a pass that take as long as the rest of it (results/generation.md)."""
+BALANCE = 192.0
+"""m_0: drafted positions that take as long as a pass without them (results/generation.md)."""
 
 OVERHEAD = 0.5
 """Share of a pass that a draft takes, whatever its length."""

@@ -224,7 +224,7 @@ def test_draft_length__many_texts_need_more_acceptance():
     for step in range(100):
         length.update(torch.tensor([3 * (step % 2)]), torch.tensor([3]))
     assert length.best(1) == 3
-    assert length.best(64) == 0
+    assert length.best(256) == 0
 
 
 @pytest.mark.parametrize(
