@@ -13,11 +13,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import datasets
-from datasets.exceptions import DatasetsError
+from typing import TYPE_CHECKING, Union
 
 from nextconcept.core.errors import InputError
+
+if TYPE_CHECKING:  # loaded where a dataset is opened: it takes as long as torch
+    import datasets
 
 __all__ = [
     "Corpus",
@@ -186,7 +187,7 @@ def _loader(name: str) -> str | None:
 
 def open_hub(
     name: str, column: str, subset: str | None, hub_split: str, streaming: bool
-) -> datasets.Dataset | datasets.IterableDataset:
+) -> Union["datasets.Dataset", "datasets.IterableDataset"]:
     """Open a Hugging Face dataset, or local data files, mapped or streamed.
 
     Args:
@@ -200,6 +201,9 @@ def open_hub(
     Raises:
         InputError: if there is no such dataset, or it has no such column.
     """
+    import datasets
+    from datasets.exceptions import DatasetsError
+
     loader, paths = _loader(name), _local_files(name)
     options = {} if streaming or not paths else {"cache_dir": _content_cache(paths)}
     if Path(name).is_dir() and glob.escape(full := os.path.abspath(name)) != full:
@@ -264,6 +268,8 @@ def _content_cache(paths: list[str]) -> str:
 
     The library itself takes a file for unchanged by its path and time stamp.
     """
+    import datasets
+
     return str(Path(datasets.config.HF_DATASETS_CACHE, f"content-{_content(paths)}"))
 
 
@@ -313,7 +319,7 @@ def hub_corpus(
     return Corpus(name, digest, read, None if streaming else len(loaded))
 
 
-def _revision(name: str, stream: datasets.IterableDataset) -> str | None:
+def _revision(name: str, stream: "datasets.IterableDataset") -> str | None:
     """Return the revision of a streamed dataset on the Hub, None if it can't be told.
 
     The stream knows it only as a part of the addresses that it reads.
