@@ -34,6 +34,9 @@ _DATA_FILES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "pa
 _TEXT_FILES = (".txt", ".text")
 """Endings of the files that are read in a folder of text."""
 
+_BLOCK = 1 << 20
+"""Characters of a file that are read at once."""
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -47,6 +50,8 @@ class Corpus:
         read: function that yields the documents, always in the same order.
         count: number of documents, or None if they are streamed.
         empty_files: number of files that were left out because they are empty.
+        read_blocks: function that yields the same documents in blocks, each with whether a document
+            ends with it, so that memory does not grow with a document; None to read them whole.
     """
 
     name: str
@@ -54,6 +59,11 @@ class Corpus:
     read: Callable[[], Iterator[str]]
     count: int | None
     empty_files: int = 0
+    read_blocks: Callable[[], Iterator[tuple[str, bool]]] | None = None
+
+    def blocks(self) -> Iterator[tuple[str, bool]]:
+        """Yield the documents in blocks, each with whether a document ends with it."""
+        return ((text, True) for text in self.read()) if self.read_blocks is None else self.read_blocks()
 
 
 def files_corpus(name: str) -> Corpus:
@@ -103,7 +113,20 @@ def files_corpus(name: str) -> Corpus:
         # Not by the library datasets, whose cache takes a file for unchanged by its time stamp.
         return (Path(path).read_text(encoding="utf-8-sig") for path in documents)
 
-    return Corpus(name, fingerprint, read, len(documents), len(paths) - len(documents))
+    def blocks() -> Iterator[tuple[str, bool]]:
+        return (block for path in documents for block in _blocks(path))
+
+    return Corpus(name, fingerprint, read, len(documents), len(paths) - len(documents), blocks)
+
+
+def _blocks(path: str) -> Iterator[tuple[str, bool]]:
+    """Yield the text of a file in blocks, each with whether it is the last."""
+    with open(path, encoding="utf-8-sig") as file:
+        block = file.read(_BLOCK)
+        while following := file.read(_BLOCK):
+            yield block, False
+            block = following
+        yield block, True
 
 
 def _matching_files(name: str) -> list[str]:
