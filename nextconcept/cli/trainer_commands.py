@@ -25,8 +25,8 @@ def _without_scipy() -> Iterator[None]:
     """Let modules that are imported within have an empty ``scipy.signal``, unless it is loaded.
 
     Lightning imports torchmetrics, which imports ``scipy.signal`` wherever SciPy is installed, only
-    to give it the name ``hamming`` of old releases. That takes nearly as long as torch. Functions of
-    torchmetrics that compute with SciPy import it when they are called.
+    to give it the name ``hamming`` of old releases. That takes nearly as long as torch. What
+    torchmetrics computes with SciPy imports it when it is called.
     """
     if "scipy" in sys.modules:
         yield

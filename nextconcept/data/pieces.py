@@ -60,7 +60,7 @@ def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _between_words(text: str, start: int, end: int) -> int:
-    """Return the last place behind ``start``, and up to ``end``, where no word is cut; or ``end``."""
+    """Return the last place in ``start + 1`` to ``end`` where no word is cut, or ``end``."""
     for space in " \n":
         place = end + 1
         while (place := text.rfind(space, start + 1, place)) > 0:

@@ -62,7 +62,7 @@ class StreamedWindows(IterableDataset[ConceptBatch]):
         self.rank, self.ranks, self.held_out = rank, ranks, held_out
         self.positions: list[dict[str, Any] | None] = [None]
         self.first = 0
-        self._shards: list["datasets.IterableDataset"] | None = None
+        self._shards: list[datasets.IterableDataset] | None = None
 
     @property
     def worker(self) -> int:

@@ -1,6 +1,7 @@
 """The front door: commands, their help, and sentences about a wrong command line."""
 
 import io
+import sys
 from pathlib import Path
 
 import pytest

@@ -1,4 +1,4 @@
-"""Documents in pieces: the same text, the same tokens, and memory that the corpus does not change."""
+"""Documents in pieces: the same text, the same tokens, in memory that does not grow."""
 
 import random
 import subprocess
