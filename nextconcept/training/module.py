@@ -32,7 +32,7 @@ from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanSource
 from nextconcept.training.batches import as_concept_batch, check_batch, check_data, check_tokenizer
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
 from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves, shows_step
-from nextconcept.training.losses import LossConfig, compute_losses, token_losses
+from nextconcept.training.losses import LossConfig, Losses, compute_losses, token_losses
 from nextconcept.training.optim import (
     OptimizerConfig,
     apply_settings,
@@ -340,10 +340,21 @@ class ConceptModule(L.LightningModule):
         output = self.model(batch.tokens[:, :-1], self.train_plan, self._draw_offset())
         losses = compute_losses(self.loss, self.model, output, batch.tokens, batch.mask, self._level_factors)
         self._named_losses = losses.named()
+        self._log_losses(losses, batch)
+        return losses.total
+
+    def _log_losses(self, losses: Losses, batch: ConceptBatch) -> None:
+        """Log the parts of the loss on the steps that loggers show.
+
+        Logging a value takes Lightning as long as a small layer takes a batch. The first step is
+        logged too, so that a callback that monitors a value finds it.
+        """
+        shown = shows_step(self.trainer)
+        if not (shown or self.trainer.fit_loop.total_batch_idx == 0):
+            return
         values = {"train/loss": losses.total, "train/loss/tokens": losses.tokens}
         for level, loss in losses.concepts.items():
             values[f"train/loss/concepts_l{level}"] = loss.total
-        shown = shows_step(self.trainer)
         if self._byte_counts is not None and shown:
             bits = losses.tokens / math.log(2) / bytes_per_token(batch, self._byte_counts)
             values["train/bits_per_byte"] = bits
@@ -355,8 +366,6 @@ class ConceptModule(L.LightningModule):
             schedule = self._schedule
             logged["train/learning_rate"] = self.optimizer_config.lr * schedule.lr_lambdas[0](schedule.last_epoch)
         self.log_dict(logged, batch_size=batch.tokens.shape[0])
-        self.log("loss", losses.tokens.detach(), prog_bar=True, logger=False)
-        return losses.total
 
     @property
     def _own_optimizer(self) -> bool:
