@@ -42,22 +42,22 @@ class Command:
 
 COMMANDS = {
     "fit": Command(
-        "nextconcept.cli.lightning_cli",
+        "nextconcept.cli.trainer_commands",
         "Train a model.",
         "nextconcept fit --config shakespeare",
     ),
     "validate": Command(
-        "nextconcept.cli.lightning_cli",
+        "nextconcept.cli.trainer_commands",
         "Measure a run on its validation split.",
         "nextconcept validate --config shakespeare --ckpt_path lightning_logs/shakespeare",
     ),
     "test": Command(
-        "nextconcept.cli.lightning_cli",
+        "nextconcept.cli.trainer_commands",
         "Measure a run on its test split.",
         "nextconcept test --config shakespeare --ckpt_path lightning_logs/shakespeare",
     ),
     "predict": Command(
-        "nextconcept.cli.lightning_cli",
+        "nextconcept.cli.trainer_commands",
         "Write the surprisal of each token of the test split to a file.",
         "nextconcept predict --config shakespeare --ckpt_path lightning_logs/shakespeare",
     ),

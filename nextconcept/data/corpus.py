@@ -13,11 +13,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import datasets
-from datasets.exceptions import DatasetsError
+from typing import TYPE_CHECKING, Union
 
 from nextconcept.core.errors import InputError
+
+if TYPE_CHECKING:  # loaded where a dataset is opened: it takes as long as torch
+    import datasets
 
 __all__ = [
     "Corpus",
@@ -33,6 +34,9 @@ _DATA_FILES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "pa
 _TEXT_FILES = (".txt", ".text")
 """Endings of the files that are read in a folder of text."""
 
+_BLOCK = 1 << 20
+"""Characters of a file that are read at once."""
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -46,6 +50,8 @@ class Corpus:
         read: function that yields the documents, always in the same order.
         count: number of documents, or None if they are streamed.
         empty_files: number of files that were left out because they are empty.
+        read_blocks: function that yields the same documents in blocks, each with whether a document
+            ends with it, so that memory does not grow with a document; None to read them whole.
     """
 
     name: str
@@ -53,6 +59,11 @@ class Corpus:
     read: Callable[[], Iterator[str]]
     count: int | None
     empty_files: int = 0
+    read_blocks: Callable[[], Iterator[tuple[str, bool]]] | None = None
+
+    def blocks(self) -> Iterator[tuple[str, bool]]:
+        """Yield the documents in blocks, each with whether a document ends with it."""
+        return ((text, True) for text in self.read()) if self.read_blocks is None else self.read_blocks()
 
 
 def files_corpus(name: str) -> Corpus:
@@ -102,7 +113,20 @@ def files_corpus(name: str) -> Corpus:
         # Not by the library datasets, whose cache takes a file for unchanged by its time stamp.
         return (Path(path).read_text(encoding="utf-8-sig") for path in documents)
 
-    return Corpus(name, fingerprint, read, len(documents), len(paths) - len(documents))
+    def blocks() -> Iterator[tuple[str, bool]]:
+        return (block for path in documents for block in _blocks(path))
+
+    return Corpus(name, fingerprint, read, len(documents), len(paths) - len(documents), blocks)
+
+
+def _blocks(path: str) -> Iterator[tuple[str, bool]]:
+    """Yield the text of a file in blocks, each with whether it is the last."""
+    with open(path, encoding="utf-8-sig") as file:
+        block = file.read(_BLOCK)
+        while following := file.read(_BLOCK):
+            yield block, False
+            block = following
+        yield block, True
 
 
 def _matching_files(name: str) -> list[str]:
@@ -186,7 +210,7 @@ def _loader(name: str) -> str | None:
 
 def open_hub(
     name: str, column: str, subset: str | None, hub_split: str, streaming: bool
-) -> datasets.Dataset | datasets.IterableDataset:
+) -> Union["datasets.Dataset", "datasets.IterableDataset"]:
     """Open a Hugging Face dataset, or local data files, mapped or streamed.
 
     Args:
@@ -200,6 +224,9 @@ def open_hub(
     Raises:
         InputError: if there is no such dataset, or it has no such column.
     """
+    import datasets
+    from datasets.exceptions import DatasetsError
+
     loader, paths = _loader(name), _local_files(name)
     options = {} if streaming or not paths else {"cache_dir": _content_cache(paths)}
     if Path(name).is_dir() and glob.escape(full := os.path.abspath(name)) != full:
@@ -264,6 +291,8 @@ def _content_cache(paths: list[str]) -> str:
 
     The library itself takes a file for unchanged by its path and time stamp.
     """
+    import datasets
+
     return str(Path(datasets.config.HF_DATASETS_CACHE, f"content-{_content(paths)}"))
 
 
@@ -313,7 +342,7 @@ def hub_corpus(
     return Corpus(name, digest, read, None if streaming else len(loaded))
 
 
-def _revision(name: str, stream: datasets.IterableDataset) -> str | None:
+def _revision(name: str, stream: "datasets.IterableDataset") -> str | None:
     """Return the revision of a streamed dataset on the Hub, None if it can't be told.
 
     The stream knows it only as a part of the addresses that it reads.

@@ -5,9 +5,8 @@ Shapes: B batch, T context_length.
 
 import copy
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import datasets
 import numpy as np
 import torch
 from fsspec.asyn import reset_lock
@@ -17,6 +16,9 @@ from nextconcept.core.errors import InputError
 from nextconcept.data.corpus import check_document
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.data.windows import ConceptBatch
+
+if TYPE_CHECKING:  # loaded where a dataset is opened: it takes as long as torch
+    import datasets
 
 __all__ = ["StreamLoader", "StreamedWindows"]
 
@@ -48,7 +50,7 @@ class StreamedWindows(IterableDataset[ConceptBatch]):
 
     def __init__(
         self,
-        stream: datasets.IterableDataset,
+        stream: "datasets.IterableDataset",
         column: str,
         tokenizer: Tokenizer,
         context_length: int,

@@ -16,18 +16,17 @@ from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock
-from rich.progress import track
+from rich.progress import Progress
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.corpus import Corpus
+from nextconcept.data.pieces import Piece, batches, cut
 from nextconcept.data.tokenizers import ByteTokenizer, Tokenizer, tokenizer_from_json, train_bpe
 
 __all__ = ["SPLITS", "SplitConfig", "TokenCache", "encode_corpus", "split_documents"]
 
 SPLITS = ("train", "val", "test")
-_FORMAT = 2
-_PIECE = 1 << 20
-"""Characters encoded at once, which bounds memory on documents of any size."""
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def _dtype(tokenizer: Tokenizer) -> np.dtype:
     return np.min_scalar_type(tokenizer.vocab_size - 1)
 
 
-def split_documents(corpus: Corpus, config: SplitConfig) -> Iterator[tuple[str, str, bool]]:
+def split_documents(corpus: Corpus, config: SplitConfig) -> Iterator[Piece]:
     """Divide a corpus into pieces of training, validation and test text.
 
     Yields:
@@ -91,24 +90,25 @@ def split_documents(corpus: Corpus, config: SplitConfig) -> Iterator[tuple[str, 
         yield from _contiguous(corpus, config)
         return
     golden = (5**0.5 - 1) / 2
-    for index, text in enumerate(corpus.read()):
+    count = 1
+    for text, ends in corpus.blocks():
         # A low-discrepancy sequence holds out the right share of few documents as well as of many.
-        point = (index + 1) * golden % 1
-        split = "val" if point < config.val else "test" if point < config.val + config.test else "train"
-        yield split, text, True
+        point = count * golden % 1
+        yield "val" if point < config.val else "test" if point < config.val + config.test else "train", text, ends
+        count += ends
 
 
-def _contiguous(corpus: Corpus, config: SplitConfig) -> Iterator[tuple[str, str, bool]]:
+def _contiguous(corpus: Corpus, config: SplitConfig) -> Iterator[Piece]:
     if corpus.count is None:
         raise InputError("a streamed dataset has no known length: split it by document (--data.split.by document).")
-    total, position = sum(len(text) for text in corpus.read()), 0
+    total, position = sum(len(text) for text, _ in corpus.blocks()), 0
     bounds = (int(total * (1 - config.val - config.test)), int(total * (1 - config.test)), total)
-    for text in corpus.read():
+    for text, ends in corpus.blocks():
         start = 0
         for split, bound in zip(SPLITS, bounds, strict=True):
             end = min(len(text), max(start, bound - position))
             if end > start:
-                yield split, text[start:end], end == len(text)
+                yield split, text[start:end], ends and end == len(text)
             start = end
         position += len(text)
 
@@ -181,7 +181,7 @@ def _open(folder: Path) -> TokenCache:
 def _make_tokenizer(corpus: Corpus, split: SplitConfig, kind: str, vocab_size: int) -> Tokenizer:
     if kind == "bytes":
         return ByteTokenizer()
-    return train_bpe((text for part, text, _ in split_documents(corpus, split) if part == "train"), vocab_size)
+    return train_bpe((text for part, text, _ in cut(split_documents(corpus, split)) if part == "train"), vocab_size)
 
 
 def _write(corpus: Corpus, split: SplitConfig, tokenizer: Tokenizer, folder: Path) -> None:
@@ -190,14 +190,15 @@ def _write(corpus: Corpus, split: SplitConfig, tokenizer: Tokenizer, folder: Pat
     end = np.array([tokenizer.end_of_text], dtype=dtype)
     files = {name: open(folder / f"{name}.bin", "wb") for name in SPLITS}
     try:
-        pieces = split_documents(corpus, split)
-        for name, text, ends in track(pieces, f"Encoding {corpus.name}", corpus.count, transient=True):
-            for start in range(0, len(text), _PIECE):
-                counts[name] += files[name].write(
-                    tokenizer.encode(text[start : start + _PIECE]).astype(dtype).tobytes()
-                )
-            if ends:
-                files[name].write(end.tobytes())
+        with Progress(transient=True) as progress:
+            task = progress.add_task(f"Encoding {corpus.name}", total=corpus.count)
+            for batch in batches(cut(split_documents(corpus, split))):
+                encoded = tokenizer.encode_batch([text for _, text, _ in batch])
+                for (name, _, ends), ids in zip(batch, encoded, strict=True):
+                    counts[name] += files[name].write(ids.astype(dtype).tobytes())
+                    if ends:
+                        files[name].write(end.tobytes())
+                progress.advance(task, sum(ends for *_, ends in batch))
     finally:
         for file in files.values():
             file.close()

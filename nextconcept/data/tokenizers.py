@@ -45,6 +45,10 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> np.ndarray:
         """Return the token ids of ``text``, a 1-D integer array."""
 
+    def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
+        """Return the token ids of each of several texts."""
+        return [self.encode(text) for text in texts]
+
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; an incomplete UTF-8 sequence becomes U+FFFD."""
@@ -175,6 +179,11 @@ class BPETokenizer(Tokenizer):
     def encode(self, text: str) -> np.ndarray:
         """Return the token ids of ``text``, a 1-D integer array."""
         return np.asarray(self.library.encode(text, add_special_tokens=False).ids, dtype=np.uint32)
+
+    def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
+        """Return the token ids of each of several texts, which are encoded on all cores."""
+        encodings = self.library.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.asarray(encoding.ids, dtype=np.uint32) for encoding in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; the end of a document is left out."""

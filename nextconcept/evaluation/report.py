@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from nextconcept.evaluation.metrics import ANSWER, EXACT, LOSS, named_answers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["write_report"]
 
@@ -176,7 +177,9 @@ def _not_chosen(runs: list[dict[str, Any]], metric: str) -> list[str]:
     return [head, "|---" * (head.count("|") - 1) + "|", *rows, ""]
 
 
-def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -> Figure:
+def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -> "Figure":
+    from matplotlib.figure import Figure
+
     crowded = len(groups) > 8
     figure = Figure(figsize=(12 if crowded else 7.5, 4.5), layout="constrained")
     axes = figure.add_subplot()

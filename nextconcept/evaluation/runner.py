@@ -17,7 +17,6 @@ from statistics import median
 from typing import Any, Protocol
 
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nextconcept.checkpoints.files import read_checkpoint
 from nextconcept.core.errors import InputError, TrainingError
@@ -224,5 +223,7 @@ def _record(run: Run, folder: Path, newest: Path) -> dict[str, Any]:
 
 
 def _scalars(folder: Path) -> dict[str, dict[int, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nextconcept.nn.rms_norm import rms_norm
+
 __all__ = [
     "KeyLinear",
     "Linear",
@@ -82,7 +84,7 @@ def normalise(x: Tensor, kind: str, weight: Tensor | None = None) -> Tensor:
     width = x.shape[-1]
     gain = None if weight is None else weight[:width].to(x.dtype)
     if kind == "rms":
-        return F.rms_norm(x, (width,), gain, eps=1e-6)
+        return rms_norm(x, gain)
     if kind == "layer":
         return F.layer_norm(x, (width,), gain, eps=1e-6)
     unit = F.normalize(x, dim=-1)

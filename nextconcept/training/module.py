@@ -32,7 +32,7 @@ from nextconcept.training.batches import as_concept_batch, check_batch, check_da
 from nextconcept.training.clipping import ClippedModule
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
 from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves, shows_step
-from nextconcept.training.losses import LossConfig, compute_losses
+from nextconcept.training.losses import LossConfig, Losses, compute_losses
 from nextconcept.training.objectives import Objective, check_objective, token_losses
 from nextconcept.training.optim import (
     OptimizerConfig,
@@ -338,11 +338,22 @@ class ConceptModule(ClippedModule):
         output = self.model(self.objective.inputs(tokens, mask), self.train_plan, self._draw_offset())
         losses = compute_losses(self.loss, self.model, output, tokens, mask, self._level_factors, self.objective)
         self._named_losses = losses.named()
+        self._log_losses(losses, batch)
+        return losses.total
+
+    def _log_losses(self, losses: Losses, batch: ConceptBatch) -> None:
+        """Log the parts of the loss on the steps that loggers show.
+
+        Logging a value takes Lightning as long as a small layer takes a batch. The first step is
+        logged too, so that a callback that monitors a value finds it.
+        """
+        shown = shows_step(self.trainer)
+        if not (shown or self.trainer.fit_loop.total_batch_idx == 0):
+            return
         values = {"train/loss": losses.total, "train/loss/tokens": losses.tokens}
         for level, loss in losses.concepts.items():
             values[f"train/loss/concepts_l{level}"] = loss.total
         values |= {f"train/loss/{name}": term for name, term in losses.terms.items()}
-        shown = shows_step(self.trainer)
         if self._byte_counts is not None and shown:
             bits = losses.tokens / math.log(2) / bytes_per_token(batch, self._byte_counts)
             values["train/bits_per_byte"] = bits
@@ -354,8 +365,6 @@ class ConceptModule(ClippedModule):
             schedule = self._schedule
             logged["train/learning_rate"] = self.optimizer_config.lr * schedule.lr_lambdas[0](schedule.last_epoch)
         self.log_dict(logged, batch_size=batch.tokens.shape[0])
-        self.log("loss", losses.tokens.detach(), prog_bar=True, logger=False)
-        return losses.total
 
     @property
     def _own_optimizer(self) -> bool:

@@ -21,7 +21,6 @@ from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.growth import top_left
 from nextconcept.nn.model import NextConceptModel
-from nextconcept.training.sharding import shard_like
 
 __all__ = ["TrainingState", "WarmStart", "load_warm_start", "read_config"]
 
@@ -85,6 +84,8 @@ class TrainingState:
         Raises:
             InputError: if they are those of another optimizer.
         """
+        from nextconcept.training.sharding import shard_like  # loads FSDP, which growing a model does not need
+
         by_muon = {id(one) for group in optimizer.param_groups if "momentum" in group for one in group["params"]}
         for name, parameter in model.named_parameters():
             if name in self.moments:

@@ -1,7 +1,6 @@
 """The front door: commands, their help, and sentences about a wrong command line."""
 
 import io
-import subprocess
 import sys
 from pathlib import Path
 
@@ -34,27 +33,6 @@ def test_help__of_a_command(command: str, capsys: pytest.CaptureFixture):
 def test_version(capsys: pytest.CaptureFixture):
     main(["--version"])
     assert capsys.readouterr().out == f"nextconcept {__version__}\n"
-
-
-@pytest.mark.parametrize("option", ["--version", "--help"])
-def test_top_level__is_light(option: str):
-    code = (
-        "import sys, nextconcept\n"
-        "from nextconcept.cli.main import main\n"
-        f"main(['{option}'])\n"
-        "heavy = {'torch', 'lightning', 'jsonargparse', 'datasets'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def test_writing__needs_neither_lightning_nor_datasets():
-    code = (
-        "import sys, nextconcept.cli.generate, nextconcept.cli.plan, nextconcept.cli.export\n"
-        "heavy = {'lightning', 'datasets', 'tensorboard'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ import time
 from typing import Any
 
 import lightning as L
+from torch import Tensor
 
 from nextconcept.training.batches import as_concept_batch
 from nextconcept.training.lightning_compat import TokenProgressBar, shows_step
+from nextconcept.training.module import ConceptModule
 
 __all__ = ["ConceptProgressBar"]
 
@@ -22,6 +24,7 @@ class ConceptProgressBar(TokenProgressBar):
         super().__init__(leave=True)
         self._rate = 0.0
         self._started = 0.0
+        self._loss: Tensor | None = None
 
     @property
     def total_train_batches(self) -> int | float:
@@ -46,6 +49,9 @@ class ConceptProgressBar(TokenProgressBar):
         tokens = as_concept_batch(batch).tokens[:, 1:].numel() * trainer.world_size
         rate = tokens / max(time.perf_counter() - self._started, 1e-9)
         self._rate = rate if self._rate == 0 else 0.9 * self._rate + 0.1 * rate
+        # Not by log(), which takes Lightning longer than all else that this method does.
+        if isinstance(pl_module, ConceptModule):
+            self._loss = pl_module.named_losses().get("cross-entropy of tokens")
         if shows_step(trainer):
             pl_module.log("train/tokens_per_second", self._rate)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
@@ -54,4 +60,6 @@ class ConceptProgressBar(TokenProgressBar):
         """Return loss and rate."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        if self._loss is not None:
+            metrics["loss"] = float(self._loss)
         return metrics | {"tokens/s": f"{self._rate:,.0f}"}
