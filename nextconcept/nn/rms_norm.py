@@ -27,7 +27,7 @@ def rms_norm(x: Tensor, gain: Tensor | None = None) -> Tensor:
     recorded = torch.is_grad_enabled() and (x.requires_grad or (gain is not None and gain.requires_grad))
     fused = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
     if recorded and fused and not torch.compiler.is_compiling():
-        result: Tensor = _RMSNorm.apply(x, gain)
+        result: Tensor = _RMSNorm.apply(x, gain)  # type: ignore[no-untyped-call]
         return result
     return F.rms_norm(x, (x.shape[-1],), gain, eps=EPS)
 
