@@ -16,7 +16,7 @@ from nextconcept.inference.sampling import Sampling, sample
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["PlanEdit", "check_prompt", "generate", "generate_tokens", "visible_from"]
+__all__ = ["PlanEdit", "PlanEdits", "check_prompt", "generate", "generate_tokens", "visible_from"]
 
 
 @dataclass
@@ -81,8 +81,15 @@ def visible_from(lengths: Tensor, context: int, hierarchy: Hierarchy) -> Tensor:
     return (excess + hop - 1) // hop * hop
 
 
-class _Edits:
-    """Applies edits to the plans of the anchors from the end of the prompt on."""
+class PlanEdits:
+    """Applies edits to the plans of the anchors from the end of the prompt on.
+
+    Args:
+        edits: planned concepts to replace.
+        model: the model.
+        ids: (B, L) texts, with :data:`~nextconcept.nn.concept_encoder.PADDING` in front.
+        lengths: (B,) ids of each prompt, its padding included.
+    """
 
     def __init__(self, edits: list[PlanEdit], model: NextConceptModel, ids: Tensor, lengths: Tensor) -> None:
         starts = visible_from(lengths, model.config.window_length, model.config.hierarchy)
@@ -94,6 +101,7 @@ class _Edits:
         }
 
     def __call__(self, level: int, plan: Tensor, anchors: Tensor, rows: Tensor) -> Tensor:
+        """Return the plan with the edits; a :data:`~nextconcept.inference.generators.PlanHook`."""
         if level not in self.first:
             return plan
         since = self.first[level][rows][:, None]
@@ -144,7 +152,7 @@ def generate_tokens(
     index = (offsets[:, None] + torch.arange(tokens.shape[1])).to(ids.device)
     ids.scatter_(1, index, tokens)
     lengths = lengths + offsets
-    hook = _Edits(edits, model, ids, lengths) if edits else None
+    hook = PlanEdits(edits, model, ids, lengths) if edits else None
     size = min(config.window_length, int(lengths.max()) + max_new_tokens)
     decoder = CachedGenerator(model, len(ids), size, hook) if use_cache else UncachedGenerator(model, hook)
     for _ in range(max_new_tokens):
