@@ -25,8 +25,10 @@ from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.hub import HubDataModule
 from nextconcept.data.text import TextDataModule
 from nextconcept.tasks.accuracy import TaskAccuracy
+from nextconcept.tasks.countdown import Countdown
 from nextconcept.tasks.datamodule import TaskDataModule
 from nextconcept.tasks.lines import LinesTask
+from nextconcept.tasks.maze import Maze
 from nextconcept.tasks.star_graph import StarGraph
 from nextconcept.training.callbacks import (
     ComputeBudget,
@@ -66,7 +68,9 @@ class TrainerParser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser with errors in one sentence."""
 
     # Known by their short names because they are imported here.
-    classes = tuple(cls.__name__ for cls in (TextDataModule, HubDataModule, TaskDataModule, StarGraph, LinesTask))
+    classes = tuple(
+        cls.__name__ for cls in (TextDataModule, HubDataModule, TaskDataModule, StarGraph, Countdown, Maze, LinesTask)
+    )
 
 
 class SaveRunConfig(SaveConfigCallback):

@@ -5,15 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nextconcept.tasks.accuracy import TaskAccuracy
+    from nextconcept.tasks.countdown import Countdown
     from nextconcept.tasks.datamodule import TaskDataModule
     from nextconcept.tasks.lines import LinesTask
+    from nextconcept.tasks.maze import Maze
     from nextconcept.tasks.star_graph import StarGraph
     from nextconcept.tasks.task import Task
 
-__all__ = ["LinesTask", "StarGraph", "Task", "TaskAccuracy", "TaskDataModule"]
+__all__ = ["Countdown", "LinesTask", "Maze", "StarGraph", "Task", "TaskAccuracy", "TaskDataModule"]
 
 _MODULES = {
+    "Countdown": "countdown",
     "LinesTask": "lines",
+    "Maze": "maze",
     "StarGraph": "star_graph",
     "Task": "task",
     "TaskAccuracy": "accuracy",

@@ -16,12 +16,14 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import SymbolTokenizer
 from nextconcept.tasks.files import read_lines
 from nextconcept.tasks.task import Task
+from nextconcept.tasks.task_figures import star_figure
 
 __all__ = ["StarGraph"]
 
@@ -126,6 +128,13 @@ class StarGraph(Task):
         """Judge paths: ``exact``, and ``first_branch`` where the second node is right."""
         return super().judge(prompts, answers, truths) | {"first_branch": answers[:, 1] == truths[:, 1]}
 
+    def draw_answer(self, prompt: np.ndarray | Tensor, answer: np.ndarray | Tensor) -> Figure:
+        """Draw the graph of a prompt (P,) and the path of an answer (A,)."""
+        line = np.asarray(prompt).tolist()
+        after = _after(list(zip(line[0 : 3 * self.edges : 3], line[1 : 3 * self.edges : 3], strict=True)))
+        arms = [_arm(line[3 * self.edges], node, after, self.path_length) for node in after[line[3 * self.edges]]]
+        return star_figure(arms, np.asarray(answer).tolist(), line[3 * self.edges + 1])
+
     def describe(self) -> dict[str, Any]:
         """Return the settings that differ from their defaults, and those of the graph."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
@@ -178,15 +187,8 @@ class StarGraph(Task):
         edges = list(zip(line[0 : 3 * self.edges : 3], line[1 : 3 * self.edges : 3], strict=True))
         start, goal, path = line[3 * self.edges], line[3 * self.edges + 1], line[self.prompt_length :]
         before = {end: source for source, end in edges}
-        after: dict[int, list[int]] = {}
-        for source, end in edges:
-            after.setdefault(source, []).append(end)
-        arms = []
-        for node in after.get(start, []):
-            arm = [start, node]
-            while len(after.get(arm[-1], [])) == 1 and len(arm) <= self.path_length:
-                arm += after[arm[-1]]
-            arms.append(arm)
+        after = _after(edges)
+        arms = [_arm(start, node, after, self.path_length) for node in after.get(start, [])]
         if len(before) < self.edges or start in before or [len(arm) for arm in arms] != [self.path_length] * self.arms:
             return f"the edges are not {self.arms} arms of {self.path_length} nodes from the start {start}"
         if goal not in (arm[-1] for arm in arms):
@@ -194,3 +196,19 @@ class StarGraph(Task):
         if (path[0], path[-1]) != (start, goal) or any(edge not in edges for edge in pairwise(path)):
             return f"the path does not lead along edges from the start {start} to the goal {goal}"
         return None
+
+
+def _after(edges: list[tuple[int, int]]) -> dict[int, list[int]]:
+    """Return the nodes that edges lead to from each node."""
+    after: dict[int, list[int]] = {}
+    for source, end in edges:
+        after.setdefault(source, []).append(end)
+    return after
+
+
+def _arm(start: int, node: int, after: dict[int, list[int]], longest: int) -> list[int]:
+    """Follow an arm from its first two nodes to its end, a fork, or beyond the longest."""
+    arm = [start, node]
+    while len(after.get(arm[-1], [])) == 1 and len(arm) <= longest:
+        arm += after[arm[-1]]
+    return arm

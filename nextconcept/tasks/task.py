@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.data.tokenizers import SymbolTokenizer
 
@@ -111,6 +113,18 @@ class Task(ABC):
         """
         ended = (truths == self.tokenizer.end_of_text).long().cumsum(1) > 1
         return {"exact": ((answers == truths) | ended).all(1)}
+
+    def draw_answer(self, prompt: np.ndarray | Tensor, answer: np.ndarray | Tensor) -> Figure:
+        """Draw an answer, right or wrong, in the picture of its prompt.
+
+        Args:
+            prompt: (P,) token ids.
+            answer: (A,) token ids.
+
+        Raises:
+            InputError: if the task has no pictures, as by default.
+        """
+        raise InputError(f"the task {type(self).__name__} has no pictures: define draw_answer.")
 
     def describe(self) -> dict[str, Any]:
         """Return plain values for a model card, with an entry ``dataset``."""

@@ -1,0 +1,94 @@
+"""Lines drawn at random until they fit, with splits that share no problem.
+
+Shapes: B lines, R of them still wanted, K whole numbers that say which problem a line poses.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from nextconcept.core.errors import InputError
+
+__all__ = ["check_lines", "draw_lines", "splits_of"]
+
+ATTEMPTS = 10_000
+"""Attempts after which a task is thought to have no line."""
+
+
+def draw_lines(
+    split: str,
+    seed: int,
+    indices: Sequence[int],
+    count: int,
+    propose: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+) -> np.ndarray:
+    """Draw lines, each a function of split, seed and index alone.
+
+    No training seed draws with the random numbers of held-out lines, which are the same for every
+    seed.
+
+    Args:
+        split: ``train``, ``val`` or ``test``.
+        seed: seed of the training, 0 or more.
+        indices: numbers of the B lines.
+        count: random numbers that a line takes.
+        propose: function from random numbers (R, count), from 0 to below 1, to lines (R, T), int64,
+            and which of them are wanted, (R,) bool. The others are drawn anew.
+
+    Returns:
+        (B, T) int64.
+
+    Raises:
+        InputError: if a line is refused ten thousand times.
+    """
+    key = {"train": 3 * seed, "val": 1, "test": 2}[split]
+    # Each index has its own part of the counter, so that lines do not overlap.
+    generators = [np.random.Generator(np.random.Philox(key=key, counter=[0, i, 0, 0])) for i in indices]
+    waiting = np.arange(len(generators))
+    lines, tried = np.empty((len(generators), 0), dtype=np.int64), 0
+    while tried < ATTEMPTS:
+        # The fewer lines are left, the more attempts at once: those are the same, but fewer calls.
+        attempts = min(64, 2 * len(generators) // len(waiting))
+        drawn = np.concatenate([generators[row].random((attempts, count)) for row in waiting])
+        found, wanted = (part.reshape(len(waiting), attempts, *part.shape[1:]) for part in propose(drawn))
+        if not tried:
+            lines = np.zeros((len(generators), found.shape[2]), dtype=np.int64)
+        rows, first = wanted.any(1), wanted.argmax(1)
+        lines[waiting[rows]] = found[rows, first[rows]]
+        waiting, tried = waiting[~rows], tried + attempts
+        if not len(waiting):
+            return lines
+    raise InputError(f"no line of the {split} split was found in {ATTEMPTS:,} attempts: choose wider settings.")
+
+
+def splits_of(problems: np.ndarray, held_out: float) -> np.ndarray:
+    """Return the split that each problem belongs to, so that no problem is in two.
+
+    Args:
+        problems: (B, K) whole numbers, the same for lines that pose the same problem.
+        held_out: share of all problems for validation, and as many for the test.
+
+    Returns:
+        (B,) of ``train``, ``val`` and ``test``.
+    """
+    mixed = np.zeros(len(problems), dtype=np.uint64)
+    for column in problems.T.astype(np.uint64):
+        # The finaliser of SplitMix64 (Steele et al., 2014), once per number.
+        mixed = mixed + column + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed = mixed ^ (mixed >> np.uint64(31))
+    place = mixed / 2.0**64
+    return np.select([place < held_out, place < 2 * held_out], ["val", "test"], "train")
+
+
+def check_lines(name: str, train_lines: int | None, test_lines: int, held_out: float) -> None:
+    """Check the options that say how many lines a split has.
+
+    Raises:
+        InputError: if one is out of range.
+    """
+    if test_lines < 1 or (train_lines is not None and train_lines < 1):
+        raise InputError(f"{name}: train_lines {train_lines} and test_lines {test_lines} must be 1 or more.")
+    if not 0 < held_out < 0.5:
+        raise InputError(f"{name}: held_out {held_out} must be above 0 and below 0.5.")
