@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
-from nextconcept.inference.generators import CachedGenerator, UncachedGenerator, anchors_before, visible_part
+from nextconcept.inference.generators import CachedGenerator, PlanHook, UncachedGenerator, anchors_before, visible_part
 from nextconcept.inference.sampling import Sampling, sample
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.model import NextConceptModel
@@ -124,6 +124,7 @@ def generate_tokens(
     use_cache: bool = True,
     lengths: Tensor | None = None,
     edits: list[PlanEdit] | None = None,
+    hook: PlanHook | None = None,
 ) -> Iterator[Tensor]:
     """Continue prompts, and yield the next tokens, (B,) at a time.
 
@@ -136,10 +137,13 @@ def generate_tokens(
         use_cache: keep keys and values.
         lengths: (B,) tokens of each prompt.
         edits: planned concepts to replace.
+        hook: changes plans before they are read; not with edits.
 
     Raises:
-        InputError: if a prompt or an option is out of range.
+        InputError: if a prompt or an option is out of range, or edits and a hook are given.
     """
+    if edits and hook is not None:
+        raise InputError("a plan is changed by edits or by a hook, not by both: leave one out.")
     config, hierarchy = model.config, model.config.hierarchy
     lengths = check_prompt(tokens, config.vocab_size, lengths)
     if max_new_tokens < 0:
@@ -152,7 +156,7 @@ def generate_tokens(
     index = (offsets[:, None] + torch.arange(tokens.shape[1])).to(ids.device)
     ids.scatter_(1, index, tokens)
     lengths = lengths + offsets
-    hook = PlanEdits(edits, model, ids, lengths) if edits else None
+    hook = PlanEdits(edits, model, ids, lengths) if edits else hook
     size = min(config.window_length, int(lengths.max()) + max_new_tokens)
     decoder = CachedGenerator(model, len(ids), size, hook) if use_cache else UncachedGenerator(model, hook)
     for _ in range(max_new_tokens):
@@ -176,6 +180,7 @@ def generate(
     min_p: float | None = None,
     lengths: Tensor | None = None,
     edits: list[PlanEdit] | None = None,
+    hook: PlanHook | None = None,
 ) -> Tensor:
     """Continue prompts.
 
@@ -196,6 +201,8 @@ def generate(
         min_p: sample from tokens that are at least ``min_p`` times as likely as the likeliest.
         lengths: (B,) tokens of each prompt, if they differ; later tokens of a row are ignored.
         edits: planned concepts to replace.
+        hook: changes plans before they are read, see
+            :data:`~nextconcept.inference.generators.PlanHook`; not with edits.
 
     Returns:
         (B, T + max_new_tokens): each prompt with its continuation, then zeros in shorter rows.
@@ -209,7 +216,9 @@ def generate(
     model.eval()
     try:
         sampling = Sampling(temperature, top_k, top_p, min_p)
-        written = list(generate_tokens(model, tokens, max_new_tokens, sampling, generator, use_cache, lengths, edits))
+        written = list(
+            generate_tokens(model, tokens, max_new_tokens, sampling, generator, use_cache, lengths, edits, hook)
+        )
     finally:
         model.train(training)
     positions = torch.arange(tokens.shape[1] + max_new_tokens)

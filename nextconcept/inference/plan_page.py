@@ -1,13 +1,13 @@
 """Plans as HTML: one file without scripts, and without anything from elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
 
-from nextconcept.inference.plan_steps import AnchorPlan, LevelPlans, PlanStep, visible
+from nextconcept.inference.plan_steps import END_MARK, AnchorPlan, LevelPlans, PlanStep, visible
 from nextconcept.inference.plan_style import STEPS, STYLE
 
-__all__ = ["plan_fragment", "plan_page"]
+__all__ = ["anchors_fragment", "plan_fragment", "plan_page", "sources_fragment", "steps_fragment"]
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -55,16 +55,58 @@ def plan_fragment(
         prompt: the text that was continued.
         written: the continuation.
     """
-    parts = [f"<style>{STYLE}</style>"]
-    if prompt or written:
-        parts.append(f'<p class="text">{_words(prompt, shown=False)}{_words(written, "new", shown=False)}</p>')
+    parts = [_text(prompt, written)] if prompt or written else []
     for plans in levels:
         here = [step for step in steps if step.level == plans.level]
-        parts.append(_level(plans, here))
-    return f'<div class="nc">{"".join(parts)}</div>'
+        after = _after_prompt(here) if here else ""
+        parts.append(_level(plans, after + _every_anchor(plans.anchors, here[0].start if here else None)))
+    return _fragment(parts)
 
 
-def _level(plans: LevelPlans, steps: list[PlanStep]) -> str:
+def steps_fragment(levels: Sequence[LevelPlans], steps: Sequence[PlanStep], prompt: str, written: str) -> str:
+    """Return the part of :func:`plan_fragment` that shows the plan at the end of the prompt."""
+    parts = [_level(plans, _after_prompt([one for one in steps if one.level == plans.level])) for plans in levels]
+    return _fragment([_text(prompt, written), *parts])
+
+
+def anchors_fragment(levels: Sequence[LevelPlans], steps: Sequence[PlanStep]) -> str:
+    """Return the part of :func:`plan_fragment` that shows the plans at all anchors."""
+    ends = {step.level: step.start for step in reversed(steps)}
+    return _fragment([_level(plans, _every_anchor(plans.anchors, ends.get(plans.level))) for plans in levels])
+
+
+def sources_fragment(columns: Mapping[str, tuple[Sequence[PlanStep], str]]) -> str:
+    """Return a part of a page that shows side by side what was planned and written in several ways.
+
+    Args:
+        columns: by title, the plan at the end of the prompt, and what was written. Where a text
+            differs from that of the first column, it is marked.
+    """
+    first = next(iter(columns.values()))[1]
+    cells = []
+    for name, (steps, written) in columns.items():
+        pairs = enumerate(zip(first, written, strict=False))
+        same = next((at for at, (one, two) in pairs if one != two), min(len(first), len(written)))
+        text = _words(written[:same], shown=False) + _words(written[same:], "other", shown=False)
+        rows = [_heads(["step", "planned", "written"])]
+        for step in steps:
+            planned = f'<td class="s{_degree(step.match)}{" differs" * step.differs}">{_words(step.planned)}</td>'
+            there = "not yet" if step.written is None else _words(step.written)
+            rows.append(f'<tr><th scope="row">{step.level}: +{step.step}</th>{planned}<td>{there}</td></tr>')
+        title = escape(name)
+        cells.append(f'<section><h3>{title}</h3><p class="text">{text}</p><table>{"".join(rows)}</table></section>')
+    return _fragment(['<div class="sources">', *cells, "</div>"])
+
+
+def _fragment(parts: Sequence[str]) -> str:
+    return f'<div class="nc"><style>{STYLE}</style>{"".join(parts)}</div>'
+
+
+def _text(prompt: str, written: str) -> str:
+    return f'<p class="text">{_words(prompt, shown=False)}{_words(written, "new", shown=False)}</p>'
+
+
+def _level(plans: LevelPlans, content: str) -> str:
     faded = ' class="faded"' if plans.barely_read else ""
     parts = [f"<section{faded}><h2>Level {plans.level}</h2>"]
     if plans.barely_read:
@@ -72,10 +114,7 @@ def _level(plans: LevelPlans, steps: list[PlanStep]) -> str:
             '<p class="note" role="note">The plan is barely read: the gates through which the level below reads it '
             f"have a mean size of {plans.gate:.3f}.</p>"
         )
-    if steps:
-        parts.append(_after_prompt(steps))
-    parts.append(_every_anchor(plans.anchors, steps[0].start if steps else None))
-    return "".join([*parts, "</section>"])
+    return "".join([*parts, content, "</section>"])
 
 
 def _after_prompt(steps: list[PlanStep]) -> str:
@@ -145,4 +184,6 @@ def _words(text: str, more: str = "", shown: bool = True) -> str:
     """Return a text as an element of its own direction, with blanks made visible if ``shown``."""
     if not text:
         return ""
-    return f'<bdi class="w {more}">{escape(visible(text) if shown else text)}</bdi>'
+    end = '<span class="stop">end</span>' if shown else escape(END_MARK)
+    content = end.join(escape(visible(part) if shown else part) for part in text.split(END_MARK))
+    return f'<bdi class="w {more}">{content}</bdi>'

@@ -3,10 +3,14 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["BARELY_READ", "AnchorPlan", "LevelPlans", "PlanStep", "visible"]
+__all__ = ["BARELY_READ", "END_MARK", "AnchorPlan", "LevelPlans", "PlanStep", "visible"]
 
 BARELY_READ = 0.01
 """Mean size of the gates below which the level below is said to barely read a plan."""
+
+
+END_MARK = "<|endoftext|>"
+"""How texts of plans show the token that ends a document, which decodes to no text."""
 
 
 @dataclass

@@ -34,8 +34,8 @@ def _shades(name: str, dark: tuple[int, int, int], strength: float = 1.0) -> str
 
 STYLE = (
     """.nc{color-scheme:light;background:#fff;color:#111;font:16px/1.5 system-ui,sans-serif;padding:0 4px 16px}
-.nc h2{font-size:1.25em;margin:1.6em 0 .3em}
-.nc h3{font-size:1em;margin:1.2em 0 .3em}
+.nc h2{font-weight:700;font-size:1.25em;margin:1.6em 0 .3em}
+.nc h3{font-weight:700;font-size:1em;margin:1.2em 0 .3em}
 .nc p{margin:.3em 0;max-width:46em}
 .nc table{border-collapse:separate;border-spacing:3px;display:block;overflow-x:auto;margin:.2em 0}
 .nc th{text-align:left;vertical-align:top;font-weight:600;color:#444;padding:3px 8px}
@@ -45,6 +45,10 @@ STYLE = (
 .nc .new{background:#fdf0c4;color:#111}
 .nc .differs{border-left:5px solid #d9480f}
 .nc .open{background:#fff;color:#333;outline:1px dashed #868e96;outline-offset:-1px}
+.nc .stop{border:1px solid;border-radius:3px;padding:0 4px;margin-left:3px;font-size:.8em}
+.nc .other{background:#ffd8a8;color:#111}
+.nc .sources{display:flex;flex-wrap:wrap;gap:0 32px}
+.nc .sources section{flex:1 1 17em;min-width:0}
 .nc .but{display:block;font-size:.85em}
 .nc .mark{color:#9a3412;font-weight:600}
 .nc .note{background:#f1f3f5;color:#111;padding:6px 12px;border-radius:4px}

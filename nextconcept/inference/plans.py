@@ -18,6 +18,7 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.inference.generate import PlanEdit, generate, visible_from
+from nextconcept.inference.generators import PlanHook
 from nextconcept.inference.plan_page import plan_fragment
 from nextconcept.inference.plan_steps import LevelPlans, PlanStep
 from nextconcept.inference.read_back import check_readable, decode_chunk, decode_tokens, read_concepts
@@ -261,6 +262,7 @@ def report_plan(
     max_new_tokens: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
+    hook: PlanHook | None = None,
 ) -> PlanReport:
     """Continue a prompt, and report what the model planned at its end and what it wrote.
 
@@ -273,6 +275,8 @@ def report_plan(
         max_new_tokens: tokens to write; default: as many as the longest plan covers.
         temperature: divides the logits; 0 takes the most likely token.
         seed: seed of the sampling.
+        hook: changes plans before they are read; not with edits. The report is of the plans before
+            that change.
 
     Raises:
         InputError: if the model has no plan, or prompt, edits or options can't be used.
@@ -290,7 +294,9 @@ def report_plan(
         plans = plans_at_end(model, tokens[start:])
         changes = [parse_edit(model, tokenizer, edit, plans) if isinstance(edit, str) else edit for edit in edits]
         generator = make_generator(seed, device)
-        text = generate(model, tokens[None], max_new_tokens, temperature, generator=generator, edits=changes)[0]
+        text = generate(
+            model, tokens[None], max_new_tokens, temperature, generator=generator, edits=changes, hook=hook
+        )[0]
         steps = compare_plan(model, tokenizer, text[start:], known - start, plans, changes)
         seen = text[start : start + max(config.window_length, known - start)]
         levels = text_plans(model, tokenizer, seen, known - start, changes)

@@ -15,13 +15,11 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.inference.plan_steps import END_MARK
 from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["ReadChunk", "check_readable", "decode_chunk", "decode_tokens", "read_chunk", "read_concepts"]
-
-END_MARK = "<|endoftext|>"
-"""How texts of plans show the token that ends a document, which decodes to no text."""
 
 AT_ONCE = 256
 """Concepts that are matched at a time: the memory of the search grows with their number."""
