@@ -23,6 +23,8 @@ __all__ = ["Drawings", "task_of_run"]
 TASKS: dict[str, type[StarGraph | Maze]] = {"star graph": StarGraph, "maze": Maze}
 """Tasks that draw their answers, by the name that :meth:`.Task.describe` gives."""
 
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
 
 def task_of_run(path: str) -> Task | None:
     """Return the task that a run was trained on.
@@ -66,6 +68,8 @@ class Drawings:
             ids = self.tokenizer.encode_prompt(report.prompt)
             start = getattr(self.tokenizer, "prompt_length", None) or self.task.prompt_length
             prompt, begun = ids[start - self.task.prompt_length : start], ids[start:]
+            if self.tokenizer.end_of_text in prompt:
+                return ""  # too short for a question
             lowest = [step for step in report.steps if step.level == 1]
             planned = np.concatenate((begun, self._planned(lowest)))[: self.task.answer_length]
             written = np.concatenate((begun, self.tokenizer.encode(report.written)))[: self.task.answer_length]
@@ -92,9 +96,7 @@ def _picture(figure: Figure, name: str) -> str:
     stream = StringIO()
     # Without this, texts are paths with ids that two pictures of a page would share.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(
-            stream, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None, "Creator": None}
-        )
+        figure.savefig(stream, format="svg", transparent=True, bbox_inches="tight", metadata=NO_METADATA)
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{escape(name)} answer"', 1)
     return f"<figure>{svg}<figcaption>{escape(name)} answer</figcaption></figure>"

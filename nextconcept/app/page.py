@@ -132,6 +132,7 @@ def bind(port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((HOST, port))
+        bound.listen()  # a browser that is faster than the server waits
     except (OSError, OverflowError) as error:
         bound.close()
         reason = getattr(error, "strerror", None) or "it must be 0 to 65535"

@@ -37,9 +37,9 @@ STYLE = (
 .nc h2{font-weight:700;font-size:1.25em;margin:1.6em 0 .3em}
 .nc h3{font-weight:700;font-size:1em;margin:1.2em 0 .3em}
 .nc p{margin:.3em 0;max-width:46em}
-.nc table{border-collapse:separate;border-spacing:3px;display:block;overflow-x:auto;margin:.2em 0}
+.nc table{border-collapse:separate;border-spacing:0 3px;display:block;overflow-x:auto;margin:.2em 0}
 .nc th{text-align:left;vertical-align:top;font-weight:600;color:#444;padding:3px 8px}
-.nc td{padding:3px 10px;border-radius:3px;vertical-align:top;color:#111}
+.nc td{padding:3px 10px;border-radius:3px;vertical-align:top;color:#111;border-right:3px solid #fff;background-clip:padding-box}
 .nc .w{font-family:ui-monospace,"DejaVu Sans Mono",monospace;white-space:pre-wrap;overflow-wrap:anywhere}
 .nc .text{border-left:4px solid #ccd3db;padding:4px 12px;max-width:60em}
 .nc .new{background:#fdf0c4;color:#111}
