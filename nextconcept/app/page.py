@@ -78,7 +78,7 @@ def make_page(session: PlanSession, title: str, example: str = "") -> Any:
         pictures = gr.HTML(elem_id="pictures", apply_default_css=False)
         view = gr.HTML(elem_id="view", js_on_load=ON_LOAD, apply_default_css=False)
         with gr.Group(), gr.Row(equal_height=True):
-            step = gr.Dropdown([], label="Step of the plan (or click one above)", scale=3, elem_id="step")
+            step = gr.Dropdown([], label="Step of the plan (or click it)", scale=3, elem_id="step")
             text = gr.Textbox(label="Plan this instead", scale=3, max_lines=1, elem_id="instead")
             replace = gr.Button("Replace", scale=1, min_width=80)
             undo = gr.Button("Undo all", scale=1, min_width=80)
