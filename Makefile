@@ -6,6 +6,7 @@
 # make lint    what CI checks besides: ruff and import-linter
 # make types   mypy, strict
 # make format  lays out code
+# make package  builds wheel and sdist in dist/, checks them, and runs the wheel without a checkout
 # make docs    builds docs/html/index.html; every warning is an error
 # Each sets up .venv first if it is missing or out of date. PYTHON=python3.12 chooses another
 # interpreter.
@@ -21,7 +22,7 @@ QUICK := tests/core tests/nn/test_layers.py tests/nn/test_growth.py tests/data/t
 	$(foreach index,0 20 40 60 80 100 120 140 160 180 200 220, \
 	'tests/nn/test_model.py::test_causality__no_later_token_changes_an_earlier_output[$(index)]')
 
-.PHONY: demo quick test slow notebooks lint types format docs clean
+.PHONY: demo quick test slow notebooks lint types format docs package clean
 demo: $(VENV)/installed
 	$(BIN)/nextconcept fit --config shakespeare $(if $(STEPS),--trainer.max_steps $(STEPS))
 	$(BIN)/nextconcept validate --config shakespeare --ckpt_path $(RUN)
@@ -55,6 +56,14 @@ docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs docs/html
 
+package: $(VENV)/installed
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m pip install --quiet --no-deps --target dist/installed dist/*.whl
+	cd dist && PYTHONPATH=installed ../$(BIN)/python -c 'import nextconcept; print(nextconcept.__file__)' | grep installed
+	cd dist && PYTHONPATH=installed ../$(BIN)/python -m nextconcept experiments
+
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("nextconcept needs Python 3.10 or newer, this is " + sys.version) if sys.version_info < (3, 10) else None'
 	$(PYTHON) -m venv $(VENV)
@@ -63,4 +72,4 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build docs/generated docs/html *.egg-info
+	rm -rf $(VENV) build dist docs/generated docs/html *.egg-info

@@ -78,7 +78,7 @@ def rule_grid() -> list[dict]:
     """Configurations whose chunks are cut by rules, with every way of making and reading a plan."""
     draw = random.Random(2)
     ways = itertools.product(
-        ("cross", "prefix", "unbind"), ("none", "concepts", "states"), ("parallel", "rollout"), RULES
+        ("cross", "prefix", "unbind"), ("none", "concepts", "states", "anchor"), ("parallel", "rollout"), RULES
     )
     return [
         {
@@ -114,7 +114,7 @@ def option_grid() -> list[dict]:
         )
     )
     choices = {
-        "reader__memory": ["none", "concepts", "states"],
+        "reader__memory": ["none", "concepts", "states", "anchor"],
         "sliding_window": [None, 3, 8, [5, None, 2, 1], [[2], [4], None, [3]]],
         "encoder__composition": ["sum", "mean", "max", "linear", "mlp", "mlp->sum->mlp->norm", "norm->linear->mean"],
         "encoder__position_binding": [True, False],
@@ -211,7 +211,10 @@ def option_grid() -> list[dict]:
             }
         )
         ungated = {"reader__gated": False, "reader__order": draw_more.choice(["after", "before"])}
-        more = {"reader__memory": draw_more.choice(["none", "states"]), "block__post_norm": draw_more.random() < 0.5}
+        more = {
+            "reader__memory": draw_more.choice(["none", "states", "anchor"]),
+            "block__post_norm": draw_more.random() < 0.5,
+        }
         grid.append(grid[-1] | ungated | more | {"reader__rotated": False, "block__num_kv_heads": 1, "num_loops": 1})
     return grid
 

@@ -104,6 +104,19 @@ def test_fit__two_processes_equal_one(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
+def test_fit__an_objective_with_parameters_is_sharded_with_its_model(tmp_path: Path, corpus: Path):
+    options = ADAMW | {
+        "model.config": "{levels: 1, width: 32, depth: 1, num_heads: 2, context_length: 32}",
+        "model.objective": "nextconcept.baselines.BeliefState",
+        "model.objective.prompt": 20,
+    }
+    one = train(tmp_path, corpus, 1, "separate", "one", **options)
+    assert any(name.startswith("objective.backward_encoder.") for name in one[0])
+    assert_equal_runs(one, train(tmp_path, corpus, 2, "separate", "fsdp", **options, **SHARDED))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch was built without torch.distributed")
 def test_fit__checkpoints_go_from_one_process_to_two_sharded_ones_and_back(tmp_path: Path, corpus: Path):
     constant = {"model.optimizer.min_lr_ratio": 1.0}  # so that the schedule does not depend on the number of steps
     half = constant | {"trainer.max_steps": 10}

@@ -1,5 +1,6 @@
 """README and docs/ as a new user reads them: commands and snippets run, links lead somewhere."""
 
+import json
 import pydoc
 import re
 import shlex
@@ -30,6 +31,8 @@ SMALL = {
 # Comparisons and the app have their own tests; other runs need the Hub or several processes, or
 # take minutes.
 NOT_RUN = {"app", "compare", "tinystories", "trainer/ddp", "v11_2", "v11_3"}
+# Tokenizers have their own tests; no network brings these.
+TOKENIZERS = {"path/to/tokenizer.json", "openai-community/gpt2"}
 SUBCOMMAND = re.compile(r"(\$ |PYTHONPATH=. )?nextconcept ")
 
 
@@ -76,7 +79,7 @@ def run_command(line: str, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> str
     """Run a command with small settings, and return its subcommand; "" if it is not run."""
     args, file = arguments(line)
     args = [arg.replace("PATH/tinyshakespeare.txt", str(corpus)) for arg in args]
-    if NOT_RUN & set(args) or "NAME" in " ".join(args):
+    if NOT_RUN & set(args) or "NAME" in " ".join(args) or ("--data.tokenizer" in args[:-1] and args[-1] in TOKENIZERS):
         return ""
     if "--output" in args:  # several pages write the same folder
         shutil.rmtree(args[args.index("--output") + 1], ignore_errors=True)
@@ -105,6 +108,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number in range(30):
         lines = [f"Text {number}, line {line}: once upon a time there was a fox.\n" for line in range(40)]
         (folder / f"texts/{number}.txt").write_text("".join(lines))
+    note = json.dumps({"text": "Once upon a time there was a fox that read the news.\n" * 9})
+    (folder / "notes.jsonl").write_text(f"{note}\n" * 30)
     (folder / "prompt.txt").write_text("ROMEO:")
     (folder / "sums.txt").write_text("".join(f"{a}+{b}={a + b}\n" for a in range(9) for b in range(9)))
     monkeypatch.chdir(folder)

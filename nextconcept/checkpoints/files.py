@@ -20,7 +20,16 @@ from nextconcept.data.tokenizers import Tokenizer, tokenizer_from_json
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["COMPUTE", "KEY", "find_checkpoint", "load_run", "read_checkpoint", "read_record", "read_vocabulary"]
+__all__ = [
+    "COMPUTE",
+    "KEY",
+    "OBJECTIVE",
+    "find_checkpoint",
+    "load_run",
+    "read_checkpoint",
+    "read_record",
+    "read_vocabulary",
+]
 
 COMPUTE = "nextconcept_compute"
 """Key of a Lightning checkpoint: the compute spent so far, by
@@ -29,6 +38,9 @@ COMPUTE = "nextconcept_compute"
 KEY = "nextconcept"
 """Key of a Lightning checkpoint: configuration, tokenizer and record, by
 :class:`~nextconcept.training.callbacks.StoreModelMetadata`."""
+
+OBJECTIVE = "objective"
+"""Entry under :data:`KEY`: the objective of the training, if that was not next-token prediction."""
 
 
 def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "last.ckpt")) -> Path:
@@ -148,7 +160,8 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
 
     Raises:
         InputError: if there is no model at ``path``, version 0.1 made the model, the model has
-            another encoder, or its weights are not finite.
+            another encoder, does not write without the objective it was trained with, or its
+            weights are not finite.
     """
     if is_repository_name(path):
         path = download_pretrained(str(path))
@@ -160,6 +173,12 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
         raise InputError(
             f"{file} has no tokenizer, because its run had no ConceptDataModule: load its weights with "
             "ConceptModule.load_from_checkpoint."
+        )
+    objective = checkpoint[KEY].get(OBJECTIVE, {})
+    if not objective.get("writes_alone", True):
+        raise InputError(
+            f"the model in {file} was trained with {objective['name']} and does not write one token after another: "
+            "measure it with nextconcept validate or test."
         )
     try:
         stored = checkpoint[KEY]

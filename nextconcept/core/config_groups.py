@@ -163,9 +163,9 @@ class ReaderConfig:
         plan_conditioning: ``cross`` attention to the plan; ``prefix``: self-attention sees the plan
             vectors as further positions; or ``unbind``: each position reads what the plan's first
             step says about the element that it predicts.
-        memory: what a level also reads of the chunks before its own: ``none`` (the default, best
-            per FLOP on text; see results/LOG.md), their ``concepts``, or the predictor's hidden
-            ``states``.
+        memory: what a level also reads of the chunks before its own: ``none``; by cross-attention
+            their ``concepts``, or the predictor's hidden ``states``; or through a linear map the
+            state of the ``anchor`` alone at which its plan was made.
         gated: whether gates, zero at first, scale what is read. Without gates a block reads at full
             strength from the first step, ``block.post_norm`` also normalises what is read, and the
             model can't grow.
@@ -176,7 +176,7 @@ class ReaderConfig:
     """
 
     plan_conditioning: Literal["cross", "prefix", "unbind"] = "cross"
-    memory: Literal["none", "concepts", "states"] = "none"
+    memory: Literal["none", "concepts", "states", "anchor"] = "none"
     gated: bool = True
     rotated: bool = True
     order: Literal["after", "before"] = "after"

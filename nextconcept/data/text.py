@@ -5,14 +5,16 @@ import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.corpus import Corpus
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.packaged_corpora import text_corpus
 from nextconcept.data.token_cache import SplitConfig, TokenCache, encode_corpus
+from nextconcept.data.tokenizer_files import load_tokenizer
 from nextconcept.data.tokenizers import BPETokenizer, ByteTokenizer, Tokenizer
 from nextconcept.data.windows import ContiguousWindows, TrainingWindows
 
@@ -27,8 +29,10 @@ class CorpusDataModule(ConceptDataModule):
     A trained model reads a corpus with its own tokenizer: :meth:`use_tokenizer`.
 
     Args:
-        tokenizer: ``bytes``, or ``bpe`` trained on the training split.
-        vocab_size: size of the BPE vocabulary; bytes always have 256 ids.
+        tokenizer: ``bytes``; ``bpe`` trained on the training split; or a trained one: a
+            ``tokenizer.json``, a folder that holds one, or the name of a repository on the Hugging
+            Face Hub (:func:`~nextconcept.data.tokenizer_files.load_tokenizer`).
+        vocab_size: size of the BPE vocabulary; other tokenizers have their own.
         split: how text is held out for validation and test.
         cache_dir: folder of encoded corpora; default: ``$NEXTCONCEPT_CACHE`` or
             ``~/.cache/nextconcept``.
@@ -40,7 +44,7 @@ class CorpusDataModule(ConceptDataModule):
 
     def __init__(
         self,
-        tokenizer: Literal["bytes", "bpe"] = "bytes",
+        tokenizer: str = "bytes",
         vocab_size: int = 512,
         split: SplitConfig = SplitConfig(),
         cache_dir: str | None = None,
@@ -68,18 +72,31 @@ class CorpusDataModule(ConceptDataModule):
             InputError: if the corpus is missing or broken.
         """
 
+    @cached_property
+    def _loaded_tokenizer(self) -> Tokenizer | None:
+        """The tokenizer that the user names, loaded when needed: a trained model brings its own."""
+        return None if self._tokenizer_kind in ("bytes", "bpe") else load_tokenizer(self._tokenizer_kind)
+
+    @property
+    def _given_tokenizer(self) -> Tokenizer | None:
+        return self._loaded_tokenizer if self._model_tokenizer is None else self._model_tokenizer
+
     @property
     def vocab_size(self) -> int:
-        """Number of token ids: 256 for bytes, otherwise the size of the BPE vocabulary."""
-        if self._model_tokenizer is not None:
-            return self._model_tokenizer.vocab_size
+        """Number of token ids; of BPE that is yet to be trained, the size asked for."""
+        if self._given_tokenizer is not None:
+            return self._given_tokenizer.vocab_size
         return 256 if self._reads_bytes else self._bpe_size
 
     @property
     def _reads_bytes(self) -> bool:
-        if self._model_tokenizer is not None:
-            return isinstance(self._model_tokenizer, ByteTokenizer)
+        if self._given_tokenizer is not None:
+            return isinstance(self._given_tokenizer, ByteTokenizer)
         return self._tokenizer_kind == "bytes"
+
+    @property
+    def _subwords(self) -> str:
+        return "bpe" if self._tokenizer_kind == "bytes" else self._tokenizer_kind
 
     @property
     def encoded(self) -> TokenCache:
@@ -152,14 +169,14 @@ class CorpusDataModule(ConceptDataModule):
         return {
             "dataset": self.dataset,
             "context_length": self.context_length,
-            "tokenizer": "bytes" if self._reads_bytes else "bpe",
+            "tokenizer": "bytes" if self._reads_bytes else self._subwords,
             "vocabulary": self.vocab_size,
             "split": asdict(self.split),
         }
 
     def _encode(self, corpus: Corpus) -> TokenCache:
         kind, size = self._tokenizer_kind, self._bpe_size
-        return encode_corpus(corpus, self.split, kind, size, self._cache, self._model_tokenizer)
+        return encode_corpus(corpus, self.split, kind, size, self._cache, self._given_tokenizer)
 
     def _report(self, corpus: Corpus, encoded: TokenCache) -> None:
         """Say what the corpus gave less of than was asked for."""

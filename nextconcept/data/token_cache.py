@@ -116,7 +116,7 @@ def _contiguous(corpus: Corpus, config: SplitConfig) -> Iterator[tuple[str, str,
 def encode_corpus(
     corpus: Corpus,
     split: SplitConfig,
-    tokenizer: Literal["bytes", "bpe"],
+    tokenizer: str,
     vocab_size: int,
     cache: Path,
     given: Tokenizer | None = None,
@@ -126,10 +126,10 @@ def encode_corpus(
     Args:
         corpus: documents.
         split: division of the corpus.
-        tokenizer: ``bytes``, or ``bpe`` trained on the training split.
+        tokenizer: ``bytes``; ``bpe`` trained on the training split; or the name of ``given``.
         vocab_size: size of the BPE vocabulary.
         cache: folder of the cache entries.
-        given: the tokenizer of a trained model, to be used instead.
+        given: a trained tokenizer, to be used instead.
 
     Raises:
         InputError: if the corpus holds no text to train on, or the cache can't be written.

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from nextconcept.core.errors import InputError
+from nextconcept.data.subword_bytes import subword_bytes
 
 __all__ = [
     "BPETokenizer",
@@ -24,6 +25,9 @@ __all__ = [
 ]
 
 END_OF_TEXT = "<|endoftext|>"
+
+ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
+"""Tokens that end a text, in the tokenizers of others; the first that there is counts."""
 
 
 class Tokenizer(ABC):
@@ -139,10 +143,10 @@ class ByteTokenizer(Tokenizer):
 
 
 class BPETokenizer(Tokenizer):
-    """Byte-level BPE (Sennrich et al., 2016; Radford et al., 2019) by the library ``tokenizers``.
+    """Subwords by the library ``tokenizers``, such as byte-level BPE (Radford et al., 2019).
 
     Args:
-        tokenizer: trained tokenizer with a token for the end of a text.
+        tokenizer: trained tokenizer with a token for the end of a text (``ENDS_OF_TEXT``).
 
     Attributes:
         library: the tokenizer of the library.
@@ -152,13 +156,16 @@ class BPETokenizer(Tokenizer):
     """
 
     def __init__(self, tokenizer: HFTokenizer) -> None:
-        end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+        ids = (tokenizer.token_to_id(token) for token in ENDS_OF_TEXT)
+        end_of_text = next((token for token in ids if token is not None), None)
         if end_of_text is None:
-            raise InputError(f"the tokenizer has no token {END_OF_TEXT}: train it with nextconcept.")
+            raise InputError(
+                f"the tokenizer has no token for the end of a text ({', '.join(ENDS_OF_TEXT)}): add one to it."
+            )
         # Text that spells the special token is text, not the end of a document.
         tokenizer.encode_special_tokens = True
         self.library = tokenizer
-        self.vocab_size = tokenizer.get_vocab_size()
+        self.vocab_size = 1 + max(tokenizer.get_vocab().values())  # ids may have gaps
         self.end_of_text = end_of_text
 
     def __reduce__(self) -> tuple[type["BPETokenizer"], tuple[HFTokenizer]]:
@@ -167,7 +174,7 @@ class BPETokenizer(Tokenizer):
 
     def encode(self, text: str) -> np.ndarray:
         """Return the token ids of ``text``, a 1-D integer array."""
-        return np.asarray(self.library.encode(text).ids, dtype=np.uint32)
+        return np.asarray(self.library.encode(text, add_special_tokens=False).ids, dtype=np.uint32)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; the end of a document is left out."""
@@ -180,16 +187,7 @@ class BPETokenizer(Tokenizer):
 
     def token_bytes(self) -> list[bytes]:
         """Return the bytes of text of each id, none for the end of a document."""
-        # The byte-level alphabet writes each byte as one character: printable ones as themselves,
-        # the others as the characters from 256 on.
-        printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-        others = [byte for byte in range(256) if byte not in printable]
-        byte_of = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
-        texts = [b""] * self.vocab_size
-        for token, index in self.library.get_vocab().items():
-            if index != self.end_of_text:
-                texts[index] = bytes(byte_of[character] for character in token)
-        return texts
+        return subword_bytes(self.library)
 
     def to_json(self) -> str:
         """Return a description from which :func:`tokenizer_from_json` builds the tokenizer."""

@@ -17,6 +17,7 @@ from nextconcept.evaluation.metrics import LOSS
 from nextconcept.evaluation.report import write_report
 from nextconcept.evaluation.results_file import ResultsFile
 from nextconcept.evaluation.runner import ProcessRunner, Runner, finish_runs
+from nextconcept.evaluation.search import Candidate, best_candidate, make_candidates, rates_beyond
 
 __all__ = ["Comparison", "Entry", "Growth", "compare"]
 
@@ -37,6 +38,8 @@ class Comparison:
     question: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
     learning_rates: tuple[float, ...] = (1e-3,)
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    draws: int | None = None
     tuning_seeds: int = 1
     metric: str = LOSS
     mode: Literal["min", "max"] = "min"
@@ -54,6 +57,8 @@ class Comparison:
             raise InputError(
                 f"tuning_seeds must be between 1 and the number of seeds, {len(self.seeds)}, not {self.tuning_seeds}."
             )
+        if self.draws is not None and self.draws < 1:
+            raise InputError(f"draws must be 1 or more combinations, or null for all of the grid, not {self.draws}.")
         if self.baseline is not None and self.baseline not in self.entries:
             raise InputError(f"the baseline {self.baseline!r} is none of the entries {', '.join(self.entries)}.")
         if self.flops is not None and self.tokens is not None:
@@ -72,13 +77,19 @@ class Comparison:
             InputError: if an entry can't be run, a run fails, or another comparison writes the
                 same results.
         """
-        path, trials = self.output / f"{self.name}.json", self._trials(dict.fromkeys(self.entries, self.learning_rates))
+        path = self.output / f"{self.name}.json"
+        trials = self._trials(
+            {
+                name: make_candidates(self.learning_rates, self.grid | entry.grid, self.draws)
+                for name, entry in self.entries.items()
+            }
+        )
         with ResultsFile.lock(path):
             results = ResultsFile(path, self._head())
-            self._search_rates(trials, results, runner)
+            self._search(trials, results, runner)
             tried = [run.key for runs in trials.values() for run in runs if run.key in results]
-            rates = {entry: self._best_rate(self._means(results, runs)) for entry, runs in trials.items()}
-            chosen = [self._run(entry, rates[entry], seed) for entry in self.entries for seed in self.seeds]
+            best = {entry: best_candidate(self._means(results, runs), self.mode) for entry, runs in trials.items()}
+            chosen = [self._run(entry, best[entry], seed) for entry in self.entries for seed in self.seeds]
             keys = [run.key for run in chosen]
             write_report(results.content, keys, tried, path.with_suffix(""))
             for _ in finish_runs(chosen, results, runner):
@@ -101,24 +112,25 @@ class Comparison:
             "command": "nextconcept " + " ".join(sys.argv[1:]),
         }
 
-    def _run(self, entry: str, rate: float, seed: int) -> Run:
+    def _run(self, entry: str, candidate: Candidate, seed: int) -> Run:
         budget = {"budget.flops": self.flops, "budget.tokens": self.tokens}
         settings = self.options | {key: value for key, value in budget.items() if value is not None}
-        return make_run(entry, self.entries[entry], settings, rate, seed, self.logs / self.name / entry)
+        return make_run(entry, self.entries[entry], settings, candidate, seed, self.logs / self.name / entry)
 
-    def _trials(self, rates: Mapping[str, Sequence[float]]) -> dict[str, list[Run]]:
+    def _trials(self, candidates: Mapping[str, Sequence[Candidate]]) -> dict[str, list[Run]]:
         return {
-            entry: [self._run(entry, rate, seed) for rate in some for seed in self.tuned_with]
-            for entry, some in rates.items()
+            entry: [self._run(entry, one, seed) for one in some for seed in self.tuned_with]
+            for entry, some in candidates.items()
         }
 
-    def _search_rates(self, trials: dict[str, list[Run]], results: ResultsFile, runner: Runner) -> None:
+    def _search(self, trials: dict[str, list[Run]], results: ResultsFile, runner: Runner) -> None:
         """Make the trials, and further ones while the best rate of an entry is at an end."""
         waiting = trials
         for _ in range(1 + MOST_FURTHER_RATES):
             for _ in finish_runs([run for runs in waiting.values() for run in runs], results, runner, may_diverge=True):
                 pass
-            waiting = self._trials({entry: self._beyond(self._means(results, runs)) for entry, runs in trials.items()})
+            means = {entry: self._means(results, runs) for entry, runs in trials.items()}
+            waiting = self._trials({entry: rates_beyond(values, self.mode) for entry, values in means.items()})
             if not any(waiting.values()):
                 return
             for entry, runs in waiting.items():
@@ -128,42 +140,26 @@ class Comparison:
             trials[entry] = [run for run in trials[entry] if run.key in results]
         print(f"the best learning rate of {', '.join(cut)} is still at an end of the range", flush=True)
 
-    def _beyond(self, values: dict[float, float]) -> tuple[float, ...]:
-        """Return the rate to try next: behind the end of the range at which the best one lies."""
-        rates, best = sorted(values), self._best_rate(values)
-        if len(rates) == 1 or best not in (rates[0], rates[-1]):
-            return ()
-        step = best / (rates[1] if best == rates[0] else rates[-2])
-        # At least half as large or twice as large again, so that a narrow range gets an end.
-        step = min(max(step, 0.25), 0.5) if best == rates[0] else max(min(step, 4.0), 2.0)
-        return (float(f"{best * step:.3g}"),)
-
-    def _means(self, results: ResultsFile, runs: list[Run]) -> dict[float, float]:
-        """Return the mean of the metric over seeds, per learning rate; the worst if one diverged.
+    def _means(self, results: ResultsFile, runs: list[Run]) -> dict[Candidate, float]:
+        """Return the mean of the metric over seeds, per candidate; the worst if one diverged.
 
         Raises:
             InputError: if no run logs the metric, or none has a number for it.
         """
         worst = math.inf if self.mode == "min" else -math.inf
-        values: dict[float, list[float]] = {}
+        values: dict[Candidate, list[float]] = {}
         for run in runs:
             final = results[run.key]["final"] if run.key in results else {self.metric: worst}
             if self.metric not in final:
                 raise InputError(f"the runs have not logged {self.metric}: they have {', '.join(final)}.")
             value = final[self.metric]
-            values.setdefault(run.learning_rate, []).append(worst if math.isnan(value) else value)
-        means = {rate: mean(some) for rate, some in values.items()}
+            values.setdefault(run.candidate, []).append(worst if math.isnan(value) else value)
+        means = {candidate: mean(some) for candidate, some in values.items()}
         if not any(map(math.isfinite, means.values())):
             raise InputError(
                 f"no learning rate of {runs[0].entry} gives a finite {self.metric}: give smaller learning_rates."
             )
         return means
-
-    def _best_rate(self, values: dict[float, float]) -> float:
-        """Return the rate with the best mean; of equally good ones one between the ends."""
-        best = (min if self.mode == "min" else max)(values.values())
-        rates, equal = sorted(values), [rate for rate, value in values.items() if value == best]
-        return next((rate for rate in equal if rates[0] < rate < rates[-1]), equal[0])
 
 
 def compare(
@@ -172,6 +168,8 @@ def compare(
     question: str = "",
     seeds: tuple[int, ...] = (0, 1, 2),
     learning_rates: tuple[float, ...] = (1e-3,),
+    grid: dict[str, list[Any]] | None = None,
+    draws: int | None = None,
     tuning_seeds: int = 1,
     metric: str = LOSS,
     mode: Literal["min", "max"] = "min",
@@ -187,13 +185,12 @@ def compare(
     """Train every entry to the same budget with several seeds, and report the results.
 
     The results are ``OUTPUT/NAME.json``, ``.md`` (a table) and ``.png`` (a picture). The learning
-    rate is chosen for each entry in the same way: each of ``learning_rates`` is tried with the
-    first ``tuning_seeds`` seeds, and the one with the best mean is used for the others. If that is
-    the smallest or the largest, up to six further ones are tried, each about as far from it as its
-    neighbour, until the best lies between two others; a rate at which training diverges counts as
-    the worst. A single rate is taken as it is. Finished
-    runs stay in the JSON file: a comparison that is started again continues where it was stopped,
-    inside a run too.
+    rate, and the options of a ``grid``, are chosen for each entry in the same way: each is tried
+    with the first ``tuning_seeds`` seeds, and what has the best mean is used for the others. If
+    that has the smallest or the largest rate, up to six further ones are tried, each about as far
+    from it as its neighbour, until the best lies between two others; a rate at which training
+    diverges counts as the worst. A single rate is taken as it is. Finished runs stay in the JSON
+    file: a comparison that is started again continues where it was stopped, inside a run too.
 
     Args:
         name: name of the result files.
@@ -202,6 +199,9 @@ def compare(
         seeds: seeds of the runs.
         learning_rates: learning rates to begin with; of equally good ones the first between two
             others counts.
+        grid: values to try for any options, by their dotted names; each combination is tried with
+            all learning rates. An entry may have a grid of its own.
+        draws: number of combinations of the grid to try, drawn at random; null for all of them.
         tuning_seeds: number of seeds that choose the learning rate; more than one where a run may
             fail with one seed and not with another.
         metric: metric that is compared, as logged by ``nextconcept validate``.
@@ -227,6 +227,8 @@ def compare(
         question,
         tuple(seeds),
         tuple(learning_rates),
+        grid or {},
+        draws,
         tuning_seeds,
         metric,
         mode,

@@ -13,6 +13,7 @@ import yaml
 
 from nextconcept.core.errors import InputError
 from nextconcept.core.experiments import find_experiment
+from nextconcept.evaluation.search import Candidate
 
 __all__ = ["Entry", "Growth", "Run", "make_run"]
 
@@ -50,11 +51,13 @@ class Entry:
         config: configuration files of ``nextconcept fit``; later ones override earlier ones.
         options: further settings by their dotted names, such as ``model.config.levels: 1``.
         growth: how the model grows, or None; ``config`` is then that of the smallest model.
+        grid: values to try for options of this entry, by their dotted names.
     """
 
     config: list[str]
     options: dict[str, Any] = field(default_factory=dict)
     growth: Growth | None = None
+    grid: dict[str, list[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Run:
 
     Attributes:
         entry: name of the entry.
-        learning_rate: learning rate of the run.
+        candidate: learning rate of the run, and its options on the grid of the comparison.
         seed: seed of the run.
         stages: arguments of ``nextconcept fit`` for each stage; a run that does not grow has one.
         init: content of the new blocks where the model grows, or "".
@@ -71,11 +74,16 @@ class Run:
     """
 
     entry: str
-    learning_rate: float
+    candidate: Candidate
     seed: int
     stages: tuple[tuple[str, ...], ...]
     init: str
     folder: Path
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the run."""
+        return self.candidate.rate
 
     @cached_property
     def key(self) -> str:
@@ -141,14 +149,14 @@ def _hash_file(path: Path, modified: int, size: int) -> bytes:
     return digest.digest()
 
 
-def make_run(name: str, entry: Entry, settings: dict[str, Any], rate: float, seed: int, folder: Path) -> Run:
+def make_run(name: str, entry: Entry, settings: dict[str, Any], candidate: Candidate, seed: int, folder: Path) -> Run:
     """Turn an entry into a run.
 
     Args:
         name: name of the entry.
         entry: the entry.
         settings: settings of all entries, the budget among them.
-        rate: learning rate of the run.
+        candidate: learning rate of the run, and its options on the grid of the comparison.
         seed: seed of the run.
         folder: folder of the entry's files.
 
@@ -156,9 +164,10 @@ def make_run(name: str, entry: Entry, settings: dict[str, Any], rate: float, see
         InputError: if the entry names a configuration that does not exist, or grows without a
             budget.
     """
-    settings = settings | entry.options | {"seed_everything": seed, "model.optimizer.lr": rate}
+    settings = settings | entry.options | candidate.options
+    settings |= {"seed_everything": seed, "model.optimizer.lr": candidate.rate}
     init = entry.growth.init if entry.growth else ""
-    return Run(name, rate, seed, _stages(entry, settings), init, folder)
+    return Run(name, candidate, seed, _stages(entry, settings), init, folder)
 
 
 def _stages(entry: Entry, settings: dict[str, Any]) -> tuple[tuple[str, ...], ...]:

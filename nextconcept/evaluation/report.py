@@ -98,6 +98,7 @@ def _columns(content: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, s
         "training TFLOPs": f"{_tflops(first, first['steps']):.1f}",
         "steps": str(first["steps"]),
         "learning rate": f"{first['learning_rate']:g}",
+        "options": _options(first),
         "tokens/s": f"{mean(run['tokens_per_second'] for run in runs):.0f}",
     }
 
@@ -145,8 +146,13 @@ def _table(
     counted = [*(run for runs in groups.values() for run in runs), *others]
     places = " / ".join(dict.fromkeys(map(_place, counted)))
     lines += ["", f"![The course of training]({name}.png)", "", f"Command: `{content['command']}`", ""]
-    lines += [f"Machine: {places}. Further runs, to choose learning rates: {len(others)}.", ""]
+    lines += [f"Machine: {places}. Further runs, to choose settings: {len(others)}.", ""]
     return "\n".join([*lines, *_not_chosen(others, content["metric"])])
+
+
+def _options(run: dict[str, Any]) -> str:
+    """Format the values of the options that the comparison searched."""
+    return ", ".join(f"`{name}: {value}`" for name, value in run.get("grid", {}).items())
 
 
 def _place(run: dict[str, Any]) -> str:
@@ -155,12 +161,19 @@ def _place(run: dict[str, Any]) -> str:
 
 
 def _not_chosen(runs: list[dict[str, Any]], metric: str) -> list[str]:
-    """Return the lines of a table of the learning rates that were not chosen, or none."""
-    tried: dict[tuple[str, float], list[float]] = {}
+    """Return the lines of a table of the settings that were not chosen, or none."""
+    tried: dict[tuple[str, float, str], list[float]] = {}
     for run in runs:
-        tried.setdefault((run["entry"], run["learning_rate"]), []).append(run["final"][metric])
-    rows = [f"| {entry} | {rate:g} | {_spread(values)} | {len(values)} |" for (entry, rate), values in tried.items()]
-    return [f"| not chosen | learning rate | {metric} | seeds |", "|---|---|---|---|", *rows, ""] if rows else []
+        tried.setdefault((run["entry"], run["learning_rate"], _options(run)), []).append(run["final"][metric])
+    if not tried:
+        return []
+    searched = any(options for _, _, options in tried)
+    head = f"| not chosen | learning rate |{' options |' if searched else ''} {metric} | seeds |"
+    rows = [
+        f"| {entry} | {rate:g} |{f' {options} |' if searched else ''} {_spread(values)} | {len(values)} |"
+        for (entry, rate, options), values in tried.items()
+    ]
+    return [head, "|---" * (head.count("|") - 1) + "|", *rows, ""]
 
 
 def _picture(content: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -> Figure:

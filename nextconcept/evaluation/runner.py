@@ -207,6 +207,7 @@ def _record(run: Run, folder: Path, newest: Path) -> dict[str, Any]:
     return {
         "entry": run.entry,
         "learning_rate": run.learning_rate,
+        "grid": run.candidate.options,
         "seed": run.seed,
         "key": run.key,
         "machine": machine(),

@@ -231,7 +231,7 @@ class CachedGenerator:
             plan = self.hook(level, plan[:, None], absolute[:, None], every)[:, 0]
         below = self.steppers[level - 1]
         below.set_plan(below_reads, self.encoder.composition(level).norm(plan))
-        below.add_memory(below_reads, hidden if self.config.reader.memory == "states" else concept)
+        below.add_memory(below_reads, concept if self.config.reader.memory == "concepts" else hidden)
 
     def _compose(self, level: int, ids: Tensor, lengths: Tensor, at: Location) -> Tensor:
         """Compose the predictor's next input, (R, D)."""

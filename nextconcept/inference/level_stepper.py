@@ -202,6 +202,14 @@ class StepContext(LevelContext):
         """Return the plan, unbound at the places of the rows."""
         return self.unbound
 
+    def anchor_states(self) -> Tensor:
+        """Return the state of each row's anchor, (R, D_above)."""
+        return self.positions.select(self.stepper.anchor_state)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Return ``x``: a single position has one anchor."""
+        return x
+
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate by the elements that the positions predict."""
         return rotate(query, self.turns_in_text)
@@ -280,9 +288,10 @@ class LevelStepper:
             RingCache(rows, (2, *heads), size, shape.window(index), like) for index in range(len(self.passes))
         ]
         self.memory: RingCache | None = None
-        self.plan = like.new_zeros(0)
+        self.plan = self.anchor_state = like.new_zeros(0)
         self.plan_gates: list[Tensor] = []
         self.memory_gates: list[Tensor] = []
+        self.reads_anchor = self.passes[0].anchor_reading is not None
         self.prefix = self.passes[0].plan_prefix is not None
         self.unbind = unbind if self.passes[0].plan_unbinding is not None else None
         if gates is None:
@@ -292,8 +301,9 @@ class LevelStepper:
         if self.prefix:  # the gate acts on heads, which are packed in another order
             order = shape.feature_order(shape.query_width)
             self.plan_gates = [gate[order] for gate in self.plan_gates]
-        if self.passes[0].memory_attention is not None:
+        if gates.memory is not None:
             self.memory_gates = [gates.memory_gate(index) for index in indices]
+        if self.passes[0].memory_attention is not None:
             entries = (2 * len(self.passes), *heads)
             self.memory = RingCache(rows, entries, anchors, memory_window, like)
 
@@ -318,12 +328,17 @@ class LevelStepper:
 
         ``starts`` are the first elements of the chunks, (A,) or (R, A).
         """
+        if self.reads_anchor and memory is not None:
+            newest = memory[torch.arange(len(memory), device=memory.device), anchors.last]
+            self.anchor_state = self._with_rows(self.anchor_state, anchors, newest)
         if self.memory is None or memory is None:
             return
         self.memory.load(anchors, self._keys(memory, [block.memory_attention for block in self.passes], starts))
 
     def add_memory(self, reading: Reading, memory: Tensor) -> None:
         """Store the memory (R, D_above) of the anchor that is read, if the level reads one."""
+        if self.reads_anchor:
+            self.anchor_state = self._with_rows(self.anchor_state, reading.anchors, memory)
         if self.memory is None:
             return
         readers = [block.memory_attention for block in self.passes]
@@ -334,18 +349,22 @@ class LevelStepper:
 
         Attention reads it as keys and values, (R, 2 b, g, H, d).
         """
-        starts, rows = reading.step_starts(plan.shape[1]), reading.anchors.rows
+        starts = reading.step_starts(plan.shape[1])
         if self.prefix:
             starts = reading.first[:, None] + starts - self.first
         keys = plan
         if self.unbind is None:
             keys = self._keys(plan, [block.plan_prefix or block.plan_attention for block in self.passes], starts)
-        if rows is None:
-            self.plan = keys
-        else:
-            if not self.plan.numel():
-                self.plan = keys.new_zeros(self._rows, *keys.shape[1:])
-            self.plan[rows] = keys
+        self.plan = self._with_rows(self.plan, reading.anchors, keys)
+
+    def _with_rows(self, stored: Tensor, positions: RowPositions, values: Tensor) -> Tensor:
+        """Return (B, ...) in which the rows of ``positions`` have the values (R, ...)."""
+        if positions.rows is None:
+            return values
+        if not stored.numel():
+            stored = values.new_zeros(self._rows, *values.shape[1:])
+        stored[positions.rows] = values
+        return stored
 
     def _keys(
         self, source: Tensor, readers: Sequence[PlanPrefix | PlanAttention | MemoryAttention | None], positions: Tensor

@@ -39,7 +39,8 @@ STYLE = (
 .nc p{margin:.3em 0;max-width:46em}
 .nc table{border-collapse:separate;border-spacing:0 3px;display:block;overflow-x:auto;margin:.2em 0}
 .nc th{text-align:left;vertical-align:top;font-weight:600;color:#444;padding:3px 8px}
-.nc td{padding:3px 10px;border-radius:3px;vertical-align:top;color:#111;border-right:3px solid #fff;background-clip:padding-box}
+.nc td{padding:3px 10px;border-radius:3px;vertical-align:top;color:#111;
+ border-right:3px solid #fff;background-clip:padding-box}
 .nc .w{font-family:ui-monospace,"DejaVu Sans Mono",monospace;white-space:pre-wrap;overflow-wrap:anywhere}
 .nc .text{border-left:4px solid #ccd3db;padding:4px 12px;max-width:60em}
 .nc .new{background:#fdf0c4;color:#111}

@@ -19,7 +19,15 @@ from nextconcept.nn.layers import KeyLinear, Linear, rotate
 from nextconcept.nn.level_context import LevelContext, ParallelContext
 from nextconcept.nn.level_weights import LevelWeights
 
-__all__ = ["AttentionWidths", "MemoryAttention", "PlanAttention", "PlanPrefix", "PlanUnbinding", "SelfAttention"]
+__all__ = [
+    "AnchorReading",
+    "AttentionWidths",
+    "MemoryAttention",
+    "PlanAttention",
+    "PlanPrefix",
+    "PlanUnbinding",
+    "SelfAttention",
+]
 
 
 @dataclass(frozen=True)
@@ -189,6 +197,33 @@ class PlanUnbinding(nn.Module):
             (B, T, D), with the gate applied; zero where the plan is zero.
         """
         return context.weights.write_hidden(context.unbound_plan(), self.value, context.plan_gate(index))
+
+
+class AnchorReading(nn.Module):
+    """Each position reads what the level above knew at the anchor of its chunk.
+
+    Args:
+        widths: full widths of the matrices.
+    """
+
+    def __init__(self, widths: AttentionWidths) -> None:
+        super().__init__()
+        self.value = Linear(widths.source, widths.width)
+
+    def forward(self, x: Tensor, context: LevelContext, index: int = 0) -> Tensor:
+        """Read the state of the anchor.
+
+        Args:
+            x: (B, T, D), not used: where a position stands says what it reads.
+            context: where the positions stand, and the states.
+            index: pass through a block.
+
+        Returns:
+            (B, T, D), with the gate applied.
+        """
+        # Mapped once per chunk, not per position.
+        mapped = context.weights.write_hidden(context.anchor_states(), self.value, context.memory_gate(index))
+        return context.spread(mapped)
 
 
 class MemoryAttention(_CrossAttention):

@@ -133,6 +133,14 @@ class LevelContext(ABC):
         """Return what the plan says about the element of each position, (B, T, D_above)."""
 
     @abstractmethod
+    def anchor_states(self) -> Tensor:
+        """Return the state of the level above at each anchor, (B, A, D_above)."""
+
+    @abstractmethod
+    def spread(self, x: Tensor) -> Tensor:
+        """Give each position what belongs to its anchor: (B, A, D) to (B, T, D)."""
+
+    @abstractmethod
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate queries (B, h, T, d) by the elements that they predict."""
 
@@ -248,6 +256,17 @@ class ParallelContext(LevelContext):
         """Return the plan of each chunk, unbound at the places of its elements."""
         assert self.unbound is not None, "plans are read at their places if plan_conditioning is unbind"
         return self.unbound
+
+    def anchor_states(self) -> Tensor:
+        """Return the memory, of which a position reads the state of its own anchor."""
+        memory = self._input.memory
+        assert memory is not None, "a model whose reader.memory is none reads no memory"
+        return memory
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Repeat what belongs to an anchor for the positions of its chunk."""
+        places = self._input.places
+        return self.unfold(places.spread(x).unsqueeze(2).expand(-1, -1, places.fold.chunk_size, -1))
 
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate by the elements that the positions predict."""

@@ -66,6 +66,8 @@ class ModelOutput:
         offset: padding vectors in front of the tokens.
         chunks: per level >= 1, where its chunks lie, if rules cut them.
         encoding: what all this was made from.
+        states: (B, T, D_0) normalised states that become logits.
+        trunk: (B, T, D_0) residual stream that the last block of level 0 reads.
     """
 
     logits: Tensor
@@ -75,6 +77,8 @@ class ModelOutput:
     offset: int
     chunks: dict[int, Chunks] | None = None
     encoding: Encoding | None = field(default=None, repr=False)
+    states: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
+    trunk: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
 
     def counts(self, level: int) -> Tensor | None:
         """Return the (B,) complete concepts of a level, None if all N are complete."""
@@ -196,7 +200,8 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                 predicted = like.predictions[level]
             else:
                 predicted = predictor(transformer, inputs[level], plan_input, self.feed_back(level), caches.get(level))
-            memory = {"none": None, "concepts": predictor.start(inputs[level]), "states": predicted.states}
+            memory = {"none": None, "concepts": predictor.start(inputs[level])}
+            memory |= dict.fromkeys(("states", "anchor"), predicted.states)
             counts = None if chunks is None else chunks[level].counts
             source = self._source(plan, level, predicted.plan, concepts[level], counts)
             if source is not predicted.plan:
@@ -207,12 +212,13 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                 prefill.inputs[level] = predictor.start(inputs[level])
                 prefill.plans[level], prefill.memory[level] = plan_input.plan, plan_input.memory
         embedding = self.encoder.embedding.weight
-        logits = self.decoder(self.transformer(0), states, embedding, plan_input, caches.get(0))
+        trace: list[Tensor] = []
+        logits = self.decoder(self.transformer(0), states, embedding, plan_input, caches.get(0), trace)
         if prefill:
             prefill.states, prefill.chunks = states, chunks
         plans = {level: prediction.plan for level, prediction in predictions.items()}
-        logits = logits[:, offset:] if offset else logits
-        return ModelOutput(logits, plans, concepts, predictions, offset, chunks, encoding)
+        logits, trunk, last = (part[:, offset:] if offset else part for part in (logits, *trace[-2:]))
+        return ModelOutput(logits, plans, concepts, predictions, offset, chunks, encoding, last, trunk)
 
     def _encode(self, ids: Tensor, prefill: PrefillState | None) -> Encoding:
         """Encode (B, P) ids, the padding in front included."""

@@ -44,6 +44,7 @@ class TokenDecoder(nn.Module):
         embedding: Tensor,
         plan_input: PlanInput | None = None,
         cache: RolloutCache | None = None,
+        trace: list[Tensor] | None = None,
     ) -> Tensor:
         """Compute next-token logits.
 
@@ -53,15 +54,24 @@ class TokenDecoder(nn.Module):
             embedding: (V, >= D) token embedding.
             plan_input: plan and memory of level 1.
             cache: receives the keys and values.
+            trace: receives the (B, T, D) residual stream that each pass through a block reads, and
+                then the normalised states that become logits.
 
         Returns:
             (B, T, V); entry t is for token t + 1.
         """
-        return self.logits(transformer(states, self.shape, plan_input, cache), embedding)
+        hidden = transformer(states, self.shape, plan_input, cache, trace)
+        if trace is not None:
+            trace.append(hidden)
+        return self.logits(hidden, embedding)
 
     def logits(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        """Map (..., D) to (..., V) by the head, or with ``tie_embeddings`` by the embedding."""
+        """Map (..., D) to (..., V) by :meth:`output_matrix`."""
+        return F.linear(hidden, self.output_matrix(embedding))
+
+    def output_matrix(self, embedding: Tensor) -> Tensor:
+        """Return the (V, D) head, or with ``tie_embeddings`` the embedding (V, >= D)."""
         if self.head is not None:
-            return F.linear(hidden, self.head.weight)
+            return self.head.weight
         matrix = embedding[:, : self.shape.width]
-        return F.linear(hidden, matrix if self.norm is None else normalise(matrix, self.norm))
+        return matrix if self.norm is None else normalise(matrix, self.norm)

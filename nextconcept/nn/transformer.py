@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.nn.attention import (
+    AnchorReading,
     AttentionWidths,
     MemoryAttention,
     PlanAttention,
@@ -49,24 +50,30 @@ class Block(nn.Module):
         def norm() -> Norm:
             return Norm(width, config.block.norm, config.block.norm_affine)
 
-        conditioning, memory = config.reader.plan_conditioning, config.reader.memory != "none"
+        conditioning, memory = config.reader.plan_conditioning, config.reader.memory
         self.attention_norm = norm()
         self.attention = SelfAttention(own)
         self.plan_attention = PlanAttention(reads) if reads and conditioning == "cross" else None
         self.plan_prefix = PlanPrefix(reads) if reads and conditioning == "prefix" else None
         self.plan_unbinding = PlanUnbinding(reads) if reads and conditioning == "unbind" else None
-        self.memory_attention = MemoryAttention(reads) if reads and memory else None
+        self.memory_attention = MemoryAttention(reads) if reads and memory in ("concepts", "states") else None
+        self.anchor_reading = AnchorReading(reads) if reads and memory == "anchor" else None
         self.cross_attention_norm = norm() if self.plan_attention or self.memory_attention else None
         self.feed_forward_norm = norm()
         block = config.block
         self.feed_forward = FeedForward(width, block.hidden_width(width), block.feed_forward, block.feed_forward_bias)
         self.attention_post_norm = norm() if config.block.post_norm else nn.Identity()
         self.feed_forward_post_norm = norm() if config.block.post_norm else nn.Identity()
-        reader = self.plan_attention or self.plan_unbinding or self.memory_attention
-        normed = config.block.post_norm and not config.reader.gated and reader is not None
+        normed = config.block.post_norm and not config.reader.gated and bool(self._readers)
         self.cross_attention_post_norm = norm() if normed else nn.Identity()
         self.reads_first = config.reader.order == "before"
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+
+    @property
+    def _readers(self) -> list[nn.Module]:
+        """The modules that read plan and memory beside self-attention."""
+        every = (self.plan_attention, self.plan_unbinding, self.memory_attention, self.anchor_reading)
+        return [part for part in every if part is not None]
 
     def forward(self, x: Tensor, context: LevelContext, index: int = 0) -> Tensor:
         """Run the block.
@@ -91,9 +98,8 @@ class Block(nn.Module):
         return states
 
     def _read(self, x: Tensor, context: LevelContext, index: int) -> Tensor:
-        """Add to (B, T, D) what cross-attention reads of plan and memory."""
-        every = (self.plan_attention, self.plan_unbinding, self.memory_attention)
-        readers = [part for part in every if part is not None]
+        """Add to (B, T, D) what is read of plan and memory."""
+        readers = self._readers
         if not readers or not context.reads_plan:
             return x
         normed = x if self.cross_attention_norm is None else self.cross_attention_norm(x)
@@ -142,7 +148,12 @@ class Transformer(nn.Module):
         return cast(list[Block], list(self.blocks)) * num_loops
 
     def forward(
-        self, x: Tensor, shape: LevelShape, plan_input: PlanInput | None = None, cache: RolloutCache | None = None
+        self,
+        x: Tensor,
+        shape: LevelShape,
+        plan_input: PlanInput | None = None,
+        cache: RolloutCache | None = None,
+        trace: list[Tensor] | None = None,
     ) -> Tensor:
         """Run a level.
 
@@ -151,6 +162,7 @@ class Transformer(nn.Module):
             shape: the part of the matrices to use.
             plan_input: plan and memory of the level above.
             cache: of a rollout; its first pass fills the cache, later ones continue from it.
+            trace: receives the (B, T, D) residual stream that each pass through a block reads.
 
         Returns:
             (B, T, D) hidden states; state t is a function of inputs <= t and of what their chunks
@@ -162,6 +174,8 @@ class Transformer(nn.Module):
         # A recomputed block would write into the cache a second time.
         recompute = self.gradient_checkpointing and self.training and cache is None
         for index, block in enumerate(self.passes(shape.num_loops)):
+            if trace is not None:
+                trace.append(x)
             run = functools.partial(checkpoint, block, use_reentrant=False) if recompute else block
             x = run(x, context, index)
         states: Tensor = self.norm(x)
@@ -186,7 +200,7 @@ def _draw_weights(stack: Transformer, config: ModelConfig, levels: Sequence[int]
             continue
         module, matrix, _ = name.rsplit(".", 2)
         module = module.rpartition(".")[2]
-        reader = module in ("plan_attention", "plan_prefix", "plan_unbinding", "memory_attention")
+        reader = module in ("plan_attention", "plan_prefix", "plan_unbinding", "memory_attention", "anchor_reading")
         writes = matrix in ("out", "down") and not (reader and config.reader.gated)
         source = matrix if matrix in ("out", "down") else "above" if reader and matrix != "query" else "own"
         draw(parameter, fan_ins[source], (2 * passes) ** -0.5 if writes else 1.0)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from nextconcept.data.windows import ConceptBatch
-from nextconcept.inference.generate import generate
 from nextconcept.nn.model import NextConceptModel, PlanSource
 from nextconcept.tasks.datamodule import TaskDataModule
 from nextconcept.training.module import ConceptModule
@@ -87,10 +86,11 @@ class TaskAccuracy(L.Callback):
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, TaskDataModule) or trainer.sanity_checking:
             return
-        task, layout, model = data.task, data.layout, cast(ConceptModule, pl_module).model
+        module = cast(ConceptModule, pl_module)
+        task, layout, model = data.task, data.layout, module.model
         tokens, start, length = batch.tokens, layout.answer, task.answer_length
         prompts, truths = tokens[:, layout.prompt : start], tokens[:, start : start + length]
-        written = generate(model, tokens[:, :start], length, temperature=0.0)[:, start:]
+        written = module.objective.write(model, tokens[:, :start], length)
         verdicts = task.judge(prompts, written, truths)
         verdicts |= {
             f"token_{k}": written[:, k - 1] == truths[:, k - 1]

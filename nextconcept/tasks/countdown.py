@@ -1,9 +1,9 @@
 """Countdown: equations that lead from a few numbers to a target.
 
 As in Gandhi et al. (2024), "Stream of Search" (arXiv:2404.03683): each number is used once, each
-equation takes two numbers that are left and leaves their result, and the last result is the target.
-A line reads ``2,3,4>14:4+3=7,7*2=14``. Arithmetic is local; which numbers to take first is not: most
-first equations leave numbers that the target can't be reached from.
+equation takes two numbers that are left and leaves their result, and the last result is the
+target. A line reads ``2,3,4>14:4+3=7,7*2=14``. Arithmetic is local; which numbers to take first is
+not: most first equations leave numbers that the target can't be reached from.
 
 Shapes: B lines, n numbers, P = 2 n + 2 tokens of a prompt, A = 6 (n - 1) of an answer.
 """
@@ -29,11 +29,11 @@ __all__ = ["Countdown"]
 class Countdown(Task):
     """The numbers game, with problems drawn at random.
 
-    Numbers and targets are drawn evenly, and problems without a solution are drawn again. The answer
-    of a line is the first solution that a depth-first search over the sorted numbers finds, larger
-    number first, so that equal problems have equal answers: a model need not mix several in its
-    plan. Whatever solves a problem is judged right. Validation and test have sets of numbers and
-    target that no training line has, in any order.
+    Numbers and targets are drawn evenly, and problems without a solution are drawn again. The
+    answer of a line is the first solution that a depth-first search over the sorted numbers finds,
+    larger number first, so that equal problems have equal answers: a model need not mix several in
+    its plan. Whatever solves a problem is judged right. Validation and test have sets of numbers
+    and target that no training line has, in any order.
 
     Each number is a token. With chunks that end behind ``,``, ``>`` and ``:``, each number of a
     prompt and each equation is a chunk.
@@ -90,7 +90,7 @@ class Countdown(Task):
         return self.train_lines if split == "train" else self.test_lines
 
     def draw(self, split: str, seed: int, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return prompts (B, P) and answers (B, A), each line a function of seed and index alone."""
+        """Return prompts (B, P) and answers (B, A), each a function of seed and index alone."""
         lines = draw_lines(split, seed, indices, self.numbers + 1, lambda drawn: self._lines(drawn, split))
         return lines[:, : self.prompt_length], lines[:, self.prompt_length :]
 

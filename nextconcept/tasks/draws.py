@@ -47,8 +47,9 @@ def draw_lines(
     waiting = np.arange(len(generators))
     lines, tried = np.empty((len(generators), 0), dtype=np.int64), 0
     while tried < ATTEMPTS:
-        # The fewer lines are left, the more attempts at once: those are the same, but fewer calls.
-        attempts = min(64, 2 * len(generators) // len(waiting))
+        # The fewer lines are left and the rarer lines fit, the more attempts at once: the lines are
+        # the same, found in fewer calls.
+        attempts = min(64, max(2 * len(generators) // len(waiting), tried))
         drawn = np.concatenate([generators[row].random((attempts, count)) for row in waiting])
         found, wanted = (part.reshape(len(waiting), attempts, *part.shape[1:]) for part in propose(drawn))
         if not tried:

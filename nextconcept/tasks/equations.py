@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
-__all__ = ["OPERATIONS", "first_solution", "results", "solvable"]
+__all__ = ["OPERATIONS", "first_solution", "left_behind", "results", "solvable"]
 
 OPERATIONS = "+-*/"
 
@@ -40,7 +40,7 @@ def _pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array(pairs), np.array(others, dtype=np.int64)
 
 
-def _left(numbers: np.ndarray, largest: int) -> np.ndarray:
+def left_behind(numbers: np.ndarray, largest: int) -> np.ndarray:
     """Return what each equation of (..., n) numbers leaves.
 
     Returns:
@@ -57,14 +57,15 @@ def _ends(numbers: np.ndarray, largest: int) -> np.ndarray:
     """Return the (B, S) numbers that all ways to combine (B, n) numbers end with, -1 for none."""
     left = numbers[:, None]
     while left.shape[-1] > 1:
-        left = _left(left, largest)
+        left = left_behind(left, largest)
         left = left.reshape(len(numbers), left.shape[1] * left.shape[2], left.shape[3])
     return left[..., 0]
 
 
 def solvable(numbers: np.ndarray, targets: np.ndarray, largest: int) -> np.ndarray:
-    """Return (B,) bool: whether equations that use each of (B, n) numbers once end with a target."""
-    return (_ends(numbers, largest) == targets[:, None]).any(1)
+    """Return (B,) bool: whether equations that use all of (B, n) numbers end with the target."""
+    found: np.ndarray = (_ends(numbers, largest) == targets[:, None]).any(1)
+    return found
 
 
 def first_solution(numbers: np.ndarray, targets: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +84,7 @@ def first_solution(numbers: np.ndarray, targets: np.ndarray, largest: int) -> tu
     place, rows, equations = hits.argmax(1), np.arange(len(numbers)), []
     left, behind = numbers, hits.shape[1]
     while left.shape[1] > 1:
-        following, (pairs, _) = _left(left, largest), _pairs(left.shape[1])
+        following, (pairs, _) = left_behind(left, largest), _pairs(left.shape[1])
         behind //= following.shape[1]
         way, place = np.divmod(place, behind)
         taken = left[rows[:, None], pairs[way // 4]]

@@ -64,7 +64,9 @@ def distances(joined: np.ndarray, origin: np.ndarray) -> np.ndarray:
     return found
 
 
-def shortest_ways(joined: np.ndarray, start: np.ndarray, left: np.ndarray, order: np.ndarray, length: int) -> np.ndarray:
+def shortest_ways(
+    joined: np.ndarray, start: np.ndarray, left: np.ndarray, order: np.ndarray, length: int
+) -> np.ndarray:
     """Return a shortest way to a goal through each maze.
 
     Args:

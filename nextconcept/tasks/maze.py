@@ -1,9 +1,9 @@
 """Mazes: the shortest way from start to goal.
 
-Next-token models fail on mazes that models trained to predict several steps at once solve (Nolte et
-al., 2024, "Transformers can navigate mazes with multi-step prediction", arXiv:2412.05117). A prompt
-gives the passages between neighbouring cells in random order, each in a random direction, then start
-and goal; the answer is a shortest way. Cells are named as on a chessboard. A line reads
+Next-token models fail on mazes that models trained to predict several steps at once solve (Nolte
+et al., 2024, "Transformers can navigate mazes with multi-step prediction", arXiv:2412.05117). A
+prompt gives the passages between neighbouring cells in random order, each in a random direction,
+then start and goal; the answer is a shortest way. Cells are named as on a chessboard. A line reads
 ``a1,b1|b2,b1|...|a2,a1/a1,b2=a1,b1,b2``.
 
 Which way to turn at a fork takes looking ahead: all branches but one are dead ends, and the goal
@@ -103,7 +103,7 @@ class Maze(Task):
         return self.train_lines if split == "train" else self.test_lines
 
     def draw(self, split: str, seed: int, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return prompts (B, P) and answers (B, A), each line a function of seed and index alone."""
+        """Return prompts (B, P) and answers (B, A), each a function of seed and index alone."""
         count = 3 * len(self._pairs) + 2 * self.cells
         lines = draw_lines(split, seed, indices, count, lambda drawn: self._lines(drawn, split))
         return lines[:, : self.prompt_length], lines[:, self.prompt_length :]
@@ -161,7 +161,7 @@ class Maze(Task):
         return lines, wanted
 
     def _walks(self, opened: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return lines (R, P + A) of mazes (R, W), and which of them have a way that is long enough."""
+        """Return lines (R, P + A) of mazes (R, W), and which have a way of the right length."""
         walls, rows = len(self._pairs), np.arange(len(drawn))[:, None]
         order, turns, starts, goals = np.split(drawn, [walls, 2 * walls, 2 * walls + self.cells], axis=1)
         shuffled = np.where(opened, order, np.inf).argsort(1)[:, : self.passages]
@@ -178,4 +178,4 @@ class Maze(Task):
         signs[:, -1] = self.cells + 2
         question = np.concatenate((passages, signs), 2).reshape(len(drawn), -1)
         ends = np.stack((start, goal, np.full(len(drawn), self.cells + 1)), 1)
-        return np.concatenate((question, ends, way), 1), fits.any(1)
+        return np.concatenate((question, ends, way), 1), np.asarray(fits.any(1))

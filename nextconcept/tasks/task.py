@@ -91,10 +91,10 @@ class Task(ABC):
     def layout(self, hierarchy: Hierarchy) -> Layout:
         """Return where a line lies in a window.
 
-        Padding in front brings the answer to the beginning of a top-level chunk, unless rules cut
-        chunks.
+        Padding in front brings the answer to the beginning of a top-level chunk, unless rules that
+        read the text cut chunks.
         """
-        span = hierarchy.alignment
+        span = 1 if any(rule.of_text for rule in hierarchy.rules) else hierarchy.top_span
         front = -self.prompt_length % span
         answer = front + self.prompt_length
         return Layout(front, answer, -(-(answer + self.answer_length) // span) * span)

@@ -65,7 +65,7 @@ def star_figure(arms: list[list[int]], way: list[int], goal: int) -> Figure:
     low, high = np.minimum(tips.min(0), 0) - 0.6, np.maximum(tips.max(0), 0) + 0.6
     figure, axes = _axes(*(0.6 * (high - low)))
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-    places = {}
+    places: dict[int, np.ndarray] = {}
     for index, arm in enumerate(arms):
         points = np.arange(len(arm))[:, None] * directions[index]
         axes.plot(*points.T, color=FRAME, zorder=1)
@@ -77,5 +77,5 @@ def star_figure(arms: list[list[int]], way: list[int], goal: int) -> Figure:
     for node, point in places.items():
         shape = "square" if node == goal else "circle"
         box = {"boxstyle": shape, "facecolor": "white", "edgecolor": WAY if node in way else FRAME}
-        axes.text(*point, str(node), ha="center", va="center", bbox=box, zorder=3)
+        axes.text(point[0], point[1], str(node), ha="center", va="center", bbox=box, zorder=3)
     return figure

@@ -4,17 +4,21 @@ Shapes: B batch, T tokens, A anchors, H horizon, D width of a level, V vocabular
 """
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.layers import normalise
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanChoice
-from nextconcept.training.losses import LossConfig, Losses, compute_losses, token_loss
+from nextconcept.training.losses import LossConfig, Losses, compute_losses
 from nextconcept.training.metrics import EffectiveRank, WeightedMeans
+from nextconcept.training.objectives import Objective, token_loss
+from nextconcept.training.plan_accuracy import MOST_PLACES, right_by_place
 
 __all__ = ["Evaluator", "bytes_per_token"]
 
@@ -43,11 +47,12 @@ class Evaluator(nn.Module):
     Args:
         config: of the model.
         loss: terms and weights.
+        terms: names of the terms of the objective.
     """
 
-    def __init__(self, config: ModelConfig, loss: LossConfig) -> None:
+    def __init__(self, config: ModelConfig, loss: LossConfig, terms: Sequence[str] = ()) -> None:
         super().__init__()
-        self.config, self.loss = config, loss
+        self.config, self.loss, self.terms = config, loss, terms
         self.sources = _sources(config.levels)
         self.means = WeightedMeans(self._metric_names())
         self.collapse = nn.ModuleDict(
@@ -62,16 +67,29 @@ class Evaluator(nn.Module):
 
     def _metric_names(self) -> list[str]:
         names = ["loss"] + [f"{name}{suffix}" for suffix in self.sources for name in ("loss/tokens", "bits_per_byte")]
+        names += [f"loss/{term}" for term in self.terms]
         for level in self.config.hierarchy.concept_levels:
             names.append(f"loss/concepts_l{level}")
             for term in (*self.loss.terms, "similarity"):
                 names += [
                     f"concepts_l{level}/{term}/step_{step}" for step in _shown_steps(self.config.horizon_of(level))
                 ]
-        return names
+        return [*names, *(f"plan_l1/right_at_{place}" for place in range(1, self.places + 1))]
+
+    @property
+    def places(self) -> int:
+        """Places of a chunk at which plans are read back; 0 if they can't be."""
+        if self.config.levels == 1 or not self.config.encoder.additive:
+            return 0
+        return min(self.config.hierarchy.span(1), MOST_PLACES)
 
     def update(
-        self, model: NextConceptModel, batch: ConceptBatch, byte_counts: Tensor | None = None, brief: bool = False
+        self,
+        model: NextConceptModel,
+        batch: ConceptBatch,
+        byte_counts: Tensor | None = None,
+        brief: bool = False,
+        objective: Objective | None = None,
     ) -> None:
         """Add a batch.
 
@@ -80,8 +98,10 @@ class Evaluator(nn.Module):
             batch: (B, T + 1) tokens and mask.
             byte_counts: (V,) bytes that each token stands for, if bits per byte are wanted.
             brief: whether to leave out the sources that validations inside a fit leave out.
+            objective: what the model learns instead of the next token, or None.
         """
         tokens, mask = batch
+        inputs = tokens[:, :-1] if objective is None else objective.inputs(tokens, mask)
         weight = mask[:, 1:].sum()
         values: dict[str, tuple[Tensor, Tensor]] = {}
         predicted: ModelOutput | None = None
@@ -89,12 +109,15 @@ class Evaluator(nn.Module):
             choice = self._other_rows(suffix, tokens) if "shuffled" in suffix and len(tokens) == 1 else source
             if choice is None or (brief and suffix not in FIT_SOURCES):
                 continue
-            output = model(tokens[:, :-1], choice, like=predicted)
+            output = model(inputs, choice, like=predicted)
             if predicted is None:  # the first source, of which the others take over what they can
-                predicted, losses = output, compute_losses(self.loss, model, output, tokens, mask)
+                predicted, losses = output, compute_losses(self.loss, model, output, tokens, mask, None, objective)
                 values["loss"] = losses.total, weight
+                values |= {f"loss/{name}": (term, weight) for name, term in losses.terms.items()}
                 values |= _concept_values(losses)
                 self._watch_collapse(output, losses)
+                if self.places and not brief:
+                    values |= self._right_by_place(model, output, batch)
                 token_mean = losses.tokens
             else:
                 token_mean = token_loss(output.logits, tokens, mask)
@@ -115,6 +138,13 @@ class Evaluator(nn.Module):
             return None
         source = self.sources[suffix]
         return {level: plan for level, plan in plans.items() if not isinstance(source, dict) or level in source}
+
+    def _right_by_place(
+        self, model: NextConceptModel, output: ModelOutput, batch: ConceptBatch
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        tokens, known = (F.pad(part[:, :-1], (output.offset, 0)) for part in (batch.tokens, batch.mask))
+        shares, counts = right_by_place(model, output, tokens, known, self.places)
+        return {f"plan_l1/right_at_{place}": pair for place, pair in enumerate(zip(shares, counts, strict=True), 1)}
 
     def _watch_collapse(self, output: ModelOutput, losses: Losses) -> None:
         for level, loss in losses.concepts.items():

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept.core.errors import InputError
 from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
 from nextconcept.training.loss_terms import TERMS, LossInputs, cosine_similarity, find_term, name_of_term, try_term
+from nextconcept.training.objectives import Objective, token_loss
 
 __all__ = [
     "ConceptLoss",
@@ -23,8 +25,6 @@ __all__ = [
     "Losses",
     "compute_losses",
     "loss_flops_per_token",
-    "token_loss",
-    "token_losses",
 ]
 
 
@@ -147,41 +147,19 @@ class Losses:
         total: scalar, the training loss.
         tokens: scalar, mean cross-entropy in nats per token.
         concepts: per concept level, its concept loss.
+        terms: the terms of an objective, whose sum replaces ``tokens`` in ``total``.
     """
 
     total: Tensor
     tokens: Tensor
     concepts: dict[int, ConceptLoss]
+    terms: dict[str, Tensor] = field(default_factory=dict)
 
     def named(self) -> dict[str, Tensor]:
         """Return the detached parts by the names that messages use."""
         named = {f"concept loss of level {level}": loss.total.detach() for level, loss in self.concepts.items()}
-        return {"cross-entropy of tokens": self.tokens.detach(), **named}
-
-
-def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Compute the cross-entropy of each token in nats.
-
-    Args:
-        logits: (B, T, V).
-        targets: (B, T) int64.
-
-    Returns:
-        (B, T) cross-entropies in float32.
-    """
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none").view_as(targets)
-
-
-def token_loss(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-    """Compute the mean cross-entropy of the tokens that are to be learnt.
-
-    Args:
-        logits: (B, T, V).
-        tokens: (B, T + 1) int64, of which the last T are predicted.
-        mask: (B, T + 1) bool.
-    """
-    learnt = mask[:, 1:]
-    return (token_losses(logits, tokens[:, 1:]) * learnt).sum() / learnt.sum().clamp(min=1)
+        terms = {f"term {name} of the objective": term.detach() for name, term in self.terms.items()}
+        return {"cross-entropy of tokens": self.tokens.detach(), **terms, **named}
 
 
 def compute_losses(
@@ -191,26 +169,31 @@ def compute_losses(
     tokens: Tensor,
     mask: Tensor,
     level_factors: dict[int, float] | None = None,
+    objective: Objective | None = None,
 ) -> Losses:
     """Compute the loss of a batch.
 
     Args:
         config: terms and weights.
         model: the model, which reads predicted concepts back into tokens.
-        output: the model's output for ``tokens[:, :-1]``.
+        output: the model's output for ``tokens[:, :-1]``, or for the inputs of the objective.
         tokens: (B, T + 1) int64.
         mask: (B, T + 1) bool, False for tokens that are not to be learnt. A planned concept counts
             if all tokens from the anchor to the end of the concept do.
         level_factors: per concept level, a factor on w, as a curriculum sets it.
+        objective: what is learnt instead of the next token, or None.
     """
     total = tokens_loss = token_loss(output.logits, tokens, mask)
+    terms: dict[str, Tensor] = {} if objective is None else objective(model, output, tokens, mask)
+    if terms:
+        total = torch.stack([term.float() for term in terms.values()]).sum()
     # A chunk that holds padding in front of the tokens is not learnt.
     inputs, known = (F.pad(part[:, :-1], (output.offset, 0)) for part in (tokens, mask))
     concepts = {}
     for level in output.plans:
         concepts[level] = _concept_loss(config, model, output, level, inputs, known)
         total = total + config.weight(level) * (level_factors or {}).get(level, 1.0) * concepts[level].total
-    return Losses(total, tokens_loss, concepts)
+    return Losses(total, tokens_loss, concepts, terms)
 
 
 def _concept_loss(
@@ -247,20 +230,29 @@ def _concept_loss(
     return ConceptLoss(weighted, steps, similarity.detach(), counts, targets, valid.bool())
 
 
-def loss_flops_per_token(config: LossConfig, model: NextConceptModel, time: int) -> float:
-    """Count the floating-point operations of the concept losses of ``time`` tokens, per token.
+def loss_flops_per_token(
+    config: LossConfig, model: NextConceptModel, time: int, objective: Objective | None = None
+) -> float:
+    """Count the floating-point operations of the losses of ``time`` tokens, per token.
 
     Forward and backward pass are counted, on shapes without data. The operations come on top of
-    three times ``model.flops_per_token(time)``. The expensive term is ``decode``, which scores the
-    whole vocabulary at every position of every planned chunk.
+    three times ``model.flops_per_token(time)``. The expensive concept loss is ``decode``, which
+    scores the whole vocabulary at every position of every planned chunk. Of an objective, all that
+    it computes from the model's output is counted.
     """
-    ghost = copy.deepcopy(model).to("meta")
+    ghost, own = copy.deepcopy(model).to("meta"), copy.deepcopy(objective).to("meta") if objective else None
     tokens = torch.zeros(1, time + 1, dtype=torch.long, device="meta")
     output = ghost(tokens[:, :-1])
-    plans = {level: plan.detach().requires_grad_() for level, plan in output.plans.items()}
-    leaves = replace(output, logits=output.logits.detach(), plans=plans)
-    with FlopCounterMode(display=False) as counter:
-        losses = compute_losses(config, ghost, leaves, tokens, torch.ones_like(tokens, dtype=torch.bool))
-        if plans:
-            losses.total.backward()
+
+    def leaf(tensor: Tensor) -> Tensor:
+        return tensor.detach().requires_grad_()
+
+    plans = {level: leaf(plan) for level, plan in output.plans.items()}
+    leaves = replace(
+        output, logits=leaf(output.logits), plans=plans, states=leaf(output.states), trunk=leaf(output.trunk)
+    )
+    # The plain kernel of attention consists of matrix products, which the counter knows everywhere.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        losses = compute_losses(config, ghost, leaves, tokens, torch.ones_like(tokens, dtype=torch.bool), None, own)
+        losses.total.backward()
     return float(counter.get_total_flops()) / time

@@ -8,11 +8,14 @@ Names logged by :class:`~nextconcept.training.module.ConceptModule` (an interfac
   ``..._shuffled``: without a plan, and with the plan of another row. ``nextconcept validate`` and
   ``test`` add ``..._oracle`` (the true future, which leaks) and, with several concept levels, each
   of the three for level L alone, ``..._zero_lL``.
+- ``STAGE/loss/NAME``: a term of an objective other than the next token, with its weight.
 - ``STAGE/bits_per_byte``, ``..._zero``, ``..._shuffled``: these losses in bits per byte of text.
 - ``STAGE/loss/concepts_lL``: concept loss of level L.
 - ``STAGE/concepts_lL/TERM/step_J``: one of its terms at horizon step J, from 1 (of long horizons:
   1, 2, 4, 8, ...).
 - ``STAGE/concepts_lL/similarity/step_J``: mean cosine of predicted and realised concept.
+- ``STAGE/plan_l1/right_at_I``: share of the tokens at place I of a chunk, from 1, that are read
+  back from the next planned concept (``nextconcept validate`` and ``test``).
 - ``STAGE/collapse_lL/effective_rank_plan``, ``..._target``: effective rank of predicted and of
   realised concepts.
 - ``STAGE/collapse_lL/variance_ratio``: variance of predicted over that of realised concepts, both

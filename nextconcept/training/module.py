@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -32,7 +33,8 @@ from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanSource
 from nextconcept.training.batches import as_concept_batch, check_batch, check_data, check_tokenizer
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
 from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves, shows_step
-from nextconcept.training.losses import LossConfig, compute_losses, token_losses
+from nextconcept.training.losses import LossConfig, compute_losses
+from nextconcept.training.objectives import Objective, check_objective, token_losses
 from nextconcept.training.optim import (
     OptimizerConfig,
     apply_settings,
@@ -82,6 +84,9 @@ class ConceptModule(L.LightningModule):
             the position in the data.
         encoder: class of the concept encoder, for one of your own; on the command line its full
             name.
+        objective: makes what is learnt instead of the next token from the model; on the command
+            line the full name of a class and its settings; see
+            :class:`~nextconcept.training.objectives.Objective`.
 
     Attributes:
         tokenizer: tokenizer that the model was trained with, or None. It comes with a checkpoint,
@@ -102,11 +107,12 @@ class ConceptModule(L.LightningModule):
         compile: bool = False,
         init_from: str | None = None,
         encoder: type[ConceptEncoder] = ConceptEncoder,
+        objective: Callable[[NextConceptModel], Objective] | None = None,
     ) -> None:
         super().__init__()
-        # The encoder is left out: a checkpoint holds plain values, and its user names the code to
-        # import.
-        self.save_hyperparameters(ignore=["encoder"])
+        # Encoder and objective are left out: a checkpoint holds plain values, and its user names
+        # the code to import.
+        self.save_hyperparameters(ignore=["encoder", "objective"])
         self.loss, self.optimizer_config, self.train_plan = loss, optimizer, train_plan
         self.init_from = init_from
         # The step at which this size of the model began.
@@ -115,9 +121,13 @@ class ConceptModule(L.LightningModule):
         self.model = NextConceptModel(config, encoder)
         self.config = self.model.config
         loss.check(self.model)
+        # Made after the model, so that a seed draws the same model for every objective.
+        self.objective = (objective or Objective)(self.model)
         if compile:
             self.model.compile()
-        self.evaluator = Evaluator(self.config, loss)
+            if self.objective.names:
+                self.objective.compile()
+        self.evaluator = Evaluator(self.config, loss, self.objective.names)
         self._level_factors: dict[int, float] = {}
         self._named_losses: dict[str, Tensor] = {}
         # Not a buffer: DDP would synchronise it at every forward pass, and evaluation has uneven
@@ -158,7 +168,12 @@ class ConceptModule(L.LightningModule):
         check_sharding(
             mesh["tensor_parallel"].size(), self.trainer.world_size, self.trainer.validate_loop.inference_mode
         )
-        shard(self.model, mesh["data_parallel"])
+        for part in self._sharded_parts():
+            shard(part, mesh["data_parallel"])
+
+    def _sharded_parts(self) -> list[nn.Module]:
+        """The model, and its objective if that has parameters."""
+        return [part for part in (self.model, self.objective) if next(part.parameters(), None) is not None]
 
     def forward(self, tokens: Tensor) -> ModelOutput:
         """Run the model on (B, T) token ids."""
@@ -167,7 +182,7 @@ class ConceptModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, which advances with every optimizer step."""
-        optimizer = make_optimizer(self.optimizer_config, self.model)
+        optimizer = make_optimizer(self.optimizer_config, self.model, self.objective)
         steps = self.trainer.estimated_stepping_batches - self.first_step
         schedule = make_schedule(self.optimizer_config, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -283,20 +298,24 @@ class ConceptModule(L.LightningModule):
     def on_train_start(self) -> None:
         """Apply the optimizer's settings, which may differ from those of the checkpoint."""
         if self._own_optimizer:
-            apply_settings(self.optimizer_config, self.model, self.trainer.optimizers[0], self._schedule)
+            optimizer = self.trainer.optimizers[0]
+            apply_settings(self.optimizer_config, self.model, optimizer, self._schedule, self.objective)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the first step of this size of the model, and number moments by position."""
         checkpoint["nextconcept_first_step"] = self.first_step
         if self._own_optimizer:
-            number_by_position(checkpoint.get("optimizer_states", []), self.optimizer_config, self.model)
+            states = checkpoint.get("optimizer_states", [])
+            number_by_position(states, self.optimizer_config, self.model, self.objective)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the first step of this size of the model, and read the data with its tokenizer.
 
         Raises:
-            InputError: if the data can't be read with it, or another optimizer is to continue.
+            InputError: if the data can't be read with it, or another optimizer or objective is to
+                continue.
         """
+        check_objective(checkpoint, self.objective)
         self.first_step = checkpoint.get("nextconcept_first_step", 0)  # the schedule counts from it
         if self._trainer is not None and self._trainer.state.fn == "fit" and self._own_optimizer:
             check_groups(checkpoint.get("optimizer_states", []), self.optimizer_config, self.model)
@@ -337,12 +356,14 @@ class ConceptModule(L.LightningModule):
     def training_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> Tensor:
         """Compute the loss of a batch and log its parts under ``train/``."""
         batch = self._checked(batch)
-        output = self.model(batch.tokens[:, :-1], self.train_plan, self._draw_offset())
-        losses = compute_losses(self.loss, self.model, output, batch.tokens, batch.mask, self._level_factors)
+        tokens, mask = batch
+        output = self.model(self.objective.inputs(tokens, mask), self.train_plan, self._draw_offset())
+        losses = compute_losses(self.loss, self.model, output, tokens, mask, self._level_factors, self.objective)
         self._named_losses = losses.named()
         values = {"train/loss": losses.total, "train/loss/tokens": losses.tokens}
         for level, loss in losses.concepts.items():
             values[f"train/loss/concepts_l{level}"] = loss.total
+        values |= {f"train/loss/{name}": term for name, term in losses.terms.items()}
         shown = shows_step(self.trainer)
         if self._byte_counts is not None and shown:
             bits = losses.tokens / math.log(2) / bytes_per_token(batch, self._byte_counts)
@@ -376,7 +397,7 @@ class ConceptModule(L.LightningModule):
     def gradient_norm(self) -> Tensor:
         """Return the norm of the gradient before it is clipped, computed once per step."""
         if self._gradient_norm is None:
-            self._gradient_norm = gradient_norm(self.model)
+            self._gradient_norm = gradient_norm(self)
         return self._gradient_norm
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -393,17 +414,19 @@ class ConceptModule(L.LightningModule):
         """Clip the gradient, by its norm without computing that again."""
         whole = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
         if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and whole:
-            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), gradient_clip_val, self.gradient_norm())
+            torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, self.gradient_norm())
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_validation_start(self) -> None:
         """Gather sharded parameters, so that callbacks may run the model on one process."""
-        gather(self.model)
+        for part in self._sharded_parts():
+            gather(part)
 
     def on_validation_end(self) -> None:
         """Shard gathered parameters again."""
-        release(self.model)
+        for part in self._sharded_parts():
+            release(part)
 
     on_test_start = on_predict_start = on_validation_start
     on_test_end = on_predict_end = on_validation_end
@@ -411,11 +434,11 @@ class ConceptModule(L.LightningModule):
     def validation_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> None:
         """Add the losses of a batch of the validation split; fewer plan sources inside a fit."""
         brief = self.trainer.state.fn == "fit"
-        self.evaluator.update(self.model, self._checked(batch), self._byte_counts, brief)
+        self.evaluator.update(self.model, self._checked(batch), self._byte_counts, brief, self.objective)
 
     def test_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> None:
         """Add the losses of a batch of the test split under all plan sources."""
-        self.evaluator.update(self.model, self._checked(batch), self._byte_counts)
+        self.evaluator.update(self.model, self._checked(batch), self._byte_counts, objective=self.objective)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics under ``val/``."""
@@ -433,5 +456,5 @@ class ConceptModule(L.LightningModule):
         """
         batch = self._checked(batch)
         targets, mask = batch.tokens[:, 1:], batch.mask[:, 1:]
-        nats = token_losses(self.model(batch.tokens[:, :-1]).logits, targets)
+        nats = token_losses(self.model(self.objective.inputs(*batch)).logits, targets)
         return {"tokens": targets, "nats": nats.masked_fill(~mask, float("nan"))}

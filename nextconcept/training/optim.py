@@ -110,15 +110,19 @@ class Group:
         return rates | ({"momentum": config.momentum} if self.muon else {"betas": tuple(config.betas)})
 
 
-def parameter_groups(config: OptimizerConfig, model: NextConceptModel) -> list[Group]:
-    """Divide the parameters of a model into groups, none of them empty.
+def parameter_groups(
+    config: OptimizerConfig, model: NextConceptModel, objective: nn.Module | None = None
+) -> list[Group]:
+    """Divide the parameters of a model and of its objective into groups, none of them empty.
 
     The order is that in which the optimizer numbers them.
     """
-    blocks = [block for block in model.modules() if isinstance(block, Block)]
+    named = _named_parameters(model, objective)
+    parts = [model] if objective is None else [model, objective]
+    blocks = [block for part in parts for block in part.modules() if isinstance(block, Block)]
     in_blocks = {id(parameter) for block in blocks for parameter in block.parameters()}
     groups: dict[tuple[bool, float, bool], Group] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in named.items():
         matrix = parameter.dim() >= 2 and ".gates." not in name
         muon = config.optimizer == "muon" and matrix and parameter.dim() == 2 and id(parameter) in in_blocks
         scaled = matrix and config.optimizer == "muon"
@@ -126,6 +130,12 @@ def parameter_groups(config: OptimizerConfig, model: NextConceptModel) -> list[G
         group = groups.setdefault((muon, ratio, matrix), Group({}, muon, ratio, matrix))
         group.parameters[name] = parameter
     return sorted(groups.values(), key=lambda group: (not group.muon, not group.decays))
+
+
+def _named_parameters(model: NextConceptModel, objective: nn.Module | None) -> dict[str, nn.Parameter]:
+    """Return the parameters by name, those of the model first."""
+    own = {} if objective is None else {f"objective.{name}": one for name, one in objective.named_parameters()}
+    return dict(model.named_parameters()) | own
 
 
 def _rate_ratio(model: NextConceptModel, name: str, parameter: Tensor) -> float:
@@ -177,9 +187,9 @@ class MuonWithAdamW(Optimizer):
         return loss
 
 
-def make_optimizer(config: OptimizerConfig, model: NextConceptModel) -> Optimizer:
+def make_optimizer(config: OptimizerConfig, model: NextConceptModel, objective: nn.Module | None = None) -> Optimizer:
     """Return the optimizer of the groups of :func:`parameter_groups`."""
-    groups = parameter_groups(config, model)
+    groups = parameter_groups(config, model, objective)
     muon, adamw = (
         [
             {"params": list(group.parameters.values())} | group.settings(config)
@@ -193,8 +203,13 @@ def make_optimizer(config: OptimizerConfig, model: NextConceptModel) -> Optimize
     return optimizer
 
 
-def number_by_position(states: list[dict[str, Any]], config: OptimizerConfig, model: NextConceptModel) -> None:
-    """Renumber parameters in saved optimizer states by their position in ``model.parameters()``.
+def number_by_position(
+    states: list[dict[str, Any]],
+    config: OptimizerConfig,
+    model: NextConceptModel,
+    objective: nn.Module | None = None,
+) -> None:
+    """Renumber parameters in saved optimizer states by their position among all parameters.
 
     An optimizer numbers parameters group by group, and loads them in that order whatever their
     numbers. Strategies that shard parameters number them by position, and expect that when they
@@ -203,10 +218,11 @@ def number_by_position(states: list[dict[str, Any]], config: OptimizerConfig, mo
     Args:
         states: states of optimizers of :func:`make_optimizer`, changed in place.
         config: configuration of the optimizers.
-        model: the model that the optimizers train.
+        model: the model that the optimizers train, whose parameters come first.
+        objective: its objective, if that has parameters.
     """
-    positions = {name: position for position, (name, _) in enumerate(model.named_parameters())}
-    order = [positions[name] for group in parameter_groups(config, model) for name in group.parameters]
+    positions = {name: position for position, name in enumerate(_named_parameters(model, objective))}
+    order = [positions[name] for group in parameter_groups(config, model, objective) for name in group.parameters]
     for state in states:
         groups = state.get("param_groups", ())  # empty on a process that does not save
         olds = [old for group in groups for old in group["params"]]
@@ -259,7 +275,13 @@ def make_schedule(config: OptimizerConfig, optimizer: Optimizer, steps: int | fl
     return LambdaLR(optimizer, factor)
 
 
-def apply_settings(config: OptimizerConfig, model: NextConceptModel, optimizer: Optimizer, schedule: LambdaLR) -> None:
+def apply_settings(
+    config: OptimizerConfig,
+    model: NextConceptModel,
+    optimizer: Optimizer,
+    schedule: LambdaLR,
+    objective: nn.Module | None = None,
+) -> None:
     """Give a restored optimizer and its schedule these settings in place of the stored ones.
 
     Where the settings are those that were stored, nothing changes.
@@ -269,8 +291,9 @@ def apply_settings(config: OptimizerConfig, model: NextConceptModel, optimizer: 
         model: the model that the optimizer trains.
         optimizer: an optimizer of :func:`make_optimizer`.
         schedule: its schedule, of :func:`make_schedule`.
+        objective: the objective of the model, if that has parameters.
     """
-    settings = [group.settings(config) for group in parameter_groups(config, model)]
+    settings = [group.settings(config) for group in parameter_groups(config, model, objective)]
     factor, peaks = schedule.lr_lambdas[0](schedule.last_epoch), [values["lr"] for values in settings]
     rates = [peak * factor for peak in peaks]
     for group, values, peak, rate in zip(optimizer.param_groups, settings, peaks, rates, strict=True):

@@ -58,7 +58,8 @@ class TrainingState:
             checkpoint["global_step"],
             spent["flops"],
             spent["tokens"],
-            {names[number]: state for number, state in saved["state"].items()},
+            # Behind those of the model come the parameters of an objective.
+            {names[number]: state for number, state in saved["state"].items() if number < len(names)},
             checkpoint["loops"]["fit_loop"],
             {name: list(parameter.shape) for name, parameter in model.named_parameters()},
         )

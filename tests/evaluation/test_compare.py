@@ -32,6 +32,8 @@ from tests.helpers import fails, run_record
         ({"entries": {"a": Entry([])}}, "nothing"),
         ({"entries": {"a": Entry(["x"])}, "flops": 1.0, "tokens": 1.0}, "not in both"),
         ({"entries": {"a": Entry(["x"])}, "tuning_seeds": 4}, "between 1 and the number of seeds, 3, not 4"),
+        ({"entries": {"a": Entry(["x"])}, "draws": 0}, "draws must be 1 or more combinations"),
+        ({"entries": {"a": Entry([__file__])}, "grid": {"model.config.depth": 2}}, "model.config.depth the values 2"),
         ({"entries": {"a": Entry(["x"])}, "baseline": "b"}, "'b' is none of the entries a"),
         ({"entries": {"a": Entry([__file__], growth=Growth([__file__], [0.5, 0.5]))}}, "budget of flops or tokens"),
     ],
@@ -57,7 +59,7 @@ class FakeRunner:
 
     def train(self, run: Run) -> dict[str, Any]:
         record = run_record(run.entry, run.seed, self.loss(run.learning_rate, run.seed))
-        return record | {"key": run.key, "learning_rate": run.learning_rate}
+        return record | {"key": run.key, "learning_rate": run.learning_rate, "grid": run.candidate.options}
 
     def stop(self) -> None:
         self.stopped = True
@@ -103,6 +105,44 @@ def test_compare__searches_until_the_best_rate_is_not_at_an_end(
     found = untrained(runner, learning_rates=asked)
     assert sorted({run["learning_rate"] for run in found["runs"]}) == pytest.approx(tried)
     assert {run["learning_rate"] for run in found["runs"] if run["seed"]} == {best if len(asked) > 1 else asked[0]}
+
+
+def test_compare__searches_options_and_uses_the_best_for_all_seeds(
+    untrained: Callable[..., dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """An entry's own grid counts; the rates go on beyond their end with the best options alone."""
+
+    class ByDepth(FakeRunner):
+        def train(self, run: Run) -> dict[str, Any]:
+            record, depth = super().train(run), run.candidate.options["model.config.depth"]
+            record["final"]["val/loss/tokens"] += abs(depth - 4)
+            assert dict(zip(run.stages[0][::2], run.stages[0][1::2], strict=True))["--model.config.depth"] == f"{depth}"
+            return record
+
+    entries = {"gpt": Entry([__file__]), "own": Entry([__file__], grid={"model.config.depth": [3]})}
+    comparison = Comparison(
+        "grid",
+        entries,
+        learning_rates=(1e-3, 2e-3),
+        grid={"model.config.depth": [2, 4, 8]},
+        output=tmp_path,
+        logs=tmp_path / "logs",
+    )
+    monkeypatch.setattr("sys.argv", ["nextconcept", "compare"])
+    runner = ByDepth(lambda rate, seed: 1 / rate if rate < 3e-3 else 900.0)
+    runs = json.loads(comparison.run(runner).read_text())["runs"]
+    tried = {
+        entry: sorted(
+            (run["grid"]["model.config.depth"], run["learning_rate"], run["seed"])
+            for run in runs
+            if run["entry"] == entry
+        )
+        for entry in entries
+    }
+    first = [(depth, rate, 0) for depth in (2, 4, 8) for rate in (1e-3, 2e-3)]
+    assert tried["gpt"] == sorted([*first, (4, 4e-3, 0), (4, 2e-3, 1), (4, 2e-3, 2)])
+    assert tried["own"] == sorted([(3, 1e-3, 0), (3, 2e-3, 0), (3, 4e-3, 0), (3, 2e-3, 1), (3, 2e-3, 2)])
+    assert "| `model.config.depth: 4` |" in (tmp_path / "grid.md").read_text()
 
 
 @pytest.mark.parametrize("asked", [(1e-3, 1.001e-3), (1e-3, 1.0), (1e-3, 1e-3)])

@@ -7,6 +7,7 @@ import yaml
 
 from nextconcept import InputError
 from nextconcept.evaluation.entries import Entry, Growth, Run, make_run
+from nextconcept.evaluation.search import Candidate
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
 
 def run_of(config: dict, **options: object) -> Run:
     Path("entry.yaml").write_text(yaml.safe_dump(config))
-    return make_run("gpt", Entry(["entry.yaml"], options), {"trainer.max_steps": 9}, 1e-3, 0, Path("logs"))
+    return make_run("gpt", Entry(["entry.yaml"], options), {"trainer.max_steps": 9}, Candidate(1e-3), 0, Path("logs"))
 
 
 @pytest.mark.parametrize("file", ["text.txt", "lines.txt", "start/last.ckpt"])
@@ -45,7 +46,7 @@ def test_key__ignores_where_configurations_lie(config: dict):
     Path("folder").mkdir()
     Path("entry.yaml").rename("folder/entry.yaml")
     entry = Entry(["folder/entry.yaml"])
-    assert make_run("gpt", entry, {"trainer.max_steps": 9}, 1e-3, 0, Path("logs")).key == before
+    assert make_run("gpt", entry, {"trainer.max_steps": 9}, Candidate(1e-3), 0, Path("logs")).key == before
 
 
 def test_key__ignores_what_a_run_writes(config: dict):
@@ -58,15 +59,16 @@ def test_key__ignores_what_a_run_writes(config: dict):
     assert run_of(config).key == before
 
 
-def test_key__covers_options_seed_and_rate(config: dict):
+def test_key__covers_options_grid_seed_and_rate(config: dict):
     entry, settings = Entry(["entry.yaml"]), {"trainer.max_steps": 9}
     first = run_of(config)
     others = [
         run_of(config, **{"model.config.levels": 1}),
-        make_run("gpt", entry, settings, 2e-3, 0, Path("logs")),
-        make_run("gpt", entry, settings, 1e-3, 1, Path("logs")),
+        make_run("gpt", entry, settings, Candidate(2e-3), 0, Path("logs")),
+        make_run("gpt", entry, settings, Candidate(1e-3), 1, Path("logs")),
+        make_run("gpt", entry, settings, Candidate(1e-3, '{"model.config.depth": 2}'), 0, Path("logs")),
     ]
-    assert len({run.key for run in (first, *others)}) == 4
+    assert len({run.key for run in (first, *others)}) == 5
 
 
 def test_make_run__stages_of_a_growing_entry(config: dict):
@@ -74,7 +76,7 @@ def test_make_run__stages_of_a_growing_entry(config: dict):
         Path(name).write_text("{}")
     growth = Growth(["large.yaml"], [0.25, 0.75], before={"model.optimizer.min_lr_ratio": 1.0})
     entry = Entry(["small.yaml"], {"model.config.levels": 1}, growth)
-    run = make_run("grown", entry, {"budget.flops": 8.0}, 1e-3, 0, Path("logs"))
+    run = make_run("grown", entry, {"budget.flops": 8.0}, Candidate(1e-3), 0, Path("logs"))
     first, second = [dict(zip(stage[::2], stage[1::2], strict=True)) for stage in run.stages]
     assert (first["--config"], second["--config"]) == ("small.yaml", "large.yaml")
     assert (first["--budget.flops"], second["--budget.flops"]) == ("2.0", "8.0")

@@ -16,7 +16,7 @@ from nextconcept import InputError, generate  # noqa: E402
 from nextconcept.checkpoints.hub import save_pretrained  # noqa: E402
 from nextconcept.data.tokenizers import ByteTokenizer  # noqa: E402
 from nextconcept.evaluation.harness import ConceptLM  # noqa: E402
-from nextconcept.training.losses import token_losses  # noqa: E402
+from nextconcept.training.objectives import token_losses  # noqa: E402
 from tests.helpers import open_model, small_config  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -28,13 +28,25 @@ def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
     cells = [cell.strip() for cell in gpt.strip("|").split("|")]
     assert cells[:4] == ["gpt", "2.1000 ± 0.1414", "2", "+0.5000"]
     assert cells[4:] == ["2.50 M", "3.00", "10.0", "10", "0.001", "1234"]
-    assert "Further runs, to choose learning rates: 1." in "\n".join(lines)
+    assert "Further runs, to choose settings: 1." in "\n".join(lines)
     assert others == ["| gpt | 0.001 | 7.0000 | 1 |"]
     assert "Machine: 2 cores; torch 1. Further" in "\n".join(lines)
     runs[1] |= {"machine": "1 x H200"}
     write_report(content(*runs), ["gpt0", "gpt1", "plan0"], ["gpt0", "gpt9"], tmp_path / "trial")
     assert "Machine: 2 cores; torch 1 / 1 x H200; torch 1. Further" in (tmp_path / "trial.md").read_text()
     assert (tmp_path / "trial.png").stat().st_size > 5000
+
+
+def test_write_report__options_that_were_searched(tmp_path: Path):
+    deep, flat = [run_record("plan", seed, 2.0 + seed) | {"grid": {"depth": 9 - seed}} for seed in (0, 1)]
+    write_report(content(deep, flat), ["plan0"], ["plan0", "plan1"], tmp_path / "trial")
+    lines = (tmp_path / "trial.md").read_text().splitlines()
+    chosen, other = [line for line in lines if line.startswith("| plan")]
+    assert "| `depth: 9` |" in chosen
+    assert other == "| plan | 0.001 | `depth: 8` | 3.0000 | 1 |"
+    tables = [line.count("|") for line in lines if line.startswith("|")]
+    assert tables[0] == tables[1] == tables[2]
+    assert tables[3] == tables[4] == tables[5] == 6
 
 
 TASK = {"val/answer/token_1": 0.99, "val/answer/first_branch": 0.9}

@@ -4,7 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept.nn.attention import AttentionWidths, MemoryAttention, PlanAttention, PlanUnbinding, SelfAttention
+from nextconcept.nn.attention import (
+    AnchorReading,
+    AttentionWidths,
+    MemoryAttention,
+    PlanAttention,
+    PlanUnbinding,
+    SelfAttention,
+)
 from nextconcept.nn.composition import Composition
 from nextconcept.nn.level_context import ParallelContext
 from nextconcept.nn.level_weights import LevelShape
@@ -63,6 +70,14 @@ def test_plan_unbinding__reads_what_the_plan_says_about_the_element_that_a_posit
             COMPOSITION.bind_at(plan[:, anchor, :1], torch.tensor([place]), undo=True), reader.value.weight
         )
         torch.testing.assert_close(read[:, position], expected[:, 0])
+
+
+def test_anchor_reading__reads_the_state_of_the_own_anchor_alone():
+    reader, x, states = AnchorReading(READ), torch.randn(1, 9, 16), torch.randn(1, 3, 24)
+    read = reader(x, reading(x, torch.randn(1, 3, 2, 24), states))
+    for position in range(9):
+        expected = F.linear(states[:, (position + 1) // 4], reader.value.weight)
+        torch.testing.assert_close(read[:, position], expected)
 
 
 def test_unbind_at__goes_on_in_the_next_step_and_ends_with_the_plan():

@@ -41,7 +41,7 @@ def test_causality__an_oracle_plan_leaks(rules: list):
 
 
 @pytest.mark.parametrize("conditioning", ["cross", "prefix", "unbind"])
-@pytest.mark.parametrize("memory", ["none", "states"])
+@pytest.mark.parametrize("memory", ["none", "states", "anchor"])
 @pytest.mark.parametrize(("levels", "size"), [(2, 4), (3, 3)])
 def test_rules__that_cut_chunks_of_one_length_are_a_chunk_size(levels: int, size: int, conditioning: str, memory: str):
     """Rules of another kind that happen to cut every ``size`` elements, losses included."""

@@ -477,7 +477,7 @@ def test_accepted_configurations__run(seed: int):
         "encoder__chunk_alignment": draw.choice(["start", "end"]),
         "planner__mode": draw.choice(["parallel", "rollout"]),
         "reader__plan_conditioning": draw.choice(["cross", "prefix"]),
-        "reader__memory": draw.choice(["none", "concepts", "states"]),
+        "reader__memory": draw.choice(["none", "concepts", "states", "anchor"]),
         "block__num_kv_heads": draw.choice([None, 1]),
         "block__head_size": draw.choice([None, 12]),
         "block__feed_forward": draw.choice(["swiglu", "geglu"]),

@@ -9,6 +9,7 @@ from nextconcept.tasks.accuracy import TaskAccuracy
 from nextconcept.tasks.datamodule import TaskDataModule
 from nextconcept.tasks.star_graph import StarGraph
 from nextconcept.tasks.task import Task
+from nextconcept.training.objectives import Objective
 from tests.helpers import Reverse, open_model, small_config
 
 GRAPH = StarGraph(2, 4, 12)
@@ -28,10 +29,16 @@ def batch_of(data: TaskDataModule, count: int = 30) -> ConceptBatch:
     return data.held_out_windows("val").__getitems__(list(range(count)))
 
 
-def logged(model: torch.nn.Module, data: object, *batches: ConceptBatch, **trainer: object) -> list[dict[str, float]]:
+def logged(
+    model: torch.nn.Module,
+    data: object,
+    *batches: ConceptBatch,
+    objective: Objective | None = None,
+    **trainer: object,
+) -> list[dict[str, float]]:
     """What the callback logs of an evaluation of the batches."""
     found: list[dict[str, float]] = []
-    module = SimpleNamespace(model=model, log_dict=found.append)
+    module = SimpleNamespace(model=model, objective=objective or Objective(model), log_dict=found.append)
     state = SimpleNamespace(**({"datamodule": data, "sanity_checking": False} | trainer))
     callback = TaskAccuracy()
     callback.on_test_epoch_start(state, module)
@@ -49,15 +56,25 @@ class Writer(torch.nn.Module):
         self.lines, self.config = lines, small_config(vocab_size=16, levels=1, context_length=lines.shape[1])
 
 
-def test_accuracy__counts_what_is_written(monkeypatch: pytest.MonkeyPatch):
+class Written(Objective):
+    """Writes what it is given."""
+
+    def __init__(self, answers: torch.Tensor) -> None:
+        super().__init__(SimpleNamespace())
+        self.answers = answers
+
+    def write(self, model: torch.nn.Module, prompts: torch.Tensor, length: int) -> torch.Tensor:
+        return self.answers
+
+
+def test_accuracy__counts_what_is_written():
     """A writer that knows the answer, but for one wrong branch and one wrong goal in thirty."""
     data = TaskDataModule(GRAPH, 2, 3)
     batch = batch_of(data)
     start = data.layout.answer
     lines = batch.tokens[:, : start + GRAPH.path_length].clone()
     lines[4, -3], lines[9, -1] = 12, 12
-    monkeypatch.setattr("nextconcept.tasks.accuracy.generate", lambda *_, **__: lines)
-    (values,) = logged(Writer(lines), data, batch)
+    (values,) = logged(Writer(lines), data, batch, objective=Written(lines[:, start:]))
     assert values.pop("test/answer/exact") == pytest.approx(28 / 30)
     assert values.pop("test/answer/first_branch") == pytest.approx(29 / 30)
     assert [values.pop(f"test/answer/token_{k}") for k in (1, 2, 3, 4)] == pytest.approx([1, 29 / 30, 1, 29 / 30])

@@ -156,3 +156,16 @@ def test_tokenizer__round_trip_whole_and_in_pieces():
 def test_star_graph__out_of_range(options: dict, message: str):
     with pytest.raises(InputError, match=message):
         StarGraph(**options)
+
+
+def test_draw_answer__shows_arms_and_path():
+    graph = StarGraph(3, 4, 15)
+    prompts, answers = graph.draw("val", 0, [0])
+    axes = graph.draw_answer(prompts[0], answers[0]).axes[0]
+    *arms, path = axes.get_lines()
+    assert [len(line.get_xydata()) for line in arms] == [4] * 3
+    assert len({text.get_text() for text in axes.texts}) == 10
+    places = {text.get_text(): text.get_position() for text in axes.texts}
+    assert np.allclose(path.get_xydata(), [places[str(node)] for node in answers[0]])
+    wrong = torch.from_numpy(answers[0]).where(torch.tensor([True, True, True, False]), graph.tokenizer.end_of_text)
+    assert len(graph.draw_answer(prompts[0], wrong).axes[0].get_lines()[-1].get_xydata()) == 3

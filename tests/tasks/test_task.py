@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.tasks.star_graph import StarGraph
 from nextconcept.tasks.task import pad
@@ -26,9 +27,22 @@ def test_layout__the_answer_begins_with_a_chunk_of_every_level(task: object, lev
     assert 0 <= layout.context_length - layout.answer - task.answer_length < hierarchy.top_span
 
 
+@pytest.mark.parametrize(("rules", "span"), [([2, 3], 6), ([3, 2, 2], 12), (["words"], 1), ([2, "sentences"], 1)])
+def test_layout__with_rules_that_count_the_answer_begins_with_a_chunk_too(rules: list, span: int):
+    layout = Reverse().layout(Hierarchy.of(len(rules) + 1, 4, rules))
+    assert (layout.answer % span, layout.context_length % span) == (0, 0)
+    assert layout.prompt == layout.answer - Reverse.prompt_length < span
+
+
 def test_judge__up_to_the_end_of_text():
     task = Reverse()
     end = task.tokenizer.end_of_text
     truths = torch.tensor([[1, 2, end, end]] * 4)
     answers = torch.tensor([[1, 2, end, end], [1, 2, end, 5], [1, 2, 5, end], [1, 3, end, end]])
     assert task.judge(truths, answers, truths)["exact"].tolist() == [True, True, False, False]
+
+
+def test_draw_answer__a_task_need_not_have_pictures():
+    prompts, answers = Reverse().draw("val", 0, [0])
+    with pytest.raises(InputError, match="the task Reverse has no pictures: define draw_answer"):
+        Reverse().draw_answer(prompts[0], answers[0])

@@ -209,7 +209,7 @@ def test_loss_flops_per_token__is_that_of_the_read_back():
     [
         ("math.sqrt", "fails on a plan of shape"),
         ("math.pi", "is no function, but float"),
-        ("nextconcept.training.losses.token_losses", "fails on a plan of shape"),
+        ("nextconcept.training.objectives.token_losses", "fails on a plan of shape"),
         (f"{__name__}.per_anchor", r"returned \(1, 3\) .* one distance per planned concept, \(1, 3, 3\)"),
         (f"{__name__}.nothing", "returned NoneType"),
     ],

@@ -52,6 +52,7 @@ def test_validation__reports_every_source_and_horizon_step(corpus: Path, tmp_pat
             torch.nn.init.normal_(parameter)
     (logged,) = trainer_of(tmp_path, -1).validate(module, data, verbose=False)
     expected = {"val/loss"}
+    expected |= {f"val/plan_l1/right_at_{place}" for place in (1, 2, 3, 4)}
     levels = ("", "_l1", "_l2")
     for suffix in ("", *(f"_{source}{level}" for source in ("zero", "shuffled", "oracle") for level in levels)):
         expected |= {f"val/loss/tokens{suffix}", f"val/bits_per_byte{suffix}"}

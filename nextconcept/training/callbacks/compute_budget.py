@@ -20,7 +20,7 @@ class ComputeBudget(L.Callback):
 
     Logged once, at the first step: ``model/parameters``, ``model/flops_per_token`` (forward pass
     with attention) and, with data of a :class:`~nextconcept.ConceptDataModule`,
-    ``model/flops_per_step`` (training: three times the forward pass, plus the concept losses); with
+    ``model/flops_per_step`` (training: three times the forward pass, plus the losses); with
     every step, ``train/flops`` and ``train/tokens_seen``. The tokens of each batch are counted,
     whatever its size; a grown model's run also counts what its smaller forms have spent. On the
     command line: ``--budget.flops 2e15`` or ``--budget.tokens 1e8``.
@@ -52,7 +52,7 @@ class ComputeBudget(L.Callback):
         model, time = module.model, module.config.window_length
         self._seen = 0
         per_token = model.flops_per_token(time)
-        self.flops_per_token = 3 * per_token + loss_flops_per_token(module.loss, model, time)
+        self.flops_per_token = 3 * per_token + loss_flops_per_token(module.loss, model, time, module.objective)
         self._costs = {
             "model/parameters": float(sum(parameter.numel() for parameter in model.parameters())),
             "model/flops_per_token": per_token,

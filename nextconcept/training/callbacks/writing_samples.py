@@ -53,6 +53,8 @@ class WritingSamples(L.Callback):
         data, media = data_of(trainer), media_of(trainer)
         if trainer.sanity_checking or not media or not self.max_new_tokens or data is None:
             return
+        if not module_of(pl_module).objective.writes_alone:
+            return
         tokenizer = data.tokenizer
         ids = self._prompt(data).to(pl_module.device)
         generator = make_generator(self.seed, pl_module.device)

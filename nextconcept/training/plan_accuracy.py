@@ -1,0 +1,49 @@
+"""How much of a plan can be read back as tokens.
+
+Shapes: B batch, T tokens, P places of a chunk.
+"""
+
+import torch
+from torch import Tensor
+
+from nextconcept.nn.model import ModelOutput, NextConceptModel
+
+__all__ = ["MOST_PLACES", "right_by_place"]
+
+MOST_PLACES = 16
+"""Places of a chunk that are reported."""
+
+
+def right_by_place(
+    model: NextConceptModel, output: ModelOutput, tokens: Tensor, mask: Tensor, places: int
+) -> tuple[Tensor, Tensor]:
+    """Read the next planned concept of level 1 back at the place of each token, and compare.
+
+    Args:
+        model: a model whose composition is a sum or mean.
+        output: its output for (B, T) tokens.
+        tokens: (B, T) the tokens, with ``output.offset`` of padding in front.
+        mask: (B, T) bool, the tokens that count.
+        places: P.
+
+    Returns:
+        (P,) share of the tokens at each place that are the nearest to the plan, and (P,) their
+        number.
+    """
+    plan = output.plans[1][:, :, 0].float()
+    if output.chunks is None:
+        index = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        chunk_size = model.config.hierarchy.chunk_size
+        anchor, place = index // chunk_size, index % chunk_size
+        turns = place
+    else:
+        chunks = output.chunks[1]
+        anchor, place = chunks.index[:, :-1], chunks.place[:, :-1]
+        turns = chunks.turns(plan)[:, :-1]
+    own = plan.gather(1, anchor[..., None].expand(-1, -1, plan.shape[2]))
+    right = model.encoder.read_back_at(own, turns).argmax(-1) == tokens
+    counted = mask & (place < places)
+    slot = place.clamp(max=places - 1)[counted]
+    counts = torch.bincount(slot, minlength=places)
+    hits = torch.bincount(slot, weights=right[counted].double(), minlength=places)
+    return hits / counts.clamp(min=1), counts

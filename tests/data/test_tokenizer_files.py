@@ -1,0 +1,135 @@
+"""Tokenizers that somebody else trained."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer as HFTokenizer
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from nextconcept import InputError
+from nextconcept.data.tokenizer_files import load_tokenizer
+from nextconcept.data.tokenizers import tokenizer_from_json
+
+TEXT = "the cat sat on the mat, the café closed — naïve 日本\n\n" * 20
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+def trained(library: HFTokenizer, *special: str, alphabet: bool = True, **options: object) -> HFTokenizer:
+    if alphabet:
+        options["initial_alphabet"] = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=list(special), show_progress=False, **options)
+    library.train_from_iterator([TEXT], trainer)
+    return library
+
+
+def byte_level(*special: str) -> HFTokenizer:
+    """As GPT-2 and Llama 3 have it, with a beginning of text and limits that encoding ignores."""
+    library = HFTokenizer(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    library = trained(library, *special)
+    library.enable_truncation(4)
+    library.enable_padding(length=4)
+    if len(special) > 1:
+        library.post_processor = processors.TemplateProcessing(
+            single=f"{special[0]} $A", special_tokens=[(special[0], library.token_to_id(special[0]))]
+        )
+    return library
+
+
+def sentence_piece() -> HFTokenizer:
+    """As Llama 2 has it: a mark for spaces, and bytes for unknown characters."""
+    library = HFTokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    library.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    library.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    description = json.loads(trained(library, "<unk>", "<s>", "</s>", *BYTES, alphabet=False).to_str())
+    description["added_tokens"] = description["added_tokens"][:3]  # bytes are ordinary tokens
+    return HFTokenizer.from_str(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    ("made", "end"),
+    [
+        (lambda: byte_level("<|begin_of_text|>", "<|end_of_text|>"), "<|end_of_text|>"),
+        (lambda: byte_level("</s>"), "</s>"),
+        (lambda: byte_level("<|endoftext|>", "</s>"), "<|endoftext|>"),
+    ],
+)
+@pytest.mark.parametrize("folder", [True, False])
+def test_load_tokenizer__gives_text_back(made: Callable[[], HFTokenizer], end: str, folder: bool, tmp_path: Path):
+    library = made()
+    library.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(str(tmp_path if folder else tmp_path / "tokenizer.json"))
+    assert tokenizer.end_of_text == library.token_to_id(end)
+    ids = tokenizer.encode(TEXT)
+    assert len(ids) < len(TEXT.encode()) / 2
+    assert tokenizer.decode(ids) == TEXT
+    assert tokenizer.byte_counts()[ids].sum() == len(TEXT.encode())
+    assert b"".join(tokenizer.token_bytes()[token] for token in ids).decode() == TEXT
+    assert tokenizer.end_of_text not in tokenizer.encode(end)  # text that spells the token
+    again = tokenizer_from_json(tokenizer.to_json())
+    assert np.array_equal(again.encode(TEXT), ids)
+    assert again.same_tokens(tokenizer)
+
+
+def test_load_tokenizer__ids_with_gaps(tmp_path: Path):
+    library = byte_level("</s>")
+    library.add_tokens(["plaza"])
+    text = library.to_str().replace(f'"id": {library.get_vocab_size() - 1}', '"id": 999', 1)
+    (tmp_path / "tokenizer.json").write_text(text)
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert tokenizer.vocab_size == max(HFTokenizer.from_str(text).get_vocab().values()) + 1
+    assert len(tokenizer.token_bytes()) == tokenizer.vocab_size
+
+
+def lower_case() -> HFTokenizer:
+    library = byte_level("</s>")
+    library.normalizer = normalizers.Lowercase()
+    return library
+
+
+def word_pieces() -> HFTokenizer:
+    library = HFTokenizer(models.WordPiece({"[UNK]": 0, "the": 1, "</s>": 2}, unk_token="[UNK]"))
+    library.decoder = decoders.WordPiece()
+    library.add_special_tokens(["</s>"])
+    return library
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: byte_level("[PAD]"), r"no token for the end of a text \(<\|endoftext\|>, .*</s>, <eos>\): add one"),
+        (lower_case, "does not give text back unchanged: 'The cat.*becomes 'the cat.* choose"),
+        (word_pieces, "the bytes of its tokens are not known .it decodes by WordPiece"),
+    ],
+)
+def test_load_tokenizer__one_that_can_not_serve(made: Callable[[], HFTokenizer], message: str, tmp_path: Path):
+    made().save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(InputError, match=message) as refused:
+        load_tokenizer(str(tmp_path))
+    assert str(tmp_path) in str(refused.value)
+
+
+def test_load_tokenizer__sentence_piece_counts_the_space_it_begins_with(tmp_path: Path):
+    sentence_piece().save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(str(tmp_path))
+    ids = tokenizer.encode(TEXT + "🙂")
+    assert tokenizer.decode(ids) == TEXT + "🙂"
+    assert b"".join(tokenizer.token_bytes()[token] for token in ids).decode() == f" {TEXT}🙂"
+
+
+def test_load_tokenizer__nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("broken.json").write_text('{"type": "bytes"}')
+    with pytest.raises(InputError, match=r"broken\.json is not a tokenizer of the library"):
+        load_tokenizer("broken.json")
+    for name in ("missing.json", "."):
+        with pytest.raises(InputError, match=r"there is no file .*\.json: give a tokenizer\.json"):
+            load_tokenizer(name)
+    with pytest.raises(InputError, match="no tokenizer at bepe, nor .* Hugging Face Hub"):
+        load_tokenizer("bepe")
