@@ -28,8 +28,9 @@ SMALL = {
     "sample.max_new_tokens": 2,
     "plan_view.length": 12,
 }
-# Comparisons have their own tests; these runs need the Hub or several processes, or take minutes.
-NOT_RUN = {"compare", "tinystories", "trainer/ddp", "v11_2", "v11_3"}
+# Comparisons and the app have their own tests; other runs need the Hub or several processes, or
+# take minutes.
+NOT_RUN = {"app", "compare", "tinystories", "trainer/ddp", "v11_2", "v11_3"}
 # Tokenizers have their own tests; no network brings these.
 TOKENIZERS = {"path/to/tokenizer.json", "openai-community/gpt2"}
 SUBCOMMAND = re.compile(r"(\$ |PYTHONPATH=. )?nextconcept ")

@@ -71,6 +71,11 @@ COMMANDS = {
         "Show what a model plans after a text, and what it then writes.",
         'nextconcept plan --ckpt_path lightning_logs/shakespeare --prompt "ROMEO:"',
     ),
+    "app": Command(
+        "nextconcept.cli.app",
+        "Show plans on a page in the browser, change them, and see the text follow.",
+        "nextconcept app --ckpt_path lightning_logs/shakespeare",
+    ),
     "export": Command(
         "nextconcept.cli.export",
         "Write a trained model as safetensors with a model card.",

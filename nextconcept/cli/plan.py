@@ -1,10 +1,13 @@
 """Command ``nextconcept plan``: what a model plans after a text, beside what it writes."""
 
+import sys
 from json import dumps
 
+from nextconcept.cli.outputs import new_page
 from nextconcept.cli.parsers import run_function
 from nextconcept.cli.prompts import read_prompt
 from nextconcept.core.errors import InputError
+from nextconcept.inference.plan_page import plan_page
 from nextconcept.inference.text import load
 from nextconcept.nn.concept_encoder import ConceptEncoder
 
@@ -25,6 +28,7 @@ def plan(
     temperature: float = 0.0,
     seed: int = 0,
     json: bool = False,
+    html: str | None = None,
     encoder: type[ConceptEncoder] = ConceptEncoder,
 ) -> None:
     """Print what the model plans after a prompt, and what it then writes.
@@ -40,15 +44,21 @@ def plan(
         temperature: of the sampling; 0 takes the likeliest token.
         seed: of the sampling.
         json: print one JSON object instead of tables.
+        html: a file to write as well, such as plan.html: a page with all plans over the text, for
+            any browser.
         encoder: full name of the concept encoder's class, if the model was trained with one of
             your own.
 
     Raises:
         InputError: if the checkpoint, the prompt, an edit or an option can't be used.
     """
+    page = None if html is None else new_page(html)
     text = read_prompt(prompt, prompt_file)
     writer = load(ckpt_path, encoder)
     if writer.model.config.levels == 1:
         raise InputError(f"the model in {ckpt_path} has tokens alone, and no plan: train one with more levels.")
     report = writer.plan(text, edit, max_new_tokens, temperature, seed)
     print(dumps(report.to_dict(), indent=1) if json else report)
+    if page is not None:
+        page.write_text(plan_page(report.levels, report.steps, report.prompt, report.written), encoding="utf-8")
+        print(f"wrote {page}", file=sys.stderr)

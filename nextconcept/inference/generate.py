@@ -12,13 +12,13 @@ from torch import Generator, Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.inference.draft_length import LONGEST
 from nextconcept.inference.drafts import DraftFigures, DraftingGenerator, check_drafts, write_drafted
-from nextconcept.inference.generators import CachedGenerator, UncachedGenerator, anchors_before, visible_part
+from nextconcept.inference.generators import CachedGenerator, PlanHook, UncachedGenerator, anchors_before, visible_part
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.sampling import Sampling, sample
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["PlanEdit", "check_prompt", "generate", "generate_tokens"]
+__all__ = ["PlanEdit", "PlanEdits", "check_prompt", "generate", "generate_tokens"]
 
 
 @dataclass
@@ -66,8 +66,15 @@ def check_prompt(tokens: Tensor, vocab_size: int, lengths: Tensor | None = None)
     return lengths
 
 
-class _Edits:
-    """Applies edits to the plans of the anchors from the end of the prompt on."""
+class PlanEdits:
+    """Applies edits to the plans of the anchors from the end of the prompt on.
+
+    Args:
+        edits: planned concepts to replace.
+        model: the model.
+        ids: (B, L) texts, with :data:`~nextconcept.nn.concept_encoder.PADDING` in front.
+        lengths: (B,) ids of each prompt, its padding included.
+    """
 
     def __init__(self, edits: list[PlanEdit], model: NextConceptModel, ids: Tensor, lengths: Tensor) -> None:
         starts = visible_from(lengths, model.config.window_length, model.config.hierarchy)
@@ -79,6 +86,7 @@ class _Edits:
         }
 
     def __call__(self, level: int, plan: Tensor, anchors: Tensor, rows: Tensor) -> Tensor:
+        """Return the plan with the edits; a :data:`~nextconcept.inference.generators.PlanHook`."""
         if level not in self.first:
             return plan
         since = self.first[level][rows][:, None]
@@ -103,6 +111,7 @@ def generate_tokens(
     edits: list[PlanEdit] | None = None,
     draft: str | None = None,
     figures: DraftFigures | None = None,
+    hook: PlanHook | None = None,
 ) -> Iterator[Tensor]:
     """Continue prompts, and yield the next tokens, (B,) at a time.
 
@@ -117,10 +126,14 @@ def generate_tokens(
         edits: planned concepts to replace.
         draft: ``plan``, or None.
         figures: receives how many tokens passes have written.
+        hook: changes plans before they are read; not with edits.
 
     Raises:
-        InputError: if a prompt or an option is out of range, or the model can't draft.
+        InputError: if a prompt or an option is out of range, the model can't draft, or edits and a
+            hook are given.
     """
+    if edits and hook is not None:
+        raise InputError("a plan is changed by edits or by a hook, not by both: leave one out.")
     config, hierarchy = model.config, model.config.hierarchy
     lengths = check_prompt(tokens, config.vocab_size, lengths)
     if max_new_tokens < 0:
@@ -138,7 +151,7 @@ def generate_tokens(
     index = (offsets[:, None] + torch.arange(tokens.shape[1])).to(ids.device)
     ids.scatter_(1, index, tokens)
     lengths = lengths + offsets
-    hook = _Edits(edits, model, ids, lengths) if edits else None
+    hook = PlanEdits(edits, model, ids, lengths) if edits else hook
     size = min(config.window_length, int(lengths.max()) + max_new_tokens)
     figures = DraftFigures() if figures is None else figures
     if draft is not None:
@@ -170,6 +183,7 @@ def generate(
     lengths: Tensor | None = None,
     edits: list[PlanEdit] | None = None,
     draft: str | None = None,
+    hook: PlanHook | None = None,
 ) -> Tensor:
     """Continue prompts.
 
@@ -194,6 +208,8 @@ def generate(
             which is faster where the model writes what it plans. The tokens are those without
             drafts, unless two are equally likely up to rounding: a pass over several positions
             rounds differently.
+        hook: changes plans before they are read, see
+            :data:`~nextconcept.inference.generators.PlanHook`; not with edits.
 
     Returns:
         (B, T + max_new_tokens): each prompt with its continuation, then zeros in shorter rows.
@@ -207,7 +223,18 @@ def generate(
     model.eval()
     try:
         sampling = Sampling(temperature, top_k, top_p, min_p)
-        writing = generate_tokens(model, tokens, max_new_tokens, sampling, generator, use_cache, lengths, edits, draft)
+        writing = generate_tokens(
+            model,
+            tokens,
+            max_new_tokens,
+            sampling,
+            generator,
+            use_cache,
+            lengths=lengths,
+            edits=edits,
+            draft=draft,
+            hook=hook,
+        )
         written = list(writing)
     finally:
         model.train(training)

@@ -3,8 +3,7 @@
 Shapes: T tokens, A anchors, H horizon, h heads.
 """
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -16,7 +15,11 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from torch import Tensor
 
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.inference.plans import compare_plan, decode_chunk, plans_at_end
+from nextconcept.inference.plan_page import plan_fragment
+from nextconcept.inference.plan_steps import LevelPlans, visible
+from nextconcept.inference.plans import compare_plan, plans_at_end
+from nextconcept.inference.read_back import decode_chunk
+from nextconcept.inference.text_plans import gate_size, text_plans
 from nextconcept.nn.attention import PlanAttention
 from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
 
@@ -37,11 +40,18 @@ class PlanPicture:
             do not read the plan by cross-attention.
         table: planned and written concepts at one anchor, as Markdown; empty if the composition is
             not additive, so that concepts can't be decoded.
+        levels: the plans at all anchors in words, the highest level first; empty as the table is. A
+            notebook shows them.
     """
 
     agreement: dict[int, Figure]
     attention: Figure | None
     table: str
+    levels: list[LevelPlans] = field(default_factory=list, repr=False)
+
+    def _repr_html_(self) -> str | None:
+        """Show the plans in words as HTML, if concepts can be decoded."""
+        return plan_fragment(self.levels) if self.levels else None
 
 
 def look_at_plan(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) -> PlanPicture:
@@ -60,7 +70,8 @@ def look_at_plan(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) 
     if weights:
         texts = [decode_chunk(tokenizer, token, ordered=True) for token in tokens[:, None]]
         attention = _attention(model, torch.stack(weights).mean((0, 2))[0, output.offset :], texts, output)
-    return PlanPicture(agreement, attention, _table(model, tokenizer, tokens))
+    levels = text_plans(model, tokenizer, tokens) if model.config.encoder.additive else []
+    return PlanPicture(agreement, attention, _table(model, tokenizer, tokens), levels)
 
 
 class _AttentionRecorder:
@@ -84,15 +95,10 @@ class _AttentionRecorder:
             handle.remove()
 
 
-def _visible(text: str) -> str:
-    """Make blanks and line breaks of a text visible."""
-    return json.dumps(text, ensure_ascii=False)[1:-1].replace(" ", "␣")
-
-
 def _label(text: str) -> str:
     """Turn a text into a label: no mathematics, and escapes for characters that the font lacks."""
     known = _characters()
-    shown = "".join(char if ord(char) in known else f"\\u{ord(char):04x}" for char in _visible(text))
+    shown = "".join(char if ord(char) in known else f"\\u{ord(char):04x}" for char in visible(text))
     return shown.replace("$", r"\$")
 
 
@@ -155,12 +161,10 @@ def _attention(model: NextConceptModel, weights: Tensor, texts: list[str], outpu
     else:
         first = (output.chunks[1].place[0, 1:] == 0).tolist()
     columns = [("| " if new else "") + _label(text) for new, text in zip(first, texts, strict=True)]
-    gates = model.decoder.gates
-    mean = float(gates.plan.detach().abs().mean()) * gates.gate_scale if gates else 0.0
     return _heat_map(
         weights.T,
         columns,
-        f"attention of tokens to the plan\n(mean over blocks and heads; mean gate {mean:.3f})",
+        f"attention of tokens to the plan\n(mean over blocks and heads; mean gate {gate_size(model, 1):.3f})",
         "token that is read (|: a new plan begins)",
         "attention weight",
     )
@@ -172,10 +176,10 @@ def _table(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) -> str
     top = model.config.hierarchy.alignment
     known = max(top, len(tokens) // 2 // top * top)
     plans = plans_at_end(model, tokens[:known])
-    before = _visible(decode_chunk(tokenizer, tokens[max(0, known - 24) : known], ordered=True))
+    before = visible(decode_chunk(tokenizer, tokens[max(0, known - 24) : known], ordered=True))
     lines = [f"after `{before}`", "", "| level | chunks ahead | planned | written | cosine |", "|---|---|---|---|---|"]
     for step in compare_plan(model, tokenizer, tokens, known, plans, alternatives=0):
-        written = "" if step.written is None else f"`{_visible(step.written)}`"
+        written = "" if step.written is None else f"`{visible(step.written)}`"
         cosine = "" if step.cosine is None else f"{step.cosine:.2f}"
-        lines.append(f"| {step.level} | +{step.step} | `{_visible(step.planned)}` | {written} | {cosine} |")
+        lines.append(f"| {step.level} | +{step.step} | `{visible(step.planned)}` | {written} | {cosine} |")
     return "\n".join(lines)

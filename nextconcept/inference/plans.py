@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -18,80 +18,37 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.inference.generate import PlanEdit, generate
+from nextconcept.inference.generators import PlanHook
 from nextconcept.inference.locations import visible_from
-from nextconcept.inference.read_back import read_chunk
+from nextconcept.inference.plan_page import plan_fragment
+from nextconcept.inference.plan_steps import LevelPlans, PlanStep
+from nextconcept.inference.read_back import check_readable, decode_chunk, decode_tokens, read_concepts
 from nextconcept.inference.sampling import make_generator
+from nextconcept.inference.text_plans import text_plans
 from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = [
-    "PlanReport",
-    "PlanStep",
-    "compare_plan",
-    "decode_chunk",
-    "first_visible",
-    "parse_edit",
-    "plans_at_end",
-    "report_plan",
-]
-
-END_MARK = "<|endoftext|>"
-"""How plans show the token that ends a document, which decodes to no text."""
-
-
-@dataclass
-class PlanStep:
-    """A planned concept beside the concept that was written.
-
-    Attributes:
-        level: level of the concept, 1 or more.
-        step: step of the horizon, from 0.
-        start: position of the concept's first token in the text.
-        planned: text of the tokens whose composition is nearest to the plan.
-        match: cosine of that composition and the plan.
-        alternatives: texts of the next nearest compositions.
-        written: text of the tokens that were written, or None if the text ends before.
-        cosine: cosine of the plan and the written concept.
-        edited: whether an edit replaced the planned concept.
-        in_prompt: text of those tokens of the concept that belong to the prompt.
-    """
-
-    level: int
-    step: int
-    start: int
-    planned: str
-    match: float
-    alternatives: list[str] = field(default_factory=list)
-    written: str | None = None
-    cosine: float | None = None
-    edited: bool = False
-    in_prompt: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
-    @property
-    def differs(self) -> bool:
-        """Whether something else was written than planned."""
-        return self.written not in (None, self.planned)
+__all__ = ["PlanReport", "compare_plan", "first_visible", "parse_edit", "plans_at_end", "report_plan"]
 
 
 @dataclass
 class PlanReport:
     """What a model planned at the end of a prompt, and what it then wrote.
 
-    ``print(report)`` shows a table per level.
+    ``print(report)`` shows a table per level, and a notebook the page of
+    :mod:`~nextconcept.inference.plan_page`.
 
     Attributes:
         prompt: the text that was continued.
         written: the continuation.
         steps: the planned concepts of each level, the highest level first.
+        levels: the plans at all anchors of the text that the model saw, the highest level first.
     """
 
     prompt: str
     written: str
     steps: list[PlanStep]
+    levels: list[LevelPlans] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: ``prompt``, ``written``, and ``plan``, a list of steps."""
@@ -103,6 +60,10 @@ class PlanReport:
         for level in dict.fromkeys(step.level for step in self.steps):
             parts.append(_table(level, [step for step in self.steps if step.level == level]))
         return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        """Show the plans as HTML."""
+        return plan_fragment(self.levels, self.steps, self.prompt, self.written)
 
 
 def _table(level: int, steps: list[PlanStep]) -> str:
@@ -135,32 +96,6 @@ def eval_mode(model: NextConceptModel) -> Iterator[None]:
         model.train(training)
 
 
-def decode_chunk(tokenizer: Tokenizer, tokens: Tensor, ordered: bool) -> str:
-    """Decode the tokens of a concept, and show the end of a document as ``<|endoftext|>``.
-
-    Args:
-        tokenizer: the model's tokenizer.
-        tokens: (S,) token ids.
-        ordered: whether the order of the tokens is known; if not, they are sorted and put in
-            braces.
-    """
-    ids: list[int] = tokens.tolist()
-    if not ordered:
-        return "{" + " ".join(sorted(_decode(tokenizer, [token]) for token in ids)) + "}"
-    return _decode(tokenizer, ids)
-
-
-def _decode(tokenizer: Tokenizer, ids: list[int]) -> str:
-    texts, run = [""], list[int]()
-    for token in ids:
-        if token == tokenizer.end_of_text:
-            texts += [tokenizer.decode(run), END_MARK]
-            run = []
-        else:
-            run.append(token)
-    return "".join([*texts, tokenizer.decode(run)])
-
-
 def first_visible(model: NextConceptModel, length: int) -> int:
     """Return the position of the first token that the model sees of ``length`` tokens."""
     config, padding = model.config, model.config.padding(length)
@@ -181,14 +116,6 @@ def plans_at_end(model: NextConceptModel, tokens: Tensor) -> dict[int, Tensor]:
         output = model.forward(tokens[None])  # a compiled call would be compiled for every length
     newest = {level: -1 if output.chunks is None else output.chunks[level].counts[0] for level in output.plans}
     return {level: plan[0, newest[level]] for level, plan in output.plans.items()}
-
-
-def _check_readable(model: NextConceptModel) -> None:
-    if not model.config.encoder.additive:
-        raise InputError(
-            "a plan can be put into words if the composition is a sum or mean, not "
-            f"{model.config.encoder.composition!r}."
-        )
 
 
 @torch.no_grad()
@@ -218,7 +145,7 @@ def compare_plan(
     Raises:
         InputError: if the composition is not additive, so that a concept can't be decoded.
     """
-    _check_readable(model)
+    check_readable(model)
     config, encoder = model.config, model.encoder
     edited = {(edit.level, edit.step): edit.concept for edit in edits}
     ordered = config.encoder.position_binding
@@ -227,28 +154,22 @@ def compare_plan(
         plan = encoder.composition(level).norm(plans[level]).clone()
         for index in range(len(plan)):
             plan[index] = edited.get((level, index), plan[index])
-        readings, bounds = _readings(model, plan, level, alternatives), _bounds(model, tokens, known, level, len(plan))
+        readings, bounds = (
+            read_concepts(model, plan, level, alternatives),
+            _bounds(model, tokens, known, level, len(plan)),
+        )
         for index, ((start, end), found) in enumerate(zip(bounds, readings, strict=True)):
-            texts = [decode_chunk(tokenizer, ids, ordered) for ids, _ in found]
-            step = PlanStep(level, index, start, texts[0], found[0][1], texts[1:])
+            texts = [decode_chunk(tokenizer, one.tokens, ordered) for one in found]
+            step = PlanStep(level, index, start, texts[0], found[0].cosine, texts[1:])
             if end is not None:
                 chunk = tokens[start:end]
                 step.written = decode_chunk(tokenizer, chunk, ordered)
                 step.cosine = float(F.cosine_similarity(model.compose(chunk, level), plan[index], dim=-1))
             step.edited = (level, index) in edited
             if start < known:
-                step.in_prompt = _decode(tokenizer, tokens[max(0, start) : known].tolist())
+                step.in_prompt = decode_tokens(tokenizer, tokens[max(0, start) : known].tolist())
             steps.append(step)
     return steps
-
-
-def _readings(model: NextConceptModel, plan: Tensor, level: int, alternatives: int) -> list[list[tuple[Tensor, float]]]:
-    """Return the nearest compositions of each of (H, D) concepts: tokens and cosine, best first."""
-    if model.chunker is not None:
-        return [[(one.tokens, one.cosine) for one in read_chunk(model, step, level, alternatives)] for step in plan]
-    found = match(model.encoder, plan, level, top_k=8, beam=8)
-    pairs = zip(found.tokens, found.cosine.tolist(), strict=True)
-    return [list(zip(tokens, cosines, strict=True))[: alternatives + 1] for tokens, cosines in pairs]
 
 
 def _bounds(
@@ -342,6 +263,7 @@ def report_plan(
     max_new_tokens: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
+    hook: PlanHook | None = None,
 ) -> PlanReport:
     """Continue a prompt, and report what the model planned at its end and what it wrote.
 
@@ -354,6 +276,8 @@ def report_plan(
         max_new_tokens: tokens to write; default: as many as the longest plan covers.
         temperature: divides the logits; 0 takes the most likely token.
         seed: seed of the sampling.
+        hook: changes plans before they are read; not with edits. The report is of the plans before
+            that change.
 
     Raises:
         InputError: if the model has no plan, or prompt, edits or options can't be used.
@@ -361,7 +285,7 @@ def report_plan(
     config = model.config
     if config.levels == 1:
         raise InputError("the model has tokens alone, and no plan: train one with more levels.")
-    _check_readable(model)
+    check_readable(model)
     device = next(model.parameters()).device
     tokens = torch.from_numpy(tokenizer.encode_prompt(prompt).astype("int64")).to(device)
     start, known = first_visible(model, len(tokens)), len(tokens)
@@ -371,6 +295,10 @@ def report_plan(
         plans = plans_at_end(model, tokens[start:])
         changes = [parse_edit(model, tokenizer, edit, plans) if isinstance(edit, str) else edit for edit in edits]
         generator = make_generator(seed, device)
-        text = generate(model, tokens[None], max_new_tokens, temperature, generator=generator, edits=changes)[0]
+        text = generate(
+            model, tokens[None], max_new_tokens, temperature, generator=generator, edits=changes, hook=hook
+        )[0]
         steps = compare_plan(model, tokenizer, text[start:], known - start, plans, changes)
-    return PlanReport(prompt, tokenizer.decode(text[known:].tolist()), steps)
+        seen = text[start : start + max(config.window_length, known - start)]
+        levels = text_plans(model, tokenizer, seen, known - start, changes)
+    return PlanReport(prompt, tokenizer.decode(text[known:].tolist()), steps, levels)

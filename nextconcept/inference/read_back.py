@@ -1,7 +1,8 @@
-"""Planned concepts -> tokens, where rules cut chunks.
+"""Planned concepts -> tokens -> words.
 
-A concept is unbound place by place. Nothing says how long its chunk is but the rule, which ends it
-behind one of the tokens that were read: ``decode`` trains those too.
+Chunks of one length are matched; see :func:`~nextconcept.nn.matching.match`. Where rules cut
+chunks, a concept is unbound place by place. Nothing says how long its chunk is but the rule, which
+ends it behind one of the tokens that were read: ``decode`` trains those too.
 
 Shapes: H planned concepts, D width, S tokens that a chunk may have.
 """
@@ -12,9 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nextconcept.core.errors import InputError
+from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.inference.plan_steps import END_MARK
+from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["ReadChunk", "read_chunk"]
+__all__ = ["ReadChunk", "check_readable", "decode_chunk", "decode_tokens", "read_chunk", "read_concepts"]
+
+AT_ONCE = 256
+"""Concepts that are matched at a time: the memory of the search grows with their number."""
 
 
 @dataclass
@@ -67,3 +75,63 @@ def _end(model: NextConceptModel, tokens: Tensor, level: int) -> int:
     assert model.chunker is not None, "chunks of one length need no rule"
     chunks = model.chunker(tokens[None])[level]
     return int(chunks.start[0, 1]) if chunks.counts[0] else len(tokens)
+
+
+@torch.no_grad()
+def read_concepts(model: NextConceptModel, concepts: Tensor, level: int, alternatives: int) -> list[list[ReadChunk]]:
+    """Read planned concepts.
+
+    Args:
+        model: a model with an additive composition.
+        concepts: (H, D) normalised concepts of ``level``.
+        level: 1 or more.
+        alternatives: further readings of each concept.
+
+    Returns:
+        The nearest compositions of each concept, best first.
+    """
+    if model.chunker is not None:
+        return [read_chunk(model, concept, level, alternatives) for concept in concepts]
+    found = [match(model.encoder, some, level, top_k=8, beam=8) for some in concepts.split(AT_ONCE)]
+    rows = [row for one in found for row in zip(one.tokens, one.cosine.tolist(), strict=True)]
+    return [[ReadChunk(*pair) for pair in zip(*row, strict=True)][: alternatives + 1] for row in rows]
+
+
+def decode_chunk(tokenizer: Tokenizer, tokens: Tensor, ordered: bool) -> str:
+    """Decode the tokens of a concept, and show the end of a document as ``<|endoftext|>``.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        tokens: (S,) token ids.
+        ordered: whether the order of the tokens is known; if not, they are sorted and put in
+            braces.
+    """
+    ids: list[int] = tokens.tolist()
+    if not ordered:
+        return "{" + " ".join(sorted(decode_tokens(tokenizer, [token]) for token in ids)) + "}"
+    return decode_tokens(tokenizer, ids)
+
+
+def decode_tokens(tokenizer: Tokenizer, ids: list[int]) -> str:
+    """Decode token ids, and show the end of a document as ``<|endoftext|>``."""
+    texts, run = [""], list[int]()
+    for token in ids:
+        if token == tokenizer.end_of_text:
+            texts += [tokenizer.decode(run), END_MARK]
+            run = []
+        else:
+            run.append(token)
+    return "".join([*texts, tokenizer.decode(run)])
+
+
+def check_readable(model: NextConceptModel) -> None:
+    """Check that concepts of a model can be put into words.
+
+    Raises:
+        InputError: if the composition is not additive.
+    """
+    if not model.config.encoder.additive:
+        raise InputError(
+            "a plan can be put into words if the composition is a sum or mean, not "
+            f"{model.config.encoder.composition!r}."
+        )

@@ -1,5 +1,7 @@
 """Pictures of lines of tasks."""
 
+from itertools import pairwise
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,19 +54,26 @@ def star_figure(arms: list[list[int]], way: list[int], goal: int) -> Figure:
 
     Args:
         arms: per arm, its nodes from the centre on.
-        way: nodes; those that are not in the graph are left out.
+        way: nodes; those that are not in the graph are left out, and so are jumps between nodes
+            that no edge joins.
         goal: node.
     """
-    size = 1.0 + 0.8 * max(map(len, arms))
-    figure, axes = _axes(size, size)
+    angles = 2 * np.pi * np.arange(len(arms)) / len(arms)
+    directions = np.stack((np.cos(angles), np.sin(angles)), 1)
+    tips = directions * np.array([[len(arm) - 1] for arm in arms])
+    # Two arms lie on a line, and are no taller than their nodes.
+    low, high = np.minimum(tips.min(0), 0) - 0.6, np.maximum(tips.max(0), 0) + 0.6
+    figure, axes = _axes(*(0.6 * (high - low)))
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     places: dict[int, np.ndarray] = {}
     for index, arm in enumerate(arms):
-        angle = 2 * np.pi * index / len(arms)
-        points = np.arange(len(arm))[:, None] * [np.cos(angle), np.sin(angle)]
+        points = np.arange(len(arm))[:, None] * directions[index]
         axes.plot(*points.T, color=FRAME, zorder=1)
         places |= dict(zip(arm, points, strict=True))
-    known = np.array([places[node] for node in way if node in places]).reshape(-1, 2)
-    axes.plot(*known.T, color=WAY, linewidth=3, zorder=2)
+    edges = {pair for arm in arms for pair in pairwise(arm)}
+    for pair in pairwise(way):
+        if pair in edges or pair[::-1] in edges:
+            axes.plot(*np.stack([places[node] for node in pair]).T, color=WAY, linewidth=3, zorder=2)
     for node, point in places.items():
         shape = "square" if node == goal else "circle"
         box = {"boxstyle": shape, "facecolor": "white", "edgecolor": WAY if node in way else FRAME}

@@ -102,8 +102,11 @@ def check_plan(capsys: pytest.CaptureFixture) -> None:
     printed = capsys.readouterr().out
     assert "level 1" in printed
     assert "differs" in printed or "agree" in printed
-    main([*command, "--json", "--edit", "1:1=fox."])
+    main([*command, "--json", "--edit", "1:1=fox.", "--html", "plan.html"])
     found = json.loads(capsys.readouterr().out)
+    page = Path("plan.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert all(f">{word}</bdi>" in page for word in ("Line 5: the", "fox."))
     assert [(step["step"], step["start"], step["edited"]) for step in found["plan"]] == [(0, 8, False), (1, 12, True)]
     assert found["plan"][1]["match"] > found["plan"][0]["match"]
     assert len(found["written"].encode()) >= 8 - 4

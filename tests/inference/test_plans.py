@@ -5,7 +5,8 @@ import torch
 
 from nextconcept import InputError
 from nextconcept.data.tokenizers import ByteTokenizer
-from nextconcept.inference.plans import compare_plan, decode_chunk, first_visible, parse_edit, plans_at_end
+from nextconcept.inference.plans import compare_plan, first_visible, parse_edit, plans_at_end
+from nextconcept.inference.read_back import decode_chunk
 from nextconcept.nn.model import horizon_targets
 from tests.helpers import open_model, small_config
 

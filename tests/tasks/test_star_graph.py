@@ -158,14 +158,26 @@ def test_star_graph__out_of_range(options: dict, message: str):
         StarGraph(**options)
 
 
-def test_draw_answer__shows_arms_and_path():
-    graph = StarGraph(3, 4, 15)
+@pytest.mark.parametrize("arms", [2, 3])
+def test_draw_answer__shows_arms_and_path(arms: int):
+    graph = StarGraph(arms, 4, 15)
     prompts, answers = graph.draw("val", 0, [0])
-    axes = graph.draw_answer(prompts[0], answers[0]).axes[0]
-    *arms, path = axes.get_lines()
-    assert [len(line.get_xydata()) for line in arms] == [4] * 3
-    assert len({text.get_text() for text in axes.texts}) == 10
-    places = {text.get_text(): text.get_position() for text in axes.texts}
-    assert np.allclose(path.get_xydata(), [places[str(node)] for node in answers[0]])
-    wrong = torch.from_numpy(answers[0]).where(torch.tensor([True, True, True, False]), graph.tokenizer.end_of_text)
-    assert len(graph.draw_answer(prompts[0], wrong).axes[0].get_lines()[-1].get_xydata()) == 3
+
+    def drawn(answer: np.ndarray | torch.Tensor) -> list[tuple[str, str]]:
+        """The edges of a path, after a check of the picture of the graph."""
+        axes = graph.draw_answer(prompts[0], answer).axes[0]
+        names = {tuple(np.round(text.get_position(), 6)): text.get_text() for text in axes.texts}
+        assert len(names) == 1 + 3 * arms
+        lines = [line.get_xydata() for line in axes.get_lines()]
+        assert [len(line) for line in lines[:arms]] == [4] * arms
+        # Nothing is cut off.
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        assert all(left + 0.5 < x < right - 0.5 and low + 0.5 < y < high - 0.5 for x, y in names)
+        return [tuple(names[tuple(np.round(end, 6) + 0.0)] for end in line) for line in lines[arms:]]
+
+    path = [str(node) for node in answers[0]]
+    assert drawn(answers[0]) == list(itertools.pairwise(path))
+    ended = torch.from_numpy(answers[0]).where(torch.tensor([True, True, True, False]), graph.tokenizer.end_of_text)
+    assert drawn(ended) == list(itertools.pairwise(path[:3]))
+    # No edge joins the second node and the last.
+    assert drawn(answers[0][[0, 1, 3, 2]]) == [(path[0], path[1]), (path[3], path[2])]

@@ -1,0 +1,1 @@
+"""A page on this machine that shows a plan being made, changed and followed."""

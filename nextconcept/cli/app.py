@@ -1,0 +1,48 @@
+"""Command ``nextconcept app``: a page on this machine that shows plans and follows changes."""
+
+from nextconcept.app.drawings import Drawings, task_of_run
+from nextconcept.app.page import HOST, bind, make_page, serve
+from nextconcept.app.session import PlanSession
+from nextconcept.cli.parsers import run_function
+from nextconcept.core.errors import InputError
+from nextconcept.inference.read_back import check_readable
+from nextconcept.inference.text import load
+from nextconcept.nn.concept_encoder import ConceptEncoder
+
+__all__ = ["app", "run"]
+
+
+def run(arguments: list[str]) -> None:
+    """Run the command."""
+    run_function(app, arguments)
+
+
+def app(ckpt_path: str, port: int = 7860, encoder: type[ConceptEncoder] = ConceptEncoder) -> None:
+    """Serve a page to this machine alone: write, see the plan, change it, and see the text follow.
+
+    Args:
+        ckpt_path: a checkpoint, the folder of a run, a folder of runs (the newest counts), an
+            exported model, or OWNER/NAME of one on the Hugging Face Hub.
+        port: where the page is served; 0 takes a free port.
+        encoder: full name of the concept encoder's class, if the model was trained with one of
+            your own.
+
+    Raises:
+        InputError: if Gradio is not installed, the checkpoint can't be used or has no plan that can
+            be put into words, or the port is taken.
+    """
+    writer = load(ckpt_path, encoder)
+    if writer.model.config.levels == 1:
+        raise InputError(f"the model in {ckpt_path} has tokens alone, and no plan: train one with more levels.")
+    check_readable(writer.model)
+    task, example = task_of_run(ckpt_path), ""
+    if task is not None:
+        prompts, _ = task.draw("val", 0, [0])
+        example = writer.tokenizer.decode(prompts[0].tolist())
+    session = PlanSession(writer, None if task is None else Drawings(task, writer.tokenizer))
+    config = writer.model.config
+    title = f"# What the model plans\n`{ckpt_path}`: {config.levels} levels"
+    page = make_page(session, title, example)
+    with bind(port) as bound:
+        print(f"http://{HOST}:{bound.getsockname()[1]} shows the page; Ctrl+C ends it.", flush=True)
+        serve(page, bound)

@@ -1,0 +1,113 @@
+"""The plans of a whole text in words: what was planned before each chunk, and what stands there.
+
+Shapes: T tokens, A anchors, H horizon, N complete concepts, D width of a level.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.inference.generate import PlanEdit, PlanEdits
+from nextconcept.inference.plan_steps import AnchorPlan, LevelPlans, PlanStep
+from nextconcept.inference.read_back import check_readable, decode_chunk, read_concepts
+from nextconcept.nn.concept_encoder import PADDING
+from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
+
+__all__ = ["gate_size", "text_plans"]
+
+
+@torch.no_grad()
+def text_plans(
+    model: NextConceptModel,
+    tokenizer: Tokenizer,
+    tokens: Tensor,
+    known: int | None = None,
+    edits: Sequence[PlanEdit] = (),
+) -> list[LevelPlans]:
+    """Put the plans at all anchors of a text into words.
+
+    Args:
+        model: in eval mode, with an additive composition.
+        tokenizer: the model's tokenizer.
+        tokens: (T,) int64, the text, of which the model sees everything at once.
+        known: tokens of the prompt, behind which edits apply; default: all.
+        edits: planned concepts that were replaced.
+
+    Returns:
+        The plans of each level, as the level below read them, the highest level first.
+
+    Raises:
+        InputError: if the composition is not additive, so that a concept can't be decoded.
+    """
+    check_readable(model)
+    known = len(tokens) if known is None else known
+    offset, rows = model.config.padding(known), torch.zeros(1, dtype=torch.int64)
+    read: dict[int, Tensor] = {}
+    hook = None
+    if edits:
+        ids = F.pad(tokens[None], (offset, 0), value=PADDING)
+        hook = PlanEdits(list(edits), model, ids, torch.tensor([known + offset]))
+
+    def keep(level: int, plan: Tensor) -> Tensor:
+        read[level] = plan if hook is None else hook(level, plan, torch.arange(plan.shape[1])[None], rows)
+        return read[level]
+
+    output = model.forward(tokens[None], keep, offset)  # a compiled call would be compiled for every length
+    levels = sorted(output.plans, reverse=True)
+    return [LevelPlans(level, gate_size(model, level), _anchors(model, tokenizer, tokens, output, level, read[level]))
+            for level in levels]  # fmt: skip
+
+
+def gate_size(model: NextConceptModel, level: int) -> float:
+    """Return the mean size of the gates through which the level below reads plans of ``level``."""
+    gates = model.part(level - 1).gates
+    assert gates is not None, f"there is no plan of level {level}"
+    return float(gates.plan.detach().abs().mean()) * gates.gate_scale
+
+
+def _anchors(
+    model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor, output: ModelOutput, level: int, read: Tensor
+) -> list[AnchorPlan]:
+    """Return the plan at each anchor of a level; ``read`` is (1, A, H, D), edits included."""
+    starts = _starts(model, tokens, output, level)
+    count = len(starts) - 1
+    plan = model.encoder.composition(level).norm(read[0, : count + 1])
+    edited = (read != output.plans[level])[0, : count + 1].any(-1).tolist()
+    targets, known = horizon_targets(output.concepts[level][:, :count], plan.shape[1])
+    there = known.tolist()
+    cosines = F.cosine_similarity(plan, targets[0], dim=-1).tolist()
+    # As many as compare_plan asks for, so that both show the same words.
+    found = read_concepts(model, plan.flatten(0, 1), level, alternatives=2)
+    ordered, horizon = model.config.encoder.position_binding, plan.shape[1]
+    ends = [*starts[1:], len(tokens)]
+    chunks = [
+        decode_chunk(tokenizer, tokens[max(0, start) : max(0, end)], ordered or index == count)
+        for index, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
+    anchors = []
+    for anchor, start in enumerate(starts):
+        steps = []
+        for step in range(horizon):
+            best = found[anchor * horizon + step][0]
+            step_start = starts[anchor + step] if there[anchor][step] else len(tokens)
+            planned = decode_chunk(tokenizer, best.tokens, ordered)
+            one = PlanStep(level, step, step_start, planned, best.cosine, edited=edited[anchor][step])
+            # A chunk that begins in the padding is not in the text as a whole.
+            if there[anchor][step] and step_start >= 0:
+                one.written, one.cosine = chunks[anchor + step], cosines[anchor][step]
+            steps.append(one)
+        anchors.append(AnchorPlan(start, chunks[anchor], steps))
+    return anchors
+
+
+def _starts(model: NextConceptModel, tokens: Tensor, output: ModelOutput, level: int) -> list[int]:
+    """Return where each complete chunk of a level begins, and what follows the last of them."""
+    if output.chunks is None:
+        span = model.config.hierarchy.span(level)
+        return [index * span - output.offset for index in range(output.concepts[level].shape[1] + 1)]
+    cut = output.chunks[level]
+    starts: list[int] = cut.start[0, : int(cut.counts[0]) + 1].tolist()
+    return starts

@@ -1,0 +1,78 @@
+"""The plans of a whole text in words."""
+
+import pytest
+import torch
+
+from nextconcept import InputError
+from nextconcept.data.tokenizers import ByteTokenizer
+from nextconcept.inference.generate import generate
+from nextconcept.inference.plans import compare_plan, parse_edit, plans_at_end
+from nextconcept.inference.text_plans import gate_size, text_plans
+from tests.helpers import open_model, small_config
+
+TEXT = torch.tensor(list(b"the quick brown fox. jumps over the dog. again"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"levels": 3, "chunk_size": 2},
+        {"levels": 3, "chunk_size": 2, "encoder__chunk_alignment": "end"},
+        {"levels": 2, "encoder__position_binding": False},
+        {"levels": 3, "chunking": ["words", 2], "sharing": "shared"},
+    ],
+    ids=str,
+)
+def test_text_plans__each_anchor_is_the_plan_after_its_prefix(changes: dict):
+    """Every row says what the model plans when it has read the text up to there, and no more."""
+    # In double precision, so that no reading hangs on the rounding of sums of another length.
+    model = open_model(small_config(vocab_size=256, context_length=64, depth=1, **changes)).double()
+    for plans in text_plans(model, ByteTokenizer(), TEXT, known=29):
+        compared = 0
+        for anchor in plans.anchors:
+            # Only at the bounds of top-level chunks does a prefix have the padding of the text.
+            if anchor.start < 17 or (model.config.padding(29) + anchor.start) % model.config.hierarchy.alignment:
+                continue
+            known = TEXT[: anchor.start]
+            plan = {plans.level: plans_at_end(model, known)[plans.level]}
+            expected = compare_plan(model, ByteTokenizer(), TEXT, anchor.start, plan)
+            found = anchor.steps
+            assert [(step.step, step.planned, step.written) for step in found] == [
+                (step.step, step.planned, step.written) for step in expected
+            ]
+            cosines = [step.cosine for step in expected if step.cosine is not None]
+            assert [step.cosine for step in found if step.cosine is not None] == pytest.approx(cosines, abs=1e-4)
+            compared += 1
+        assert compared > 0
+
+
+def test_text_plans__edits_are_what_the_text_was_written_after():
+    """An edited concept stays in all plans that hold it, and the rest is planned after it."""
+    model = open_model(small_config(vocab_size=256, levels=3, chunk_size=2, width=128))
+    tokenizer, prompt = ByteTokenizer(), TEXT[:8]
+    edits = [parse_edit(model, tokenizer, "2:1=kiwi"), parse_edit(model, tokenizer, "1:0=no")]
+    text = generate(model, prompt[None], 12, temperature=0.0, edits=edits)[0]
+    top, below = text_plans(model, tokenizer, text, known=8, edits=edits)
+    marked = {(anchor.start, step.step) for anchor in top.anchors for step in anchor.steps if step.edited}
+    assert marked == {(8, 1), (12, 0)}
+    assert {step.planned for anchor in top.anchors for step in anchor.steps if step.edited} == {"kiwi"}
+    assert [step.planned for anchor in below.anchors for step in anchor.steps if step.edited] == ["no"]
+    unedited = text_plans(model, tokenizer, text, known=8)[1]
+    assert below.anchors[:4] == unedited.anchors[:4]
+    assert below.anchors[4].steps != unedited.anchors[4].steps
+
+
+def test_text_plans__needs_concepts_that_can_be_decoded():
+    model = open_model(small_config(vocab_size=256, encoder__composition="max"))
+    with pytest.raises(InputError, match="not 'max'"):
+        text_plans(model, ByteTokenizer(), TEXT)
+
+
+def test_gate_size__tells_a_plan_that_is_barely_read():
+    model = open_model(small_config(vocab_size=256))
+    assert not text_plans(model, ByteTokenizer(), TEXT)[0].barely_read
+    torch.nn.init.constant_(model.decoder.gates.plan, -0.002)
+    assert gate_size(model, 1) == pytest.approx(0.002)
+    assert text_plans(model, ByteTokenizer(), TEXT)[0].barely_read
+    model.set_gate_scale(1, 0.0)
+    assert gate_size(model, 1) == 0
