@@ -1,8 +1,5 @@
 """Command ``nextconcept app``: a page on this machine that shows plans and follows changes."""
 
-from nextconcept.app.drawings import Drawings, task_of_run
-from nextconcept.app.page import HOST, bind, make_page, serve
-from nextconcept.app.session import PlanSession
 from nextconcept.cli.parsers import run_function
 from nextconcept.core.errors import InputError
 from nextconcept.inference.read_back import check_readable
@@ -31,6 +28,11 @@ def app(ckpt_path: str, port: int = 7860, encoder: type[ConceptEncoder] = Concep
         InputError: if Gradio is not installed, the checkpoint can't be used or has no plan that can
             be put into words, or the port is taken.
     """
+    # Pictures load matplotlib, which --help does not need.
+    from nextconcept.app.drawings import Drawings, task_of_run
+    from nextconcept.app.page import HOST, bind, make_page, serve
+    from nextconcept.app.session import PlanSession
+
     writer = load(ckpt_path, encoder)
     if writer.model.config.levels == 1:
         raise InputError(f"the model in {ckpt_path} has tokens alone, and no plan: train one with more levels.")
