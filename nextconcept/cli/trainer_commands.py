@@ -15,7 +15,10 @@ def run(arguments: list[str]) -> None:
     Raises:
         InputError: if Lightning refuses the settings.
     """
-    with _without_scipy():
+    try:
+        with _without_scipy():
+            from nextconcept.cli import lightning_cli
+    except ImportError:  # another release of a library wants more of SciPy than its name
         from nextconcept.cli import lightning_cli
     lightning_cli.run(arguments)
 
