@@ -18,7 +18,11 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", golden.RUNS)
+# A step of v11_2 takes ten seconds.
+NAMES = [pytest.param(name, marks=pytest.mark.slow if name == "v11_2" else ()) for name in golden.RUNS]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_losses__of_the_first_steps(name: str, one_thread: None):
     found = golden.losses(name, 2)
     assert found.keys() == RECORDED[name].keys()

@@ -86,6 +86,7 @@ def test_gradients__reach_every_parameter(rules: list):
     assert model.flops_per_token(64) > 0
 
 
+@pytest.mark.slow
 def test_compile__has_no_graph_break():
     model = open_model(small_config(**GRID[2]))
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
