@@ -39,7 +39,10 @@ def subword_bytes(library: HFTokenizer) -> list[bytes]:
     vocabulary = library.get_vocab()
     texts = [b""] * (1 + max(vocabulary.values()))
     for token, index in vocabulary.items():
-        texts[index] = added[index] if index in added else spell(token)
+        try:
+            texts[index] = added[index] if index in added else spell(token)
+        except (KeyError, ValueError):
+            raise InputError(f"its token {token!r} is not written in the alphabet of its decoder.") from None
     return texts
 
 

@@ -57,6 +57,12 @@ class Comparison:
             raise InputError(
                 f"tuning_seeds must be between 1 and the number of seeds, {len(self.seeds)}, not {self.tuning_seeds}."
             )
+        for name in (name for grid in (self.grid, *(one.grid for one in self.entries.values())) for name in grid):
+            if name in ("model.optimizer.lr", "seed_everything") or name.startswith("budget."):
+                raise InputError(
+                    f"the grid can't search {name}, which the comparison sets: give learning_rates, seeds, and flops "
+                    "or tokens."
+                )
         if self.draws is not None and self.draws < 1:
             raise InputError(f"draws must be 1 or more combinations, or null for all of the grid, not {self.draws}.")
         if self.baseline is not None and self.baseline not in self.entries:
@@ -136,8 +142,8 @@ class Comparison:
             for entry, runs in waiting.items():
                 trials[entry] += runs
         cut = [entry for entry, runs in waiting.items() if runs]
-        for entry in cut:  # these were not made
-            trials[entry] = [run for run in trials[entry] if run.key in results]
+        for entry in cut:  # the last ones were not made; those that diverged stay
+            trials[entry] = trials[entry][: -len(waiting[entry])]
         print(f"the best learning rate of {', '.join(cut)} is still at an end of the range", flush=True)
 
     def _means(self, results: ResultsFile, runs: list[Run]) -> dict[Candidate, float]:

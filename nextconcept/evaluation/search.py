@@ -1,7 +1,7 @@
 """The search for an entry's settings: learning rates, and options on a grid."""
 
-import itertools
 import json
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,10 +48,21 @@ def make_candidates(
     for name, values in grid.items():
         if not isinstance(values, (list, tuple)) or not values:
             raise InputError(f"the grid gives {name} the values {values!r}: give a list of one value or more.")
-    combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    if draws is not None and draws < len(combinations):
-        combinations = random.Random(0).sample(combinations, draws)
-    return [Candidate(rate, json.dumps(options)) for options in combinations for rate in rates]
+    count = math.prod(len(values) for values in grid.values())
+    generator, drawn = random.Random(0), dict.fromkeys(() if draws is not None and draws < count else range(count))
+    while len(drawn) < min(count, draws or count):
+        drawn[generator.randrange(count)] = None
+    candidates = [Candidate(rate, json.dumps(_combination(grid, index))) for index in drawn for rate in rates]
+    return list(dict.fromkeys(candidates))  # a value or a rate may be given twice
+
+
+def _combination(grid: Mapping[str, Sequence[Any]], index: int) -> dict[str, Any]:
+    """Return one combination of the grid, of which there may be too many to list."""
+    options = {}
+    for name, values in grid.items():
+        index, place = divmod(index, len(values))
+        options[name] = values[place]
+    return options
 
 
 def best_candidate(results: Mapping[Candidate, float], mode: Literal["min", "max"]) -> Candidate:

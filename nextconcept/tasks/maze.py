@@ -64,6 +64,8 @@ class Maze(Task):
     train_lines: int | None = None
     test_lines: int = 1000
     held_out: float = 0.1
+    # Of a perfect maze there is one shortest way, but many ways that reach the goal.
+    single_answers = False
 
     def __post_init__(self) -> None:
         check_lines("maze", self.train_lines, self.test_lines, self.held_out)
@@ -80,7 +82,6 @@ class Maze(Task):
                 f"{self.cells}, the number of cells."
             )
         self.prompt_length, self.answer_length = 3 * self.passages + 3, self.max_way
-        self.single_answers = self.loops == 0
         # Cells have the ids 0 to N - 1, row by row.
         names = [f"{chr(ord('a') + x)}{y + 1}" for y in range(self.height) for x in range(self.width)]
         self.tokenizer = SymbolTokenizer([*names, "|", "=", "/"], joiner=",", separator="=")

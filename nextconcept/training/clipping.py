@@ -39,8 +39,10 @@ class ClippedModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient, by its norm without computing that again."""
+        """Clip the gradient; its norm is not computed again if the optimizer trains all of it."""
+        trained = sum(len(group["params"]) for group in optimizer.param_groups)
         whole = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        whole &= trained == sum(1 for _ in self.parameters())
         if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and whole:
             torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, self.gradient_norm())
         else:

@@ -241,6 +241,8 @@ def loss_flops_per_token(
     it computes from the model's output is counted.
     """
     ghost, own = copy.deepcopy(model).to("meta"), copy.deepcopy(objective).to("meta") if objective else None
+    if own is not None:
+        own.eval()  # as of the model, what is recomputed in the backward pass does not count
     tokens = torch.zeros(1, time + 1, dtype=torch.long, device="meta")
     output = ghost(tokens[:, :-1])
 

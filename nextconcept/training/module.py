@@ -80,7 +80,7 @@ class ConceptModule(ClippedModule):
         compile: whether to compile the model with torch.compile.
         init_from: weights to begin with: a folder made by ``nextconcept grow`` or ``export``, a
             run, or a checkpoint. A grown folder also brings the optimizer's moments, the step and
-            the position in the data.
+            the position in the data. The parameters of an objective are not taken over.
         encoder: class of the concept encoder, for one of your own; on the command line its full
             name.
         objective: makes what is learnt instead of the next token from the model; on the command

@@ -40,12 +40,12 @@ def byte_level(*special: str) -> HFTokenizer:
     return library
 
 
-def sentence_piece() -> HFTokenizer:
-    """As Llama 2 has it: a mark for spaces, and bytes for unknown characters."""
+def sentence_piece(in_front: bool = False) -> HFTokenizer:
+    """A mark for spaces, and bytes for unknown characters; as Llama 2 has it with one in front."""
     library = HFTokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    library.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    library.normalizer = normalizers.Sequence([normalizers.Prepend("▁")] * in_front + [normalizers.Replace(" ", "▁")])
     library.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()] + [decoders.Strip(" ", 1, 0)] * in_front
     )
     description = json.loads(trained(library, "<unk>", "<s>", "</s>", *BYTES, alphabet=False).to_str())
     description["added_tokens"] = description["added_tokens"][:3]  # bytes are ordinary tokens
@@ -100,11 +100,31 @@ def word_pieces() -> HFTokenizer:
     return library
 
 
+def normal_forms() -> HFTokenizer:
+    library = byte_level("</s>")
+    library.normalizer = normalizers.NFKC()
+    return library
+
+
+def odd_alphabet() -> HFTokenizer:
+    return HFTokenizer.from_str(byte_level("</s>").to_str().replace('"Ń"', '"中"'))
+
+
+def plain_end() -> HFTokenizer:
+    description = json.loads(byte_level("</s>").to_str())
+    description["added_tokens"][0]["special"] = False
+    return HFTokenizer.from_str(json.dumps(description))
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
+        (normal_forms, "does not give text back unchanged"),
+        (lambda: sentence_piece(in_front=True), "does not give text back unchanged"),
+        (odd_alphabet, "its token '中' is not written in the alphabet of its decoder"),
+        (plain_end, "its end of a text, id 0, is no special token, so that a text could spell it"),
         (lambda: byte_level("[PAD]"), r"no token for the end of a text \(<\|endoftext\|>, .*</s>, <eos>\): add one"),
-        (lower_case, "does not give text back unchanged: 'The cat.*becomes 'the cat.* choose"),
+        (lower_case, "does not give text back unchanged: ' The cat.*becomes ' the cat.* choose"),
         (word_pieces, "the bytes of its tokens are not known .it decodes by WordPiece"),
     ],
 )
@@ -115,12 +135,20 @@ def test_load_tokenizer__one_that_can_not_serve(made: Callable[[], HFTokenizer],
     assert str(tmp_path) in str(refused.value)
 
 
-def test_load_tokenizer__sentence_piece_counts_the_space_it_begins_with(tmp_path: Path):
+def test_load_tokenizer__sentence_piece(tmp_path: Path):
     sentence_piece().save(str(tmp_path / "tokenizer.json"))
     tokenizer = load_tokenizer(str(tmp_path))
     ids = tokenizer.encode(TEXT + "🙂")
     assert tokenizer.decode(ids) == TEXT + "🙂"
-    assert b"".join(tokenizer.token_bytes()[token] for token in ids).decode() == f" {TEXT}🙂"
+    assert b"".join(tokenizer.token_bytes()[token] for token in ids).decode() == TEXT + "🙂"
+
+
+def test_load_tokenizer__drops_merges_never(tmp_path: Path):
+    library = byte_level("</s>")
+    library.model.dropout = 0.5
+    library.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert len({tuple(tokenizer.encode(TEXT)) for _ in range(5)}) == 1
 
 
 def test_load_tokenizer__nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

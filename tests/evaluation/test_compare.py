@@ -32,6 +32,8 @@ from tests.helpers import fails, run_record
         ({"entries": {"a": Entry([])}}, "nothing"),
         ({"entries": {"a": Entry(["x"])}, "flops": 1.0, "tokens": 1.0}, "not in both"),
         ({"entries": {"a": Entry(["x"])}, "tuning_seeds": 4}, "between 1 and the number of seeds, 3, not 4"),
+        ({"entries": {"a": Entry(["x"])}, "grid": {"model.optimizer.lr": [1.0]}}, "can't search model.optimizer.lr"),
+        ({"entries": {"a": Entry(["x"], grid={"budget.flops": [1.0]})}}, "can't search budget.flops"),
         ({"entries": {"a": Entry(["x"])}, "draws": 0}, "draws must be 1 or more combinations"),
         ({"entries": {"a": Entry([__file__])}, "grid": {"model.config.depth": 2}}, "model.config.depth the values 2"),
         ({"entries": {"a": Entry(["x"])}, "baseline": "b"}, "'b' is none of the entries a"),
@@ -155,6 +157,22 @@ def test_compare__ends_its_search(
     assert len(rates) == (8 if len(set(asked)) > 1 else 1)
     assert all(1.9 < later / earlier < 4.1 for earlier, later in itertools.pairwise(rates[1:]))
     assert ("of gpt is still at an end" in capsys.readouterr().out) == (len(rates) > 1)
+
+
+def test_compare__a_rate_at_which_one_seed_diverges_is_never_chosen(untrained: Callable[..., dict]):
+    """Also where the search gives up, with the best rate still at an end."""
+
+    class Diverging(FakeRunner):
+        def train(self, run: Run) -> dict[str, Any]:
+            if run.learning_rate > 2e-3 and run.seed == 1:
+                raise TrainingError("the loss is not finite")
+            return super().train(run)
+
+    runner = Diverging(lambda rate, seed: 0.1 if rate > 2e-3 else 1 + rate)
+    found = untrained(runner, learning_rates=(1e-3, 3e-3), tuning_seeds=2)
+    assert {run["learning_rate"] for run in found["runs"] if run["seed"] == 2} == {
+        min(run["learning_rate"] for run in found["runs"])
+    }
 
 
 @pytest.mark.parametrize("broken", [math.nan, None])

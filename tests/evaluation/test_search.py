@@ -14,6 +14,8 @@ def test_make_candidates__each_combination_with_each_rate():
     assert {one.rate for one in found} == {1e-3, 2e-3}
     assert {"depth": 2, "width": [64, 128]} in [one.options for one in found]
     assert make_candidates((1e-3,), {}) == [Candidate(1e-3)]
+    assert len(make_candidates((1e-3, 1e-3), {"depth": [1, 1]})) == 1
+    assert len(make_candidates((1e-3,), {str(option): list(range(9)) for option in range(99)}, draws=3)) == 3
 
 
 def test_make_candidates__draws_are_different_and_repeatable():

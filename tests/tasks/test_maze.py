@@ -149,8 +149,7 @@ def test_chunks__each_passage_is_one():
     assert (chunks[:, :15, :2] < TASK.cells).all()
     assert (chunks[:, :14, 2] == TASK.tokenizer.encode("|")[0]).all()
     assert [TASK.tokenizer.decode(chunk)[-1] for chunk in chunks[0, 14:16].tolist()] == ["/", "="]
-    assert TASK.single_answers
-    assert not LOOPS.single_answers
+    assert not TASK.single_answers
 
 
 def test_draw_answer__shows_walls_and_way():
