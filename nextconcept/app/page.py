@@ -3,6 +3,7 @@
 Gradio is imported when a page is made, so that nothing else needs it.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -177,4 +178,5 @@ def serve(page: Any, bound: socket.socket) -> None:
     )  # fmt: skip
     app.add_middleware(_Headers, headers={"content-security-policy": POLICY, "referrer-policy": "no-referrer"})
     app.add_middleware(hosts, allowed_hosts=[HOST, "localhost"])
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[bound])
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl+C, by which the server has ended
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[bound])

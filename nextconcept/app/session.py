@@ -50,7 +50,7 @@ class PlanSession:
     writer: Writer
     drawings: Drawings | None = None
 
-    def show(self, prompt: str, count: float = 0, edits: list[str] | None = None) -> View:
+    def show(self, prompt: str, count: float | None = 0, edits: list[str] | None = None) -> View:
         """Continue a prompt.
 
         Args:
@@ -76,7 +76,7 @@ class PlanSession:
             edits,
         )
 
-    def edit(self, prompt: str, count: float, edits: list[str], step: str | None, text: str) -> View:
+    def edit(self, prompt: str, count: float | None, edits: list[str], step: str | None, text: str) -> View:
         """Replace a planned concept, and continue the prompt under the changed plan.
 
         Args:
@@ -95,7 +95,7 @@ class PlanSession:
         view = self.show(prompt, count, changed)
         return View(edits=edits, message=view.message) if view.message else view
 
-    def compare(self, prompt: str, count: float, other: str) -> View:
+    def compare(self, prompt: str, count: float | None, other: str) -> View:
         """Continue a prompt under its own plan, without a plan, and under that of another text."""
         try:
             self._check(prompt, other)
@@ -122,7 +122,8 @@ class PlanSession:
         if not texts[0]:
             raise InputError("the prompt is empty: write a text to continue.")
 
-    def _count(self, count: float) -> int | None:
+    def _count(self, count: float | None) -> int | None:
+        count = count or 0  # the field may be empty
         if not 0 <= count <= MOST_TOKENS:
             raise InputError(f"the number of tokens to write is 0 to {MOST_TOKENS:,}, not {count:g}.")
         return int(count) or None

@@ -144,7 +144,7 @@ def generate_tokens(
     offsets = torch.tensor([config.padding(length) for length in lengths.tolist()])
     uniform = None
     if sampling.temperature:
-        uniform = torch.rand(len(tokens), max_new_tokens, generator=generator, device=tokens.device)
+        uniform = torch.rand(max_new_tokens, len(tokens), generator=generator, device=tokens.device).t()
     # A pass writes behind rejected drafts too.
     size = int(offsets.max()) + tokens.shape[1] + max_new_tokens + (LONGEST if draft else 0)
     ids = torch.where(torch.arange(size) < offsets[:, None], PADDING, 0).to(tokens.device)

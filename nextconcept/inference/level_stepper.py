@@ -293,7 +293,7 @@ class LevelStepper:
             return values
         if not stored.numel():
             stored = values.new_zeros(self._rows, *values.shape[1:])
-        stored[positions.rows] = values
+        stored[positions.rows] = values.to(stored.dtype)
         return stored
 
     def _keys(

@@ -155,7 +155,7 @@ def _every_anchor(anchors: list[AnchorPlan], prompt_end: int | None) -> str:
         "<h3>Every plan over the text</h3>"
         f"<p>Each row is the plan that is made just before its text. {_key('r', 'planned right')} "
         '<span class="key differs">planned ≠ written</span> '
-        '<span class="key open">not yet written</span></p>'
+        '<span class="key open">not in the text that the model sees</span></p>'
         f'<table class="anchors">{"".join(rows)}</table>'
     )
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.inference.generate import PlanEdit, generate
+from nextconcept.inference.generate import PlanEdit, PlanEdits, generate
 from nextconcept.inference.generators import PlanHook
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.plan_page import plan_fragment
@@ -25,8 +25,9 @@ from nextconcept.inference.plan_steps import LevelPlans, PlanStep
 from nextconcept.inference.read_back import check_readable, decode_chunk, decode_tokens, read_concepts
 from nextconcept.inference.sampling import make_generator
 from nextconcept.inference.text_plans import text_plans
+from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.matching import match
-from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model import NextConceptModel, PlanChoice
 
 __all__ = ["PlanReport", "compare_plan", "first_visible", "parse_edit", "plans_at_end", "report_plan"]
 
@@ -102,18 +103,29 @@ def first_visible(model: NextConceptModel, length: int) -> int:
     return max(0, int(visible_from(torch.tensor(length + padding), config.window_length, config.hierarchy)) - padding)
 
 
-def plans_at_end(model: NextConceptModel, tokens: Tensor) -> dict[int, Tensor]:
+def plans_at_end(model: NextConceptModel, tokens: Tensor, edits: Sequence[PlanEdit] = ()) -> dict[int, Tensor]:
     """Return the plan that a model makes after a text.
 
     Args:
         model: in eval mode.
         tokens: (T,) int64 token ids, at most a context.
+        edits: planned concepts that are replaced before lower levels read them.
 
     Returns:
-        The plan of each level, (H, D).
+        The plan of each level, (H, D), as predicted.
     """
+    choice: PlanChoice = "predicted"
+    if edits:
+        padding, rows = model.config.padding(len(tokens)), torch.zeros(1, dtype=torch.int64)
+        ids = F.pad(tokens[None], (padding, 0), value=PADDING)
+        hook = PlanEdits(list(edits), model, ids, torch.tensor([len(tokens) + padding]))
+
+        def edited(level: int, plan: Tensor) -> Tensor:
+            return hook(level, plan, torch.arange(plan.shape[1])[None], rows)
+
+        choice = edited
     with torch.no_grad():
-        output = model.forward(tokens[None])  # a compiled call would be compiled for every length
+        output = model.forward(tokens[None], choice)  # a compiled call would be compiled for every length
     newest = {level: -1 if output.chunks is None else output.chunks[level].counts[0] for level in output.plans}
     return {level: plan[0, newest[level]] for level, plan in output.plans.items()}
 
@@ -210,7 +222,7 @@ def parse_edit(
     """
     target, equals, words = text.partition("=")
     left, colon, right = target.partition(":")
-    if not equals or not colon or not left.strip().isdigit() or not right.strip().isdigit():
+    if not equals or not colon or not left.strip().isdecimal() or not right.strip().isdecimal():
         raise InputError(f"the edit {text!r} is not of the form LEVEL:STEP=TEXT, as in 1:0=king.")
     level, step = int(left), int(right)
     if level not in model.config.hierarchy.concept_levels:
@@ -294,6 +306,8 @@ def report_plan(
     with eval_mode(model):
         plans = plans_at_end(model, tokens[start:])
         changes = [parse_edit(model, tokenizer, edit, plans) if isinstance(edit, str) else edit for edit in edits]
+        if changes:  # of lower levels, which read them
+            plans = plans_at_end(model, tokens[start:], changes)
         generator = make_generator(seed, device)
         text = generate(
             model, tokens[None], max_new_tokens, temperature, generator=generator, edits=changes, hook=hook

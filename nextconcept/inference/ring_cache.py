@@ -83,7 +83,9 @@ class RingCache:
             self.data[:, :, :, slot : slot + 1 + positions.ahead] = entries
         else:
             rows = torch.arange(len(self.data), device=entries.device) if positions.rows is None else positions.rows
-            self.data[rows[:, None], :, :, positions.every() % self.size] = entries.permute(0, 3, 1, 2, 4)
+            self.data[rows[:, None], :, :, positions.every() % self.size] = entries.permute(0, 3, 1, 2, 4).to(
+                self.data.dtype
+            )  # autocast may have narrowed them
 
     def view(self, positions: RowPositions, shift: int = 0) -> "RingView":
         """Say which entries queries see; rings of one size and window share it.

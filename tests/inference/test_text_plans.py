@@ -6,7 +6,7 @@ import torch
 from nextconcept import InputError
 from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.inference.generate import generate
-from nextconcept.inference.plans import compare_plan, parse_edit, plans_at_end
+from nextconcept.inference.plans import compare_plan, parse_edit, plans_at_end, report_plan
 from nextconcept.inference.text_plans import gate_size, text_plans
 from tests.helpers import open_model, small_config
 
@@ -76,3 +76,15 @@ def test_gate_size__tells_a_plan_that_is_barely_read():
     assert text_plans(model, ByteTokenizer(), TEXT)[0].barely_read
     model.set_gate_scale(1, 0.0)
     assert gate_size(model, 1) == 0
+
+
+@pytest.mark.parametrize("options", [{"chunk_size": 2}, {"chunk_size": 2, "encoder__chunk_alignment": "end"}], ids=str)
+def test_report_plan__lower_levels_read_the_edit_of_a_higher_one(options: dict):
+    """The plan at the end of the prompt is that of the same anchor in the table of all plans."""
+    model = open_model(small_config(vocab_size=256, levels=3, context_length=64, **options))
+    report = report_plan(model, ByteTokenizer(), "hello wo", ["2:0=abcd"], max_new_tokens=8)
+    plain = report_plan(model, ByteTokenizer(), "hello wo", max_new_tokens=8)
+    (anchor,) = [one.steps for level in report.levels if level.level == 1 for one in level.anchors if one.start == 8]
+    steps, unedited = ([step.planned for step in one.steps if step.level == 1] for one in (report, plain))
+    assert steps == [step.planned for step in anchor]
+    assert steps != unedited
