@@ -93,7 +93,7 @@ def make_page(session: PlanSession, title: str, example: str = "") -> Any:
 
         def shown(result: View) -> list[Any]:
             if result.message:  # what was shown before stays
-                return [result.message, result.edits, *[gr.skip()] * 5]
+                return [result.message, *[gr.skip()] * 6]
             choices = gr.Dropdown(result.choices, value=result.choices[0][1])
             return ["", result.edits, result.html, result.pictures, result.every, choices, ""]
 
