@@ -19,9 +19,10 @@ from filelock import FileLock
 from rich.progress import Progress
 
 from nextconcept.core.errors import InputError
+from nextconcept.data.bpe_training import train_bpe
 from nextconcept.data.corpus import Corpus
 from nextconcept.data.pieces import Piece, batches, cut
-from nextconcept.data.tokenizers import ByteTokenizer, Tokenizer, tokenizer_from_json, train_bpe
+from nextconcept.data.tokenizers import ByteTokenizer, Tokenizer, tokenizer_from_json
 
 __all__ = ["SPLITS", "SplitConfig", "TokenCache", "encode_corpus", "split_documents"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer as HFTokenizer
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.subword_bytes import subword_bytes
@@ -21,7 +21,6 @@ __all__ = [
     "Tokenizer",
     "WordTokenizer",
     "tokenizer_from_json",
-    "train_bpe",
 ]
 
 END_OF_TEXT = "<|endoftext|>"
@@ -363,31 +362,6 @@ class WordTokenizer(SymbolTokenizer):
                 text += self.joiner * bool(text and self.separator not in (before, word)) + word
                 before = word
         return text
-
-
-def train_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
-    """Train byte-level BPE.
-
-    Args:
-        texts: training texts.
-        vocab_size: upper bound of the vocabulary, at least 257: the bytes and the end of a text.
-
-    Raises:
-        InputError: if ``vocab_size`` is too small.
-    """
-    if vocab_size < 257:
-        raise InputError(f"vocab_size {vocab_size} is too small for BPE: 256 bytes and the end of text need 257.")
-    tokenizer = HFTokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return BPETokenizer(tokenizer)
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:

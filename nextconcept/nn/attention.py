@@ -169,7 +169,15 @@ class PlanAttention(_CrossAttention):
         return context.rotate_in_chunk(context.weights.split(context.fold(query)))
 
 
-class PlanUnbinding(nn.Module):
+class _PlacedReading(nn.Module):
+    """A linear map of what a position reads by where it stands, without search."""
+
+    def __init__(self, widths: AttentionWidths) -> None:
+        super().__init__()
+        self.value = Linear(widths.source, widths.width)
+
+
+class PlanUnbinding(_PlacedReading):
     """Each position reads what the plan says about the element that it predicts.
 
     ``W R(-i) p`` for the element at place i of a chunk with the planned concept p: because a
@@ -180,10 +188,6 @@ class PlanUnbinding(nn.Module):
     Args:
         widths: full widths of the matrices.
     """
-
-    def __init__(self, widths: AttentionWidths) -> None:
-        super().__init__()
-        self.value = Linear(widths.source, widths.width)
 
     def forward(self, x: Tensor, context: LevelContext, index: int = 0) -> Tensor:
         """Read the plan.
@@ -199,16 +203,12 @@ class PlanUnbinding(nn.Module):
         return context.weights.write_hidden(context.unbound_plan(), self.value, context.plan_gate(index))
 
 
-class AnchorReading(nn.Module):
+class AnchorReading(_PlacedReading):
     """Each position reads what the level above knew at the anchor of its chunk.
 
     Args:
         widths: full widths of the matrices.
     """
-
-    def __init__(self, widths: AttentionWidths) -> None:
-        super().__init__()
-        self.value = Linear(widths.source, widths.width)
 
     def forward(self, x: Tensor, context: LevelContext, index: int = 0) -> Tensor:
         """Read the state of the anchor.

@@ -200,13 +200,14 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                 predicted = like.predictions[level]
             else:
                 predicted = predictor(transformer, inputs[level], plan_input, self.feed_back(level), caches.get(level))
-            memory = {"none": None, "concepts": predictor.start(inputs[level])}
-            memory |= dict.fromkeys(("states", "anchor"), predicted.states)
+            memory = None if self.config.reader.memory == "none" else predicted.states
+            if self.config.reader.memory == "concepts":
+                memory = predictor.start(inputs[level])
             counts = None if chunks is None else chunks[level].counts
             source = self._source(plan, level, predicted.plan, concepts[level], counts)
             if source is not predicted.plan:
                 like = None  # the levels below read another plan
-            plan_input = self._plan_input(level, source, memory[self.config.reader.memory], chunks)
+            plan_input = self._plan_input(level, source, memory, chunks)
             predictions[level] = predicted
             if prefill:
                 prefill.inputs[level] = predictor.start(inputs[level])

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nextconcept.data.bpe_training import train_bpe
 from nextconcept.data.packaged_corpora import text_corpus
 from nextconcept.data.pieces import BATCH, batches, cut
-from nextconcept.data.tokenizers import train_bpe
 
 ALPHABET = ["a", "b", "ab", "'s", "é", "語", "1", "23", ".", "!!", " ", "  ", "\n", "\n\n", "\t", "\u00a0"]
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from nextconcept.core.errors import InputError
+from nextconcept.data.bpe_training import train_bpe
 from nextconcept.data.tokenizers import (
     ByteTokenizer,
     SymbolTokenizer,
     WordTokenizer,
     tokenizer_from_json,
-    train_bpe,
 )
 
 TEXT = "the cat sat on the mat, the café closed — naïve 日本\n\n" * 20

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from nextconcept.data.tokenizers import ByteTokenizer, train_bpe
+from nextconcept.data.bpe_training import train_bpe
+from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.inference.plan_figures import look_at_plan
 from nextconcept.nn.attention import PlanAttention
 from tests.helpers import open_model, small_config
