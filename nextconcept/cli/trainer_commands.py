@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
-from importlib.util import module_from_spec
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
 
-__all__ = ["run"]
+__all__ = ["deferred_scipy_signal", "run"]
 
 
 def run(arguments: list[str]) -> None:
@@ -15,31 +17,43 @@ def run(arguments: list[str]) -> None:
     Raises:
         InputError: if Lightning refuses the settings.
     """
-    try:
-        with _without_scipy():
-            from nextconcept.cli import lightning_cli
-    except ImportError:  # another release of a library wants more of SciPy than its name
+    with deferred_scipy_signal():
         from nextconcept.cli import lightning_cli
     lightning_cli.run(arguments)
 
 
+class _Deferred(ModuleType):
+    """``scipy.signal`` until something other than ``hamming`` is asked of it."""
+
+    hamming = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("__file__", "__wrapped__"):  # inspect asks this of every module
+            raise AttributeError(name)
+        _forget(self)
+        return getattr(import_module("scipy.signal"), name)
+
+
 @contextmanager
-def _without_scipy() -> Iterator[None]:
-    """Let modules that are imported within have an empty ``scipy.signal``, unless it is loaded.
+def deferred_scipy_signal() -> Iterator[None]:
+    """Let ``import scipy.signal`` take no time within, unless the module is used.
 
     Lightning imports torchmetrics, which imports ``scipy.signal`` wherever SciPy is installed, only
-    to give it the name ``hamming`` of old releases. That takes nearly as long as torch. What
-    torchmetrics computes with SciPy imports it when it is called.
+    to give it the name ``hamming`` of old releases. That takes nearly as long as torch. Whoever
+    asks for anything else, also for a module below it, gets the real module.
     """
-    if "scipy" in sys.modules:
+    if "scipy.signal" in sys.modules or find_spec("scipy") is None:
         yield
         return
-    stand_ins = {name: module_from_spec(ModuleSpec(name, None, is_package=True)) for name in ("scipy", "scipy.signal")}
-    stand_ins["scipy"].__dict__["signal"] = stand_ins["scipy.signal"]
-    stand_ins["scipy.signal"].__dict__["hamming"] = None
-    sys.modules |= stand_ins
+    deferred = _Deferred("scipy.signal")
+    sys.modules["scipy.signal"] = import_module("scipy").__dict__["signal"] = deferred
     try:
         yield
     finally:
-        for name in stand_ins:
-            del sys.modules[name]
+        _forget(deferred)
+
+
+def _forget(deferred: _Deferred) -> None:
+    """Have the next import of ``scipy.signal`` load it."""
+    if sys.modules.get("scipy.signal") is deferred:
+        del sys.modules["scipy.signal"], sys.modules["scipy"].__dict__["signal"]

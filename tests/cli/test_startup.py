@@ -49,7 +49,7 @@ def test_commands_without_a_trainer__load_none_of_its_libraries(tmp_path: Path):
     assert not modules & HEAVY
 
 
-def test_fit__on_text__loads_neither_datasets_nor_scipy(tmp_path: Path):
+def test_fit__on_text__loads_neither_datasets_nor_signal_processing(tmp_path: Path):
     (tmp_path / "text.txt").write_text("to be or not to be " * 100)
     modules = modules_after(
         (
@@ -59,20 +59,30 @@ def test_fit__on_text__loads_neither_datasets_nor_scipy(tmp_path: Path):
         ),
     )
     assert "lightning" in modules
-    assert not modules & {*DATA, "scipy"}
+    assert not modules & {*DATA, "scipy.signal.windows"}
 
 
-@pytest.mark.slow
-def test_scipy__is_whole_where_it_is_used():
+@pytest.mark.parametrize(
+    "use",
+    [
+        "pass",
+        "from scipy.signal import windows",
+        "import scipy.signal.windows as windows",
+        "from scipy.signal.windows import hamming",
+        "from scipy.signal import *; lfilter",
+        "import scipy.sparse",
+    ],
+)
+def test_scipy__is_whole_for_whoever_uses_it__within_and_after(use: str):
     pytest.importorskip("scipy")
     code = (
         "import sys\n"
-        "import nextconcept.cli.trainer_commands as commands\n"
-        "try:\n"
-        "    commands.run(['fit', '--help'])\n"
-        "except SystemExit:\n"
-        "    pass\n"
+        "from nextconcept.cli.trainer_commands import deferred_scipy_signal\n"
+        "with deferred_scipy_signal():\n"
+        "    import scipy.signal\n"
+        "    assert hasattr(scipy.signal, 'hamming') and 'scipy.signal.windows' not in sys.modules\n"
+        f"    {use}\n"
         "import scipy.signal\n"
-        "assert callable(scipy.signal.windows.hamming)"
+        "assert callable(scipy.signal.windows.hamming) and scipy.signal is sys.modules['scipy.signal']"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
