@@ -1,7 +1,6 @@
 """``nextconcept fit``, ``validate``, ``test`` and ``predict``: the commands that need a Trainer."""
 
 import sys
-import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_only
 
 from nextconcept.checkpoints.files import find_checkpoint, read_checkpoint, read_vocabulary
+from nextconcept.cli.lightning_settings import check_sharding, check_trainer, input_error, is_refusal
 from nextconcept.cli.linked_settings import SHAPE, check_linked
 from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
 from nextconcept.cli.run_folders import folder_of_run, logger_settings, newest_checkpoint, own_run_folders
-from nextconcept.cli.stored_settings import GivenSettings, adopt_checkpoint, as_namespace
-from nextconcept.core.chunking import same_chunking
+from nextconcept.cli.stored_settings import GivenSettings, adopt_checkpoint, adopt_stored_config
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
@@ -45,7 +44,6 @@ from nextconcept.training.callbacks import (
     WritingSamples,
 )
 from nextconcept.training.module import ConceptModule
-from nextconcept.training.warm_start import read_config
 
 __all__ = ["ConceptCLI", "run"]
 
@@ -59,9 +57,9 @@ def run(arguments: list[str]) -> None:
     try:
         ConceptCLI(arguments)
     except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
-        if not _is_refusal(error):
+        if not is_refusal(error):
             raise
-        raise _input_error(error) from error
+        raise input_error(error) from error
 
 
 class TrainerParser(OneLineErrors, LightningArgumentParser):
@@ -198,7 +196,7 @@ class ConceptCLI(LightningCLI):
         seed = options.get("seed_everything")
         if type(seed) is int and not 0 <= seed < 2**32:
             raise InputError(f"seed_everything must be from 0 to {2**32 - 1}, not {seed}.")
-        _check_trainer(options.trainer)
+        check_trainer(options.trainer)
         self._checkpoint, self._continues = None, False
         if options.get("ckpt_path"):
             self._checkpoint = self._find_checkpoint(options)
@@ -262,7 +260,7 @@ class ConceptCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
-            raise _input_error(error) from error
+            raise input_error(error) from error
         if self._checkpoint is not None:
             self.config_init[self.config.subcommand].ckpt_path = str(self._checkpoint)
             # Where the run began, which its checkpoints and its config.yaml keep.
@@ -297,7 +295,7 @@ class ConceptCLI(LightningCLI):
                     "in short runs instead, with nextconcept compare or --trainer.max_steps."
                 )
         trainer = super().instantiate_trainer(**kwargs)
-        _check_sharding(options.trainer.strategy, trainer.world_size)
+        check_sharding(options.trainer.strategy, trainer.world_size)
         return trainer
 
     def fit(self, **kwargs: Any) -> None:
@@ -316,46 +314,11 @@ class ConceptCLI(LightningCLI):
         if self._checkpoint is not None:
             options.model.init_from = None  # the checkpoint has gone on from it
         if options.model.init_from is not None:
-            _adopt_config(options)
+            adopt_stored_config(options)
         with warnings.catch_warnings():
             # LightningCLI uses this deprecated method too, and does not pass what replaces it.
             warnings.simplefilter("ignore", DeprecationWarning)
             self.parser.add_instantiator(self._build_config, ModelConfig)
-
-
-def _check_sharding(strategy: Any, processes: int) -> None:
-    """Refuse a mesh of processes that Lightning would refuse in the middle of the start.
-
-    Raises:
-        InputError: if it does not shard all parameters over all processes.
-    """
-    if not str(getattr(strategy, "class_path", "")).endswith(".ModelParallelStrategy"):
-        return
-    options = strategy.init_args
-    if (options.data_parallel_size, options.tensor_parallel_size) != (processes, 1):
-        raise InputError(
-            "parameters are sharded over all processes, and no matrix is split: set "
-            f"trainer.strategy.init_args.data_parallel_size to {processes} (devices times nodes) and "
-            f"tensor_parallel_size to 1; they are {options.data_parallel_size} and {options.tensor_parallel_size}."
-        )
-
-
-def _check_trainer(options: Namespace) -> None:
-    """Let validation count batches over epochs where its interval is a number of batches.
-
-    Lightning counts them within an epoch by default, and then refuses more than an epoch has.
-
-    Raises:
-        InputError: if an interval is 0, by which Lightning divides.
-    """
-    for name in ("val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches"):
-        if options[name] == 0:
-            raise InputError(f"trainer.{name} must be above 0, not {options[name]}.")
-    interval = options.val_check_interval
-    if type(interval) is int and options.check_val_every_n_epoch == 1:
-        options.check_val_every_n_epoch = None
-    elif type(interval) is float and options.check_val_every_n_epoch is None:
-        options.check_val_every_n_epoch = 1
 
 
 def _say(sentence: str) -> None:
@@ -367,47 +330,3 @@ def _say(sentence: str) -> None:
 def _is_first() -> bool:
     """Whether this is the first of the processes of a run."""
     return not getattr(rank_zero_only, "rank", 0)
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether Lightning itself has raised the error, which is then about its settings."""
-    if isinstance(error, MisconfigurationException):
-        return True
-    frames = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return frames[-1].startswith("lightning.")
-
-
-def _adopt_config(options: Namespace) -> None:
-    """Give model and data the shape of the model at ``model.init_from``.
-
-    Raises:
-        InputError: if another shape was asked for.
-    """
-    path, defaults = options.model.init_from, ModelConfig().to_dict()
-    stored = read_config(path, options.model.encoder).to_dict()
-    del stored["vocab_size"]  # follows from the data
-    given = options.model.config.clone().as_dict()
-    other = [
-        name
-        for name, value in stored.items()
-        if given[name] not in (None, defaults[name], value)
-        and not (name == "chunking" and same_chunking(given[name], value))
-    ]
-    if other:
-        raise InputError(
-            f"the model in {path} has {other[0]} {stored[other[0]]}, not {given[other[0]]}: leave out model.config "
-            "with model.init_from."
-        )
-    options.model.config = as_namespace(stored)
-    for name in SHAPE:
-        options.data.init_args[name] = stored.get(name)
-
-
-def _input_error(error: BaseException) -> InputError:
-    """Return our own error behind an error that settings caused, or one that quotes it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, InputError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return InputError(f"these settings can't be used: {' '.join(str(error).split())[:600].rstrip('.')}.")

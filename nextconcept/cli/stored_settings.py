@@ -12,10 +12,12 @@ from nextconcept.checkpoints.files import KEY
 from nextconcept.checkpoints.hub import config_from_dict
 from nextconcept.cli.linked_settings import SHAPE
 from nextconcept.core.chunking import same_chunking
+from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.training.warm_start import read_config
 
-__all__ = ["GivenSettings", "adopt_checkpoint", "as_namespace"]
+__all__ = ["GivenSettings", "adopt_checkpoint", "adopt_stored_config"]
 
 CHANGEABLE = ("loss", "optimizer", "train_plan", "compile")
 """Settings that may change when a run goes on."""
@@ -107,6 +109,32 @@ def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: Give
             "you trust it, name it with the settings it was trained with, --model.loss.terms and --model.encoder."
         )
     return notes
+
+
+def adopt_stored_config(options: Namespace) -> None:
+    """Give model and data the shape of the model at ``model.init_from``.
+
+    Raises:
+        InputError: if another shape was asked for.
+    """
+    path, defaults = options.model.init_from, ModelConfig().to_dict()
+    stored = read_config(path, options.model.encoder).to_dict()
+    del stored["vocab_size"]  # follows from the data
+    given = options.model.config.clone().as_dict()
+    other = [
+        name
+        for name, value in stored.items()
+        if given[name] not in (None, defaults[name], value)
+        and not (name == "chunking" and same_chunking(given[name], value))
+    ]
+    if other:
+        raise InputError(
+            f"the model in {path} has {other[0]} {stored[other[0]]}, not {given[other[0]]}: leave out model.config "
+            "with model.init_from."
+        )
+    options.model.config = as_namespace(stored)
+    for name in SHAPE:
+        options.data.init_args[name] = stored.get(name)
 
 
 def _adopt_shape(

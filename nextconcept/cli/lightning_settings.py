@@ -1,0 +1,64 @@
+"""Settings of the trainer that are refused, and what Lightning refuses, in one sentence each."""
+
+import traceback
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from nextconcept.core.errors import InputError
+
+__all__ = ["check_sharding", "check_trainer", "input_error", "is_refusal"]
+
+
+def check_trainer(options: Namespace) -> None:
+    """Let validation count batches over epochs where its interval is a number of batches.
+
+    Lightning counts them within an epoch by default, and then refuses more than an epoch has.
+
+    Raises:
+        InputError: if an interval is 0, by which Lightning divides.
+    """
+    for name in ("val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches"):
+        if options[name] == 0:
+            raise InputError(f"trainer.{name} must be above 0, not {options[name]}.")
+    interval = options.val_check_interval
+    if type(interval) is int and options.check_val_every_n_epoch == 1:
+        options.check_val_every_n_epoch = None
+    elif type(interval) is float and options.check_val_every_n_epoch is None:
+        options.check_val_every_n_epoch = 1
+
+
+def check_sharding(strategy: Any, processes: int) -> None:
+    """Refuse a mesh of processes that Lightning would refuse in the middle of the start.
+
+    Raises:
+        InputError: if it does not shard all parameters over all processes.
+    """
+    if not str(getattr(strategy, "class_path", "")).endswith(".ModelParallelStrategy"):
+        return
+    options = strategy.init_args
+    if (options.data_parallel_size, options.tensor_parallel_size) != (processes, 1):
+        raise InputError(
+            "parameters are sharded over all processes, and no matrix is split: set "
+            f"trainer.strategy.init_args.data_parallel_size to {processes} (devices times nodes) and "
+            f"tensor_parallel_size to 1; they are {options.data_parallel_size} and {options.tensor_parallel_size}."
+        )
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether Lightning itself has raised the error, which is then about its settings."""
+    if isinstance(error, MisconfigurationException):
+        return True
+    frames = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].startswith("lightning.")
+
+
+def input_error(error: BaseException) -> InputError:
+    """Return our own error behind an error that settings caused, or one that quotes it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return InputError(f"these settings can't be used: {' '.join(str(error).split())[:600].rstrip('.')}.")
