@@ -100,7 +100,7 @@ class Evaluator(nn.Module):
             brief: whether to leave out the sources that validations inside a fit leave out.
             objective: what the model learns instead of the next token, or None.
         """
-        tokens, mask = batch
+        tokens, mask, _ = batch
         inputs = tokens[:, :-1] if objective is None else objective.inputs(tokens, mask)
         weight = mask[:, 1:].sum()
         values: dict[str, tuple[Tensor, Tensor]] = {}
