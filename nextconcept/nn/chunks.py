@@ -17,7 +17,7 @@ from nextconcept.core.chunk_ends import Tables, chunk_ends, chunk_room, own_auto
 from nextconcept.core.config import ModelConfig
 from nextconcept.nn.layers import binding_angles, compute_dtype, rotations
 
-__all__ = ["Chunker", "Chunks", "chunk_of_tokens"]
+__all__ = ["Chunker", "Chunks", "chunk_of_tokens", "in_tokens"]
 
 
 def _first_of_chunk(ends: Tensor) -> Tensor:
@@ -90,6 +90,21 @@ class Chunks:
         most = x.new_zeros(x.shape[0], self.most + 1, x.shape[2])
         return most.scatter_reduce(1, slot, x, "amax", include_self=False)[:, :-1]
 
+    def elements(self, x: Tensor, most: int) -> Tensor:
+        """Bring the elements of each chunk together.
+
+        Args:
+            x: (B, n, D).
+            most: elements of the longest chunk, c.
+
+        Returns:
+            (B, N, c, D), zero where there is no element.
+        """
+        place = torch.arange(most, device=x.device)
+        index = (self.first[:, :-1, None] + place).clamp(max=x.shape[1] - 1).flatten(1)
+        gathered = x.gather(1, index[..., None].expand(-1, -1, x.shape[2])).unflatten(1, (self.most, most))
+        return gathered.masked_fill((place >= self.lengths[..., None])[..., None], 0)
+
     def all(self, x: Tensor) -> Tensor:
         """Return whether all of (B, n) truth values of each complete chunk are true, (B, N)."""
         return (self.sum(x.long()[..., None])[..., 0] == self.lengths) & (self.lengths > 0)
@@ -102,6 +117,16 @@ def chunk_of_tokens(chunks: dict[int, Chunks], level: int) -> Tensor:
         above = chunks[upper]
         slot = torch.nn.functional.pad(above.slot, (0, 1), value=above.most).gather(1, slot)
     return slot
+
+
+def in_tokens(chunks: dict[int, Chunks], level: int) -> Chunks:
+    """Return the chunks of ``level`` as chunks of tokens, whatever levels lie between."""
+    if level == 1:
+        return chunks[1]
+    own, slot = chunks[level], chunk_of_tokens(chunks, level)
+    index = torch.minimum(torch.nn.functional.pad(slot, (0, 1), value=own.most), own.counts[:, None])
+    offset = torch.arange(index.shape[1], device=index.device) - own.start.gather(1, index)
+    return Chunks(own.counts, index, slot, offset, offset, own.start, own.start)
 
 
 def _lay_out(ends: Tensor, starts: Tensor, most: int) -> Chunks:
