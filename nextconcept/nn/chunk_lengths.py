@@ -15,7 +15,7 @@ from torch import Tensor
 from nextconcept.nn.chunks import Chunker
 from nextconcept.nn.concept_encoder import ConceptEncoder
 
-__all__ = ["READ_BACK_SCALE", "length_odds"]
+__all__ = ["READ_BACK_SCALE", "length_odds", "likeliest_tokens"]
 
 READ_BACK_SCALE = 16.0
 """Inverse temperature of tokens that are read back, as the concept loss ``decode`` trains them."""
@@ -49,3 +49,38 @@ def length_odds(encoder: ConceptEncoder, chunker: Chunker, concepts: Tensor, sca
         reached = after[:, :-1]
     odds[-1] = odds[-1] + reached.sum(1)  # a longer chunk is cut
     return torch.stack(odds, 1)
+
+
+def likeliest_tokens(encoder: ConceptEncoder, chunker: Chunker, concept: Tensor, length: int) -> Tensor:
+    """Find the likeliest chunk of a given length, by the algorithm of Viterbi (1967).
+
+    Args:
+        encoder: its composition must be additive.
+        chunker: the rules; that of level 1 reads the text.
+        concept: (D,) concept of level 1.
+        length: tokens of the chunk, at most P.
+
+    Returns:
+        (length,) token ids, of which the last ends the chunk if ``length`` is below P, and no other.
+    """
+    following, ends = chunker.tables[1]
+    places = torch.arange(length, device=concept.device)
+    log_odds = (READ_BACK_SCALE * encoder.read_back_at(concept.expand(length, -1), places)).log_softmax(-1)
+    flat = following.flatten()
+    steps = torch.arange(len(flat), device=flat.device)  # a state and a token
+    reached = concept.new_full((len(following),), -torch.inf)
+    reached[0], origins = 0, list[Tensor]()
+    for place in range(length - 1):
+        odds = (reached[:, None] + log_odds[place]).masked_fill(ends, -torch.inf).flatten()
+        reached = torch.full_like(reached, -torch.inf).scatter_reduce(0, flat, odds, "amax")
+        best = odds == reached[flat]
+        origins.append(torch.zeros_like(reached, dtype=torch.long).scatter(0, flat[best], steps[best]))
+    odds = reached[:, None] + log_odds[length - 1]
+    if length < chunker.hierarchy.rules[0].max_length:
+        odds = odds.masked_fill(~ends, -torch.inf)
+    step = odds.flatten().argmax()
+    path = [step]
+    for origin in reversed(origins):
+        step = origin[step // following.shape[1]]
+        path.append(step)
+    return torch.stack(path[::-1]) % following.shape[1]
