@@ -76,11 +76,11 @@ RULE_TEXT = b"the quick brown fox. jumps over!  the lazy\n\ndog and 123 more wor
 
 def rule_grid() -> list[dict]:
     """Configurations whose chunks are cut by rules, with every way of making and reading a plan."""
-    draw = random.Random(2)
+    draw, draw_more = random.Random(2), random.Random(3)
     ways = itertools.product(
         ("cross", "prefix", "unbind"), ("none", "concepts", "states", "anchor"), ("parallel", "rollout"), RULES
     )
-    return [
+    grid: list[dict] = [
         {
             "levels": len(rules) + 1,
             "chunking": rules,
@@ -103,6 +103,19 @@ def rule_grid() -> list[dict]:
         }
         for conditioning, memory, mode, rules in ways
     ]
+    for options in grid:
+        options["encoder__flat"] = draw_more.random() < 0.3
+        if draw_more.random() < 0.3 and not options["encoder__flat"]:
+            options["encoder__composition"] = draw_more.choice(["linear", "mlp", "norm->linear->mlp"])
+        readable = options["encoder__composition"] in ("sum", "mean") and options["encoder__position_binding"]
+        # A search at level 2 takes a search at level 1 for each element of the longest chunk.
+        if options["planner__mode"] == "rollout" and readable and options["chunking"][0] == "words":
+            options["planner__matching"] = {"top_k": 3, "beam": 2} if options["levels"] == 2 else None
+    short = [{"ends": " ", "max_length": 3, "mean_length": 2}, {"ends": ".\n", "max_length": 3, "mean_length": 2}]
+    deep = {"chunking": short, "levels": 3, "planner__matching": {"top_k": 3, "beam": 2}, "horizon": 2}
+    first = next(one for one in grid if one["planner__mode"] == "rollout")
+    grid.append(first | deep | {"encoder__composition": "mean", "encoder__flat": False} | {"encoder__position_binding": True})
+    return grid
 
 
 def option_grid() -> list[dict]:

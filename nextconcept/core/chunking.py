@@ -1,6 +1,7 @@
 """Which rule cuts the chunks of a concept level, and how long they may be."""
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +9,7 @@ from nextconcept.core.chunk_rules import RULES, ChunkRule, ends_behind
 from nextconcept.core.errors import InputError
 from nextconcept.core.suggestions import did_you_mean
 
-__all__ = ["ChunkingConfig", "parse_chunking", "same_chunking"]
+__all__ = ["ChunkingConfig", "parse_chunking", "same_chunking", "same_rules"]
 
 LENGTHS = {"words": (16, 4.0), "lines": (128, 24.0), "sentences": (256, 48.0), "paragraphs": (512, 128.0)}
 """Default ``max_length`` and ``mean_length`` of chunks of tokens, for texts of single bytes."""
@@ -65,6 +66,11 @@ class ChunkingConfig:
                 f"{', '.join(RULES)}, {{ends: CHARACTERS}}, or the full name of your own function."
             )
 
+    def __str__(self) -> str:
+        """Say it as messages do."""
+        what = self.rule or f"ends {self.ends!r}"
+        return f"{what} (max_length {self.max_length}, mean_length {self.mean_length})"
+
     @property
     def of_text(self) -> bool:
         """Whether the rule reads the text, rather than counting elements."""
@@ -110,10 +116,14 @@ def same_chunking(one: Any, other: Any) -> bool:
     if not isinstance(one, list) or not isinstance(other, list):
         return bool(one == other)
     try:
-        rules = [[replace(rule, num_states=0) for rule in parse_chunking(entries)] for entries in (one, other)]
+        return same_rules(parse_chunking(one), parse_chunking(other))
     except InputError:
         return False
-    return rules[0] == rules[1]
+
+
+def same_rules(one: Sequence[ChunkingConfig], other: Sequence[ChunkingConfig]) -> bool:
+    """Whether rules are equal, built or not."""
+    return [replace(rule, num_states=0) for rule in one] == [replace(rule, num_states=0) for rule in other]
 
 
 def _parse(entry: int | str | dict[str, Any], level: int) -> ChunkingConfig:

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from nextconcept.core.config_groups import (
-    REDUCTIONS,
     BlockConfig,
     EncoderConfig,
     NestedConfig,
@@ -133,15 +132,26 @@ class ModelConfig:
         if not hierarchy.rules:
             self.chunking = self.chunking if self.levels == 1 else None
             return
-        learnt = not set(REDUCTIONS) & set(self.encoder.chain)
-        for wrong, what in (
-            (learnt, f"encoder.composition {self.encoder.composition!r}, whose map needs chunks of one length"),
-            (self.encoder.flat, "encoder.flat"),
-            (self.encoder.chunk_alignment == "end", "encoder.chunk_alignment 'end'"),
-            (self.planner.matching is not None, "planner.matching"),
+        matching = self.planner.matching is not None
+        for wrong, what, why in (
+            (
+                self.encoder.chunk_alignment == "end",
+                "encoder.chunk_alignment 'end'",
+                "padding in front moves chunks of one length, but the text alone says where a rule ends them",
+            ),
+            (
+                matching and not self.encoder.position_binding,
+                "planner.matching without encoder.position_binding",
+                "whether a rule ends a chunk depends on the order of its tokens",
+            ),
+            (
+                matching and self.encoder.flat and self.levels > 2,
+                "planner.matching and encoder.flat above level 1",
+                "a search by levels needs concepts that are composed by levels",
+            ),
         ):
             if wrong:
-                raise InputError(f"chunking by rules does not go with {what}: leave out one of the two.")
+                raise InputError(f"chunking by rules does not go with {what}, because {why}: leave out one of them.")
 
     def _check_numbers(self) -> None:
         for name in ("vocab_size", *PER_LEVEL):

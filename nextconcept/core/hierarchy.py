@@ -75,6 +75,13 @@ class Hierarchy:
             return math.prod(rule.max_length for rule in self.rules[:level])
         return int(self.chunk_size**level)
 
+    def chunk_lengths(self, level: int) -> tuple[int, float]:
+        """Elements in a chunk of ``level``, 1 or more: at most, and on average."""
+        if not self.rules:
+            return self.chunk_size, float(self.chunk_size)
+        rule = self.rules[level - 1]
+        return rule.max_length, rule.mean_length
+
     def length(self, time: int, level: int) -> int:
         """Complete elements of ``level`` in ``time`` tokens, or with rules at most."""
         if not self.rules:

@@ -2,16 +2,18 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader, SequentialSampler
 
+from nextconcept.core.chunk_ends import own_automata, rule_tables
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.data.windows import ConceptBatch, WindowLoader, Windows, identity_collate
+from nextconcept.data.windows import AddChunkEnds, ConceptBatch, WindowLoader, Windows, identity_collate
 
 __all__ = ["ConceptDataModule"]
 
@@ -122,11 +124,29 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         """Seed of the training windows."""
         return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self._seed is None else self._seed
 
+    def collate_fn(self) -> Callable[[Any], ConceptBatch]:
+        """Return what is done with each batch, in the process that reads it.
+
+        Where rules cut chunks, the batch receives :attr:`~.ConceptBatch.ends`. Of a user's own rule
+        that a trained model brings, only the model's tables know where chunks end.
+
+        Raises:
+            InputError: if a rule of the user's own can't be imported.
+        """
+        automata = own_automata(self.hierarchy)
+        if not self.hierarchy.rules or any(
+            rule.of_text and level not in automata for level, rule in enumerate(self.hierarchy.rules, 1)
+        ):
+            return identity_collate
+        texts = self.tokenizer.token_bytes() if automata else []
+        return AddChunkEnds(self.hierarchy, rule_tables(automata, texts, len(texts)), self.context_length)
+
     def train_dataloader(self) -> DataLoader[ConceptBatch]:
         """Return a loader of training windows, in one order for any number of processes."""
         windows = self.training_windows(self.training_seed)
         repeat = getattr(self.trainer, "overfit_batches", 0) > 0
-        return WindowLoader(windows, self.batch_size, *self._ranks(), repeat, **self._loader_options)
+        options = self._loader_options | {"collate_fn": self.collate_fn()}
+        return WindowLoader(windows, self.batch_size, *self._ranks(), repeat, **options)
 
     def val_dataloader(self) -> DataLoader[ConceptBatch]:
         """Return a loader of the validation split, each window once."""
@@ -152,7 +172,7 @@ class ConceptDataModule(L.LightningDataModule, ABC):
             windows,
             batch_size=self.eval_batch_size,
             sampler=sampler,
-            collate_fn=identity_collate,
+            collate_fn=self.collate_fn(),
             **self._loader_options,
         )
 

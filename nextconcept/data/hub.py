@@ -77,7 +77,7 @@ class HubDataModule(CorpusDataModule):
         windows = StreamedWindows(
             stream, self._column, self.tokenizer, self.context_length, rank, ranks, self._max_documents
         )
-        return StreamLoader(windows, self.batch_size, **self._loader_options)
+        return StreamLoader(windows, self.batch_size, collate_fn=self.collate_fn(), **self._loader_options)
 
     def describe(self) -> dict[str, Any]:
         """Return corpus, context length, tokenizer and split as plain values."""

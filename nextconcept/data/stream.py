@@ -4,7 +4,8 @@ Shapes: B batch, T context_length.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from nextconcept.core.errors import InputError
 from nextconcept.data.corpus import check_document
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.data.windows import ConceptBatch
+from nextconcept.data.windows import ConceptBatch, identity_collate
 
 if TYPE_CHECKING:  # loaded where a dataset is opened: it takes as long as torch
     import datasets
@@ -146,11 +147,19 @@ class StreamLoader(DataLoader[ConceptBatch]):
         windows: windows of this process.
         batch_size: B.
         length: batches that count as an epoch.
+        collate_fn: what to do with a batch in the process that reads it.
         **options: arguments of :class:`torch.utils.data.DataLoader`.
     """
 
-    def __init__(self, windows: StreamedWindows, batch_size: int, length: int = 1000, **options: Any) -> None:
-        super().__init__(windows, batch_size, collate_fn=_join, **options)
+    def __init__(
+        self,
+        windows: StreamedWindows,
+        batch_size: int,
+        length: int = 1000,
+        collate_fn: Callable[[Any], ConceptBatch] = identity_collate,
+        **options: Any,
+    ) -> None:
+        super().__init__(windows, batch_size, collate_fn=partial(_join, collate_fn), **options)
         windows.positions = [None] * max(1, self.num_workers)
         windows.find_shards(self.num_workers)
         self.windows, self.length = windows, length
@@ -212,9 +221,12 @@ class StreamLoader(DataLoader[ConceptBatch]):
         self._worker, self._batches = own["next"], None
 
 
-def _join(windows: list[ConceptBatch]) -> tuple[ConceptBatch, dict[str, Any] | None]:
+def _join(
+    collate_fn: Callable[[Any], ConceptBatch], windows: list[ConceptBatch]
+) -> tuple[ConceptBatch, dict[str, Any] | None]:
     """Concatenate windows to a batch; a worker adds its position behind the batch."""
-    batch = ConceptBatch(*(torch.cat(parts) for parts in zip(*windows, strict=True)))
+    tokens, masks = (torch.cat([window[index] for window in windows]) for index in (0, 1))
+    batch = collate_fn(ConceptBatch(tokens, masks))
     info = get_worker_info()
     if info is None:
         return batch, None

@@ -1,10 +1,10 @@
 """Windows of a token stream, whose length is a multiple of the chunks of every level.
 
-Shapes: B batch, T context_length.
+Shapes: B batch, T context_length, L levels.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from mmap import mmap
 from typing import Any, NamedTuple, cast
 
@@ -13,7 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
+from nextconcept.core.chunk_ends import Tables, chunk_ends
+from nextconcept.core.hierarchy import Hierarchy
+
 __all__ = [
+    "AddChunkEnds",
     "ConceptBatch",
     "ContiguousWindows",
     "TrainingWindows",
@@ -31,6 +35,10 @@ class ConceptBatch(NamedTuple):
     """(B, T + 1) int64: all but the last are inputs, all but the first are targets."""
     mask: Tensor
     """(B, T + 1) bool: False where a token is padding or is not learnt."""
+    ends: Tensor | None = None
+    """(B, L - 1, T) bool: whether a chunk of each concept level, the lowest first, ends behind each
+    input. None for chunks of one length, and where the rules are not known. It is there to look at:
+    models find the same from the tokens."""
 
 
 class Windows(Dataset[ConceptBatch], ABC):
@@ -190,7 +198,7 @@ class WindowLoader(DataLoader[ConceptBatch]):
         # Whole batches only, so that all steps of all processes have one size.
         size = -(-len(windows) // (batch_size * ranks)) * batch_size * ranks
         sampler = (RepeatingSampler if repeat else WindowSampler)(size, ranks, rank)
-        super().__init__(windows, batch_size, sampler=sampler, collate_fn=identity_collate, **options)
+        super().__init__(windows, batch_size, sampler=sampler, **({"collate_fn": identity_collate} | options))
         self._read = 0
 
     def __iter__(self) -> Iterator[ConceptBatch]:  # type: ignore[override]
@@ -231,3 +239,22 @@ class WindowLoader(DataLoader[ConceptBatch]):
 def identity_collate(batch: Any) -> ConceptBatch:
     """Return the batch as it is: windows are read a batch at a time."""
     return cast(ConceptBatch, batch)
+
+
+class AddChunkEnds:
+    """Collates windows that are read a batch at a time, and adds where their chunks end.
+
+    Args:
+        hierarchy: levels and rules.
+        tables: the rules that read the text, by level.
+        context_length: T.
+    """
+
+    def __init__(self, hierarchy: Hierarchy, tables: Mapping[int, Tables], context_length: int) -> None:
+        self.hierarchy, self.tables, self.context_length = hierarchy, tables, context_length
+
+    def __call__(self, batch: Any) -> ConceptBatch:
+        """Return the batch with :attr:`ConceptBatch.ends`."""
+        windows = identity_collate(batch)
+        ends = chunk_ends(windows.tokens[:, :-1], self.hierarchy, self.tables, self.context_length)
+        return windows._replace(ends=torch.stack(list(ends.values()), 1))

@@ -2,7 +2,10 @@
 
 Chunks of one length are matched; see :func:`~nextconcept.nn.matching.match`. Where rules cut
 chunks, a concept is unbound place by place. Nothing says how long its chunk is but the rule, which
-ends it behind one of the tokens that were read: ``decode`` trains those too.
+ends it behind one of the tokens that were read: ``decode`` trains those too. The nearest token of
+each place reads a concept that is composed of real tokens. A predicted concept may hold several
+chunks at once, of which no end is the nearest token of its place; of those at level 1 the likeliest
+length is read, see :mod:`~nextconcept.nn.chunk_lengths`.
 
 Shapes: H planned concepts, D width, S tokens that a chunk may have.
 """
@@ -16,10 +19,14 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.inference.plan_steps import END_MARK
+from nextconcept.nn.chunk_lengths import length_odds, likeliest_tokens
 from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["ReadChunk", "check_readable", "decode_chunk", "decode_tokens", "read_chunk", "read_concepts"]
+
+COMPOSED = 0.85
+"""Cosine of a concept and its reading from which on the concept counts as composed of tokens."""
 
 AT_ONCE = 256
 """Concepts that are matched at a time: the memory of the search grows with their number."""
@@ -50,24 +57,42 @@ def read_chunk(model: NextConceptModel, concept: Tensor, level: int, alternative
             sure.
 
     Returns:
-        Readings, the nearest to the concept first.
+        The reading, and behind it the others, the nearest to the concept first.
     """
     scores = model.encoder.read_back(concept, level)  # (S, V)
     best = scores.topk(2, -1)
-    readings = [best.indices[:, 0]]
+    reading = best.indices[:, 0].clone()
+    first = _cut(model, reading, concept, level)
+    if level == 1 and first.cosine < COMPOSED and model.config.hierarchy.rules[0].of_text:
+        reading = _likeliest(model, reading, concept)
+        first = _cut(model, reading, concept, level)
     # What is read behind the end of the chunk is noise.
-    end = _end(model, readings[0], level)
+    end = len(first.tokens)
     places = (best.values[:end, 0] - best.values[:end, 1]).argsort()[: 4 * alternatives]
+    found = {tuple(first.tokens.tolist()): first}
     for place in places.tolist():
-        readings.append(readings[0].clone())
-        readings[-1][place] = best.indices[place, 1]
-    found: dict[tuple[int, ...], ReadChunk] = {}
-    for reading in readings:
-        tokens = reading[: _end(model, reading, level)]
-        cosine = F.cosine_similarity(model.compose(tokens, level), concept, dim=-1)
-        found.setdefault(tuple(tokens.tolist()), ReadChunk(tokens, float(cosine)))
-    ranked = sorted(found.values(), key=lambda one: -one.cosine)
-    return ranked[: alternatives + 1]
+        other = reading.clone()
+        other[place] = best.indices[place, int(reading[place] == best.indices[place, 0])]
+        cut = _cut(model, other, concept, level)
+        if len(cut.tokens) <= end:
+            found.setdefault(tuple(cut.tokens.tolist()), cut)
+    others = sorted(list(found.values())[1:], key=lambda one: -one.cosine)
+    return [first, *others[:alternatives]]
+
+
+def _cut(model: NextConceptModel, reading: Tensor, concept: Tensor, level: int) -> ReadChunk:
+    """Cut (S,) tokens behind the end of their first chunk, and compare it with a concept (D,)."""
+    tokens = reading[: _end(model, reading, level)]
+    cosine = F.cosine_similarity(model.compose(tokens, level), concept, dim=-1)
+    return ReadChunk(tokens, float(cosine))
+
+
+def _likeliest(model: NextConceptModel, reading: Tensor, concept: Tensor) -> Tensor:
+    """Begin a reading (S,) with the likeliest chunk of the likeliest length."""
+    assert model.chunker is not None, "chunks of one length need no rule"
+    length = int(length_odds(model.encoder, model.chunker, concept[None]).argmax()) + 1
+    chunk = likeliest_tokens(model.encoder, model.chunker, concept, length)
+    return torch.cat((chunk, reading[length:]))
 
 
 def _end(model: NextConceptModel, tokens: Tensor, level: int) -> int:

@@ -3,8 +3,7 @@
 Everything here is a function of the tokens: whether a chunk ends behind a token depends on the
 tokens up to it alone.
 
-Shapes: B batch, T tokens, n elements of the level below, N chunks that a window may hold, S states
-of a rule, V vocabulary, D width.
+Shapes: B batch, T tokens, n elements of the level below, N chunks that a window may hold, D width.
 """
 
 from collections.abc import Sequence
@@ -14,35 +13,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from nextconcept.core.chunk_rules import ChunkRule
+from nextconcept.core.chunk_ends import Tables, chunk_ends, chunk_room, own_automata, rule_tables
 from nextconcept.core.config import ModelConfig
 from nextconcept.nn.layers import binding_angles, compute_dtype, rotations
 
-__all__ = ["Chunker", "Chunks", "chunk_of_tokens", "rule_ends"]
-
-
-def rule_ends(tokens: Tensor, following: Tensor, ends: Tensor) -> Tensor:
-    """Run a rule over tokens.
-
-    The states behind all prefixes are found by an associative scan (Ladner & Fischer, 1980): a
-    token is a map from states to states, and maps compose.
-
-    Args:
-        tokens: (B, T) token ids.
-        following: (S, V) int64, the state behind a token.
-        ends: (S, V) bool, whether a chunk ends behind a token.
-
-    Returns:
-        (B, T) bool, whether a chunk ends behind each token.
-    """
-    maps = following.t()[tokens]  # (B, T, S)
-    shift = 1
-    while shift < tokens.shape[1] and following.shape[0] > 1:
-        # The later map is applied to the result of the earlier one.
-        joined = maps[:, shift:].gather(2, maps[:, :-shift])
-        maps, shift = torch.cat((maps[:, :shift], joined), 1), 2 * shift
-    before = torch.cat((torch.zeros_like(maps[:, :1, 0]), maps[:, :-1, 0]), 1)
-    return ends[before, tokens]
+__all__ = ["Chunker", "Chunks", "chunk_of_tokens", "in_tokens"]
 
 
 def _first_of_chunk(ends: Tensor) -> Tensor:
@@ -115,6 +90,21 @@ class Chunks:
         most = x.new_zeros(x.shape[0], self.most + 1, x.shape[2])
         return most.scatter_reduce(1, slot, x, "amax", include_self=False)[:, :-1]
 
+    def elements(self, x: Tensor, most: int) -> Tensor:
+        """Bring the elements of each chunk together.
+
+        Args:
+            x: (B, n, D).
+            most: elements of the longest chunk, c.
+
+        Returns:
+            (B, N, c, D), zero where there is no element.
+        """
+        place = torch.arange(most, device=x.device)
+        index = (self.first[:, :-1, None] + place).clamp(max=x.shape[1] - 1).flatten(1)
+        gathered = x.gather(1, index[..., None].expand(-1, -1, x.shape[2])).unflatten(1, (self.most, most))
+        return gathered.masked_fill((place >= self.lengths[..., None])[..., None], 0)
+
     def all(self, x: Tensor) -> Tensor:
         """Return whether all of (B, n) truth values of each complete chunk are true, (B, N)."""
         return (self.sum(x.long()[..., None])[..., 0] == self.lengths) & (self.lengths > 0)
@@ -129,23 +119,28 @@ def chunk_of_tokens(chunks: dict[int, Chunks], level: int) -> Tensor:
     return slot
 
 
-def _cut(ends: Tensor, there: Tensor, starts: Tensor, max_length: int, most: int) -> Chunks:
-    """Cut elements into chunks.
+def in_tokens(chunks: dict[int, Chunks], level: int) -> Chunks:
+    """Return the chunks of ``level`` as chunks of tokens, whatever levels lie between."""
+    if level == 1:
+        return chunks[1]
+    own, slot = chunks[level], chunk_of_tokens(chunks, level)
+    index = torch.minimum(torch.nn.functional.pad(slot, (0, 1), value=own.most), own.counts[:, None])
+    offset = torch.arange(index.shape[1], device=index.device) - own.start.gather(1, index)
+    return Chunks(own.counts, index, slot, offset, offset, own.start, own.start)
+
+
+def _lay_out(ends: Tensor, starts: Tensor, most: int) -> Chunks:
+    """Number the chunks of elements.
 
     Args:
-        ends: (B, n) bool, where a rule ends chunks.
-        there: (B, n) bool, which elements are there.
+        ends: (B, n) bool, behind which elements a chunk ends.
         starts: (B, n + 1) first token of each element, and of the one behind the last.
-        max_length: elements at which a longer chunk is cut.
-        most: N; what follows N chunks belongs to one that does not end.
+        most: N, at least as many as there are ends.
     """
     index = torch.arange(ends.shape[1] + 1, device=ends.device)
-    ends = (ends | ((index[1:] - _first_of_chunk(ends)[:, :-1]) % max_length == 0)) & there
     counted = ends.cumsum(1)
-    ends = ends & (counted <= most)
-    counted = counted.clamp(max=most)
     counts = counted[:, -1]
-    chunk = torch.cat((torch.zeros_like(counted[:, :1]), counted), 1)
+    chunk = torch.nn.functional.pad(counted, (1, 0))
     head = _first_of_chunk(ends)
     # The element behind an end is the first of the chunk with the number of ends so far; slot N + 1
     # takes what is no end.
@@ -177,18 +172,17 @@ class Chunker(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.context, self._automata = config.window_length, dict[int, ChunkRule]()
+        self.context, self._automata = config.window_length, own_automata(config.hierarchy)
         rules = []
         for level, rule in enumerate(config.hierarchy.rules, 1):
+            if level in self._automata:
+                rule = replace(rule, num_states=len(self._automata[level].next))
             if rule.of_text:
-                if rule.known or not rule.num_states:
-                    self._automata[level] = rule.automaton()
-                    rule = replace(rule, num_states=len(self._automata[level].next))
                 size = (rule.num_states, config.vocab_size)
                 self.register_buffer(f"following_{level}", torch.zeros(size, dtype=torch.long))
                 self.register_buffer(f"ends_{level}", torch.zeros(size, dtype=torch.bool))
             rules.append(rule)
-        self.hierarchy = replace(config.hierarchy, rules=tuple(rules))
+        self.hierarchy, self.vocab_size = replace(config.hierarchy, rules=tuple(rules)), config.vocab_size
         if config.vocab_size == 256:
             self.read_as([bytes([byte]) for byte in range(256)])
 
@@ -198,14 +192,22 @@ class Chunker(nn.Module):
         Args:
             texts: per token id, its bytes; special tokens have none. Ids behind them have none.
         """
-        for level, automaton in self._automata.items():
-            tables = self._tables(level)
-            padded = [*texts, *[b""] * (tables[0].shape[1] - len(texts))]
-            for table, values in zip(tables, automaton.on_tokens(padded), strict=True):
-                table.copy_(torch.from_numpy(values))
+        for level, values in rule_tables(self._automata, texts, self.vocab_size).items():
+            for table, value in zip(self.tables[level], values, strict=True):
+                table.copy_(value)
 
-    def _tables(self, level: int) -> tuple[Tensor, Tensor]:
-        return cast(Tensor, getattr(self, f"following_{level}")), cast(Tensor, getattr(self, f"ends_{level}"))
+    @property
+    def tables(self) -> dict[int, Tables]:
+        """The rules that read the text, on tokens, by level."""
+        levels = [level for level, rule in enumerate(self.hierarchy.rules, 1) if rule.of_text]
+        return {
+            level: (cast(Tensor, getattr(self, f"following_{level}")), cast(Tensor, getattr(self, f"ends_{level}")))
+            for level in levels
+        }
+
+    def ends(self, tokens: Tensor, whole: int | None = None) -> dict[int, Tensor]:
+        """Find where chunks end; see :func:`~nextconcept.core.chunk_ends.chunk_ends`."""
+        return chunk_ends(tokens, self.hierarchy, self.tables, self.context, whole)
 
     def forward(self, tokens: Tensor, whole: int | None = None) -> dict[int, Chunks]:
         """Cut (B, T) token ids into the chunks of every level.
@@ -214,24 +216,14 @@ class Chunker(nn.Module):
         and of one of each level above; lower levels end their last chunk with it.
         """
         time = tokens.shape[1]
+        room = chunk_room(self.hierarchy, time, self.context)
         found: dict[int, Chunks] = {}
         starts = torch.arange(time + 1, device=tokens.device).expand(len(tokens), -1)
         counts = torch.full((len(tokens),), time, device=tokens.device)
-        for level, rule in enumerate(self.hierarchy.rules, 1):
-            size = starts.shape[1] - 1
-            there = torch.arange(size, device=tokens.device) < counts[:, None]
-            if rule.of_text:
-                ends = rule_ends(tokens, *self._tables(level))
-                # Ends before each token: an element ends a chunk if one lies in its tokens.
-                before = torch.nn.functional.pad(ends.long().cumsum(1), (1, 0)).gather(1, starts)
-                ends = before[:, 1:] > before[:, :-1]
-            else:
-                ends = torch.zeros_like(there)
-            most, longest = min(self.hierarchy.length(max(time, self.context), level), size), rule.max_length
-            if whole is not None:
-                last = torch.arange(size, device=tokens.device) == counts[:, None] - 1
-                ends = last if level >= whole else ends | last
-                most, longest = size, size if level >= whole else longest
-            found[level] = _cut(ends, there, starts, longest, most)
+        for level, ends in self.ends(tokens, whole).items():
+            there = torch.arange(starts.shape[1] - 1, device=tokens.device) < counts[:, None]
+            # An element ends a chunk if one ends with its last token.
+            ends = ends.gather(1, (starts[:, 1:] - 1).clamp(min=0)) & there
+            found[level] = _lay_out(ends, starts, room[level] if whole is None else ends.shape[1])
             starts, counts = found[level].start, found[level].counts
         return found

@@ -44,22 +44,25 @@ class _GeGlu(nn.Module):
 
 
 class _Join(nn.Module):
-    """A linear map of all elements of a chunk together: one matrix per position, summed."""
+    """A linear map of all elements of a chunk together: one matrix per position, summed.
 
-    def __init__(self, width: int, readers: Sequence[int], chunk_size: int) -> None:
+    ``lengths`` are the elements of a chunk, at most and on average.
+    """
+
+    def __init__(self, width: int, readers: Sequence[int], lengths: tuple[int, float]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(chunk_size, width, width))
-        draw(self.weight, readers, factor=chunk_size**-0.5)
+        self.weight = nn.Parameter(torch.empty(lengths[0], width, width))
+        draw(self.weight, readers, factor=lengths[1] ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        width = x.shape[-1]
-        return torch.einsum("...cd,ced->...e", x, self.weight[:, :width, :width])
+        places, width = x.shape[-2:]
+        return torch.einsum("...cd,ced->...e", x, self.weight[:places, :width, :width])
 
 
 class _JoinMlp(nn.Module):
-    def __init__(self, width: int, readers: Sequence[int], chunk_size: int) -> None:
+    def __init__(self, width: int, readers: Sequence[int], lengths: tuple[int, float]) -> None:
         super().__init__()
-        self.join, self.down = _Join(width, readers, chunk_size), Linear(width, width)
+        self.join, self.down = _Join(width, readers, lengths), Linear(width, width)
         draw(self.down.weight, readers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,12 +81,16 @@ class Composition(nn.Module):
     Args:
         config: the model's configuration.
         width: full width of learned maps; narrower elements use their top-left blocks.
-        readers: widths of the levels that use the maps.
+        levels: the levels whose concepts are composed; by default all.
     """
 
-    def __init__(self, config: ModelConfig, width: int, readers: Sequence[int] = ()) -> None:
+    def __init__(self, config: ModelConfig, width: int, levels: Sequence[int] = ()) -> None:
         super().__init__()
-        self.config = config
+        levels = levels or config.hierarchy.concept_levels
+        self.config, readers = config, [config.widths[level] for level in levels]
+        lengths = [config.hierarchy.chunk_lengths(level) for level in levels]
+        # A map of all elements has a matrix for each place of the longest chunk.
+        self.lengths = max(most for most, _ in lengths), lengths[0][1]
         chain = config.encoder.chain
         self.chain = chain if "norm" in chain else [*chain, "norm"]
         learned = [index for index, name in enumerate(self.chain) if name in ("linear", "mlp", "geglu")]
@@ -94,7 +101,7 @@ class Composition(nn.Module):
     def _map(self, index: int, width: int, readers: Sequence[int]) -> nn.Module:
         if index == self.joins:
             join = _Join if self.chain[index] == "linear" else _JoinMlp
-            return join(width, readers, self.config.chunk_size)
+            return join(width, readers, self.lengths)
         if self.chain[index] == "geglu":
             return _GeGlu(width, readers, self.config)
         if self.chain[index] == "mlp":
@@ -125,11 +132,17 @@ class Composition(nn.Module):
 
         return self._run(self.bind(chunks, stride), reduce)
 
-    def of_chunks(self, elements: Tensor, chunks: Chunks) -> Tensor:
+    def of_chunks(self, elements: Tensor, chunks: Chunks, most: int) -> Tensor:
         """Compose the elements of chunks of unequal lengths: (B, n, D) to (B, N, D).
 
-        Each element is rotated by its distance in tokens from the first one of its chunk. Chunks
-        that are not complete are arbitrary.
+        Each element is rotated by its distance in tokens from the first one of its chunk. A map of
+        all elements of a chunk takes those that are not there for zeros. Chunks that are not
+        complete are arbitrary.
+
+        Args:
+            elements: (B, n, D).
+            chunks: the chunks.
+            most: elements of the longest chunk, for a composition without a reduction.
         """
 
         def reduce(name: str, x: Tensor) -> Tensor:
@@ -138,11 +151,23 @@ class Composition(nn.Module):
             total = chunks.sum(x)
             return total / chunks.lengths.clamp(min=1)[..., None].to(x.dtype) if name == "mean" else total
 
-        return self._run(self.bind_at(elements, chunks.turns(elements)[:, :-1]), reduce)
+        bound = self.bind_at(elements, chunks.turns(elements)[:, :-1])
+        return self._run(bound, reduce, lambda x: chunks.elements(x, most))
 
-    def _run(self, x: Tensor, reduce: Callable[[str, Tensor], Tensor]) -> Tensor:
-        """Apply the chain to bound elements; ``reduce`` applies an operation of REDUCTIONS."""
+    def _run(
+        self,
+        x: Tensor,
+        reduce: Callable[[str, Tensor], Tensor],
+        gather: Callable[[Tensor], Tensor] = lambda x: x,
+    ) -> Tensor:
+        """Apply the chain to bound elements.
+
+        ``reduce`` applies an operation of REDUCTIONS, and ``gather`` brings the elements of a chunk
+        together for a map of all of them.
+        """
         for index, name in enumerate(self.chain):
+            if index == self.joins:
+                x = gather(x)
             if name == "norm":
                 x = self.norm(x)
             elif name in REDUCTIONS:
@@ -151,6 +176,22 @@ class Composition(nn.Module):
                 mapped = self.maps[str(index)]
                 x = mapped(x, x.shape[-1]) if isinstance(mapped, Linear) else mapped(x)
         return x
+
+    def before_sum(self, bound: Tensor) -> Tensor:
+        """Apply what an additive composition does with bound elements before it adds them up."""
+        norms = next(index for index, name in enumerate(self.chain) if name in REDUCTIONS)
+        for _ in range(norms):
+            bound = self.norm(bound)
+        return bound
+
+    def after_sum(self, total: Tensor, count: Tensor) -> Tensor:
+        """Make sums (..., D) of ``count`` (...) elements the concepts of an additive composition."""
+        reduction = next(name for name in self.chain if name in REDUCTIONS)
+        if reduction == "mean":
+            total = total / count[..., None].to(total.dtype)
+        for _ in self.chain[self.chain.index(reduction) + 1 :]:
+            total = self.norm(total)
+        return total
 
     def bind(self, elements: Tensor, stride: int, undo: bool = False) -> Tensor:
         """Rotate element i of (..., n, D) by ``i * stride``; with ``undo``, in reverse."""

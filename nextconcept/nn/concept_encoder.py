@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
-from nextconcept.nn.chunks import Chunks
+from nextconcept.nn.chunks import Chunks, in_tokens
 from nextconcept.nn.composition import Composition
 from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import normalise
@@ -65,13 +65,8 @@ class ConceptEncoder(nn.Module):
         # Levels that share weights compose alike; otherwise each level has its own composition.
         count = concept_levels if config.sharing == "separate" else min(1, concept_levels)
         self.compositions = nn.ModuleList(
-            Composition(config, width, self._readers(level)) for level in range(1, count + 1)
+            Composition(config, width, [level] if config.sharing == "separate" else ()) for level in range(1, count + 1)
         )
-
-    def _readers(self, level: int) -> list[int]:
-        """Return the widths of the levels that use the composition of ``level``."""
-        widths = self.config.widths
-        return widths[level : level + 1] if self.config.sharing == "separate" else widths[1:]
 
     def composition(self, level: int) -> Composition:
         """Return the composition that makes concepts of ``level``, 1 or more."""
@@ -126,11 +121,14 @@ class ConceptEncoder(nn.Module):
 
         With ``chunks``, per level, N is the number that these have room for.
         """
-        if chunks is not None:
-            for lower in range(1, level + 1):
-                elements = self.composition(lower).of_chunks(elements, chunks[lower])
-            return elements
         hierarchy = self.config.hierarchy
+        if chunks is not None:
+            if self.config.encoder.flat:
+                return self.composition(level).of_chunks(elements, in_tokens(chunks, level), hierarchy.span(level))
+            for lower in range(1, level + 1):
+                most = hierarchy.chunk_lengths(lower)[0]
+                elements = self.composition(lower).of_chunks(elements, chunks[lower], most)
+            return elements
         count, span = hierarchy.length(elements.shape[1], level), hierarchy.span(level)
         composed = elements[:, : count * span]
         if self.config.encoder.flat:

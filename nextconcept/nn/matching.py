@@ -1,5 +1,7 @@
 """Matching: find the composition of real tokens that is nearest to a predicted concept.
 
+Chunks that rules cut are searched in :mod:`~nextconcept.nn.uneven_matching`.
+
 Shapes: M concepts (all leading axes together), c chunk size, K candidates per position, W beam, D
 width, S tokens under a concept.
 """
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from nextconcept.nn.concept_encoder import ConceptEncoder
 
-__all__ = ["Matches", "match"]
+__all__ = ["Matches", "match", "nearest_tokens"]
 
 
 @dataclass
@@ -23,12 +25,15 @@ class Matches:
     Attributes:
         tokens: (..., W, S) token ids.
         concepts: (..., W, D) their compositions.
-        cosine: (..., W) cosine to the concept that was searched for.
+        cosine: (..., W) cosine to the concept that was searched for; -inf where fewer than W
+            compositions were found.
+        lengths: (..., W) how many of the tokens are there, where rules cut chunks.
     """
 
     tokens: Tensor
     concepts: Tensor
     cosine: Tensor
+    lengths: Tensor | None = None
 
 
 @torch.no_grad()
@@ -61,7 +66,7 @@ def _match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, be
     repeated = concepts[:, None].expand(-1, chunk, -1)
     wanted = composition.bind(repeated, stride, undo=True)  # (M, c, D): the element of each position, with noise
     if stride == 1:
-        tokens, elements = _nearest_tokens(encoder, wanted, top_k)
+        tokens, elements = nearest_tokens(encoder, wanted, top_k)
     else:
         below = _match(encoder, wanted.flatten(0, 1), level - 1, top_k, beam)
         tokens, elements = (part.unflatten(0, (-1, chunk)) for part in (below.tokens, below.concepts))
@@ -82,7 +87,7 @@ def _match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, be
     )
 
 
-def _nearest_tokens(encoder: ConceptEncoder, wanted: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+def nearest_tokens(encoder: ConceptEncoder, wanted: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     """Return the nearest tokens of each position.
 
     Args:

@@ -27,6 +27,7 @@ from nextconcept.nn.plan_input import PlanInput
 from nextconcept.nn.prefill import PrefillState
 from nextconcept.nn.token_decoder import TokenDecoder
 from nextconcept.nn.transformer import Transformer
+from nextconcept.nn.uneven_matching import match_uneven
 
 __all__ = ["Encoding", "ModelOutput", "NextConceptModel", "PlanChoice", "PlanSource", "horizon_targets"]
 
@@ -300,12 +301,22 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
 
         Returns:
             (..., D_level).
+
+        Raises:
+            InputError: if a composition without a reduction has no matrix for so many elements.
         """
         flat = tokens.reshape(-1, tokens.shape[-1])
         if self.chunker is None:
             concepts: Tensor = self.encoder(flat)[level]
         else:
-            concepts = self.encoder(flat, self.chunker(flat, whole=level))[level]
+            chunks = self.chunker(flat, whole=level)
+            most, found = self.config.hierarchy.chunk_lengths(level)[0], int(chunks[level].lengths.max())
+            if self.encoder.composition(level).joins is not None and found > most:
+                raise InputError(
+                    f"{flat.shape[1]} tokens are {found} elements of level {level - 1}, but a concept of level {level} "
+                    f"composes {most} at most: give fewer, or a model with a larger max_length."
+                )
+            concepts = self.encoder(flat, chunks)[level]
         return concepts[:, 0].view(*tokens.shape[:-1], -1)
 
     def decode_plan(self, plan: Tensor, top_k: int = 5, level: int = 1) -> Tensor:
@@ -350,7 +361,10 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
 
         def matched(concept: Tensor) -> Tensor:
             smooth = norm(concept)
-            found = match(self.encoder, smooth, level, settings.top_k, settings.beam)
+            if self.chunker is None:
+                found = match(self.encoder, smooth, level, settings.top_k, settings.beam)
+            else:
+                found = match_uneven(self.encoder, self.chunker, smooth, level, settings.top_k, settings.beam)
             nearest = found.concepts[..., 0, :]
             if settings.temperature and self.training:
                 weights = (found.cosine / settings.temperature).softmax(-1)

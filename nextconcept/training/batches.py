@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nextconcept.core.chunking import same_rules
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.data.windows import ConceptBatch
+from nextconcept.nn.chunks import Chunker
 
-__all__ = ["as_concept_batch", "check_batch", "check_data", "check_tokenizer"]
+__all__ = ["as_concept_batch", "check_batch", "check_data", "check_ends", "check_tokenizer"]
 
 
 def as_concept_batch(batch: Any) -> ConceptBatch:
@@ -45,7 +47,7 @@ def check_batch(batch: ConceptBatch, config: ModelConfig) -> None:
         InputError: if shapes or types are wrong, windows are longer than the model's context, or
             ids lie outside its vocabulary.
     """
-    tokens, mask = batch
+    tokens, mask, _ = batch
     if tokens.dim() != 2 or tokens.dtype != torch.int64 or tokens.shape[0] < 1 or tokens.shape[1] < 2:
         raise InputError(f"the tokens of a batch must be (B, T + 1) int64 with T >= 1, not {_describe(tokens)}.")
     if mask.shape != tokens.shape or mask.dtype != torch.bool:
@@ -65,12 +67,35 @@ def check_batch(batch: ConceptBatch, config: ModelConfig) -> None:
         )
 
 
+def check_ends(batch: ConceptBatch, chunker: Chunker | None) -> None:
+    """Check that chunks end where the model ends them, if the batch says where.
+
+    Args:
+        batch: a batch that :func:`check_batch` has found good.
+        chunker: that of a model with concepts, or None if its chunks have one length.
+
+    Raises:
+        InputError: if they end elsewhere.
+    """
+    if batch.ends is None:
+        return
+    inputs = batch.tokens[:, :-1]
+    found = None if chunker is None else torch.stack(list(chunker.ends(inputs).values()), 1)
+    if found is None or batch.ends.shape != found.shape or not torch.equal(batch.ends, found):
+        raise InputError(
+            f"the ends of chunks in the batch, {_describe(batch.ends)}, are not those that the model finds in the "
+            f"tokens, {'none' if found is None else _describe(found)}: give data and model the same chunking and "
+            "tokenizer, or leave the ends out."
+        )
+
+
 def check_data(data: ConceptDataModule, config: ModelConfig) -> None:
     """Check that a data module fits a model.
 
     Raises:
-        InputError: if levels, chunk size or context length differ, or the vocabulary of the model
-            is smaller. A model without concepts fits the levels and chunks of any data.
+        InputError: if levels, chunk size, rules or context length differ, or the vocabulary of the
+            model is smaller. A model without concepts fits the levels and chunks of any data, and
+            one with rules fits data that knows of none.
     """
     pairs = {"context_length": (data.context_length, config.window_length)}
     if config.levels > 1:
@@ -80,6 +105,12 @@ def check_data(data: ConceptDataModule, config: ModelConfig) -> None:
     for name, (of_data, of_model) in pairs.items():
         if of_data != of_model:
             raise InputError(f"the data has {name} {of_data}, but the model has {of_model}: give both the same {name}.")
+    if config.levels > 1 and data.hierarchy.rules and not same_rules(data.hierarchy.rules, config.hierarchy.rules):
+        of_data, of_model = ([str(rule) for rule in one.rules] for one in (data.hierarchy, config.hierarchy))
+        raise InputError(
+            f"the data cuts its chunks by the rules {', '.join(of_data)}, but the model by "
+            f"{', '.join(of_model) or f'chunk_size {config.chunk_size}'}: give both the same chunking."
+        )
     if data.vocab_size > config.vocab_size:
         raise InputError(
             f"the data has a vocabulary of {data.vocab_size} tokens, but the model knows {config.vocab_size}: set the "

@@ -18,7 +18,7 @@ from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanChoice
 from nextconcept.training.losses import LossConfig, Losses, compute_losses
 from nextconcept.training.metrics import EffectiveRank, WeightedMeans
 from nextconcept.training.objectives import Objective, token_loss
-from nextconcept.training.plan_accuracy import MOST_PLACES, right_by_place
+from nextconcept.training.plan_accuracy import MOST_PLACES, right_by_place, right_lengths
 
 __all__ = ["Evaluator", "bytes_per_token"]
 
@@ -74,7 +74,15 @@ class Evaluator(nn.Module):
                 names += [
                     f"concepts_l{level}/{term}/step_{step}" for step in _shown_steps(self.config.horizon_of(level))
                 ]
+        if self.reads_lengths:
+            names.append("plan_l1/right_length")
         return [*names, *(f"plan_l1/right_at_{place}" for place in range(1, self.places + 1))]
+
+    @property
+    def reads_lengths(self) -> bool:
+        """Whether plans say where chunks end that a rule cuts."""
+        rules = self.config.hierarchy.rules
+        return bool(self.places and rules and rules[0].of_text and self.config.encoder.position_binding)
 
     @property
     def places(self) -> int:
@@ -100,7 +108,7 @@ class Evaluator(nn.Module):
             brief: whether to leave out the sources that validations inside a fit leave out.
             objective: what the model learns instead of the next token, or None.
         """
-        tokens, mask = batch
+        tokens, mask, _ = batch
         inputs = tokens[:, :-1] if objective is None else objective.inputs(tokens, mask)
         weight = mask[:, 1:].sum()
         values: dict[str, tuple[Tensor, Tensor]] = {}
@@ -144,7 +152,10 @@ class Evaluator(nn.Module):
     ) -> dict[str, tuple[Tensor, Tensor]]:
         tokens, known = (F.pad(part[:, :-1], (output.offset, 0)) for part in (batch.tokens, batch.mask))
         shares, counts = right_by_place(model, output, tokens, known, self.places)
-        return {f"plan_l1/right_at_{place}": pair for place, pair in enumerate(zip(shares, counts, strict=True), 1)}
+        values = {f"plan_l1/right_at_{place}": pair for place, pair in enumerate(zip(shares, counts, strict=True), 1)}
+        if self.reads_lengths:
+            values["plan_l1/right_length"] = right_lengths(model, output, known, self.loss.decode_scale)
+        return values
 
     def _watch_collapse(self, output: ModelOutput, losses: Losses) -> None:
         for level, loss in losses.concepts.items():

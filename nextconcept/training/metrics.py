@@ -16,6 +16,8 @@ Names logged by :class:`~nextconcept.training.module.ConceptModule` (an interfac
 - ``STAGE/concepts_lL/similarity/step_J``: mean cosine of predicted and realised concept.
 - ``STAGE/plan_l1/right_at_I``: share of the tokens at place I of a chunk, from 1, that are read
   back from the next planned concept (``nextconcept validate`` and ``test``).
+- ``STAGE/plan_l1/right_length``: share of the chunks that a rule cuts whose length is the likeliest
+  one according to the next planned concept (likewise).
 - ``STAGE/collapse_lL/effective_rank_plan``, ``..._target``: effective rank of predicted and of
   realised concepts.
 - ``STAGE/collapse_lL/variance_ratio``: variance of predicted over that of realised concepts, both

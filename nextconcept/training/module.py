@@ -28,7 +28,7 @@ from nextconcept.data.tokenizers import Tokenizer, tokenizer_from_json
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanSource
-from nextconcept.training.batches import as_concept_batch, check_batch, check_data, check_tokenizer
+from nextconcept.training.batches import as_concept_batch, check_batch, check_data, check_ends, check_tokenizer
 from nextconcept.training.clipping import ClippedModule
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
 from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves, shows_step
@@ -316,9 +316,11 @@ class ConceptModule(ClippedModule):
             cut_csv_curves(logger, step)
         self._kept_curves = []
 
-    def _checked(self, batch: Any) -> ConceptBatch:
+    def _checked(self, batch: Any, batch_idx: int) -> ConceptBatch:
         converted = as_concept_batch(batch)
         check_batch(converted, self.config)
+        if batch_idx == 0 and self.config.levels > 1:  # a look at every batch would wait for the device
+            check_ends(converted, self.model.chunker)
         return converted
 
     def on_train_batch_start(self, batch: ConceptBatch, batch_idx: int) -> None:
@@ -333,8 +335,8 @@ class ConceptModule(ClippedModule):
 
     def training_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> Tensor:
         """Compute the loss of a batch and log its parts under ``train/``."""
-        batch = self._checked(batch)
-        tokens, mask = batch
+        batch = self._checked(batch, batch_idx)
+        tokens, mask, _ = batch
         output = self.model(self.objective.inputs(tokens, mask), self.train_plan, self._draw_offset())
         losses = compute_losses(self.loss, self.model, output, tokens, mask, self._level_factors, self.objective)
         self._named_losses = losses.named()
@@ -397,11 +399,12 @@ class ConceptModule(ClippedModule):
     def validation_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> None:
         """Add the losses of a batch of the validation split; fewer plan sources inside a fit."""
         brief = self.trainer.state.fn == "fit"
-        self.evaluator.update(self.model, self._checked(batch), self._byte_counts, brief, self.objective)
+        self.evaluator.update(self.model, self._checked(batch, batch_idx), self._byte_counts, brief, self.objective)
 
     def test_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> None:
         """Add the losses of a batch of the test split under all plan sources."""
-        self.evaluator.update(self.model, self._checked(batch), self._byte_counts, objective=self.objective)
+        batch = self._checked(batch, batch_idx)
+        self.evaluator.update(self.model, batch, self._byte_counts, objective=self.objective)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics under ``val/``."""
@@ -417,7 +420,7 @@ class ConceptModule(ClippedModule):
         Returns:
             ``tokens`` (B, T) int64 and ``nats`` (B, T), their cross-entropies, NaN at padding.
         """
-        batch = self._checked(batch)
+        batch = self._checked(batch, batch_idx)
         targets, mask = batch.tokens[:, 1:], batch.mask[:, 1:]
-        nats = token_losses(self.model(self.objective.inputs(*batch)).logits, targets)
+        nats = token_losses(self.model(self.objective.inputs(batch.tokens, batch.mask)).logits, targets)
         return {"tokens": targets, "nats": nats.masked_fill(~mask, float("nan"))}

@@ -1,14 +1,15 @@
 """How much of a plan can be read back as tokens.
 
-Shapes: B batch, T tokens, P places of a chunk.
+Shapes: B batch, T tokens, P places of a chunk, N chunks that there is room for.
 """
 
 import torch
 from torch import Tensor
 
+from nextconcept.nn.chunk_lengths import READ_BACK_SCALE, length_odds
 from nextconcept.nn.model import ModelOutput, NextConceptModel
 
-__all__ = ["MOST_PLACES", "right_by_place"]
+__all__ = ["MOST_PLACES", "right_by_place", "right_lengths"]
 
 MOST_PLACES = 16
 """Places of a chunk that are reported."""
@@ -47,3 +48,28 @@ def right_by_place(
     counts = torch.bincount(slot, minlength=places)
     hits = torch.bincount(slot, weights=right[counted].double(), minlength=places)
     return hits / counts.clamp(min=1), counts
+
+
+def right_lengths(
+    model: NextConceptModel, output: ModelOutput, mask: Tensor, scale: float = READ_BACK_SCALE
+) -> tuple[Tensor, Tensor]:
+    """Say how often the next planned concept of level 1, read back, ends where its chunk ends.
+
+    Args:
+        model: a model whose chunks are cut by rules, and whose composition is a sum or mean with
+            position binding.
+        output: its output for (B, T) tokens.
+        mask: (B, T) bool, the tokens that count; a chunk counts if all its tokens do.
+        scale: see :func:`~nextconcept.nn.chunk_lengths.length_odds`.
+
+    Returns:
+        The share of the chunks whose length is the likeliest one, and their number, both scalars.
+    """
+    assert model.chunker is not None and output.chunks is not None, "chunks of one length need no rule"
+    chunks = output.chunks[1]
+    counted = chunks.all(mask)
+    plans = output.plans[1][:, :-1, 0].float()  # (B, N, D)
+    odds = length_odds(model.encoder, model.chunker, plans.flatten(0, 1), scale)
+    right = odds.argmax(1).view_as(counted) + 1 == chunks.lengths
+    count = counted.sum()
+    return (right & counted).sum() / count.clamp(min=1), count

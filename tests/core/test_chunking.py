@@ -62,15 +62,14 @@ def test_chunking__equal_numbers_are_a_chunk_size():
 @pytest.mark.parametrize(
     "other",
     [
-        {"encoder": {"composition": "linear"}},
-        {"encoder": {"flat": True}},
         {"encoder": {"chunk_alignment": "end"}},
-        {"planner": {"mode": "rollout", "matching": {}}},
+        {"encoder": {"position_binding": False}, "planner": {"mode": "rollout", "matching": {}}},
+        {"encoder": {"flat": True}, "planner": {"mode": "rollout", "matching": {}}},
     ],
 )
-def test_chunking__what_needs_chunks_of_one_length_is_refused(other: dict):
-    with pytest.raises(InputError, match="chunking by rules does not go with"):
-        ModelConfig(levels=2, chunking=["words"], **other)
+def test_chunking__what_rules_do_not_go_with_is_refused_with_a_reason(other: dict):
+    with pytest.raises(InputError, match="chunking by rules does not go with .*, because .*: leave out one of them"):
+        ModelConfig(levels=3, chunking=["words", 2], **other)
 
 
 def test_hierarchy__bounds_what_a_window_may_hold():

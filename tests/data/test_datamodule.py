@@ -1,14 +1,22 @@
 """What every data module does, by the example of one that counts."""
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from lightning.fabric.utilities import move_data_to_device
 
+from nextconcept import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.data.windows import ContiguousWindows, TrainingWindows
+from nextconcept.nn.chunks import Chunker
+from nextconcept.training.batches import check_data
+from tests.core.test_chunking import OWN
+from tests.helpers import RULE_TEXT, RULES
 
 
 class Counting(ConceptDataModule):
@@ -67,6 +75,60 @@ def test_train_dataloader__seed(monkeypatch: pytest.MonkeyPatch):
 def test_init__bad(options: dict, message: str):
     with pytest.raises(InputError, match=message):
         data_of(**options)
+
+
+class Text(Counting):
+    """Windows of a short text over and over."""
+
+    def training_windows(self, seed: int) -> TrainingWindows:
+        return TrainingWindows(np.frombuffer(RULE_TEXT * 9, dtype=np.uint8), self.context_length, seed)
+
+
+@pytest.mark.parametrize("rules", [*RULES, [OWN], [{"ends": "\1", "mean_length": 1.0}]], ids=str)
+def test_loaders__say_where_chunks_end_as_the_model_finds_them(rules: list):
+    shape = {"levels": len(rules) + 1, "chunking": rules, "context_length": 48}
+    data = Text(batch_size=8, **shape)
+    batch = next(iter(data.train_dataloader()))
+    chunker = Chunker(ModelConfig(sharing="shared", **shape))
+    found = chunker.ends(batch.tokens[:, :-1])
+    assert torch.equal(batch.ends, torch.stack(list(found.values()), 1))
+    assert batch.ends.shape == (8, len(rules), 48)
+    assert batch.ends[:, 0].any()
+    for level, chunks in chunker(batch.tokens[:, :-1]).items():
+        assert torch.equal(batch.ends[:, level - 1].sum(1), chunks.counts)
+        # A chunk ends where one of each level below does.
+        assert not (batch.ends[:, level - 1] & ~batch.ends[:, max(0, level - 2)]).any()
+    for batches in (data.val_dataloader(), data.test_dataloader()):
+        assert next(iter(batches)).ends.shape[1:] == (len(rules), 48)
+
+
+def test_loaders__ends_reach_the_training_step():
+    data = Text(levels=2, chunking=["words"], context_length=32, num_workers=1)
+    batch = next(iter(data.train_dataloader()))
+    moved = move_data_to_device(batch, "meta")
+    assert type(moved) is type(batch)
+    assert moved.ends.shape == (16, 1, 32)
+    assert torch.equal(pickle.loads(pickle.dumps(batch)).ends, batch.ends)
+    assert move_data_to_device(batch._replace(ends=None), "cpu").ends is None
+
+
+def test_loaders__say_nothing_where_nobody_knows():
+    assert next(iter(data_of().train_dataloader())).ends is None
+    # A trained model knows its own rule by its tables alone.
+    data = Text(levels=2, chunking=[{"rule": "no.such.rule", "num_states": 2}], context_length=32)
+    assert next(iter(data.train_dataloader())).ends is None
+    with pytest.raises(InputError, match=r"the chunking rule 'no.such.rule' can't be used"):
+        Text(levels=2, chunking=["no.such.rule"], context_length=32).train_dataloader()
+
+
+@pytest.mark.parametrize("chunking", [None, ["lines"], [{"rule": "words", "max_length": 9}]], ids=str)
+def test_check_data__other_rules_are_refused(chunking: list | None):
+    data = Text(levels=2, chunking=["words"], context_length=32)
+    common = {"levels": 2, "context_length": 32}
+    check_data(data, ModelConfig(chunking=["words"], **common))
+    check_data(data, ModelConfig(levels=1, context_length=32))
+    with pytest.raises(InputError, match="the data cuts its chunks by the rules .* give both the same chunking"):
+        check_data(data, ModelConfig(chunking=chunking, **common))
 
 
 @pytest.mark.parametrize(("processes", "fails"), [(10, False), (11, True)])

@@ -176,7 +176,7 @@ def test_generate__bad_input(tokens: torch.Tensor, options: dict, message: str):
         generate(NextConceptModel(small_config()), tokens, 2, **options)
 
 
-@pytest.mark.parametrize("index", range(0, 90, 3))
+@pytest.mark.parametrize("index", [*range(0, 120, 4), 120])
 def test_generate__cached_equals_uncached_where_rules_cut_chunks(index: int):
     """Rows end chunks at different times, prompts differ in length, texts outgrow the context."""
     options, edited = rule_grid()[index], index % 2 == 0

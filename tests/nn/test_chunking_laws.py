@@ -45,9 +45,28 @@ def test_causality__an_oracle_plan_leaks(rules: list):
 @pytest.mark.parametrize(("levels", "size"), [(2, 4), (3, 3)])
 def test_rules__that_cut_chunks_of_one_length_are_a_chunk_size(levels: int, size: int, conditioning: str, memory: str):
     """Rules of another kind that happen to cut every ``size`` elements, losses included."""
+    assert_a_chunk_size(levels, size, reader__plan_conditioning=conditioning, reader__memory=memory)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"encoder__composition": "linear"},
+        {"encoder__composition": "norm->mlp", "encoder__position_binding": False},
+        {"encoder__flat": True, "encoder__composition": "mlp->mean"},
+        {"planner__mode": "rollout", "planner__matching": {"top_k": 3, "beam": 4}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("levels", "size"), [(2, 4), (3, 3)])
+def test_rules__compose_and_match_as_a_chunk_size_does(levels: int, size: int, options: dict):
+    assert_a_chunk_size(levels, size, **options)
+
+
+def assert_a_chunk_size(levels: int, size: int, **options: object):
     common = {"levels": levels, "sharing": "separate", "vocab_size": 256, "width": 32, "num_heads": 2, "depth": 1}
     common |= {"horizon": 2, "context_length": size**levels, "planner__shift": True, "encoder__depth": 1}
-    common |= {"reader__plan_conditioning": conditioning, "reader__memory": memory}
+    common |= options
     never = {"ends": "\1", "max_length": size, "mean_length": size}
     fixed = open_model(small_config(chunk_size=size, **common)).eval()
     ruled = NextConceptModel(small_config(chunking=[*[size] * (levels - 2), never], **common)).eval()
@@ -60,6 +79,8 @@ def test_rules__that_cut_chunks_of_one_length_are_a_chunk_size(levels: int, size
     outputs = [model(tokens[:, :-1]) for model in (fixed, ruled)]
     torch.testing.assert_close(outputs[0].logits, outputs[1].logits, atol=1e-4, rtol=1e-4)
     for term in ("cosine", "decode", "info_nce", "mse"):
+        if term == "decode" and not fixed.config.encoder.additive:
+            continue
         losses = [
             compute_losses(LossConfig(terms={term: 1.0}), model, output, tokens, mask)
             for model, output in zip((fixed, ruled), outputs, strict=True)

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from nextconcept import ModelConfig, NextConceptModel
+from nextconcept.core.chunk_ends import rule_ends
 from nextconcept.core.chunk_rules import RULES, ends_behind
-from nextconcept.nn.chunks import Chunker, chunk_of_tokens, rule_ends
+from nextconcept.nn.chunks import Chunker, chunk_of_tokens
 from tests.core.test_chunking import OWN
 
 BYTES = [bytes([byte]) for byte in range(256)]

@@ -25,10 +25,18 @@ def check_same(old: NextConceptModel, new: NextConceptModel, time: int) -> None:
 @pytest.mark.parametrize("sharing", ["nested", "shared", "separate"])
 @pytest.mark.parametrize("init", ["copy", "random", "zeros"])
 @pytest.mark.parametrize(
-    ("rules", "rule"), [(None, "words"), (["words"], "sentences"), (["words"], None), ([5, "words"], 3)], ids=str
+    ("rules", "rule", "composition"),
+    [
+        (None, "words", "mlp"),
+        (["words"], "sentences", "linear"),  # whose chunks may be longer
+        (["words"], None, "sum"),
+        ([5, "words"], 3, "sum"),
+    ],
+    ids=str,
 )
-def test_grow__a_level_of_any_rule(sharing: str, init: str, rules: list | None, rule: object):
+def test_grow__a_level_of_any_rule(sharing: str, init: str, rules: list | None, rule: object, composition: str):
     common = {"sharing": sharing, "vocab_size": 256, "width": 32, "depth": 1, "context_length": 90}
+    common |= {"encoder__composition": composition}
     model = open_model(small_config(levels=len(rules or []) + 1, chunking=rules, **common))
     bigger = grow(model, init, rule=rule)
     tokens = torch.tensor([list(RULE_TEXT)])

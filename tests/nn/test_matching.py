@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.matching import match
-from tests.helpers import small_config
+from nextconcept.nn.uneven_matching import match_uneven
+from tests.helpers import RULE_TEXT, open_model, small_config
 
 
 def encoder_of(vocab: int, **changes: object) -> ConceptEncoder:
@@ -50,6 +51,59 @@ def test_match__recovers_real_concepts_at_every_level(level: int, shape: tuple):
     assert torch.equal(found.tokens[..., 0, :], tokens)
     torch.testing.assert_close(found.cosine[..., 0], torch.ones(shape))
     assert (found.cosine.diff(dim=-1) <= 0).all()
+
+
+def text_chunks(rules: list, text: bytes, **changes: object) -> tuple:
+    """A model, and per level the concepts of a text with the tokens that they are made of."""
+    shape = {"levels": len(rules) + 1, "chunking": rules, "sharing": "separate", "vocab_size": 256, "num_heads": 4}
+    model = open_model(small_config(context_length=96, **shape | changes))
+    chunks = model.chunker(torch.tensor([list(text)]))
+    concepts, found = model.encoder(torch.tensor([list(text)]), chunks), {}
+    for level, composed in concepts.items():
+        count = int(chunks[level].counts[0])
+        starts = chunks[level].start[0, : count + 1].tolist()
+        found[level] = composed[0, :count], [text[a:b] for a, b in itertools.pairwise(starts)]
+    return model, found
+
+
+@pytest.mark.parametrize(
+    ("rules", "composition"),
+    [
+        (["words"], "norm->mean"),
+        ([{"ends": " eto", "max_length": 5, "mean_length": 3}, 2], "mean"),
+        ([3, {"ends": ".\n", "max_length": 6}], "sum"),
+    ],
+    ids=str,
+)
+def test_match_uneven__recovers_real_concepts_of_any_length(rules: list, composition: str):
+    with torch.no_grad():
+        model, real = text_chunks(rules, RULE_TEXT[:30], width=768, encoder__composition=composition)
+    for level, (concepts, texts) in real.items():
+        found = match_uneven(model.encoder, model.chunker, concepts[:, None], level, top_k=4, beam=4)
+        for index, text in enumerate(texts):
+            assert bytes(found.tokens[index, 0, 0, : found.lengths[index, 0, 0]].tolist()) == text
+        torch.testing.assert_close(found.cosine[..., 0], torch.ones(len(texts), 1))
+        torch.testing.assert_close(found.concepts[:, :, 0], concepts[:, None], atol=1e-3, rtol=1e-3)
+        assert (found.cosine[..., :-1] >= found.cosine[..., 1:]).all()
+
+
+def test_match_uneven__equals_brute_force_over_all_lengths():
+    rule = {"ends": "\1", "max_length": 3, "mean_length": 1}
+    model = open_model(small_config(chunking=[rule], levels=2, vocab_size=256, context_length=8, sharing="separate"))
+    model.chunker.following_1, model.chunker.ends_1 = torch.zeros(1, 4, dtype=torch.long), torch.arange(4)[None] == 1
+    encoder = model.encoder
+    encoder.embedding.weight.data = encoder.embedding.weight[:4]
+    others = [0, 2, 3]
+    every = [[1], *([one, 1] for one in others), *([*two, last] for two in itertools.product(others, others) for last in range(4))]
+    with torch.no_grad():
+        reachable = torch.stack([model.compose(torch.tensor(tokens)) for tokens in every])
+        wanted = torch.randn(12, reachable.shape[1])
+        found = match_uneven(encoder, model.chunker, wanted, 1, top_k=4, beam=60)
+    cosines = F.cosine_similarity(wanted[:, None], reachable[None], dim=-1)
+    torch.testing.assert_close(found.cosine[:, 0], cosines.max(1).values)
+    assert ((found.cosine > -torch.inf).sum(1) == len(every)).all()
+    for row, best in enumerate(cosines.argmax(1).tolist()):
+        assert found.tokens[row, 0, : found.lengths[row, 0]].tolist() == every[best]
 
 
 def loop_over_pairs(encoder: ConceptEncoder, concepts: torch.Tensor) -> torch.Tensor:

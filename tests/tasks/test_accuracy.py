@@ -83,7 +83,7 @@ def test_accuracy__counts_what_is_written():
 
 def trained(task: Task, model: torch.nn.Module, steps: int) -> torch.nn.Module:
     """The model after it has learnt some of thirty lines by heart."""
-    tokens, mask = batch_of(data_of(task, model))
+    tokens, mask, _ = batch_of(data_of(task, model))
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     for _ in range(steps):
         logits = model(tokens[:, :-1]).logits[mask[:, 1:]]
@@ -139,7 +139,7 @@ def test_accuracy__a_single_row_takes_the_plan_of_the_batch_before():
     """The means of all metrics are over the same lines, although the last batch has one row."""
     model = model_of()
     data = data_of(GRAPH, model)
-    tokens, mask = batch_of(data, 3)
+    tokens, mask, _ = batch_of(data, 3)
     first, last = ConceptBatch(tokens[:2], mask[:2]), ConceptBatch(tokens[2:], mask[2:])
     assert "test/answer/exact_shuffled" not in logged(model, data, last)[0]
     (values,) = logged(model, data, first, last)

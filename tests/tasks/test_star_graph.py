@@ -57,7 +57,7 @@ def test_draw__a_line_is_a_function_of_split_seed_and_index():
 
 
 def test_windows__with_chunks_of_three_an_edge_is_a_chunk():
-    tokens, _ = TaskWindows(GRAPH, Hierarchy(2, 3), "train")[0]
+    tokens, *_ = TaskWindows(GRAPH, Hierarchy(2, 3), "train")[0]
     chunks = tokens[0, : 3 * GRAPH.edges].view(-1, 3)
     assert (chunks[:-1, 2] == GRAPH.nodes).all()
     assert chunks[-1, 2] == GRAPH.nodes + 2

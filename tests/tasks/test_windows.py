@@ -15,7 +15,7 @@ GRAPH = StarGraph(arms=3, path_length=4, nodes=15)
 def test_windows__only_the_answer_is_learnt(levels: int, chunk: int):
     hierarchy = Hierarchy(levels, chunk)
     layout = GRAPH.layout(hierarchy)
-    tokens, mask = TaskWindows(GRAPH, hierarchy, "train")[7]
+    tokens, mask, _ = TaskWindows(GRAPH, hierarchy, "train")[7]
     assert tokens.shape == mask.shape == (1, layout.context_length + 1)
     line = np.concatenate(GRAPH.draw("train", 0, [7]), 1)[0]
     assert tokens[0, layout.prompt : layout.prompt + len(line)].tolist() == line.tolist()

@@ -6,8 +6,9 @@ import torch
 from nextconcept import InputError
 from nextconcept.data.tokenizers import ByteTokenizer, SymbolTokenizer
 from nextconcept.data.windows import ConceptBatch
-from nextconcept.training.batches import as_concept_batch, check_batch, check_tokenizer
-from tests.helpers import small_config
+from nextconcept.training.batches import as_concept_batch, check_batch, check_ends, check_tokenizer
+from nextconcept.nn.chunks import Chunker
+from tests.helpers import RULE_TEXT, small_config
 
 TOKENS = torch.zeros(2, 33, dtype=torch.long)
 CONFIG = small_config(context_length=32)
@@ -15,8 +16,9 @@ CONFIG = small_config(context_length=32)
 
 @pytest.mark.parametrize("batch", [TOKENS, (TOKENS,), [TOKENS]], ids=["tensor", "tuple", "list"])
 def test_as_concept_batch__all_of_a_plain_tensor_is_learnt(batch: object):
-    tokens, mask = as_concept_batch(batch)
+    tokens, mask, ends = as_concept_batch(batch)
     assert tokens is TOKENS
+    assert ends is None
     assert mask.all()
     assert mask.shape == TOKENS.shape
     check_batch(ConceptBatch(tokens, mask), CONFIG)
@@ -45,6 +47,21 @@ def test_as_concept_batch__a_concept_batch_is_returned():
 def test_check_batch__bad(batch: object, message: str):
     with pytest.raises(InputError, match=re.escape(message)):
         check_batch(as_concept_batch(batch), CONFIG)
+
+
+def test_check_ends__those_of_the_model_pass_and_others_are_refused():
+    chunker = Chunker(small_config(vocab_size=256, chunking=["words"], context_length=78))
+    tokens = torch.tensor([list(RULE_TEXT)])
+    batch = ConceptBatch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    right = chunker.ends(tokens[:, :-1])[1][:, None]
+    assert right.any()
+    for good in (None, right):
+        check_ends(batch._replace(ends=good), chunker)
+    for wrong in (~right, right[:, :, 1:], right.long()[..., :2]):
+        with pytest.raises(InputError, match=r"the ends of chunks in the batch, \(1, 1, .* are not those"):
+            check_ends(batch._replace(ends=wrong), chunker)
+    with pytest.raises(InputError, match="finds in the tokens, none"):
+        check_ends(batch._replace(ends=right), None)
 
 
 def test_check_tokenizer():

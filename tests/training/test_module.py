@@ -70,7 +70,7 @@ def test_validation__reports_every_source_and_horizon_step(corpus: Path, tmp_pat
 
     nats, count = 0.0, 0
     with torch.no_grad():
-        for tokens, mask in data.val_dataloader():
+        for tokens, mask, _ in data.val_dataloader():
             logits = module.model(tokens[:, :-1], "zero").logits
             losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
             nats, count = nats + losses[mask[:, 1:]].sum().item(), count + mask[:, 1:].sum().item()
@@ -82,7 +82,7 @@ def test_bits_per_byte__counts_the_bytes_of_bpe_tokens(corpus: Path, tmp_path: P
     data = data_of(corpus, tokenizer="bpe", vocab_size=280)
     module = ConceptModule(small_config(vocab_size=280, context_length=32))
     (logged,) = trainer_of(tmp_path, -1).validate(module, data, verbose=False)
-    tokens = torch.cat([tokens[:, 1:][mask[:, 1:]] for tokens, mask in data.val_dataloader()]).numpy()
+    tokens = torch.cat([tokens[:, 1:][mask[:, 1:]] for tokens, mask, _ in data.val_dataloader()]).numpy()
     ratio = data.tokenizer.byte_counts()[tokens].sum() / len(tokens)
     assert ratio > 1.5
     assert logged["val/bits_per_byte"] == pytest.approx(logged["val/loss/tokens"] / math.log(2) / ratio, rel=1e-5)

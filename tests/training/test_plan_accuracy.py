@@ -6,7 +6,7 @@ import torch
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.training.evaluator import Evaluator
 from nextconcept.training.losses import LossConfig
-from nextconcept.training.plan_accuracy import right_by_place
+from nextconcept.training.plan_accuracy import right_by_place, right_lengths
 from tests.helpers import RULE_TEXT, open_model, small_config
 
 TEXT = torch.tensor([[*RULE_TEXT[:60]], [*RULE_TEXT[10:70]]])
@@ -55,6 +55,34 @@ def test_right_by_place__equals_a_loop(options: dict, plan: str):
     assert counts.min() > 5
     if plan == "true":
         assert shares.min() > 0.5  # a sum of a few elements can be read back
+
+
+@pytest.mark.parametrize("options", CASES[2:], ids=str)
+def test_right_lengths__true_concepts_of_a_wide_model_know_where_they_end(options: dict):
+    shape = {"vocab_size": 256, "width": 512, "sharing": "separate", "horizon": 1, "context_length": 64}
+    model = open_model(small_config(**shape | options))
+    mask = torch.ones_like(TEXT, dtype=torch.bool)
+    mask[1, :20] = False
+    with torch.no_grad():
+        output = model(TEXT)
+        output.plans[1] = torch.nn.functional.pad(output.concepts[1], (0, 0, 0, 1)).unsqueeze(2)
+        share, count = right_lengths(model, output, mask, scale=64.0)
+        assert share > 0.9
+        output.plans[1] = output.plans[1].flip(1)
+        assert right_lengths(model, output, mask, scale=64.0)[0] < 0.5
+    chunks = output.chunks[1]
+    assert int(count) == int(chunks.counts.sum()) - int((chunks.start[1, : chunks.counts[1]] < 20).sum())
+
+
+def test_evaluator__reports_lengths_where_a_rule_of_the_text_cuts_chunks():
+    for chunking, there in ((["words"], True), ([3, "words"], False)):
+        config = small_config(levels=len(chunking) + 1, chunking=chunking, vocab_size=256, context_length=64)
+        evaluator, batch = Evaluator(config, LossConfig()), ConceptBatch(TEXT, torch.ones_like(TEXT, dtype=torch.bool))
+        with torch.no_grad():
+            evaluator.update(open_model(config), batch)
+        found = evaluator.finish()
+        assert ("plan_l1/right_length" in found) == there
+        assert not there or 0 <= found["plan_l1/right_length"] <= 1
 
 
 def test_evaluator__reports_places_outside_a_fit():

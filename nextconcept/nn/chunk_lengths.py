@@ -1,0 +1,86 @@
+"""How long the chunk of a planned concept is, as far as the plan says.
+
+Read place by place, a plan gives each token a probability. Places are independent, so the rule that
+ends chunks makes them a distribution over lengths, by a forward pass over its states. Taking the
+likeliest token at each place is another thing: where a chunk may end at any of several places, an
+end is likely behind none of them.
+
+Shapes: M concepts, S states of the rule, V vocabulary, P places of a chunk, D width.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nextconcept.nn.chunks import Chunker
+from nextconcept.nn.concept_encoder import ConceptEncoder
+
+__all__ = ["READ_BACK_SCALE", "length_odds", "likeliest_tokens"]
+
+READ_BACK_SCALE = 16.0
+"""Inverse temperature of tokens that are read back, as the concept loss ``decode`` trains them."""
+
+
+def length_odds(encoder: ConceptEncoder, chunker: Chunker, concepts: Tensor, scale: float = READ_BACK_SCALE) -> Tensor:
+    """Compute how likely each length of the chunks of concepts of level 1 is.
+
+    Args:
+        encoder: its composition must be additive.
+        chunker: the rules.
+        concepts: (M, D).
+        scale: inverse temperature of the tokens.
+
+    Returns:
+        (M, P) probabilities of 1 to P tokens.
+    """
+    rule = chunker.hierarchy.rules[0]
+    if not rule.of_text:
+        return F.one_hot(torch.full_like(concepts[:, 0], rule.max_length - 1).long(), rule.max_length).to(concepts.dtype)
+    following, ends = chunker.tables[1]
+    states = len(following)
+    # A token leads to one of the states, or ends the chunk.
+    leads = F.one_hot(torch.where(ends, states, following), states + 1).to(concepts.dtype)  # (S, V, S + 1)
+    reached = F.one_hot(torch.zeros_like(concepts[:, 0]).long(), states).to(concepts.dtype)
+    odds = []
+    for place in range(rule.max_length):
+        cosines = encoder.read_back_at(concepts[:, None], torch.full((1,), place, device=concepts.device))[:, 0]
+        after = torch.einsum("ms,mv,svt->mt", reached, (scale * cosines).softmax(-1), leads)
+        odds.append(after[:, -1])
+        reached = after[:, :-1]
+    odds[-1] = odds[-1] + reached.sum(1)  # a longer chunk is cut
+    return torch.stack(odds, 1)
+
+
+def likeliest_tokens(encoder: ConceptEncoder, chunker: Chunker, concept: Tensor, length: int) -> Tensor:
+    """Find the likeliest chunk of a given length, by the algorithm of Viterbi (1967).
+
+    Args:
+        encoder: its composition must be additive.
+        chunker: the rules; that of level 1 reads the text.
+        concept: (D,) concept of level 1.
+        length: tokens of the chunk, at most P.
+
+    Returns:
+        (length,) token ids, of which the last ends the chunk if ``length`` is below P, and no other.
+    """
+    following, ends = chunker.tables[1]
+    places = torch.arange(length, device=concept.device)
+    log_odds = (READ_BACK_SCALE * encoder.read_back_at(concept.expand(length, -1), places)).log_softmax(-1)
+    flat = following.flatten()
+    steps = torch.arange(len(flat), device=flat.device)  # a state and a token
+    reached = concept.new_full((len(following),), -torch.inf)
+    reached[0], origins = 0, list[Tensor]()
+    for place in range(length - 1):
+        odds = (reached[:, None] + log_odds[place]).masked_fill(ends, -torch.inf).flatten()
+        reached = torch.full_like(reached, -torch.inf).scatter_reduce(0, flat, odds, "amax")
+        best = odds == reached[flat]
+        origins.append(torch.zeros_like(reached, dtype=torch.long).scatter(0, flat[best], steps[best]))
+    odds = reached[:, None] + log_odds[length - 1]
+    if length < chunker.hierarchy.rules[0].max_length:
+        odds = odds.masked_fill(~ends, -torch.inf)
+    step = odds.flatten().argmax()
+    path = [step]
+    for origin in reversed(origins):
+        step = origin[step // following.shape[1]]
+        path.append(step)
+    return torch.stack(path[::-1]) % following.shape[1]
