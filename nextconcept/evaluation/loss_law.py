@@ -31,7 +31,7 @@ class Crossing:
     """Where the fits of two families meet.
 
     Attributes:
-        flops: training FLOPs at which they meet; None if they never do.
+        flops: training FLOPs at which they meet; None if the fits are all but parallel.
         low: lower end of the interval, over the draws that meet.
         high: upper end.
         share: share of the draws of the bootstrap whose fits meet at all.
@@ -186,7 +186,7 @@ def describe_crossing(law: LossLaw, family: str, other: str, tried: tuple[float,
     ahead = family if law.difference(family, other, (least * most) ** 0.5)[0] < 0 else other
     says = f"{family} and {other} do not cross within the data, {data}: {ahead} is ahead throughout."
     if found.flops is None:
-        return f"{says} Their fits are parallel."
+        return f"{says} Their fits are all but parallel."
     return f"{says} Their fits meet at {found.flops:.2g} FLOPs ({interval}), which nobody has tried."
 
 
