@@ -55,8 +55,7 @@ def draw_comparison(content: Mapping[str, Any], groups: Groups) -> "Figure":
 
 
 def _draw_courses(axes: "Axes", content: Mapping[str, Any], groups: Groups) -> None:
-    metric = content["metric"]
-    scale = 100 if _is_share(metric) else 1
+    metric, scale = content["metric"], _scale(content["metric"])
     for index, ((_, entry), runs) in enumerate(groups.items()):
         look: dict[str, Any] = {"linestyle": STYLES[index % len(STYLES)], "color": f"C{index % 10}"}
         courses = [[(tflops(run, step + 1), scale * value) for step, value in course(run, metric)] for run in runs]
@@ -113,7 +112,7 @@ def _draw_against(axes: "Axes", content: Mapping[str, Any], groups: Groups) -> N
 
 
 def _option(run: Mapping[str, Any], name: str) -> str:
-    arguments = run["arguments"]
+    arguments: list[str] = run["arguments"]
     return dict(zip(arguments[::2], arguments[1::2], strict=True))[f"--{name}"]
 
 
@@ -131,13 +130,18 @@ def _draw_finals(
     axes: "Axes", places: Iterable[float], groups: Iterable[Sequence[Mapping[str, Any]]], metric: str, **look: Any
 ) -> None:
     """Draw means of the final values over seeds, and their standard deviations."""
-    finals = [[run["final"][metric] for run in runs] for runs in groups]
+    finals = [[_scale(metric) * run["final"][metric] for run in runs] for runs in groups]
     spreads = [stdev(values) if len(values) > 1 else 0.0 for values in finals]
     axes.errorbar(list(places), list(map(mean, finals)), spreads, marker="o", markersize=4, capsize=3, **look)
 
 
 def _is_share(metric: str) -> bool:
     return metric == EXACT or bool(named_answers([metric]))
+
+
+def _scale(metric: str) -> int:
+    """Return what a metric is multiplied by in a picture: shares are in percent."""
+    return 100 if _is_share(metric) else 1
 
 
 def _label(metric: str) -> str:

@@ -101,8 +101,8 @@ def _table(content: dict[str, Any], groups: Groups, others: list[dict[str, Any]]
     rows = {key: _columns(content, runs) for key, runs in groups.items()}
     if len({budget for budget, _ in groups}) > 1:
         rows = {key: {"budget": format_budget(key[0])} | row for key, row in rows.items()}
-    baseline = content.get("baseline")
-    for (budget, entry), runs in groups.items() if baseline else ():
+    baseline = content.get("baseline") or ""
+    for (budget, entry), runs in groups.items():
         if (budget, baseline) in groups:
             reached = "" if entry == baseline else _reached(content, runs, groups[budget, baseline])
             rows[budget, entry][f"reaches {baseline} at"] = reached

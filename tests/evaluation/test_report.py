@@ -160,6 +160,15 @@ def test_draw_comparison__final_losses_against_the_budget():
     ]
 
 
+def test_draw_comparison__shares_against_the_budget_are_in_percent_too():
+    runs = [
+        run_record("gpt", 0, 1.0, **{"val/answer/exact": share}) | {"budget": {"flops": budget}}
+        for budget, share in ((1e12, 0.25), (1e13, 0.5))
+    ]
+    (axes,) = drawn(runs, metric="val/answer/exact", mode="max")
+    assert axes.containers[0][0].get_ydata().tolist() == [25.0, 50.0]
+
+
 def test_draw_comparison__against_an_option_with_a_panel_per_budget():
     option = "model.config.sliding_window"
     runs = [
