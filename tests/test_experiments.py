@@ -15,7 +15,7 @@ from nextconcept.core.config import ModelConfig
 from nextconcept.core.experiments import experiment_files
 from nextconcept.evaluation.compare import compare
 from nextconcept.evaluation.entries import Entry
-from tests.helpers import write_sums
+from tests.helpers import fails, write_sums
 
 FILES = experiment_files()
 COMPARISONS = [name for name in FILES if name.startswith("comparisons/")]
@@ -195,13 +195,26 @@ def test_compare__names_experiments_that_exist(name: str):
     assert named <= set(EXPERIMENTS)
 
 
+@pytest.mark.parametrize("name", ["comparisons/tunes", *(name for name in COMPARISONS if name.count("/") > 1)])
+def test_compare__is_read_by_the_command(name: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    """Up to the number of jobs, which is refused last."""
+    folders = ("--output", tmp_path, "--logs", tmp_path)
+    steps = ("--flops", "null", "--tokens", "[1e6, 4e6]") if name.startswith("comparisons/range/") else ()
+    assert "and jobs of 1 or more" in fails(capsys, "compare", "--config", name, *folders, *steps, "--jobs", 0)
+
+
+def test_fit__refuses_comparisons_in_any_folder(capsys: pytest.CaptureFixture):
+    for name in ("comparisons/tunes", "comparisons/planning/g2_5"):
+        assert f"{name} is a comparison: use nextconcept compare" in fails(capsys, "fit", "--config", name)
+
+
 def check_options(settings: dict, config: list[str]) -> None:
     """Check names of options of a model, its objective and its task against their signatures."""
     for name, value in settings.items():
         group, _, rest = name.partition(".")
-        if name == "model.objective":
-            path, arguments = (value, {}) if isinstance(value, str) else (value["class_path"], value["init_args"])
-            assert set(arguments) < set(inspect.signature(pydoc.locate(path)).parameters), name
+        if group == "model" and rest.startswith("objective"):
+            argument = rest.removeprefix("objective").removeprefix(".") or "model"
+            assert argument in inspect.signature(pydoc.locate(settings["model.objective"])).parameters, name
         elif name.startswith("data.task."):
             task = yaml.safe_load(FILES[config[0]].read_text())["data"]["init_args"]["task"]["class_path"]
             assert name.removeprefix("data.task.") in inspect.signature(pydoc.locate(task)).parameters, name
