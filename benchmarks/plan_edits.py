@@ -1,41 +1,101 @@
 """How often an edit of the plan is written.
 
-    python benchmarks/plan_edits.py --ckpt_path RUN [--prompts 200]
+    python benchmarks/plan_edits.py --ckpt_path RUN                           # of text
+    python benchmarks/plan_edits.py --ckpt_path RUN --task StarGraph [--task.path_length 8]
+    python benchmarks/plan_edits.py --ckpt_path RUN --task Maze
+    python benchmarks/plan_edits.py --ckpt_path RUN --task Countdown
 
-For each prompt one planned concept is replaced by another, and the text is continued greedily with
-and without the edit. Counted is how often the tokens of the edit are written at their position. On
-a run of the star graph the first planned chunk is replaced by the first nodes of a wrong arm; on
-text, the first whole chunk ahead is replaced by a chunk that follows another prompt.
+RUN is a run, a checkpoint or an export. For each prompt one planned concept is replaced by another,
+and the text is continued greedily with and without the edit. Counted is how often the tokens of the
+edit are written at their position. Of an answer, the first planned chunk is replaced by another
+beginning that the prompt allows: a wrong arm of a star graph, another turn in a maze, another
+equation of countdown, and of other tasks the beginning of another line's answer. On text, the first
+whole chunk ahead is replaced by a chunk that follows another prompt.
 """
 
+from functools import singledispatch
+
+import numpy as np
 import torch
 from jsonargparse import auto_cli
 from torch import Tensor
 
 from nextconcept import NextConceptModel, generate
 from nextconcept.checkpoints.files import load_run
+from nextconcept.core.errors import InputError
 from nextconcept.data.text import TextDataModule
-from nextconcept.data.tokenizers import SymbolTokenizer
 from nextconcept.inference.generate import PlanEdit
+from nextconcept.tasks import Countdown, LinesTask, Maze, StarGraph, Task
 from nextconcept.tasks.datamodule import TaskDataModule
-from nextconcept.tasks.star_graph import StarGraph
+from nextconcept.tasks.grids import adjacency
+
+__all__ = ["LinesTask"]  # a task that --task knows by its short name, as the others
 
 
-def star_graph_prompts(model: NextConceptModel, graph: StarGraph, count: int) -> tuple[Tensor, Tensor]:
-    """Return prompts (B, T), and for each the beginning (B, 3) of the path along a wrong arm."""
-    data = TaskDataModule(graph, model.config.levels, model.config.chunk_size)
-    windows = data.held_out_windows("test").__getitems__(list(range(count))).tokens
+@singledispatch
+def other_beginning(task: Task, prompts: Tensor, answers: Tensor, length: int) -> Tensor:
+    """Return for each line (B, P), (B, A) another beginning (B, length) of its answer."""
+    return answers.roll(1, 0)[:, :length]
+
+
+@other_beginning.register
+def _(task: StarGraph, prompts: Tensor, answers: Tensor, length: int) -> Tensor:
+    edges = prompts[:, :-3].unflatten(1, (-1, 3))
+    joined = torch.zeros(len(prompts), task.nodes, task.nodes, dtype=torch.bool)
+    joined[torch.arange(len(prompts))[:, None], edges[..., 0], edges[..., 1]] = True
+    return _walk(joined, answers, min(length, task.path_length))
+
+
+@other_beginning.register
+def _(task: Maze, prompts: Tensor, answers: Tensor, length: int) -> Tensor:
+    passages = prompts[:, :-3].unflatten(1, (-1, 3))[..., :2]
+    return _walk(torch.from_numpy(adjacency(passages.numpy(), task.cells)), answers, length)
+
+
+@other_beginning.register
+def _(task: Countdown, prompts: Tensor, answers: Tensor, length: int) -> Tensor:
+    """Return the sum of two numbers whose first equation is another one."""
+    numbers = prompts[:, 0 : 2 * task.numbers : 2].sort(1, descending=True).values
+    rows = []
+    for left, answer in zip(numbers.tolist(), answers[:, :6].tolist(), strict=True):
+        sums = [(a, b) for i, a in enumerate(left) for b in left[i + 1 :] if a + b <= task.max_result]
+        found = [task.tokenizer.encode(f"{a}+{b}={a + b},") for a, b in sums]
+        rows.append(next(line for line in found if line.tolist() != answer))
+    return torch.from_numpy(np.stack(rows))[:, :length]
+
+
+def _walk(joined: Tensor, answers: Tensor, length: int) -> Tensor:
+    """Walk along (B, N, N) edges from the start of (B, A) answers, but to another second node.
+
+    A walk goes on to a node that it has not come from, and back only where there is none.
+    """
+    rows, way = torch.arange(len(joined)), [answers[:, 0]]
+    avoided = answers[:, 1]
+    for _ in range(length - 1):
+        following = joined[rows, way[-1]].clone()
+        following[rows, avoided] &= following.sum(1) == 1
+        way.append(following.int().argmax(1))
+        avoided = way[-2]
+    return torch.stack(way, 1)
+
+
+def task_prompts(model: NextConceptModel, task: Task, count: int) -> tuple[Tensor, Tensor]:
+    """Return prompts (B, T), and for each a first chunk (B, n) other than that of its answer."""
+    config = model.config
+    data = TaskDataModule(task, config.levels, config.chunk_size, chunking=config.chunking)
+    windows = data.held_out_windows("test")
+    tokens = windows.__getitems__(list(range(min(count, len(windows))))).tokens
     layout = data.layout
-    path = windows[:, layout.answer : layout.answer + graph.path_length]
-    edges = windows[:, layout.prompt : layout.prompt + 3 * graph.edges].view(count, graph.edges, 3)
-
-    def after(node: Tensor, avoid: Tensor) -> Tensor:
-        found = (edges[:, :, 0] == node[:, None]) & (edges[:, :, 1] != avoid[:, None])
-        return edges[torch.arange(count), found.int().argmax(1), 1]
-
-    second = after(path[:, 0], path[:, 1])
-    third = after(second, path[:, 1])
-    return windows[:, : layout.answer], torch.stack((path[:, 0], second, third), 1)
+    prompts = tokens[:, : layout.answer]
+    answers = tokens[:, layout.answer : layout.answer + task.answer_length]
+    span = config.hierarchy.span(1)
+    wanted = other_beginning(task, prompts[:, layout.prompt :], answers, min(span, task.answer_length))
+    if model.chunker is not None:
+        chunk = model.chunker(torch.cat((prompts, wanted), 1))[1].index[:, layout.answer : -1]
+        wanted = wanted[:, : int((chunk == chunk[:, :1]).sum(1).min())]
+    elif wanted.shape[1] < span:
+        raise InputError(f"an answer of {type(task).__name__} is shorter than a chunk of {span} tokens: edit text.")
+    return prompts, wanted
 
 
 def text_prompts(model: NextConceptModel, dataset: str, count: int, length: int) -> tuple[Tensor, Tensor]:
@@ -53,31 +113,26 @@ def text_prompts(model: NextConceptModel, dataset: str, count: int, length: int)
 
 
 def main(
-    ckpt_path: str,
-    prompts: int = 200,
-    dataset: str = "shakespeare",
-    length: int = 64,
-    arms: int = 2,
-    path_length: int = 5,
+    ckpt_path: str, task: Task | None = None, prompts: int = 200, dataset: str = "shakespeare", length: int = 64
 ) -> None:
     """Print how often edits are written.
 
     Args:
-        ckpt_path: a run with two levels or more, of text or of the star graph.
+        ckpt_path: a run, a checkpoint or an export with two levels or more.
+        task: the task that it was trained on; none for text.
         prompts: number of prompts.
         dataset: text to take prompts from.
         length: tokens of a prompt of text.
-        arms: arms of the star graph.
-        path_length: nodes on a path of the star graph.
     """
     model, tokenizer = load_run(ckpt_path)
-    if isinstance(tokenizer, SymbolTokenizer):
-        nodes = len(tokenizer.symbols) - 3  # the symbols are the nodes and three signs
-        tokens, wanted = star_graph_prompts(model, StarGraph(arms, path_length, nodes), prompts)
+    if model.config.levels < 2 or (task is not None and not task.tokenizer.same_tokens(tokenizer)):
+        raise InputError(f"{ckpt_path} has no plan, or was trained on another task: name the task and its settings.")
+    if task is not None:
+        tokens, wanted = task_prompts(model, task, prompts)
     else:
         tokens, wanted = text_prompts(model, dataset, prompts, length)
     edit = PlanEdit(1, 0, model.compose(wanted))
-    print(f"{prompts} prompts, level 1, step 0 replaced")
+    print(f"{len(tokens)} prompts, level 1, step 0 replaced")
     for name, edits in (("unedited", None), ("edited", [edit])):
         written = generate(model, tokens, wanted.shape[1], temperature=0.0, edits=edits)[:, tokens.shape[1] :]
         equal = written == wanted

@@ -1,6 +1,8 @@
 """Every shipped experiment runs."""
 
 import inspect
+import operator
+import pydoc
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -9,14 +11,19 @@ import torch
 import yaml
 
 from nextconcept.cli.main import main
+from nextconcept.core.config import ModelConfig
 from nextconcept.core.experiments import experiment_files
 from nextconcept.evaluation.compare import compare
 from nextconcept.evaluation.entries import Entry
-from tests.helpers import write_sums
+from tests.helpers import fails, write_sums
 
 FILES = experiment_files()
 COMPARISONS = [name for name in FILES if name.startswith("comparisons/")]
 OVERLAYS = [name for name in FILES if name.startswith("trainer/")]
+OTHER_GRAPHS = [
+    ("star_graph/two_levels", {"data.task.arms": "3", "data.task.path_length": "4", "model.config.horizon": "2"}),
+    ("star_graph/three_levels_d2_l16", {"data.task.path_length": "20", "model.config.horizon": "[3, 3]"}),
+]
 EXPERIMENTS = [name for name in FILES if name not in (*COMPARISONS, *OVERLAYS)]
 
 
@@ -25,7 +32,11 @@ EXPERIMENTS = [name for name in FILES if name not in (*COMPARISONS, *OVERLAYS)]
 @pytest.mark.filterwarnings("ignore:Precision bf16-.* is not supported by the model summary")
 @pytest.mark.parametrize(
     ("name", "options"),
-    [*((name, {}) for name in EXPERIMENTS), ("two_levels", {"trainer.precision": "bf16-true"})],
+    [
+        *((name, {}) for name in EXPERIMENTS),
+        ("two_levels", {"trainer.precision": "bf16-true"}),
+        *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHER_GRAPHS),
+    ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value.values()),
 )
 def test_fit__two_steps(
@@ -34,6 +45,7 @@ def test_fit__two_steps(
     monkeypatch.chdir(tmp_path)
     overrides = {
         "model.config.depth": 1,
+        "model.config.num_loops": 1,
         "data.batch_size": 2,
         "data.eval_batch_size": 2,
         "sample.max_new_tokens": 2,
@@ -181,6 +193,56 @@ def test_compare__names_experiments_that_exist(name: str):
     named = {one for entry in entries for one in [*entry.config, *(entry.growth or {"config": []})["config"]]}
     assert named
     assert named <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", ["comparisons/tunes", *(name for name in COMPARISONS if name.count("/") > 1)])
+def test_compare__is_read_by_the_command(name: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    """Up to the number of jobs, which is refused last."""
+    folders = ("--output", tmp_path, "--logs", tmp_path)
+    steps = ("--flops", "null", "--tokens", "[1e6, 4e6]") if name.startswith("comparisons/range/") else ()
+    assert "and jobs of 1 or more" in fails(capsys, "compare", "--config", name, *folders, *steps, "--jobs", 0)
+
+
+def test_fit__refuses_comparisons_in_any_folder(capsys: pytest.CaptureFixture):
+    for name in ("comparisons/tunes", "comparisons/planning/g2_5"):
+        assert f"{name} is a comparison: use nextconcept compare" in fails(capsys, "fit", "--config", name)
+
+
+def check_options(settings: dict, config: list[str]) -> None:
+    """Check names of options of a model, its objective and its task against their signatures."""
+    for name, value in settings.items():
+        group, _, rest = name.partition(".")
+        if group == "model" and rest.startswith("objective"):
+            argument = rest.removeprefix("objective").removeprefix(".") or "model"
+            assert argument in inspect.signature(pydoc.locate(settings["model.objective"])).parameters, name
+        elif name.startswith("data.task."):
+            task = yaml.safe_load(FILES[config[0]].read_text())["data"]["init_args"]["task"]["class_path"]
+            assert name.removeprefix("data.task.") in inspect.signature(pydoc.locate(task)).parameters, name
+        elif name == "model.config":
+            for key in value:
+                assert hasattr(ModelConfig(), key), key
+        elif name.startswith("model.config."):
+            assert operator.attrgetter(rest.removeprefix("config."))(ModelConfig()) is not NotImplemented, name
+        else:
+            assert group in ("model", "data", "trainer", "sample", "plan_view"), name
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_compare__gives_options_that_exist(name: str):
+    spec = yaml.safe_load(FILES[name].read_text())
+    for entry in (Entry(**values) for values in spec["entries"].values()):
+        check_options(spec.get("options", {}) | entry.options, entry.config)
+        for option, values in (spec.get("grid", {}) | entry.grid).items():
+            for value in values:
+                check_options({option: value}, entry.config)
+
+
+def test_star_graph__one_configuration_is_that_of_the_largest_graph_that_it_was_found_on():
+    one, found_on = (
+        yaml.safe_load(FILES[f"star_graph/{name}"].read_text()) for name in ("two_levels", "two_levels_d2_l8")
+    )
+    del one["trainer"]["logger"], found_on["trainer"]["logger"]
+    assert one == found_on
 
 
 def test_packages__are_all_listed():

@@ -189,8 +189,8 @@ def _find_for(command: str, name: str) -> Path:
         InputError: if there is none, or if the shipped experiment is of a kind that the command
             does not take.
     """
-    path, shipped = find_experiment(name), {file.resolve() for file in experiment_files().values()}
-    comparison = path.parent.name == "comparisons"
+    path, shipped = find_experiment(name), {file.resolve(): known for known, file in experiment_files().items()}
+    comparison = shipped.get(path.resolve(), "").startswith("comparisons/")
     if path.resolve() in shipped and comparison != (command == "compare"):
         kind, suitable = ("a comparison", "compare") if comparison else ("an experiment", "fit")
         raise InputError(f"{name} is {kind}: use nextconcept {suitable} --config {name}.")

@@ -44,8 +44,9 @@ class Comparison:
     metric: str = LOSS
     mode: Literal["min", "max"] = "min"
     baseline: str | None = None
-    flops: float | None = None
-    tokens: float | None = None
+    flops: float | Sequence[float] | None = None
+    tokens: float | Sequence[float] | None = None
+    against: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     output: Path = Path("results")
     logs: Path = Path("lightning_logs/compare")
@@ -61,7 +62,7 @@ class Comparison:
             if name in ("model.optimizer.lr", "seed_everything") or name.startswith("budget."):
                 raise InputError(
                     f"the grid can't search {name}, which the comparison sets: give learning_rates, seeds, and flops "
-                    "or tokens."
+                    "or tokens, which may be lists."
                 )
         if self.draws is not None and self.draws < 1:
             raise InputError(f"draws must be 1 or more combinations, or null for all of the grid, not {self.draws}.")
@@ -69,6 +70,12 @@ class Comparison:
             raise InputError(f"the baseline {self.baseline!r} is none of the entries {', '.join(self.entries)}.")
         if self.flops is not None and self.tokens is not None:
             raise InputError("give the budget of a comparison in flops or in tokens, not in both.")
+        if not self.budgets:
+            raise InputError("the list of budgets is empty: give flops or tokens one number or more.")
+        if without := [name for name, entry in self.entries.items() if self.against not in (None, *entry.options)]:
+            raise InputError(
+                f"results can't be drawn against {self.against}: give it under options of the entry {without[0]!r}."
+            )
 
     def run(self, runner: Runner) -> Path:
         """Make the runs that are not finished, and write the results and their report.
@@ -84,24 +91,34 @@ class Comparison:
                 same results.
         """
         path = self.output / f"{self.name}.json"
-        trials = self._trials(
-            {
-                name: make_candidates(self.learning_rates, self.grid | entry.grid, self.draws)
-                for name, entry in self.entries.items()
-            }
-        )
+        candidates = {
+            name: make_candidates(self.learning_rates, self.grid | entry.grid, self.draws)
+            for name, entry in self.entries.items()
+        }
+        searches = [(budget, self._trials(candidates, budget)) for budget in self.budgets]
         with ResultsFile.lock(path):
-            results = ResultsFile(path, self._head())
-            self._search(trials, results, runner)
-            tried = [run.key for runs in trials.values() for run in runs if run.key in results]
-            best = {entry: best_candidate(self._means(results, runs), self.mode) for entry, runs in trials.items()}
-            chosen = [self._run(entry, best[entry], seed) for entry in self.entries for seed in self.seeds]
-            keys = [run.key for run in chosen]
-            write_report(results.content, keys, tried, path.with_suffix(""))
-            for _ in finish_runs(chosen, results, runner):
-                write_report(results.content, keys, tried, path.with_suffix(""))  # of the runs so far
+            results, keys, tried = ResultsFile(path, self._head()), [], []
+            for budget, trials in searches:
+                self._search(trials, budget, results, runner)
+                tried += self._finished(results, [run for runs in trials.values() for run in runs])
+                best = {entry: best_candidate(self._means(results, runs), self.mode) for entry, runs in trials.items()}
+                chosen = [self._run(entry, best[entry], seed, budget) for entry in self.entries for seed in self.seeds]
+                keys += [run.key for run in chosen]
+                self._finished(results, chosen)
+                write_report(results.content, keys, tried, path.with_suffix(""))
+                for _ in finish_runs(chosen, results, runner):
+                    write_report(results.content, keys, tried, path.with_suffix(""))  # of the runs so far
             results.save()  # question and command may have changed although no run was left
         return path
+
+    @property
+    def budgets(self) -> list[dict[str, float]]:
+        """The budgets, smallest first; one that is empty where ``trainer.max_steps`` counts."""
+        for kind, given in (("flops", self.flops), ("tokens", self.tokens)):
+            if given is not None:
+                amounts = given if isinstance(given, Sequence) else [given]
+                return [{kind: amount} for amount in sorted(set(amounts))]
+        return [{}]
 
     @property
     def tuned_with(self) -> tuple[int, ...]:
@@ -115,28 +132,38 @@ class Comparison:
             "metric": self.metric,
             "mode": self.mode,
             "baseline": self.baseline,
+            "against": self.against,
             "command": "nextconcept " + " ".join(sys.argv[1:]),
         }
 
-    def _run(self, entry: str, candidate: Candidate, seed: int) -> Run:
-        budget = {"budget.flops": self.flops, "budget.tokens": self.tokens}
-        settings = self.options | {key: value for key, value in budget.items() if value is not None}
+    @staticmethod
+    def _finished(results: ResultsFile, runs: list[Run]) -> list[str]:
+        """Return the keys of finished runs, and add their budgets to records of older versions."""
+        finished = [run for run in runs if run.key in results]
+        for run in finished:
+            results[run.key].setdefault("budget", run.budget)
+        return [run.key for run in finished]
+
+    def _run(self, entry: str, candidate: Candidate, seed: int, budget: dict[str, float]) -> Run:
+        settings = self.options | {f"budget.{kind}": amount for kind, amount in budget.items()}
         return make_run(entry, self.entries[entry], settings, candidate, seed, self.logs / self.name / entry)
 
-    def _trials(self, candidates: Mapping[str, Sequence[Candidate]]) -> dict[str, list[Run]]:
+    def _trials(self, candidates: Mapping[str, Sequence[Candidate]], budget: dict[str, float]) -> dict[str, list[Run]]:
         return {
-            entry: [self._run(entry, one, seed) for one in some for seed in self.tuned_with]
+            entry: [self._run(entry, one, seed, budget) for one in some for seed in self.tuned_with]
             for entry, some in candidates.items()
         }
 
-    def _search(self, trials: dict[str, list[Run]], results: ResultsFile, runner: Runner) -> None:
+    def _search(
+        self, trials: dict[str, list[Run]], budget: dict[str, float], results: ResultsFile, runner: Runner
+    ) -> None:
         """Make the trials, and further ones while the best rate of an entry is at an end."""
         waiting = trials
         for _ in range(1 + MOST_FURTHER_RATES):
             for _ in finish_runs([run for runs in waiting.values() for run in runs], results, runner, may_diverge=True):
                 pass
             means = {entry: self._means(results, runs) for entry, runs in trials.items()}
-            waiting = self._trials({entry: rates_beyond(values, self.mode) for entry, values in means.items()})
+            waiting = self._trials({entry: rates_beyond(values, self.mode) for entry, values in means.items()}, budget)
             if not any(waiting.values()):
                 return
             for entry, runs in waiting.items():
@@ -180,8 +207,9 @@ def compare(
     metric: str = LOSS,
     mode: Literal["min", "max"] = "min",
     baseline: str | None = None,
-    flops: float | None = None,
-    tokens: float | None = None,
+    flops: float | list[float] | None = None,
+    tokens: float | list[float] | None = None,
+    against: str | None = None,
     options: dict[str, Any] | None = None,
     jobs: int = 1,
     threads: int | None = None,
@@ -214,9 +242,12 @@ def compare(
         mode: whether a smaller (``min``) or larger (``max``) metric is better.
         baseline: an entry; the table then says with what share of its compute the others reach its
             final value.
-        flops: training FLOPs of each run.
-        tokens: training tokens of each run; without a budget, ``trainer.max_steps`` of each entry
-            counts.
+        flops: training FLOPs of each run. With a list, each entry is compared at each of these
+            budgets, the smallest first, with a search of its own.
+        tokens: training tokens of each run, or a list; without a budget, ``trainer.max_steps`` of
+            each entry counts.
+        against: an option that all entries give, such as ``model.config.sliding_window``; the
+            picture then shows the final values against it, a panel per budget.
         options: settings of all entries.
         jobs: number of runs at the same time; on GPUs each gets one.
         threads: threads of each run on a CPU; default: the cores divided by ``jobs``.
@@ -241,6 +272,7 @@ def compare(
         baseline,
         flops,
         tokens,
+        against,
         options or {},
         Path(output),
         Path(logs),

@@ -85,6 +85,13 @@ class Run:
         """Learning rate of the run."""
         return self.candidate.rate
 
+    @property
+    def budget(self) -> dict[str, float]:
+        """Budget of the run in ``flops`` or ``tokens``; empty where its steps are given."""
+        settings = dict(zip(self.stages[-1][::2], self.stages[-1][1::2], strict=True))
+        names = {kind: f"--budget.{kind}" for kind in ("flops", "tokens")}
+        return {kind: float(settings[name]) for kind, name in names.items() if name in settings}
+
     @cached_property
     def key(self) -> str:
         """Hash of all that the run depends on except the code.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["ANSWER", "EXACT", "LOSS", "is_curve", "named_answers"]
+__all__ = ["ANSWER", "EXACT", "LOSS", "SOLVED", "is_curve", "named_answers"]
 
 LOSS = "val/loss/tokens"
 """Cross-entropy of the tokens, in nats per token."""
@@ -12,6 +12,9 @@ ANSWER = "val/answer/"
 
 EXACT = f"{ANSWER}exact"
 """Share of answers that are right as a whole; every task has it."""
+
+SOLVED = 0.99
+"""Share of exact answers from which on a run has solved its task."""
 
 
 def named_answers(tags: Iterable[str]) -> list[str]:

@@ -70,7 +70,7 @@ class ResultsFile:
     def add(self, record: dict[str, Any]) -> None:
         """Add the record of a finished run, and save the file."""
         self.content["runs"].append(record)
-        self.content["runs"].sort(key=lambda one: (one["entry"], one["learning_rate"], one["seed"]))
+        self.content["runs"].sort(key=_place)
         self.save()
 
     def save(self) -> None:
@@ -79,3 +79,7 @@ class ResultsFile:
         partial = self.path.with_suffix(".partial")
         partial.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
         partial.replace(self.path)
+
+
+def _place(record: dict[str, Any]) -> tuple[Any, ...]:
+    return record["entry"], list(record.get("budget", {}).values()), record["learning_rate"], record["seed"]

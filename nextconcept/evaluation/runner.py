@@ -64,7 +64,7 @@ def finish_runs(
 
     def finish(run: Run) -> dict[str, Any] | None:
         try:
-            record = runner.train(run)
+            record = runner.train(run) | {"budget": run.budget}
         except TrainingError as error:
             if not may_diverge:
                 raise

@@ -31,6 +31,12 @@ from tests.helpers import fails, run_record
         ({"entries": {"a": Entry(["missing.yaml"])}}, "no file and no experiment 'missing.yaml'"),
         ({"entries": {"a": Entry([])}}, "nothing"),
         ({"entries": {"a": Entry(["x"])}, "flops": 1.0, "tokens": 1.0}, "not in both"),
+        ({"entries": {"a": Entry(["x"])}, "flops": [1.0], "tokens": [1.0]}, "not in both"),
+        ({"entries": {"a": Entry(["x"])}, "flops": []}, "the list of budgets is empty"),
+        (
+            {"entries": {"a": Entry(["x"], {"depth": 1}), "b": Entry(["x"])}, "against": "depth"},
+            "against depth: give it under options of the entry 'b'",
+        ),
         ({"entries": {"a": Entry(["x"])}, "tuning_seeds": 4}, "between 1 and the number of seeds, 3, not 4"),
         ({"entries": {"a": Entry(["x"])}, "grid": {"model.optimizer.lr": [1.0]}}, "can't search model.optimizer.lr"),
         ({"entries": {"a": Entry(["x"], grid={"budget.flops": [1.0]})}}, "can't search budget.flops"),
@@ -147,6 +153,35 @@ def test_compare__searches_options_and_uses_the_best_for_all_seeds(
     assert "| `model.config.depth: 4` |" in (tmp_path / "grid.md").read_text()
 
 
+def test_compare__each_budget_has_a_search_and_seeds_of_its_own_the_smallest_first(tmp_path: Path):
+    """The best rate falls with the budget here; what is finished is known by its budget."""
+
+    class ByBudget(FakeRunner):
+        def __init__(self) -> None:
+            super().__init__()
+            self.made: list[tuple[float, float, int]] = []
+
+        def train(self, run: Run) -> dict[str, Any]:
+            budget = run.budget["flops"]
+            self.made.append((budget, run.learning_rate, run.seed))
+            self.loss = lambda rate, seed: abs(math.log(rate * budget)) + seed
+            return super().train(run)
+
+    runner = ByBudget()
+    entries = {"gpt": Entry([__file__])}
+    settings: dict[str, Any] = {"learning_rates": (1e-3, 2e-3, 4e-3), "seeds": (0, 1), "output": tmp_path}
+    comparison = Comparison("trial", entries, flops=[1e3, 5e2], logs=tmp_path / "logs", **settings)
+    found = json.loads(comparison.run(runner).read_text())
+    assert [budget for budget, _, _ in runner.made] == sorted(budget for budget, _, _ in runner.made)
+    assert {(budget, rate) for budget, rate, seed in runner.made if seed == 1} == {(5e2, 2e-3), (1e3, 1e-3)}
+    assert len({run["key"] for run in found["runs"]}) == len(runner.made)
+    assert {run["budget"]["flops"] for run in found["runs"]} == {5e2, 1e3}
+    single = Comparison("trial", entries, flops=1e3, logs=tmp_path / "logs", **settings)
+    again = ByBudget()
+    single.run(again)
+    assert not again.made  # a list of budgets changes no key
+
+
 @pytest.mark.parametrize("asked", [(1e-3, 1.001e-3), (1e-3, 1.0), (1e-3, 1e-3)])
 def test_compare__ends_its_search(
     asked: tuple[float, ...], untrained: Callable[..., dict], capsys: pytest.CaptureFixture
@@ -201,10 +236,12 @@ def test_compare__of_equally_good_rates_takes_one_between_others(untrained: Call
 def test_compare__leaves_finished_runs_the_machine_that_made_them(untrained: Callable[..., dict], tmp_path: Path):
     found = untrained()
     where = {key: found["runs"][0][key] for key in ("machine", "versions")}
-    found["runs"] = [{key: run[key] for key in run if key not in where} for run in found["runs"]]
+    newer = {*where, "budget"}
+    found["runs"] = [{key: run[key] for key in run if key not in newer} for run in found["runs"]]
     (tmp_path / "trial.json").write_text(json.dumps(found | where))  # as earlier versions wrote it
     again = untrained(question="Which?")
     assert {run["machine"] for run in again["runs"]} == {"2 cores"}
+    assert all(run["budget"] == {} for run in again["runs"])
     assert (len(again["runs"]), again["question"]) == (3, "Which?")  # nothing was left to run
 
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.axes import Axes
 
+from nextconcept.evaluation.pictures import draw_comparison
 from nextconcept.evaluation.report import write_report
 from tests.helpers import run_record
 
@@ -62,22 +64,22 @@ def test_write_report__a_task_with_a_named_answer(tmp_path: Path):
         run_record("plan", seed, 1.0, **TASK, **OTHER_PLANS, **{"val/answer/exact": exact})
         for seed, exact in ((0, 0.995), (1, 0.9))
     ]
+    for run in runs:  # the second seed is at 0.99 for a while, and does not end there
+        run["curves"]["val/answer/exact"] = [[2, 0.5], [4, 0.99], [9, run["final"]["val/answer/exact"]]]
     write_report(content(*runs) | {"metric": "val/answer/exact"}, ["plan0", "plan1"], [], tmp_path / "trial")
     head, _, row = [line for line in (tmp_path / "trial.md").read_text().splitlines() if line.startswith("|")]
     assert head.startswith(
-        "| | val/answer/exact | seeds | first branch | solved | first branch, zero plan | first branch, sh"
+        "| | val/answer/exact | seeds | first branch | solved seeds | TFLOPs until solved | first branch, zero plan |"
     )
-    assert row.startswith(
-        "| plan | 0.9475 ± 0.0672 | 2 | 0.9000 ± 0.0000 | 1 of 2 | 0.5000 ± 0.0000 | 0.1000 ± 0.0000 | "
-    )
+    assert row.startswith("| plan | 0.9475 ± 0.0672 | 2 | 0.9000 ± 0.0000 | 1 of 2 | 5.0 | 0.5000 ± 0.0000 | ")
 
 
 def test_write_report__a_task_without_named_answers(tmp_path: Path):
     answers = {"val/answer/exact": 1.0, "val/answer/exact_zero": 0.25, "val/answer/token_1": 1.0}
     write_report(content(run_record("plan", 0, 1.0, **answers)), ["plan0"], [], tmp_path / "trial")
     head, _, row = [line for line in (tmp_path / "trial.md").read_text().splitlines() if line.startswith("|")]
-    assert head.startswith("| | val/loss/tokens | seeds | exact | solved | exact, zero plan | parameters |")
-    assert row.startswith("| plan | 1.0000 | 1 | 1.0000 | 1 of 1 | 0.2500 | ")
+    assert head.startswith("| | val/loss/tokens | seeds | exact | solved seeds | TFLOPs until solved | exact, zero ")
+    assert row.startswith("| plan | 1.0000 | 1 | 1.0000 | 1 of 1 | 10.0 | 0.2500 | ")
 
 
 def test_write_report__counts_the_flops_of_smaller_models(tmp_path: Path):
@@ -114,3 +116,81 @@ def test_write_report__pictures_of_any_metric(metric: str, tmp_path: Path):
     run = run_record("plan", 0, 1.0, **{metric: 0.5})
     write_report(content(run) | {"metric": metric, "mode": "max"}, ["plan0"], [], tmp_path / "trial")
     assert (tmp_path / "trial.png").exists()
+
+
+def test_write_report__a_row_per_budget_beside_the_baseline_of_that_budget(tmp_path: Path):
+    runs = [
+        run_record(entry, seed, loss) | {"key": f"{entry}{seed}{budget:g}", "budget": {"flops": budget}}
+        for entry, losses in (("gpt", (3.0, 2.0)), ("plan", (3.5, 1.0)))
+        for budget, loss in zip((1e12, 1e13), losses, strict=True)
+        for seed in (0, 1)
+    ]
+    spare = run_record("gpt", 0, 9.0) | {"key": "spare", "budget": {"flops": 1e13}}
+    keys = [run["key"] for run in runs]
+    write_report(content(*runs, spare) | {"baseline": "gpt"}, keys, ["spare"], tmp_path / "trial")
+    rows = [line for line in (tmp_path / "trial.md").read_text().splitlines() if line.startswith(("| gpt", "| plan"))]
+    assert [row.split(" | ")[:3] for row in rows[:4]] == [
+        ["| gpt", "1e+12 FLOPs", "3.0000 ± 0.0000"],
+        ["| plan", "1e+12 FLOPs", "3.5000 ± 0.0000"],
+        ["| gpt", "1e+13 FLOPs", "2.0000 ± 0.0000"],
+        ["| plan", "1e+13 FLOPs", "1.0000 ± 0.0000"],
+    ]
+    assert [row.split(" | ")[-1] for row in rows[:4]] == [" |", "never |", " |", "50% |"]
+
+
+def drawn(runs: list[dict], **head: object) -> list[Axes]:
+    groups: dict = {}
+    for run in runs:
+        groups.setdefault((next(iter(run["budget"].items())), run["entry"]), []).append(run)
+    return draw_comparison(content() | head, groups).axes
+
+
+def test_draw_comparison__final_losses_against_the_budget():
+    runs = [
+        run_record(entry, seed, loss + seed) | {"budget": {"flops": budget}}
+        for entry, budget, loss in (("gpt", 1e12, 3.0), ("gpt", 1e13, 2.0), ("plan", 1e12, 4.0), ("plan", 1e13, 1.0))
+        for seed in (0, 1)
+    ]
+    (axes,) = drawn(runs)
+    assert [container.get_label() for container in axes.containers] == ["gpt", "plan"]
+    assert axes.get_xscale() == "log"
+    assert [container[0].get_xydata().tolist() for container in axes.containers] == [
+        [[1e12, 3.5], [1e13, 2.5]],
+        [[1e12, 4.5], [1e13, 1.5]],
+    ]
+
+
+def test_draw_comparison__shares_against_the_budget_are_in_percent_too():
+    runs = [
+        run_record("gpt", 0, 1.0, **{"val/answer/exact": share}) | {"budget": {"flops": budget}}
+        for budget, share in ((1e12, 0.25), (1e13, 0.5))
+    ]
+    (axes,) = drawn(runs, metric="val/answer/exact", mode="max")
+    assert axes.containers[0][0].get_ydata().tolist() == [25.0, 50.0]
+
+
+def test_draw_comparison__against_an_option_with_a_panel_per_budget():
+    option = "model.config.sliding_window"
+    runs = [
+        run_record(f"gpt_{window}", 0, loss) | {"budget": {"flops": budget}, "arguments": [f"--{option}", window]}
+        for budget in (1e12, 1e13)
+        for window, loss in (("1024", 2.0), ("16", 1.0), ("null", 4.0), ("256", 3.0))
+    ]
+    panels = drawn(runs, against=option)
+    assert [axes.get_title() for axes in panels] == ["1e+12 FLOPs", "1e+13 FLOPs"]
+    for axes in panels:
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["16", "256", "1024", "none"]
+        assert axes.containers[0][0].get_ydata().tolist() == [1.0, 3.0, 2.0, 4.0]
+
+
+def test_draw_comparison__exact_answers_in_percent_with_the_mean_of_the_seeds():
+    runs = [
+        run_record("plan", seed, 1.0, **{"val/answer/exact": final})
+        | {"budget": {"flops": 1e13}, "curves": {"val/answer/exact": [[4, 0.5 * seed], [9, final]]}}
+        for seed, final in ((0, 0.5), (1, 1.0))
+    ]
+    (axes,) = drawn(runs, metric="val/answer/exact", mode="max")
+    *_, average, solved = axes.get_lines()
+    assert average.get_xydata().tolist() == [[5.0, 25.0], [10.0, 75.0]]
+    assert average.get_label() == "plan (solved: 1 of 2 seeds)"
+    assert list(solved.get_ydata()) == [99.0, 99.0]

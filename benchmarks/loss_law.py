@@ -1,0 +1,90 @@
+"""The law of the loss of families of models, from the results of comparisons at several budgets.
+
+    python benchmarks/loss_law.py --results results/law/tunes.json --families gpt,bars
+
+Fits L(C) = E + A C^-alpha to the best of each family at each budget, E in common, and prints the
+fits, where each two of them cross, and what they say of a larger budget. The picture has the points
+with their spread over seeds, the fits with their interval, and a dotted line from where they are
+extrapolated.
+"""
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from jsonargparse import auto_cli
+from matplotlib.figure import Figure
+
+from nextconcept.core.errors import InputError
+from nextconcept.evaluation.law_points import Point, read_points
+from nextconcept.evaluation.loss_law import LossLaw, describe_crossing, fit_loss_law
+
+
+def main(
+    results: list[str],
+    families: str,
+    at: float = 1e18,
+    draws: int = 500,
+    confidence: float = 0.9,
+    output: str = "results/loss_law.png",
+) -> None:
+    """Print the law, and draw it.
+
+    Args:
+        results: JSON files of comparisons.
+        families: names of entries, separated by commas.
+        at: training FLOPs at which to extrapolate.
+        draws: draws of the bootstrap.
+        confidence: share of the draws that an interval holds.
+        output: the picture.
+    """
+    points = read_points([Path(path) for path in results], families.split(","))
+    law = fit_loss_law(points, draws, confidence)
+    print("L(C) = E + A (C / 1e13)^-alpha, C in training FLOPs, L in nats per token")
+    for index, (family, found) in enumerate(points.items()):
+        ends = np.quantile(law.drawn_exponents[:, index], ((1 - confidence) / 2, (1 + confidence) / 2))
+        scale = np.exp(law.scales[index] - law.exponents[index] * np.log(1e13))
+        print(
+            f"{family}: E {law.floor:.3f}, A {scale:.3f}, alpha {law.exponents[index]:.3f} ({ends[0]:.3f} to "
+            f"{ends[1]:.3f}); {len(found)} budgets, {sum(len(point.losses) for point in found)} runs"
+        )
+    for first, second in combinations(points, 2):
+        both = [(found[0].flops, found[-1].flops) for found in (points[first], points[second])]
+        tried = max(least for least, _ in both), min(most for _, most in both)
+        print(describe_crossing(law, first, second, tried))
+        gap, low, high = law.difference(second, first, at)
+        print(
+            f"at {at:.2g} FLOPs, extrapolated: {second} less {first} {gap:+.4f} nats ({low:+.4f} to {high:+.4f}); "
+            f"{second} ahead in {law.share_ahead(second, first, at):.0%} of the draws"
+        )
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    draw_law(law, points, at).savefig(output, dpi=110)
+    print(f"wrote {output}")
+
+
+def draw_law(law: LossLaw, points: dict[str, list[Point]], at: float) -> Figure:
+    """Draw points and fits up to a budget."""
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for index, (family, found) in enumerate(points.items()):
+        color, flops = f"C{index}", [point.flops for point in found]
+        means, spreads = zip(*((np.mean(point.losses), np.std(point.losses)) for point in found), strict=True)
+        axes.errorbar(flops, means, spreads, fmt="o", color=color, capsize=3, markersize=4)
+        inside, beyond = np.geomspace(flops[0], flops[-1], 40), np.geomspace(flops[-1], max(at, flops[-1]), 40)
+        for places, style in ((inside, "-"), (beyond, ":")):
+            fits, lows, highs = zip(*(law.predict(family, place) for place in places), strict=True)
+            axes.plot(places, fits, style, color=color, label=family if style == "-" else None)
+            axes.fill_between(places, lows, highs, color=color, alpha=0.15, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_xlabel("training FLOPs (dotted: extrapolated)")
+    axes.set_ylabel("validation cross-entropy (nats per token)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    try:
+        auto_cli(main, as_positional=False)
+    except InputError as error:
+        raise SystemExit(f"loss_law: {error}") from None
