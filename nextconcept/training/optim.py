@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from nextconcept.core.errors import InputError
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.transformer import Block
+from nextconcept.training.batched_muon import BatchedMuon
 from nextconcept.training.lightning_compat import allow_clipping
 
 __all__ = [
@@ -163,7 +164,7 @@ class MuonWithAdamW(Optimizer):
         super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})
 
     def _make_parts(self, muon: list[dict[str, Any]], adamw: list[dict[str, Any]]) -> None:
-        self.muon, self.adamw = Muon(muon), AdamW(adamw, fused=True)
+        self.muon, self.adamw = BatchedMuon(muon), AdamW(adamw, fused=True)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy, which holds groups and states alone."""

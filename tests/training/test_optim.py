@@ -78,7 +78,9 @@ def test_make_optimizer__makes_the_steps_of_torchs_own_optimizers():
         for optimizer in (made, *expected):
             optimizer.step()
     for name, parameter in model.named_parameters():
-        assert torch.equal(parameter, parameters[name]), name
+        # Muon rounds its iterations to bfloat16, stacked in another order than alone.
+        rounding = 1e-3 if name in muon.parameters else 0.0
+        torch.testing.assert_close(parameter, parameters[name], rtol=0.0, atol=rounding)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
