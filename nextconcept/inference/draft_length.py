@@ -50,14 +50,16 @@ class DraftLength:
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        self.longest = min(config.hierarchy.span(1) - 1, LONGEST)
+        chunk = config.hierarchy.span(1)
+        # Where rules cut chunks, a draft ends with its chunk.
+        self.longest = min(chunk - 1 if config.hierarchy.rules else chunk * config.horizon_of(1), LONGEST)
         # A token encoder runs twice: a concept is composed before there is a draft.
         encoder = config.token_encoder_depth
         self.overhead = OVERHEAD + encoder / (encoder + config.depths[0])
         self._tried, self._accepted = torch.full((self.longest,), PRIOR), torch.full((self.longest,), PRIOR)
         self._rates, self._passes = [1.0] * self.longest, 0
 
-    def best(self, rows: int) -> int:
+    def best(self, rows: int, place: int = 0) -> int:
         """Return how many tokens to draft in a pass over ``rows`` texts, from 0."""
         if self._passes % RETRY < TRIAL:
             return self.longest

@@ -22,10 +22,11 @@ from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.inference.draft_length import DraftLength
 from nextconcept.inference.generators import CachedGenerator, PlanHook, visible_part
-from nextconcept.inference.locations import Reading, visible_from
-from nextconcept.inference.ring_cache import RowPositions
+from nextconcept.inference.locations import Location, visible_from
+from nextconcept.inference.ring_cache import AnchorStore, RowPositions
 from nextconcept.inference.sampling import Sampling, sample
 from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.places import unbind_at
 
 __all__ = ["DraftFigures", "DraftingGenerator", "check_drafts", "write_drafted"]
 
@@ -134,12 +135,12 @@ class DraftingGenerator(CachedGenerator):
 
     def __init__(self, model: NextConceptModel, rows: int, size: int, hook: PlanHook | None = None) -> None:
         length = DraftLength(model.config)
-        super().__init__(model, rows, size, hook, ahead=length.longest)
-        self.length, width = length, model.config.widths[1]
+        super().__init__(model, rows, size, hook, length.longest, within=model.chunker is not None)
+        self.length = length
         self.unbind = model.unbind(1)
-        self.vocabulary = F.normalize(self.embedding[:, :width], dim=-1).T
-        # The planned concept of the current chunk.
-        self.planned = self.embedding.new_zeros(rows, width)
+        self.vocabulary = F.normalize(self.embedding[:, : model.config.widths[1]], dim=-1).T
+        # Plans of level 1, as they are read.
+        self.planned = AnchorStore(rows, self.steppers[0].plans.slots)
 
     def passes(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor) -> list[DraftedPass]:
         """Read the newest token of each row, and drafts.
@@ -174,53 +175,94 @@ class DraftingGenerator(CachedGenerator):
         state = None
         if at.done(1).any():
             state = self._states(newest, position)
-            self._read(ids, starts, lengths, at, state[:, 0])
-        reading = at.reading(0, device)
-        assert reading is not None
-        drafts, counts = self._drafts(
-            ids, starts, lengths, position, reading, room.clamp(max=self.length.best(len(ids)))
-        )
+            self._read(ids, starts, at, at.before(), state, position)
+        drafts, counts = self._drafts(ids, starts, lengths, at, position, room)
         ahead = drafts.shape[1]
-        every = at.positions(0, device, ahead) if ahead else position
-        if state is None:
-            states = self._states(torch.cat((newest, drafts), 1), every)
-        elif ahead:
-            behind = RowPositions(at.counts[0], at.rows, device, ahead - 1)
-            states = torch.cat((state, self._states(drafts, behind)), 1)
+        if not ahead:
+            states = self._states(newest, position) if state is None else state
+            logits = self._logits(states[:, 0], position, at.reading(0, position))[:, None]
         else:
-            states = state
-        logits = self._logits(states if ahead else states[:, 0], every, reading)
+            logits = self._logits_of_drafts(ids, starts, lengths, at, newest, state, drafts, counts)
         if rows is None:
             rows = torch.arange(len(ids))
-        return DraftedPass(rows, logits if ahead else logits[:, None], drafts, counts)
+        return DraftedPass(rows, logits, drafts, counts)
 
-    def _drafts(
+    def _logits_of_drafts(
         self,
         ids: Tensor,
         starts: Tensor,
         lengths: Tensor,
-        positions: RowPositions,
-        reading: Reading,
-        room: Tensor,
+        at: Location,
+        newest: Tensor,
+        state: Tensor | None,
+        drafts: Tensor,
+        counts: Tensor,
+    ) -> Tensor:
+        """Read the newest tokens (R, 1) and drafts (R, n - 1) behind them: (R, n, V) logits.
+
+        The levels above advance as if the drafts had been written, so that each position reads the
+        plan that it would read then. What they make of rejected drafts is overwritten.
+
+        Args:
+            ids: (R, L) texts, which receive the drafts.
+            starts: (R,) first visible token.
+            lengths: (R,) tokens of each row.
+            at: where the texts stand without drafts.
+            newest: (R, 1) newest tokens.
+            state: (R, 1, D_0) inputs of the token decoder there, if they have been computed.
+            drafts: (R, n - 1) drafted tokens.
+            counts: (R,) how many each row has.
+        """
+        device, ahead = ids.device, drafts.shape[1]
+        ids.scatter_(1, (lengths[:, None] + torch.arange(ahead)).to(device), drafts)
+        every = at.positions(0, device, ahead)
+        if state is None:
+            states = self._states(torch.cat((newest, drafts), 1), every)
+        else:
+            behind = RowPositions(every.known + 1, at.rows, device, ahead - 1)
+            states = torch.cat((state, self._states(drafts, behind)), 1)
+        then = self._locate(ids, starts, lengths, at.rows, counts)
+        self._read(ids, starts, then, at.counts, states, every)
+        return self._logits(states, every, then.reading(0, every))
+
+    def _drafts(
+        self, ids: Tensor, starts: Tensor, lengths: Tensor, at: Location, positions: RowPositions, room: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return (R, n - 1) drafts behind the newest token, and how many each row has, (R,).
 
-        At most ``room`` (R,). The last token of a chunk is no draft: the position behind it would
-        read the next plan.
+        At most ``room`` (R,). Where rules cut chunks, the last token of a chunk is no draft: the
+        position behind it would read the next plan, which says where its chunk ends only when that
+        is written.
         """
+        reading = at.reading(0, positions)
+        assert reading is not None
+        place = reading.place[:, :1]
+        room = room.clamp(max=self.length.best(len(ids), int(place.max())))
         longest = int(room.max())
         if longest <= 0:
             return ids.new_zeros(len(ids), 0), torch.zeros_like(lengths)
-        places = reading.places(0, longest - 1)
-        planned = positions.select(self.planned)[:, None].expand(-1, longest, -1)
-        drafts = (self.unbind(planned, places) @ self.vocabulary).argmax(-1)
-        inside = (places < self.config.hierarchy.span(1) - 1) & (
-            torch.arange(longest, device=ids.device) < room[:, None].to(ids.device)
-        )
-        if self.model.chunker is not None:
+        ahead = torch.arange(longest, device=ids.device)
+        places, plan = place + ahead, self.planned.one(reading.anchors)
+        drafts = self.read_plan(plan, places)
+        inside = ahead < room[:, None].to(ids.device)
+        if self.model.chunker is None:
+            inside &= places < plan.shape[1] * self.config.hierarchy.chunk_size
+        else:
+            inside &= places < self.config.hierarchy.span(1) - 1
             inside &= self._inside(ids, starts, lengths, drafts)
         counts = inside.long().cumprod(1).sum(1).cpu()
         return drafts[:, : int(counts.max())], counts
+
+    def read_plan(self, plan: Tensor, places: Tensor) -> Tensor:
+        """Read plans (R, H, D) back into tokens, at (R, n) places behind their anchors: (R, n).
+
+        Where rules cut chunks, in the first chunk alone.
+        """
+        if self.model.chunker is None:
+            unbound = unbind_at(plan, places, self.config.hierarchy.chunk_size, 1, self.unbind)
+        else:
+            unbound = self.unbind(plan[:, :1].expand(-1, places.shape[1], -1), places)
+        return (unbound @ self.vocabulary).argmax(-1)
 
     def _inside(self, ids: Tensor, starts: Tensor, lengths: Tensor, drafts: Tensor) -> Tensor:
         """Return which of (R, n) drafts the rule leaves in the chunk that they begin in, (R, n)."""
@@ -231,12 +273,11 @@ class DraftingGenerator(CachedGenerator):
         chunk: Tensor = self.model.chunker(window)[1].index.gather(1, index)
         return chunk[:, 1:] == chunk[:, :1]
 
-    def _set_plan(self, level: int, reading: Reading, plan: Tensor) -> None:
-        """Let the level below read a plan, and keep what drafts are read from."""
-        super()._set_plan(level, reading, plan)
+    def _set_plans(self, level: int, at: Location, anchors: RowPositions, plans: Tensor) -> None:
+        """Let the level below read plans, and keep what drafts are read from."""
+        super()._set_plans(level, at, anchors, plans)
         if level == 1:
-            rows = reading.anchors.rows
-            self.planned[slice(None) if rows is None else rows] = plan[:, 0].to(self.planned.dtype)
+            self.planned.write(anchors, plans)
 
 
 def write_drafted(
