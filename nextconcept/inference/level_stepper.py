@@ -322,10 +322,7 @@ class LevelStepper:
             return
         count, horizon = plans.shape[1:3]
         steps = (torch.arange(horizon, device=plans.device) * chunk_length).round().long()
-        if self.prefix:
-            positions = (starts[..., None] + steps - self.first).flatten(1)
-        else:
-            positions = steps.repeat(count)
+        positions = (starts[..., None] + steps - self.first).flatten(1) if self.prefix else steps.repeat(count)
         readers = [block.plan_prefix or block.plan_attention for block in self.passes]
         keys = self._keys(plans.flatten(1, 2), readers, positions)  # (R, 2 b, g, n H, d)
         self.plans.write(anchors, keys.unflatten(3, (count, horizon)).movedim(3, 1))

@@ -148,7 +148,7 @@ class Location:
         return RowPositions(self.counts[level] - int(level == 0), self.rows, device, ahead)
 
     def completed(self, level: int, before: Tensor, device: torch.device) -> RowPositions:
-        """Return the anchors of ``level`` behind the first ``before`` (R,), which are on the CPU."""
+        """Return the anchors of ``level`` behind the first ``before`` (R,), on the CPU."""
         return RowPositions(before + 1, self.rows, device, int((self.counts[level] - before).max()) - 1)
 
     def reading(self, level: int, positions: RowPositions) -> Reading | None:

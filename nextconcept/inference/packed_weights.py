@@ -7,7 +7,7 @@ Shapes: R rows that take a step, n positions of a row, h heads of queries, g hea
 values, d head size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -39,30 +39,30 @@ class PackedWeights(LevelWeights):
 
     def _products(
         self, x: Tensor, maps: tuple[Linear, ...], part_of: Callable[[Linear], Tensor], gate: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
+    ) -> Sequence[Tensor]:
         """Apply maps to (..., in) features, of each the (out, in) part, times a gate (out,)."""
         key = maps if gate is None else (*maps, gate)  # a tensor's hash is its identity
         uses = self._uses[key] = self._uses.get(key, 0) + 1
         if uses == 1:
-            self._matrices[key] = [self._matrix(part_of(one), gate) for one in maps]
+            parts = [part_of(one) for one in maps]
+            self._matrices[key] = [(part if gate is None else gate[:, None] * part).t() for part in parts]
         elif uses == PACKED_AFTER:
             self._matrices[key] = [_laid_out(torch.cat(self._matrices[key], 1))]
         products = [x @ matrix for matrix in self._matrices[key]]
         if len(products) == len(maps):
-            return tuple(products)
+            return products
         return products[0].split([len(part_of(one)) for one in maps], -1)
 
-    @staticmethod
-    def _matrix(part: Tensor, gate: Tensor | None) -> Tensor:
-        return (part if gate is None else gate[:, None] * part).t()
-
-    def _order(self, features: int) -> Tensor | slice:
-        return self.shape.feature_order(features) if self.shape.interleaved else slice(None)
+    def _ordered(self, part: Tensor, axis: int) -> Tensor:
+        """Put the features of each head next to each other along an axis of (out, in)."""
+        if not self.shape.interleaved:
+            return part
+        return part.index_select(axis, self.shape.feature_order(part.shape[axis]).to(part.device))
 
     def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
         """Apply all maps."""
         columns, rows = x.shape[-1], self.shape.rows
-        return self._products(x, maps, lambda one: one.weight[: rows(one), :columns][self._order(rows(one))])
+        return tuple(self._products(x, maps, lambda one: self._ordered(_part(one, rows(one), columns), 0)))
 
     def split(self, x: Tensor) -> Tensor:
         """Split (R, h d) into (R, h, 1, d), or (R, n, h d) into (R, h, n, d); also g for h."""
@@ -78,19 +78,24 @@ class PackedWeights(LevelWeights):
 
     def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
         """Apply the map, multiplied by the gate."""
-        columns, width = x.shape[-1], self.shape.width
-        return self._products(x, (out,), lambda one: one.weight[:width, :columns][:, self._order(columns)], gate)[0]
+        columns, rows = x.shape[-1], self.shape.width
+        return self._products(x, (out,), lambda one: self._ordered(_part(one, rows, columns), 1), gate)[0]
 
     def project_hidden(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
         """Apply all maps."""
         columns, rows = x.shape[-1], self.shape.hidden
-        products = self._products(x, maps, lambda one: one.weight[:rows, :columns])
+        products = self._products(x, maps, lambda one: _part(one, rows, columns))
         return tuple(_add_bias(*pair, rows) for pair in zip(products, maps, strict=True))
 
     def write_hidden(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
         """Apply the map, multiplied by the gate."""
         columns, rows = x.shape[-1], self.shape.width
-        return _add_bias(self._products(x, (out,), lambda one: one.weight[:rows, :columns], gate)[0], out, rows)
+        return _add_bias(self._products(x, (out,), lambda one: _part(one, rows, columns), gate)[0], out, rows)
+
+
+def _part(one: Linear, rows: int, columns: int) -> Tensor:
+    """Return the top-left block (rows, columns) of a map's matrix."""
+    return one.weight if one.weight.shape == (rows, columns) else one.weight[:rows, :columns]
 
 
 def _add_bias(x: Tensor, one: Linear, rows: int) -> Tensor:
