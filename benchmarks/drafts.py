@@ -21,8 +21,9 @@ from torch import Tensor
 from nextconcept import ModelConfig, NextConceptModel
 from nextconcept.checkpoints.files import load_run
 from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.draft_length import DraftLength
-from nextconcept.inference.drafts import DraftFigures, DraftingGenerator
+from nextconcept.inference.drafts import DraftingGenerator
 from nextconcept.inference.generate import generate_tokens
 from nextconcept.inference.sampling import Sampling, make_generator
 from nextconcept.tasks import StarGraph

@@ -6,7 +6,7 @@ from typing import Literal
 from nextconcept.cli.parsers import run_function
 from nextconcept.cli.prompts import read_prompt
 from nextconcept.core.errors import InputError
-from nextconcept.inference.drafts import DraftFigures
+from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.sampling import Sampling
 from nextconcept.inference.text import generate_text, load
 from nextconcept.nn.concept_encoder import ConceptEncoder

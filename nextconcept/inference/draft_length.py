@@ -1,10 +1,15 @@
 """How many tokens to draft, from how many were accepted.
 
-A draft of k tokens, the first j of which are accepted with probability a_j, brings
-``1 + a_1 + ... + a_k`` tokens. Against a pass without a draft it takes
-``1 + overhead + k R / m_0`` times as long, with R texts. So the best k follows from the running
-acceptance, and it is 0 where drafts do not pay. Nothing here looks at a clock, so that the same
-text is drafted in the same way on every run.
+Time is counted in passes of the token level that read one token of each text. A draft of k tokens,
+the first j of which are accepted with probability a_j, brings ``1 + a_1 + ... + a_k`` tokens. Such
+a pass takes ``1 + overhead + k R / m_0``, with R texts, and if the draft ends a chunk, ``above``
+for the levels above. Without drafts those tokens take one pass each, and ``above`` for each chunk
+that they end. The k with the greatest ratio of the two is drafted, and none if no ratio is clearly
+above 1. Nothing here looks at a clock, so that the same text is drafted in the same way on every
+run.
+
+Where nothing is drafted, the plan is still read back now and then, and compared with what is
+written. This tells how many drafts would have been accepted at the cost of the reading alone.
 
 Shapes: R rows of a pass.
 """
@@ -19,71 +24,85 @@ __all__ = ["LONGEST", "DraftLength"]
 BALANCE = 192.0
 """m_0: drafted positions that take as long as a pass without them (results/generation.md)."""
 
-OVERHEAD = 0.5
+OVERHEAD = 0.4
 """Share of a pass that a draft takes, whatever its length."""
 
-PRIOR = 2.0
-"""Passes in which all drafts are taken to have been accepted before anything is known."""
+MARGIN = 1.05
+"""Least ratio at which drafts are made."""
+
+PRIOR = 0.25
+"""Passes in which the first draft is taken to have been accepted before anything is known; of the
+k-th one, the k-th part, because it is sure only after the ones before it."""
 
 DECAY = 0.9
 """Weight of a pass against the next one."""
 
-RETRY = 128
-"""Passes from one trial of the longest draft to the next."""
-
-TRIAL = 2
-"""Passes of a trial."""
+WATCHED = 16
+"""Passes without drafts from one comparison of plan and text to the next."""
 
 LONGEST = 15
-"""Greatest number of tokens to draft, where chunks may be longer."""
+"""Greatest number of tokens to draft, where plans may be longer."""
 
 
 class DraftLength:
     """Chooses the length of drafts.
 
     Args:
-        config: of the model, whose drafts end with their chunk.
+        config: of the model.
 
     Attributes:
         longest: greatest number of tokens to draft.
         overhead: share of a pass that a draft takes, whatever its length.
+        above: passes of the token level that take as long as one step of all levels above.
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        self.longest = min(config.hierarchy.span(1) - 1, LONGEST)
-        # A token encoder runs twice: a concept is composed before there is a draft.
-        encoder = config.token_encoder_depth
-        self.overhead = OVERHEAD + encoder / (encoder + config.depths[0])
-        self._tried, self._accepted = torch.full((self.longest,), PRIOR), torch.full((self.longest,), PRIOR)
-        self._rates, self._passes = [1.0] * self.longest, 0
+        self.chunk, rules = config.hierarchy.span(1), bool(config.hierarchy.rules)
+        # Where rules cut chunks, a draft ends with its chunk.
+        self.longest = min(self.chunk - 1 if rules else self.chunk * config.horizon_of(1), LONGEST)
+        # A block counts by its width, between its operations and the time to call them.
+        tokens, concepts = (config.depths[level] * config.level_loops[level] * config.widths[level] for level in (0, 1))
+        encoder = config.token_encoder_depth * config.widths[0]
+        steps = config.horizon_of(1) if config.planner.mode == "rollout" else 1
+        self.above = 0.0 if rules else steps * concepts / (encoder + tokens)
+        # A token encoder runs twice where a concept is composed before there is a draft.
+        self.overhead = OVERHEAD + encoder / (encoder + tokens)
+        prior = PRIOR / torch.arange(1, self.longest + 1)
+        self._tried, self._accepted = prior, prior
+        self._rates, self._skipped = [1.0] * self.longest, 0
 
-    def best(self, rows: int) -> int:
-        """Return how many tokens to draft in a pass over ``rows`` texts, from 0."""
-        if self._passes % RETRY < TRIAL:
-            return self.longest
-        written, best, most = 1.0, 0, 1.0
-        for index, rate in enumerate(self._rates):
-            written += rate
-            speed = written / (1 + self.overhead + (index + 1) * rows / BALANCE)
-            if speed > most:
-                best, most = index + 1, speed
+    def best(self, rows: int, place: int = 0) -> int:
+        """Return how many tokens to draft, from 0.
+
+        Args:
+            rows: texts that take part in the pass.
+            place: place in its chunk of the first drafted token.
+        """
+        gained, best, most = 1.0, 0, MARGIN
+        for count, rate in enumerate(self._rates, 1):
+            chunks, rest = divmod(place + count, self.chunk)
+            gained += rate * (1 + self.above * (rest == 0))
+            ratio = gained / (1 + self.overhead + count * rows / BALANCE + self.above * (chunks > 0))
+            if ratio > most:
+                best, most = count, ratio
         return best
 
-    def skip(self) -> None:
-        """Count a pass without drafts."""
-        self._passes += 1
+    def skip(self) -> bool:
+        """Count a pass without drafts, and return whether to compare plan and text from here on."""
+        self._skipped = (self._skipped + 1) % WATCHED
+        return self._skipped == 1
 
     def update(self, accepted: Tensor, counts: Tensor) -> None:
-        """Learn from a pass.
+        """Learn from a pass, or from a comparison.
 
         Args:
             accepted: (R,) tokens accepted.
             counts: (R,) tokens drafted.
         """
-        self._passes += 1
         if not counts.any():
             return
         tried, right = ((part[:, None] > torch.arange(self.longest)).float().mean(0) for part in (counts, accepted))
         kept = 1 - (1 - DECAY) * (tried > 0).float()  # what is not tried is not forgotten
         self._tried, self._accepted = kept * self._tried + tried, kept * self._accepted + right
-        self._rates = (self._accepted / self._tried).tolist()
+        # A draft is accepted after those before it alone, which says something of untried lengths.
+        self._rates = (self._accepted / self._tried).cummin(0).values.tolist()

@@ -1,17 +1,19 @@
 """Drafts: tokens that a plan says come next, checked in one pass.
 
 Speculative decoding (Leviathan et al., 2023) whose draft comes from the plan of the model itself.
-The planned concept of the current chunk is read back into tokens, and the token level runs over
-them and the newest token in one pass. What it would have written itself is kept. A draft ends with
-its chunk, so that all its positions read the plan of one anchor, and no concept is composed of
-drafted tokens.
+The planned concepts are read back into tokens, and all levels run over them and the newest token as
+over a prompt, in one pass each: chunks of drafted tokens are composed, the levels above plan behind
+them, and each drafted position reads the plan that it would read if the drafts before it had been
+written. What the token level would have written itself is kept. What all levels stored for rejected
+drafts is overwritten by the next passes.
 
-Shapes: B rows, R rows that take a step, L size of the buffer, n positions of a pass, S tokens that
-a chunk of level 1 may have, V vocabulary.
+Where rules cut chunks, a draft ends with its chunk.
+
+Shapes: B rows, R rows that take a step, L size of the buffer, n positions of a pass, H horizon, V
+vocabulary, D width of level 1, D_0 of level 0.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,85 +22,16 @@ from torch import Tensor
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.inference.draft_acceptance import Comparison, DraftedPass, DraftFigures
 from nextconcept.inference.draft_length import DraftLength
 from nextconcept.inference.generators import CachedGenerator, PlanHook, visible_part
-from nextconcept.inference.locations import Reading, visible_from
-from nextconcept.inference.ring_cache import RowPositions
+from nextconcept.inference.locations import Location, Reading, visible_from
+from nextconcept.inference.ring_cache import AnchorStore, RowPositions
 from nextconcept.inference.sampling import Sampling, sample
 from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.places import unbind_at
 
-__all__ = ["DraftFigures", "DraftingGenerator", "check_drafts", "write_drafted"]
-
-
-@dataclass
-class DraftFigures:
-    """How many tokens passes have written.
-
-    Attributes:
-        passes: passes of the token level, each row counted.
-        drafted: tokens drafted.
-        accepted: drafted tokens that were written.
-    """
-
-    passes: int = 0
-    drafted: int = 0
-    accepted: int = 0
-
-    def add(self, accepted: Tensor, drafted: Tensor) -> None:
-        """Count a pass with its accepted and drafted tokens, (R,) each."""
-        self.passes += len(accepted)
-        self.drafted += int(drafted.sum())
-        self.accepted += int(accepted.sum())
-
-    @property
-    def tokens(self) -> int:
-        """Tokens written: one in each pass besides the accepted ones."""
-        return self.passes + self.accepted
-
-    @property
-    def tokens_per_pass(self) -> float:
-        """Tokens written in a pass; 1 without drafts."""
-        return self.tokens / max(1, self.passes)
-
-    def __str__(self) -> str:
-        """Say it in a line."""
-        accepted = f"{self.accepted} of {self.drafted} drafted tokens accepted"
-        return f"{self.tokens_per_pass:.2f} tokens per pass, {accepted}"
-
-
-@dataclass
-class DraftedPass:
-    """A pass over the newest token and drafted ones behind it.
-
-    Attributes:
-        rows: (R,) rows of the batch, on the CPU.
-        logits: (R, n, V) of the token behind each position.
-        drafts: (R, n - 1) drafted tokens.
-        counts: (R,) how many of them are there; what follows is arbitrary.
-    """
-
-    rows: Tensor
-    logits: Tensor
-    drafts: Tensor
-    counts: Tensor
-
-    @classmethod
-    def alone(cls, rows: Tensor, logits: Tensor) -> "DraftedPass":
-        """Return a pass of (R,) rows without drafts, which gave (R, V) logits."""
-        none = torch.zeros_like(rows)
-        return cls(rows, logits[:, None], none[:, None][:, :0].to(logits.device), none)
-
-    @property
-    def width(self) -> int:
-        """Positions of the pass, n."""
-        return self.logits.shape[1]
-
-    def accepted(self, drawn: Tensor) -> Tensor:
-        """Return how many drafts are the (R, n) tokens that the model writes, (R,) on the CPU."""
-        if self.width == 1:
-            return self.counts
-        right = (drawn[:, :-1] == self.drafts).cpu() & (torch.arange(self.width - 1) < self.counts[:, None])
-        return right.long().cumprod(1).sum(1)
+__all__ = ["DraftingGenerator", "check_drafts", "write_drafted"]
 
 
 def check_drafts(config: ModelConfig, draft: str | None, use_cache: bool) -> None:
@@ -134,12 +67,17 @@ class DraftingGenerator(CachedGenerator):
 
     def __init__(self, model: NextConceptModel, rows: int, size: int, hook: PlanHook | None = None) -> None:
         length = DraftLength(model.config)
-        super().__init__(model, rows, size, hook, ahead=length.longest)
-        self.length, width = length, model.config.widths[1]
+        super().__init__(model, rows, size, hook, length.longest, within=model.chunker is not None)
+        self.length = length
+        self._longest = torch.full((rows,), length.longest)
         self.unbind = model.unbind(1)
-        self.vocabulary = F.normalize(self.embedding[:, :width], dim=-1).T
-        # The planned concept of the current chunk.
-        self.planned = self.embedding.new_zeros(rows, width)
+        self.vocabulary = F.normalize(self.embedding[:, : model.config.widths[1]], dim=-1).T
+        # Plans of level 1, as they are read.
+        self.planned = AnchorStore(rows, self.steppers[0].plans.slots)
+
+    def place(self, lengths: Tensor) -> int:
+        """Return the place in its chunk of the token behind texts, at most; 0 where rules cut."""
+        return 0 if self.model.chunker is not None else int((lengths % self.config.hierarchy.chunk_size).max())
 
     def passes(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor) -> list[DraftedPass]:
         """Read the newest token of each row, and drafts.
@@ -174,53 +112,100 @@ class DraftingGenerator(CachedGenerator):
         state = None
         if at.done(1).any():
             state = self._states(newest, position)
-            self._read(ids, starts, lengths, at, state[:, 0])
-        reading = at.reading(0, device)
+            self._read(ids, starts, at, at.before(), state, position)
+        reading = at.reading(0, position)
         assert reading is not None
-        drafts, counts = self._drafts(
-            ids, starts, lengths, position, reading, room.clamp(max=self.length.best(len(ids)))
-        )
+        room = room.clamp(max=self.length.best(len(ids), self.place(lengths)))
+        drafts, counts = self._drafts(ids, starts, lengths, reading, room)
         ahead = drafts.shape[1]
-        every = at.positions(0, device, ahead) if ahead else position
-        if state is None:
-            states = self._states(torch.cat((newest, drafts), 1), every)
-        elif ahead:
-            behind = RowPositions(at.counts[0], at.rows, device, ahead - 1)
-            states = torch.cat((state, self._states(drafts, behind)), 1)
+        if not ahead:
+            states = self._states(newest, position) if state is None else state
+            logits = self._logits(states[:, 0], position, reading)[:, None]
         else:
-            states = state
-        logits = self._logits(states if ahead else states[:, 0], every, reading)
+            logits = self._logits_of_drafts(ids, starts, lengths, at, newest, state, drafts, counts)
         if rows is None:
             rows = torch.arange(len(ids))
-        return DraftedPass(rows, logits if ahead else logits[:, None], drafts, counts)
+        return DraftedPass(rows, logits, drafts, counts)
 
-    def _drafts(
+    def _logits_of_drafts(
         self,
         ids: Tensor,
         starts: Tensor,
         lengths: Tensor,
-        positions: RowPositions,
-        reading: Reading,
-        room: Tensor,
+        at: Location,
+        newest: Tensor,
+        state: Tensor | None,
+        drafts: Tensor,
+        counts: Tensor,
+    ) -> Tensor:
+        """Read the newest tokens (R, 1) and drafts (R, n - 1) behind them: (R, n, V) logits.
+
+        The levels above advance as if the drafts had been written, so that each position reads the
+        plan that it would read then. What they make of rejected drafts is overwritten.
+
+        Args:
+            ids: (R, L) texts, which receive the drafts.
+            starts: (R,) first visible token.
+            lengths: (R,) tokens of each row.
+            at: where the texts stand without drafts.
+            newest: (R, 1) newest tokens.
+            state: (R, 1, D_0) inputs of the token decoder there, if they have been computed.
+            drafts: (R, n - 1) drafted tokens.
+            counts: (R,) how many each row has.
+        """
+        device, ahead = ids.device, drafts.shape[1]
+        ids.scatter_(1, (lengths[:, None] + torch.arange(ahead)).to(device), drafts)
+        every = at.positions(0, device, ahead)
+        if state is None:
+            states = self._states(torch.cat((newest, drafts), 1), every)
+        else:
+            behind = RowPositions(every.known + 1, at.rows, device, ahead - 1)
+            states = torch.cat((state, self._states(drafts, behind)), 1)
+        then = self._locate(ids, starts, lengths, at.rows, counts)
+        self._read(ids, starts, then, at.counts, states, every)
+        return self._logits(states, every, then.reading(0, every))
+
+    def _drafts(
+        self, ids: Tensor, starts: Tensor, lengths: Tensor, reading: Reading, room: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return (R, n - 1) drafts behind the newest token, and how many each row has, (R,).
 
-        At most ``room`` (R,). The last token of a chunk is no draft: the position behind it would
-        read the next plan.
+        At most ``room`` (R,). Where rules cut chunks, the last token of a chunk is no draft: the
+        position behind it would read the next plan, which says where its chunk ends only when that
+        is written.
         """
         longest = int(room.max())
         if longest <= 0:
             return ids.new_zeros(len(ids), 0), torch.zeros_like(lengths)
-        places = reading.places(0, longest - 1)
-        planned = positions.select(self.planned)[:, None].expand(-1, longest, -1)
-        drafts = (self.unbind(planned, places) @ self.vocabulary).argmax(-1)
-        inside = (places < self.config.hierarchy.span(1) - 1) & (
-            torch.arange(longest, device=ids.device) < room[:, None].to(ids.device)
-        )
-        if self.model.chunker is not None:
+        ahead = torch.arange(longest, device=ids.device)
+        places, plan = reading.place + ahead, self.planned.one(reading.anchors)
+        drafts = self.read_plan(plan, places)
+        inside = ahead < room[:, None].to(ids.device)
+        if self.model.chunker is None:
+            inside &= places < plan.shape[1] * self.config.hierarchy.chunk_size
+        else:
+            inside &= places < self.config.hierarchy.span(1) - 1
             inside &= self._inside(ids, starts, lengths, drafts)
         counts = inside.long().cumprod(1).sum(1).cpu()
         return drafts[:, : int(counts.max())], counts
+
+    def foresee(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> Comparison:
+        """Return what would be drafted behind texts whose tokens have all been read."""
+        at = self._locate(ids, starts, lengths, None)
+        reading = at.reading(0, at.positions(0, ids.device))
+        assert reading is not None
+        return Comparison(lengths, *self._drafts(ids, starts, lengths, reading, self._longest))
+
+    def read_plan(self, plan: Tensor, places: Tensor) -> Tensor:
+        """Read plans (R, H, D) back into tokens, at (R, n) places behind their anchors: (R, n).
+
+        Where rules cut chunks, in the first chunk alone.
+        """
+        if self.model.chunker is None:
+            unbound = unbind_at(plan, places, self.config.hierarchy.chunk_size, 1, self.unbind)
+        else:
+            unbound = self.unbind(plan[:, :1].expand(-1, places.shape[1], -1), places)
+        return (unbound @ self.vocabulary).argmax(-1)
 
     def _inside(self, ids: Tensor, starts: Tensor, lengths: Tensor, drafts: Tensor) -> Tensor:
         """Return which of (R, n) drafts the rule leaves in the chunk that they begin in, (R, n)."""
@@ -231,12 +216,11 @@ class DraftingGenerator(CachedGenerator):
         chunk: Tensor = self.model.chunker(window)[1].index.gather(1, index)
         return chunk[:, 1:] == chunk[:, :1]
 
-    def _set_plan(self, level: int, reading: Reading, plan: Tensor) -> None:
-        """Let the level below read a plan, and keep what drafts are read from."""
-        super()._set_plan(level, reading, plan)
+    def _set_plans(self, level: int, at: Location, anchors: RowPositions, plans: Tensor) -> None:
+        """Let the level below read plans, and keep what drafts are read from."""
+        super()._set_plans(level, at, anchors, plans)
         if level == 1:
-            rows = reading.anchors.rows
-            self.planned[slice(None) if rows is None else rows] = plan[:, 0].to(self.planned.dtype)
+            self.planned.write(anchors, plans)
 
 
 def write_drafted(
@@ -266,28 +250,36 @@ def write_drafted(
         figures: receives how many tokens passes have written.
     """
     config, first, end = decoder.config, lengths, lengths + max_new_tokens
-    every, done = torch.arange(len(ids), device=ids.device), 0
+    every, done, watched = torch.arange(len(ids), device=ids.device), 0, None
+    column, from_plan = torch.arange(max_new_tokens), torch.zeros(len(ids), max_new_tokens, dtype=torch.bool)
     while done < max_new_tokens:
         starts = visible_from(lengths, config.window_length, config.hierarchy)
         going = _going(lengths, first, end, config.hierarchy)
-        if going.all() and not decoder.length.best(len(ids)):  # as plain decoding does, and as fast
-            column = (lengths - first).to(ids.device)
-            numbers = None if uniform is None else uniform[every, column]
-            ids[every, lengths.to(ids.device)] = sample(decoder(ids, starts, lengths), sampling, uniform=numbers)
+        if going.all() and not decoder.length.best(len(ids), decoder.place(lengths)):
+            # As plain decoding does, and as fast.
+            numbers = None if uniform is None else uniform[every, (lengths - first).to(ids.device)]
+            logits = decoder(ids, starts, lengths)
+            if decoder.length.skip():
+                watched = decoder.foresee(ids, starts, lengths)
+            ids[every, lengths.to(ids.device)] = sample(logits, sampling, uniform=numbers)
             lengths = lengths + 1
-            decoder.length.skip()
             figures.passes += len(ids)
         else:
-            passes = decoder.passes(ids, starts, lengths, (end - lengths) * going)
             written = torch.zeros_like(lengths)
-            for one in passes:
+            for one in decoder.passes(ids, starts, lengths, (end - lengths) * going):
                 accepted = _write(one, ids, lengths, lengths - first, sampling, uniform)
                 written[one.rows] = accepted + 1
+                begin = (lengths - first)[one.rows, None]
+                from_plan[one.rows] |= (column >= begin) & (column < begin + accepted[:, None])
                 decoder.length.update(accepted, one.counts)
                 figures.add(accepted, one.counts)
             lengths = lengths + written
+        if watched is not None and (right := watched.accepted(ids, lengths)) is not None:
+            decoder.length.update(right, watched.counts)
+            watched = None
         ready = int((lengths - first).min())
         for step in range(done, ready):
+            figures.from_plan.append(from_plan[:, step])
             yield ids[every, (first + step).to(ids.device)]
         done = ready
 

@@ -10,8 +10,9 @@ import torch
 from torch import Generator, Tensor
 
 from nextconcept.core.errors import InputError
+from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.draft_length import LONGEST
-from nextconcept.inference.drafts import DraftFigures, DraftingGenerator, check_drafts, write_drafted
+from nextconcept.inference.drafts import DraftingGenerator, check_drafts, write_drafted
 from nextconcept.inference.generators import CachedGenerator, PlanHook, UncachedGenerator, anchors_before, visible_part
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.sampling import Sampling, sample
@@ -166,6 +167,7 @@ def generate_tokens(
         ids.scatter_(1, lengths[:, None].to(ids.device), drawn[:, None])
         lengths = lengths + 1
         figures.add(no_drafts, no_drafts)
+        figures.from_plan.append(no_drafts > 0)
         yield drawn
 
 
@@ -183,6 +185,7 @@ def generate(
     lengths: Tensor | None = None,
     edits: list[PlanEdit] | None = None,
     draft: str | None = None,
+    figures: DraftFigures | None = None,
     hook: PlanHook | None = None,
 ) -> Tensor:
     """Continue prompts.
@@ -204,10 +207,10 @@ def generate(
         min_p: sample from tokens that are at least ``min_p`` times as likely as the likeliest.
         lengths: (B,) tokens of each prompt, if they differ; later tokens of a row are ignored.
         edits: planned concepts to replace.
-        draft: ``plan`` reads the plan back into tokens and checks those of a chunk in one pass,
-            which is faster where the model writes what it plans. The tokens are those without
-            drafts, unless two are equally likely up to rounding: a pass over several positions
-            rounds differently.
+        draft: ``plan`` reads the plan back into tokens and checks them in one pass, which is faster
+            where the model writes what it plans. The tokens are those without drafts, unless two
+            are equally likely up to rounding: a pass over several positions rounds differently.
+        figures: receives how many tokens passes have written, and which of them were drafted.
         hook: changes plans before they are read, see
             :data:`~nextconcept.inference.generators.PlanHook`; not with edits.
 
@@ -233,6 +236,7 @@ def generate(
             lengths=lengths,
             edits=edits,
             draft=draft,
+            figures=figures,
             hook=hook,
         )
         written = list(writing)

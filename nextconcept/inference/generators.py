@@ -4,7 +4,7 @@ Texts are rows of a buffer. Row r holds ``lengths[r]`` ids, of which the model s
 ``starts[r]`` on, a whole number of top-level chunks after the first.
 
 Shapes: B rows, R rows that take a step, L size of the buffer, V vocabulary, A anchors, H horizon, D
-width of a level.
+width of a level, n positions of a step, K elements of a level that they complete.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nextconcept.inference.level_stepper import LevelStepper
 from nextconcept.inference.locations import Location, Reading
-from nextconcept.inference.ring_cache import RowPositions
+from nextconcept.inference.ring_cache import AnchorStore, RowPositions
 from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.prefill import PrefillState
@@ -99,14 +99,24 @@ class CachedGenerator:
         size: the greatest number of tokens that are visible at once.
         hook: changes plans before they are read.
         ahead: the greatest number of drafted tokens behind the newest one.
+        within: whether these end with their chunk; then no level above advances with them.
     """
 
     def __init__(
-        self, model: NextConceptModel, rows: int, size: int, hook: PlanHook | None = None, ahead: int = 0
+        self,
+        model: NextConceptModel,
+        rows: int,
+        size: int,
+        hook: PlanHook | None = None,
+        ahead: int = 0,
+        within: bool = False,
     ) -> None:
         self.model, self.config, self.hook = model, model.config, hook
         self.uncached, self.encoder = UncachedGenerator(model, hook), model.encoder
         config, hierarchy = model.config, model.config.hierarchy
+        # Elements that drafted tokens may complete, or at level 0 those tokens.
+        passed = {level: 0 if within else -(-ahead // hierarchy.span(level)) for level in hierarchy.concept_levels}
+        passed |= {0: ahead, config.levels: 0}
         self.steppers = {}
         for level in range(config.levels):
             part = model.part(level)
@@ -123,7 +133,8 @@ class CachedGenerator:
                 hierarchy.length(room, level + 1) + 2 if part.gates is not None else 0,
                 window_above,
                 model.unbind(level + 1) if part.gates is not None else None,
-                0 if level else ahead,
+                passed[level],
+                passed[level + 1],
             )
         token_encoder, shape = self.encoder.token_encoder, self.encoder.shape
         self.token_encoder = None
@@ -132,9 +143,7 @@ class CachedGenerator:
         self.embedding = self.encoder.embedding.weight
         # States of the token encoder, from which concepts are composed.
         self.states = self.embedding.new_zeros(rows, size + ahead if token_encoder else 0, shape.width)
-        self.inputs = {
-            level: self.embedding.new_zeros(rows, config.widths[level]) for level in hierarchy.concept_levels
-        }
+        self.inputs = {level: AnchorStore(rows, passed[level] + 1) for level in hierarchy.concept_levels}
         self.starts = torch.full((rows,), -1)
 
     def __call__(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
@@ -156,12 +165,18 @@ class CachedGenerator:
         all_logits[rest.to(ids.device)] = self._step(ids, starts, lengths, rest)
         return all_logits
 
-    def _locate(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None) -> Location:
-        chunks, window = None, None
+    def _locate(
+        self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None, drafted: Tensor | None = None
+    ) -> Location:
+        """Locate (R,) rows, or the ends of the (R,) drafts that stand behind them in the buffer."""
+        chunks, window, visible = None, None, lengths - starts
         if self.model.chunker is not None:
-            window = visible_part(ids, starts, lengths)
+            ahead = 0 if drafted is None else int(drafted.max())
+            window = visible_part(ids, starts, lengths + ahead)[:, : self.config.window_length]
             chunks = self.model.chunker(window)
-        return Location.of(self.config.hierarchy, lengths - starts, chunks, rows, window)
+        return Location.of(
+            self.config.hierarchy, visible if drafted is None else visible + drafted, chunks, rows, window
+        )
 
     def _prefill(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
         """Read whole rows in parallel, and fill the caches."""
@@ -171,16 +186,14 @@ class CachedGenerator:
         at = Location.of(self.config.hierarchy, (lengths - starts)[rows], prefill.chunks, rows)
         self.steppers[0].load(at.positions(0, device), prefill.caches[0])
         for level in self.config.hierarchy.concept_levels:
-            below, reading = self.steppers[level - 1], at.reading(level - 1, device)
-            assert reading is not None
-            anchors = reading.anchors
+            anchors = at.positions(level, device)
             self.steppers[level].load(anchors, prefill.caches[level])
             newest = (torch.arange(len(rows), device=device), anchors.last)
-            self._set_plan(level, reading, prefill.plans[level][newest])
-            below.load_memory(
-                anchors, prefill.memory[level], at.chunk_starts(level, prefill.plans[level].shape[1], device)
-            )
-            self.inputs[level][rows.to(device)] = prefill.inputs[level][newest].to(self.embedding.dtype)
+            self._set_plans(level, at, anchors, prefill.plans[level][newest][:, None])
+            starts_of_chunks = at.chunk_starts(level, prefill.plans[level].shape[1], device)
+            self.steppers[level - 1].load_memory(anchors, prefill.memory[level], starts_of_chunks)
+            if self.model.predictor(level).shift is not None:
+                self.inputs[level].write(anchors, prefill.inputs[level][newest][:, None])
         if self.token_encoder is not None and prefill.states is not None:
             self.token_encoder.load(at.positions(0, device), prefill.token_encoder)
             time = min(prefill.states.shape[1], self.states.shape[1])
@@ -193,9 +206,9 @@ class CachedGenerator:
         ids = ids if rows is None else ids[rows.to(ids.device)]
         at = self._locate(ids, starts, lengths, rows)
         positions = at.positions(0, ids.device)
-        state = self._states(ids.gather(1, (lengths - 1)[:, None].to(ids.device)), positions)[:, 0]
-        self._read(ids, starts, lengths, at, state)
-        return self._logits(state, positions, at.reading(0, ids.device))
+        states = self._states(ids.gather(1, (lengths - 1)[:, None].to(ids.device)), positions)
+        self._read(ids, starts, at, at.before(), states, positions)
+        return self._logits(states[:, 0], positions, at.reading(0, positions))
 
     def _states(self, tokens: Tensor, positions: RowPositions) -> Tensor:
         """Return the inputs of the token decoder at (R, n) tokens, (R, n, D_0)."""
@@ -215,75 +228,116 @@ class CachedGenerator:
         hidden = self.steppers[0].step(states, positions, reading)
         return self.model.decoder.logits(hidden, self.embedding)
 
-    def _set_plan(self, level: int, reading: Reading, plan: Tensor) -> None:
-        """Let the level below read a normalised plan (R, H, D) of ``level`` from now on."""
-        self.steppers[level - 1].set_plan(reading, plan)
+    def _set_plans(self, level: int, at: Location, anchors: RowPositions, plans: Tensor) -> None:
+        """Let the level below read normalised plans (R, K, H, D) of ``level`` from now on."""
+        starts = at.first_elements(level, anchors)
+        self.steppers[level - 1].set_plans(anchors, plans, starts, at.chunk_length(level))
 
-    def _read(self, ids: Tensor, starts: Tensor, lengths: Tensor, at: Location, state: Tensor) -> None:
-        """Read the newest token at every level above whose chunk it completes.
+    def _read(
+        self,
+        ids: Tensor,
+        starts: Tensor,
+        at: Location,
+        before: dict[int, Tensor],
+        states: Tensor,
+        positions: RowPositions,
+    ) -> None:
+        """Read tokens at every level above whose chunks they complete.
 
-        ``state`` (R, D_0) is the input of the token decoder at that token.
+        Args:
+            ids: (R, L) texts.
+            starts: (R,) first visible tokens.
+            at: where the texts stand with the tokens.
+            before: per level, (R,) complete elements without them, on the CPU.
+            states: (R, n, D_0) inputs of the token decoder at the tokens.
+            positions: of the tokens; a row may have fewer.
         """
         for level in reversed(self.config.hierarchy.concept_levels):
-            done = at.done(level)
+            done = at.counts[level] > before[level]
             if done.all():
-                self._advance(level, ids, starts, lengths, at, state)
+                self._advance(level, ids, starts, at, before[level], states, positions)
             elif done.any():
                 chosen = done.nonzero().squeeze(1)
                 there = chosen.to(ids.device)
-                self._advance(level, ids[there], starts[chosen], lengths[chosen], at.select(chosen), state[there])
+                some, known = at.select(chosen), before[level][chosen]
+                behind = RowPositions(positions.known[chosen], some.rows, ids.device, positions.ahead)
+                self._advance(level, ids[there], starts[chosen], some, known, states[there], behind)
 
-    def _advance(self, level: int, ids: Tensor, starts: Tensor, lengths: Tensor, at: Location, state: Tensor) -> None:
-        """Compose the concept that the newest token has completed in each row, and make its plan.
+    def _advance(
+        self,
+        level: int,
+        ids: Tensor,
+        starts: Tensor,
+        at: Location,
+        before: Tensor,
+        states: Tensor,
+        positions: RowPositions,
+    ) -> None:
+        """Compose the concepts that tokens have completed in each row, and make their plans.
 
-        ``state`` (R, D_0) is the input of the token decoder at that token.
+        A row may have completed fewer than another; what is made of the others is overwritten when
+        they are complete.
         """
-        below_reads, reading = at.reading(level - 1, ids.device), at.reading(level, ids.device)
-        assert below_reads is not None
-        anchors = below_reads.anchors
-        predictor, stepper, feed_back = self.model.predictor(level), self.steppers[level], self.model.feed_back(level)
-        concept = predictor.with_end(self._compose(level, ids, lengths, at), state)
-        previous = anchors.select(self.inputs[level])
-        hidden = stepper.step(predictor.pair(concept, previous), anchors, reading)
-        self.inputs[level][slice(None) if anchors.rows is None else anchors.rows] = concept.to(previous.dtype)
-        plan = predictor.head(hidden)
+        anchors = at.completed(level, before, ids.device)
+        predictor, stepper, single = self.model.predictor(level), self.steppers[level], anchors.ahead == 0
+        concepts = self._compose(level, ids, starts, at, anchors)
+        if predictor.end is not None:
+            ends = at.first_tokens(level, anchors) - 1 - positions.last[:, None]
+            ends = ends.clamp(0, positions.ahead)[..., None].expand(-1, -1, states.shape[2])
+            concepts = predictor.with_end(concepts, states.gather(1, ends))
+        previous = concepts
+        if predictor.shift is not None:
+            last = RowPositions(before, at.rows, ids.device)
+            previous = torch.cat((self.inputs[level].one(last)[:, None], concepts[:, :-1]), 1)
+            self.inputs[level].write(anchors, concepts)
+        reading, own = at.reading(level, anchors), [list[Tensor]() for _ in stepper.passes]
+
+        def run(inputs: Tensor, shift: int) -> Tensor:
+            hidden = stepper.step(inputs[:, 0] if single else inputs, anchors, reading, shift, own)
+            return hidden[:, None] if single else hidden  # (R, K, D)
+
+        states_above = run(predictor.pair(concepts, previous), 0)
+        plans = predictor.head(states_above)
         if predictor.rollout:
-            own: list[list[Tensor]] = [[] for _ in stepper.passes]
-            steps, last = [plan], concept
+            feed_back, steps, last_input = self.model.feed_back(level), [plans.squeeze(2)], concepts
             for shift in range(1, predictor.horizon):
-                previous, last = last, feed_back(steps[-1]).squeeze(1)
-                paired = predictor.pair(last, previous)
-                steps.append(predictor.head(stepper.step(paired, anchors, reading, shift, own)))
-            plan = torch.cat(steps, 1)
+                previous, last_input = last_input, feed_back(steps[-1])
+                steps.append(predictor.head(run(predictor.pair(last_input, previous), shift)).squeeze(2))
+            plans = torch.stack(steps, 2)
         if self.hook is not None:
             every = torch.arange(len(ids)) if at.rows is None else at.rows
-            absolute = anchors_before(self.model, ids, starts, level) + at.counts[level]
-            plan = self.hook(level, plan[:, None], absolute[:, None], every)[:, 0]
-        self._set_plan(level, below_reads, self.encoder.composition(level).norm(plan))
-        self.steppers[level - 1].add_memory(below_reads, concept if self.config.reader.memory == "concepts" else hidden)
+            first = anchors_before(self.model, ids, starts, level) + anchors.known
+            plans = self.hook(level, plans, first[:, None] + torch.arange(anchors.ahead + 1), every)
+        self._set_plans(level, at, anchors, self.encoder.composition(level).norm(plans))
+        memory = concepts if self.config.reader.memory == "concepts" else states_above
+        self.steppers[level - 1].add_memory(anchors, memory, at.first_elements(level, anchors))
 
-    def _compose(self, level: int, ids: Tensor, lengths: Tensor, at: Location) -> Tensor:
-        """Compose the predictor's next input, (R, D)."""
+    def _compose(self, level: int, ids: Tensor, starts: Tensor, at: Location, anchors: RowPositions) -> Tensor:
+        """Compose the chunks before anchors, the predictor's next inputs: (R, K, D)."""
         if at.chunks is not None and at.tokens is not None:
-            return self._compose_chunks(level, at.tokens, at.chunks, at)
+            return self._compose_chunks(level, at.tokens, at.chunks, at, anchors)
         span = self.config.hierarchy.span(level)
-        inside = torch.arange(-span, 0)
-        chunk = ids.gather(1, (lengths[:, None] + inside).to(ids.device))
+        slots = (anchors.last[:, None] - 1) * span + torch.arange((anchors.ahead + 1) * span, device=ids.device)
+        index = (slots + starts[:, None].to(ids.device)).clamp(max=ids.shape[1] - 1)
+        chunks = ids.gather(1, index)
         if self.token_encoder is None:
-            concepts: Tensor = self.encoder(chunk)[level]
-            return concepts[:, 0]
-        slots = (at.counts[0][:, None] + inside).to(ids.device)
-        states = self._rows(self.states, at).gather(1, slots[..., None].expand(-1, -1, self.states.shape[2]))
-        return self.encoder.concepts(self.encoder.elements(chunk, states, level), level)[:, 0]
+            concepts: Tensor = self.encoder(chunks)[level]
+            return concepts
+        slots = slots.clamp(max=self.states.shape[1] - 1)[..., None].expand(-1, -1, self.states.shape[2])
+        states = self._rows(self.states, at).gather(1, slots)
+        return self.encoder.concepts(self.encoder.elements(chunks, states, level), level)
 
-    def _compose_chunks(self, level: int, window: Tensor, chunks: dict[int, Chunks], at: Location) -> Tensor:
-        """Compose all visible chunks of (R, T) tokens, and return the newest."""
+    def _compose_chunks(
+        self, level: int, window: Tensor, chunks: dict[int, Chunks], at: Location, anchors: RowPositions
+    ) -> Tensor:
+        """Compose all visible chunks of (R, T) tokens, and return those before anchors."""
         if self.token_encoder is None:
             concepts = self.encoder(window, chunks)[level]
         else:
             states = self._rows(self.states, at)[:, : window.shape[1]]
             concepts = self.encoder.concepts(self.encoder.elements(window, states, level), level, chunks)
-        newest: Tensor = concepts[torch.arange(len(window)), at.counts[level] - 1]
+        index = (anchors.every() - 1).clamp(max=concepts.shape[1] - 1)
+        newest: Tensor = concepts.gather(1, index[..., None].expand(-1, -1, concepts.shape[2]))
         return newest
 
     def _rows(self, stored: Tensor, at: Location) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nextconcept.inference.locations import Reading
 from nextconcept.inference.packed_weights import PackedWeights
-from nextconcept.inference.ring_cache import RingCache, RingView, RowPositions
+from nextconcept.inference.ring_cache import AnchorStore, RingCache, RingView, RowPositions
 from nextconcept.nn.attention import MemoryAttention, PlanAttention, PlanPrefix
 from nextconcept.nn.layers import compute_dtype, rotary_angles, rotate, rotations
 from nextconcept.nn.level_context import KeysOf, LevelContext, RolloutCache
@@ -30,15 +30,13 @@ __all__ = ["LevelStepper", "StepContext"]
 
 
 class StepContext(LevelContext):
-    """One position of each row or a few, with the caches of a :class:`LevelStepper`.
-
-    All positions of a row read the plan of one anchor.
+    """A position of each row or a few, with the caches of a :class:`LevelStepper`.
 
     Args:
         stepper: the level.
         positions: the positions of the rows.
         shift: in a rollout, steps after ``positions``; 0 is a true position, which is stored.
-        own: per pass through a block, keys and values of the rollout so far, (R, 2, g, 1, d) each;
+        own: per pass through a block, keys and values of the rollout so far, (R, 2, g, n, d) each;
             receives those of this step.
         reading: what the positions read, of a level that reads a plan.
     """
@@ -55,20 +53,43 @@ class StepContext(LevelContext):
         self.stepper, self.positions, self.shift, self.own = stepper, positions, shift, own
         self.turns = stepper.turns(positions.every() + shift)
         self.views: dict[tuple[int, int | None], RingView] = {}
+        self.visible_plan: Tensor | None = None
         if reading is None:
             return
-        plan, places = positions.select(stepper.plan), reading.places(shift, positions.ahead)
+        self.reading = reading
         if stepper.unbind is not None:
-            unbound = reading.unbound(plan, stepper.unbind, shift, positions.ahead)
+            plan = self._of_anchors(stepper.plans)
+            unbound = reading.unbound(plan, stepper.unbind, shift)
             self.unbound = unbound if positions.ahead else unbound.squeeze(1)
         else:
-            self.plan = plan.unbind(1)
+            self._read_plan()
         if not stepper.prefix:
-            self.turns_in_chunk = stepper.reading_turns(places)
+            self.turns_in_chunk = stepper.reading_turns(reading.place + shift)
         if stepper.memory is not None:
-            self.turns_in_text = stepper.reading_turns(reading.first[:, None] + places)
-            memory, self.visible = stepper.memory.read(reading.anchors, stepper.memory.view(reading.anchors))
+            self.turns_in_text = stepper.reading_turns(positions.every() + stepper.first + shift)
+            seen_from = None if reading.common else reading.anchor
+            view = stepper.memory.view(reading.anchors, seen_from=seen_from)
+            memory, self.visible = stepper.memory.read(reading.anchors, view)
             self.memory = memory.unbind(1)
+
+    def _of_anchors(self, store: AnchorStore) -> Tensor:
+        """Return what the anchors left: (R, ...) of a common one, or of each position, (R, n, ...)."""
+        anchors = self.reading.anchors
+        return store.one(anchors) if self.reading.common else store.each(anchors, self.reading.anchor)
+
+    def _read_plan(self) -> None:
+        """Prepare attention to plans: keys and values, and which of them each position sees."""
+        store, anchors = self.stepper.plans, self.reading.anchors
+        if self.reading.common:
+            self.plan = store.one(anchors).unbind(1)
+            return
+        keys = anchors.select(store.data)  # (R, S, 2 b, g, H, d)
+        slots = torch.arange(store.slots, device=keys.device).repeat_interleave(keys.shape[4])
+        self.visible_plan = (self.reading.anchor % store.slots)[:, None, :, None] == slots
+        self.plan = keys.permute(2, 0, 3, 1, 4, 5).flatten(3, 4).unbind(0)
+
+    def _plan_keys(self, index: int) -> "_Seen":
+        return self.plan[2 * index], self.plan[2 * index + 1], self.visible_plan
 
     def rotate(self, x: Tensor) -> Tensor:
         """Rotate by the positions of the rows."""
@@ -84,14 +105,20 @@ class StepContext(LevelContext):
             seen = [_seen(*self._stored(ring))]
         else:
             self.own[index].append(entry)
-            # Of the rollout's own positions those inside the sliding window; a slice from 0 is all.
-            first = 0 if ring.window is None else max(0, len(self.own[index]) - ring.window)
-            own = torch.cat(self.own[index][first:], 3)
-            seen = [_seen(*self._stored(ring)), _seen(own, None)]
+            seen = [_seen(*self._stored(ring)), self._rollout(index, ring.window)]
         mixed = _attend(query, seen)
         if plan_keys is None:
             return mixed, None
-        return mixed, _attend(query, [*seen, (self.plan[2 * index], self.plan[2 * index + 1], None)])
+        return mixed, _attend(query, [*seen, self._plan_keys(index)])
+
+    def _rollout(self, index: int, window: int | None) -> "_Seen":
+        """Return the rollout's own positions inside the sliding window."""
+        first = 0 if window is None else max(0, len(self.own[index]) - window)  # a slice from 0 is all
+        parts, count = self.own[index][first:], self.positions.ahead + 1
+        visible = None
+        if count > 1:  # each position sees its own rollout alone
+            visible = torch.eye(count, dtype=torch.bool, device=parts[0].device).repeat(1, len(parts))[None, None]
+        return _seen(torch.cat(parts, 3), visible)
 
     def _stored(self, ring: RingCache) -> tuple[Tensor, Tensor | None]:
         """Read a ring, with one mask for all rings that are alike."""
@@ -109,7 +136,7 @@ class StepContext(LevelContext):
         return self.stepper.memory_gates[index]
 
     def fold(self, x: Tensor) -> Tensor:
-        """Return ``x``: the positions of a row are in one chunk."""
+        """Return ``x``: positions see their own plan by a mask."""
         return x
 
     def unfold(self, x: Tensor) -> Tensor:
@@ -122,19 +149,19 @@ class StepContext(LevelContext):
 
     def attend_plan(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
         """Attend to the plan, whose keys were made when the chunk began."""
-        return _attend(query, [(self.plan[2 * index], self.plan[2 * index + 1], None)])
+        return _attend(query, [self._plan_keys(index)])
 
     def unbound_plan(self) -> Tensor:
         """Return the plan, unbound at the places of the rows."""
         return self.unbound
 
     def anchor_states(self) -> Tensor:
-        """Return the state of each row's anchor, (R, D_above)."""
-        return self.positions.select(self.stepper.anchor_state)
+        """Return the state of each row's anchor, (R, D_above), or of each position's."""
+        return self._of_anchors(self.stepper.anchor_states)
 
     def spread(self, x: Tensor) -> Tensor:
-        """Return (R, D), or with drafted positions (R, 1, D): those of a row have one anchor."""
-        return x.unsqueeze(1) if self.positions.ahead else x
+        """Return (R, D), or with drafted positions (R, 1, D) or (R, n, D)."""
+        return x.unsqueeze(1) if self.positions.ahead and self.reading.common else x
 
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate by the elements that the positions predict."""
@@ -193,6 +220,7 @@ class LevelStepper:
         memory_window: anchors that the memory reaches back, or None for all.
         unbind: see :class:`~nextconcept.nn.plan_input.PlanInput`.
         ahead: the greatest number of drafted positions of a step.
+        anchors_ahead: the greatest number of anchors that these positions pass.
     """
 
     def __init__(
@@ -207,18 +235,19 @@ class LevelStepper:
         memory_window: int | None = None,
         unbind: Unbind | None = None,
         ahead: int = 0,
+        anchors_ahead: int = 0,
     ) -> None:
         self.passes = transformer.passes(shape.num_loops)
         self.shape, self.norm, self.gates = shape, transformer.norm, gates
         self.first = first
-        self.weights, self._rows = PackedWeights(shape), rows
+        self.weights = PackedWeights(shape)
         like, heads = self.passes[0].attention.query.weight, (shape.num_kv_heads, shape.head_size)
         self._dtype = compute_dtype(like.dtype)
         self.rings = [
             RingCache(rows, (2, *heads), size, shape.window(index), like, ahead) for index in range(len(self.passes))
         ]
         self.memory: RingCache | None = None
-        self.plan = self.anchor_state = like.new_zeros(0)
+        self.plans, self.anchor_states = (AnchorStore(rows, anchors_ahead + 1) for _ in range(2))
         self.plan_gates: list[Tensor] = []
         self.memory_gates: list[Tensor] = []
         self.reads_anchor = self.passes[0].anchor_reading is not None
@@ -235,7 +264,7 @@ class LevelStepper:
             self.memory_gates = [gates.memory_gate(index) for index in indices]
         if self.passes[0].memory_attention is not None:
             entries = (2 * len(self.passes), *heads)
-            self.memory = RingCache(rows, entries, anchors, memory_window, like)
+            self.memory = RingCache(rows, entries, anchors, memory_window, like, anchors_ahead)
 
     def turns(self, positions: Tensor) -> Tensor:
         """Return the rotations by (R, n) positions, (R, 1, n, d / 2)."""
@@ -260,41 +289,43 @@ class LevelStepper:
         """
         if self.reads_anchor and memory is not None:
             newest = memory[torch.arange(len(memory), device=memory.device), anchors.last]
-            self.anchor_state = self._with_rows(self.anchor_state, anchors, newest)
+            self.anchor_states.write(anchors, newest[:, None])
         if self.memory is None or memory is None:
             return
         self.memory.load(anchors, self._keys(memory, [block.memory_attention for block in self.passes], starts))
 
-    def add_memory(self, reading: Reading, memory: Tensor) -> None:
-        """Store the memory (R, D_above) of the anchor that is read, if the level reads one."""
+    def add_memory(self, anchors: RowPositions, memory: Tensor, starts: Tensor) -> None:
+        """Store the memory (R, n, D_above) of anchors, if the level reads one.
+
+        ``starts`` (R, n) are the first elements of the chunks behind the anchors.
+        """
         if self.reads_anchor:
-            self.anchor_state = self._with_rows(self.anchor_state, reading.anchors, memory)
+            self.anchor_states.write(anchors, memory)
         if self.memory is None:
             return
         readers = [block.memory_attention for block in self.passes]
-        self.memory.write(reading.anchors, self._keys(memory[:, None], readers, reading.first[:, None]))
+        self.memory.write(anchors, self._keys(memory, readers, starts))
 
-    def set_plan(self, reading: Reading, plan: Tensor) -> None:
-        """Read the normalised plan (R, H, D_above) from the next step on.
+    def set_plans(self, anchors: RowPositions, plans: Tensor, starts: Tensor, chunk_length: float) -> None:
+        """Let positions behind anchors read their normalised plans (R, n, H, D_above).
 
-        Attention reads it as keys and values, (R, 2 b, g, H, d).
+        Attention reads them as keys and values, (R, n, 2 b, g, H, d).
+
+        Args:
+            anchors: the anchors.
+            plans: (R, n, H, D_above).
+            starts: (R, n) the first elements of the chunks behind the anchors.
+            chunk_length: elements by which later chunks follow.
         """
-        starts = reading.step_starts(plan.shape[1])
-        if self.prefix:
-            starts = reading.first[:, None] + starts - self.first
-        keys = plan
-        if self.unbind is None:
-            keys = self._keys(plan, [block.plan_prefix or block.plan_attention for block in self.passes], starts)
-        self.plan = self._with_rows(self.plan, reading.anchors, keys)
-
-    def _with_rows(self, stored: Tensor, positions: RowPositions, values: Tensor) -> Tensor:
-        """Return (B, ...) in which the rows of ``positions`` have the values (R, ...)."""
-        if positions.rows is None:
-            return values
-        if not stored.numel():
-            stored = values.new_zeros(self._rows, *values.shape[1:])
-        stored[positions.rows] = values.to(stored.dtype)
-        return stored
+        if self.unbind is not None:
+            self.plans.write(anchors, plans)
+            return
+        count, horizon = plans.shape[1:3]
+        steps = (torch.arange(horizon, device=plans.device) * chunk_length).round().long()
+        positions = (starts[..., None] + steps - self.first).flatten(1) if self.prefix else steps.repeat(count)
+        readers = [block.plan_prefix or block.plan_attention for block in self.passes]
+        keys = self._keys(plans.flatten(1, 2), readers, positions)  # (R, 2 b, g, n H, d)
+        self.plans.write(anchors, keys.unflatten(3, (count, horizon)).movedim(3, 1))
 
     def _keys(
         self, source: Tensor, readers: Sequence[PlanPrefix | PlanAttention | MemoryAttention | None], positions: Tensor

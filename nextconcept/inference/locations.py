@@ -35,40 +35,48 @@ def visible_from(lengths: Tensor, context: int, hierarchy: Hierarchy) -> Tensor:
 
 @dataclass
 class Reading:
-    """What the newest position of each row reads of the level above.
+    """What positions of rows read of the level above.
 
     Attributes:
-        anchors: the anchor whose plan it reads.
-        place: (R,) elements between the element that it predicts and the first of the chunk.
-        offset: (R,) tokens between the two, where rules cut chunks.
-        first: (R,) first element of the chunk.
+        anchors: the anchor whose plan the first position of each row reads; those of its other
+            positions lie ``anchors.ahead`` behind it at most.
+        anchor: (R, n) the anchor whose plan each position reads.
+        place: (R, n) elements between the element that it predicts and the first of the chunk.
+        offset: (R, n) tokens between the two, where rules cut chunks.
         chunk_length: elements by which later chunks follow.
         stride: tokens of an element, where chunks have one length.
     """
 
     anchors: RowPositions
+    anchor: Tensor
     place: Tensor
     offset: Tensor | None
-    first: Tensor
     chunk_length: float
     stride: int = 1
 
-    def step_starts(self, horizon: int) -> Tensor:
-        """Return elements between the first of the chunk and those of the planned ones, (H,)."""
-        return (torch.arange(horizon, device=self.place.device) * self.chunk_length).round().long()
+    @property
+    def common(self) -> bool:
+        """Whether all positions of a row read the plan of one anchor."""
+        return self.anchors.ahead == 0
 
-    def places(self, shift: int, ahead: int) -> Tensor:
-        """Return the places of the element ``shift`` behind and of the ``ahead`` next, (R, n)."""
-        return self.place[:, None] + torch.arange(shift, shift + ahead + 1, device=self.place.device)
+    def unbound(self, plan: Tensor, unbind: Unbind, shift: int) -> Tensor:
+        """Return what plans say about the elements ``shift`` behind those of the positions.
 
-    def unbound(self, plan: Tensor, unbind: Unbind, shift: int, ahead: int) -> Tensor:
-        """Return what a plan (R, H, D) says about the elements at :meth:`places`, (R, n, D)."""
+        Args:
+            plan: (R, H, D), or if it is not :attr:`common`, (R, n, H, D).
+            unbind: see :data:`~nextconcept.nn.places.Unbind`.
+            shift: steps of a rollout.
+
+        Returns:
+            (R, n, D).
+        """
         if self.offset is None:
-            return unbind_at(plan, self.places(shift, ahead), int(self.chunk_length), self.stride, unbind)
-        # Behind its first element a rollout does not know where chunks will end. Drafted elements
-        # are tokens, of the same chunk.
-        offsets = self.offset[:, None] + torch.arange(ahead + 1, device=self.offset.device)
-        return unbind(plan[:, :1].expand(-1, ahead + 1, -1), offsets) * (shift == 0)
+            places = self.place + shift if self.common else (self.place + shift)[..., None]
+            unbound = unbind_at(plan, places, int(self.chunk_length), self.stride, unbind)
+            return unbound if self.common else unbound.squeeze(2)
+        # Behind its first element a rollout does not know where chunks will end.
+        first = plan[:, :1].expand(-1, self.place.shape[1], -1) if self.common else plan[:, :, 0]
+        return unbind(first, self.offset) * (shift == 0)
 
 
 @dataclass
@@ -113,7 +121,7 @@ class Location:
                 counts[level] = lengths // hierarchy.span(level)
             else:
                 index = chunks[level].index
-                counts[level] = _at(index, counts[level - 1].to(index.device)).cpu()
+                counts[level] = _at(index, counts[level - 1].to(index.device)[:, None])[:, 0].cpu()
         return cls(hierarchy, counts, chunks, rows, tokens)
 
     def done(self, level: int) -> Tensor:
@@ -121,8 +129,16 @@ class Location:
         if self.chunks is None:
             return self.counts[0] % self.hierarchy.span(level) == 0
         start = self.chunks[level].start
-        ends = _at(start, self.counts[level].to(start.device)).cpu() == self.counts[0]
+        ends = _at(start, self.counts[level].to(start.device)[:, None])[:, 0].cpu() == self.counts[0]
         return ends & (self.counts[level] > 0)
+
+    def before(self) -> dict[int, Tensor]:
+        """Return per concept level, (R,) complete elements without the newest token, on the CPU."""
+        return {level: self.counts[level] - self.done(level).long() for level in self.hierarchy.concept_levels}
+
+    def chunk_length(self, level: int) -> float:
+        """Return the elements of a chunk of ``level``, with rules on average."""
+        return self.hierarchy.chunk_size if self.chunks is None else self.hierarchy.rules[level - 1].mean_length
 
     def positions(self, level: int, device: torch.device, ahead: int = 0) -> RowPositions:
         """Return the newest position of each row at a level, which has predicted nothing yet.
@@ -131,19 +147,43 @@ class Location:
         """
         return RowPositions(self.counts[level] - int(level == 0), self.rows, device, ahead)
 
-    def reading(self, level: int, device: torch.device) -> Reading | None:
-        """Return what the newest positions of a level read, None at the top."""
+    def completed(self, level: int, before: Tensor, device: torch.device) -> RowPositions:
+        """Return the anchors of ``level`` behind the first ``before`` (R,), on the CPU."""
+        return RowPositions(before + 1, self.rows, device, int((self.counts[level] - before).max()) - 1)
+
+    def reading(self, level: int, positions: RowPositions) -> Reading | None:
+        """Return what positions of a level read, None at the top."""
         above = level + 1
         if above >= self.hierarchy.levels:
             return None
-        anchors, count = self.positions(above, device), self.counts[level].to(device)
+        element, offset = int(level == 0), None  # position 0 predicts this element
+        known = positions.every() + element
         if self.chunks is None:
-            size = self.hierarchy.chunk_size
-            place = count % size
-            return Reading(anchors, place, None, count - place, size, self.hierarchy.span(level))
-        chunks, mean = self.chunks[above], self.hierarchy.rules[level].mean_length
-        place, offset = _at(chunks.place, count), _at(chunks.offset, count)
-        return Reading(anchors, place, offset, count - place, mean)
+            size, stride = float(self.hierarchy.chunk_size), self.hierarchy.span(level)
+            anchor, place = known // self.hierarchy.chunk_size, known % self.hierarchy.chunk_size
+            first = (positions.known + element) // self.hierarchy.chunk_size
+        else:
+            chunks, size, stride = self.chunks[above], self.hierarchy.rules[level].mean_length, 1
+            anchor, place, offset = (_at(part, known) for part in (chunks.index, chunks.place, chunks.offset))
+            first = anchor[:, 0].cpu()
+        ahead = 0
+        if positions.ahead:  # what a row has not is taken to read its last anchor
+            ahead = int((self.counts[above] - first).max())
+            anchor = torch.minimum(anchor, self.counts[above].to(anchor.device)[:, None])
+        anchors = RowPositions(first, positions.rows, anchor.device, ahead)
+        return Reading(anchors, anchor, place, offset, size, stride)
+
+    def first_elements(self, level: int, anchors: RowPositions) -> Tensor:
+        """Return the first element of the chunk of ``level`` behind each anchor, (R, n)."""
+        if self.chunks is None:
+            return anchors.every() * self.hierarchy.chunk_size
+        return _at(self.chunks[level].first, anchors.every())
+
+    def first_tokens(self, level: int, anchors: RowPositions) -> Tensor:
+        """Return the first token of the chunk of ``level`` behind each anchor, (R, n)."""
+        if self.chunks is None:
+            return anchors.every() * self.hierarchy.span(level)
+        return _at(self.chunks[level].start, anchors.every())
 
     def chunk_starts(self, level: int, count: int, device: torch.device) -> Tensor:
         """Return the first elements of the chunks of ``level``: (A,), or with rules (R, A)."""
@@ -163,5 +203,5 @@ class Location:
 
 
 def _at(values: Tensor, index: Tensor) -> Tensor:
-    """Return entry ``index`` (R,) of each row of (R, n)."""
-    return values.gather(1, index[:, None])[:, 0]
+    """Return the entries ``index`` (R, n) of each row of (R, m), beyond the last one that one."""
+    return values.gather(1, index.clamp(max=values.shape[1] - 1))

@@ -7,7 +7,7 @@ Shapes: R rows that take a step, n positions of a row, h heads of queries, g hea
 values, d head size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,12 +17,16 @@ from nextconcept.nn.level_weights import LevelShape, LevelWeights
 
 __all__ = ["PackedWeights"]
 
+PACKED_AFTER = 32
+"""Products with a matrix after which packing it has taken as long as it saves."""
+
 
 class PackedWeights(LevelWeights):
-    """Copies of the matrices that a level uses, each laid out for products with a single vector.
+    """The matrices that a level uses, each laid out for products with a single vector.
 
-    Maps of one input are packed into one matrix when they are first used. Projected features are
-    ordered by head. Changes of the model's weights after that have no effect.
+    Maps of one input are packed into one matrix when they have been used for a while: copying them
+    takes as long as a few dozen products, and a short answer has fewer. Projected features are
+    ordered by head. The model's weights must not change while they are used here.
 
     Args:
         shape: the shape of the level.
@@ -30,30 +34,35 @@ class PackedWeights(LevelWeights):
 
     def __init__(self, shape: LevelShape) -> None:
         super().__init__(shape)
-        self._packed: dict[tuple[object, ...], Tensor] = {}
-        self._biases: dict[tuple[Linear, ...], Tensor] = {}
+        self._matrices: dict[tuple[object, ...], list[Tensor]] = {}
+        self._uses: dict[tuple[object, ...], int] = {}
 
-    def _matrix(self, maps: tuple[Linear, ...], pack: Callable[[Linear], Tensor], gate: Tensor | None = None) -> Tensor:
-        """Return the matrix (in, out) of maps side by side, multiplied by a gate (out,)."""
+    def _products(
+        self, x: Tensor, maps: tuple[Linear, ...], part_of: Callable[[Linear], Tensor], gate: Tensor | None = None
+    ) -> Sequence[Tensor]:
+        """Apply maps to (..., in) features, of each the (out, in) part, times a gate (out,)."""
         key = maps if gate is None else (*maps, gate)  # a tensor's hash is its identity
-        matrix = self._packed.get(key)
-        if matrix is None:
-            packed = torch.cat([pack(one) for one in maps])
-            matrix = self._packed[key] = _laid_out(packed if gate is None else gate[:, None] * packed)
-        return matrix
+        uses = self._uses[key] = self._uses.get(key, 0) + 1
+        if uses == 1:
+            parts = [part_of(one) for one in maps]
+            self._matrices[key] = [(part if gate is None else gate[:, None] * part).t() for part in parts]
+        elif uses == PACKED_AFTER:
+            self._matrices[key] = [_laid_out(torch.cat(self._matrices[key], 1))]
+        products = [x @ matrix for matrix in self._matrices[key]]
+        if len(products) == len(maps):
+            return products
+        return products[0].split([len(part_of(one)) for one in maps], -1)
 
-    def _order(self, features: int) -> Tensor | slice:
-        return self.shape.feature_order(features) if self.shape.interleaved else slice(None)
+    def _ordered(self, part: Tensor, axis: int) -> Tensor:
+        """Put the features of each head next to each other along an axis of (out, in)."""
+        if not self.shape.interleaved:
+            return part
+        return part.index_select(axis, self.shape.feature_order(part.shape[axis]).to(part.device))
 
     def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
-        """Apply all maps in one product."""
+        """Apply all maps."""
         columns, rows = x.shape[-1], self.shape.rows
-
-        def pack(one: Linear) -> Tensor:
-            return one.weight[: rows(one), :columns][self._order(rows(one))]
-
-        projected = x @ self._matrix(maps, pack)
-        return projected.split([rows(one) for one in maps], -1) if len(maps) > 1 else (projected,)
+        return tuple(self._products(x, maps, lambda one: self._ordered(_part(one, rows(one), columns), 0)))
 
     def split(self, x: Tensor) -> Tensor:
         """Split (R, h d) into (R, h, 1, d), or (R, n, h d) into (R, h, n, d); also g for h."""
@@ -69,36 +78,35 @@ class PackedWeights(LevelWeights):
 
     def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
         """Apply the map, multiplied by the gate."""
-        columns = x.shape[-1]
-
-        def pack(one: Linear) -> Tensor:
-            return one.weight[: self.shape.width, :columns][:, self._order(columns)]
-
-        return x @ self._matrix((out,), pack, gate)
+        columns, rows = x.shape[-1], self.shape.width
+        return self._products(x, (out,), lambda one: self._ordered(_part(one, rows, columns), 1), gate)[0]
 
     def project_hidden(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
-        """Apply all maps in one product."""
-        matrix = self._matrix(maps, lambda one: one.weight[: self.shape.hidden, : x.shape[-1]])
-        return self._add_bias(x @ matrix, maps, self.shape.hidden).chunk(len(maps), -1)
+        """Apply all maps."""
+        columns, rows = x.shape[-1], self.shape.hidden
+        products = self._products(x, maps, lambda one: _part(one, rows, columns))
+        return tuple(_add_bias(*pair, rows) for pair in zip(products, maps, strict=True))
 
     def write_hidden(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
         """Apply the map, multiplied by the gate."""
-        product = x @ self._matrix((out,), lambda one: one.weight[: self.shape.width, : x.shape[-1]], gate)
-        return self._add_bias(product, (out,), self.shape.width)
-
-    def _add_bias(self, x: Tensor, maps: tuple[Linear, ...], rows: int) -> Tensor:
-        if maps[0].bias is None:
-            return x
-        if maps not in self._biases:
-            self._biases[maps] = torch.cat([one.bias[:rows] for one in maps])
-        return x + self._biases[maps]
+        columns, rows = x.shape[-1], self.shape.width
+        return _add_bias(self._products(x, (out,), lambda one: _part(one, rows, columns), gate)[0], out, rows)
 
 
-def _laid_out(weight: Tensor) -> Tensor:
-    """Return (out, in) as a matrix (in, out) to multiply from the right, longer side contiguous.
+def _part(one: Linear, rows: int, columns: int) -> Tensor:
+    """Return the top-left block (rows, columns) of a map's matrix."""
+    return one.weight if one.weight.shape == (rows, columns) else one.weight[:rows, :columns]
+
+
+def _add_bias(x: Tensor, one: Linear, rows: int) -> Tensor:
+    return x if one.bias is None else x + one.bias[:rows]
+
+
+def _laid_out(matrix: Tensor) -> Tensor:
+    """Return (in, out) with its longer side contiguous.
 
     A product with a single vector is bound by reading the matrix, which is faster along the longer
     side.
     """
-    rows, columns = weight.shape
-    return weight.t().contiguous() if rows > columns else weight.contiguous().t()
+    rows, columns = matrix.shape
+    return matrix.contiguous() if rows < columns else matrix.t().contiguous().t()

@@ -1,4 +1,4 @@
-"""The latest keys and values of each row of a batch.
+"""The latest keys and values of each row of a batch, and what its latest anchors left.
 
 Shapes: B rows of the batch, R rows that take a step, E entries per position, h heads of keys and
 values, d head size, S stored positions, m stored positions that are read, T positions, n positions
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["RingCache", "RingView", "RowPositions"]
+__all__ = ["AnchorStore", "RingCache", "RingView", "RowPositions"]
 
 
 class RowPositions:
@@ -20,10 +20,12 @@ class RowPositions:
         last: (R,) current position of each row, on the CPU.
         rows: (R,) indices of the rows in the batch, or None for the whole batch.
         device: device of the model.
-        ahead: drafted positions, n - 1; the next step begins at or before the one behind them.
+        ahead: drafted positions, n - 1; the next step begins at or before the one behind them. A
+            row may have fewer, and what is computed at the others is arbitrary.
 
     Attributes:
         last: (R,) on the device.
+        known: (R,) the same on the CPU.
         rows: (R,) on the device, or None.
         newest: the greatest current position.
         oldest: the smallest current position.
@@ -32,7 +34,7 @@ class RowPositions:
 
     def __init__(self, last: Tensor, rows: Tensor | None, device: torch.device, ahead: int = 0) -> None:
         self.oldest, self.newest = (int(bound) for bound in last.aminmax())
-        self.last, self.ahead = last.to(device), ahead
+        self.known, self.last, self.ahead = last, last.to(device), ahead
         self.rows = None if rows is None else rows.to(device)
 
     def select(self, stored: Tensor) -> Tensor:
@@ -87,16 +89,18 @@ class RingCache:
                 self.data.dtype
             )  # autocast may have narrowed them
 
-    def view(self, positions: RowPositions, shift: int = 0) -> "RingView":
+    def view(self, positions: RowPositions, shift: int = 0, seen_from: Tensor | None = None) -> "RingView":
         """Say which entries queries see; rings of one size and window share it.
 
         Args:
             positions: the latest stored positions of each row.
             shift: positions that the queries stand after them.
+            seen_from: (R, n) the latest position that each query sees, if these are not the
+                positions themselves.
         """
         device, ahead = positions.last.device, positions.ahead
         count = min(self.size, positions.newest + ahead + 1)
-        if ahead == 0 and positions.oldest + 1 >= count and (self.window is None or shift == 0):
+        if ahead == 0 and seen_from is None and positions.oldest + 1 >= count and (self.window is None or shift == 0):
             if self.window is None or count <= self.window:
                 return RingView(count)
             if positions.oldest == positions.newest:  # a copy of the window is faster than a mask
@@ -104,7 +108,8 @@ class RingCache:
                 return RingView(count, slots=torch.arange(first, first + self.window, device=device) % self.size)
         newest = positions.last[:, None] + ahead
         age = (newest - torch.arange(count, device=device)) % self.size  # behind the newest
-        back = age[:, None] - torch.arange(ahead, -1, -1, device=device)[:, None]  # behind each query
+        seen_from = positions.every() if seen_from is None else seen_from
+        back = age[:, None] - (newest - seen_from)[..., None]  # behind each query
         visible = (back >= 0) & (age <= newest)[:, None]
         if self.window is not None:
             visible &= back + shift < self.window
@@ -125,6 +130,48 @@ class RingCache:
         if view.slots is not None:
             return stored.index_select(3, view.slots), None
         return stored[..., : view.count, :], view.visible
+
+
+class AnchorStore:
+    """What the latest anchors of each row left, such as their plans.
+
+    As in a :class:`RingCache`, what anchors of rejected drafts left is overwritten.
+
+    Args:
+        rows: B.
+        slots: the greatest number of anchors that the positions of a step read, S.
+
+    Attributes:
+        data: (B, S, ...), empty before the first anchor.
+    """
+
+    def __init__(self, rows: int, slots: int) -> None:
+        self.rows, self.slots, self.data = rows, slots, torch.empty(0)
+
+    def write(self, anchors: RowPositions, values: Tensor) -> None:
+        """Store (R, n, ...) values of anchors."""
+        if self.slots == 1 and anchors.rows is None:
+            self.data = values
+            return
+        if not self.data.numel():
+            self.data = values.new_zeros(self.rows, self.slots, *values.shape[2:])
+        if anchors.rows is None and anchors.ahead == 0 and anchors.oldest == anchors.newest:
+            self.data[:, anchors.newest % self.slots] = values[:, 0]
+            return
+        rows = torch.arange(self.rows, device=values.device) if anchors.rows is None else anchors.rows
+        self.data[rows[:, None], anchors.every() % self.slots] = values.to(self.data.dtype)
+
+    def one(self, anchors: RowPositions) -> Tensor:
+        """Return what the current anchor of each row left, (R, ...)."""
+        if anchors.rows is None and anchors.oldest == anchors.newest:
+            return self.data[:, anchors.newest % self.slots]
+        rows = torch.arange(self.rows, device=self.data.device) if anchors.rows is None else anchors.rows
+        return self.data[rows, anchors.last % self.slots]
+
+    def each(self, anchors: RowPositions, anchor: Tensor) -> Tensor:
+        """Return what the (R, n) anchors of positions left, (R, n, ...)."""
+        rows = torch.arange(self.rows, device=self.data.device) if anchors.rows is None else anchors.rows
+        return self.data[rows[:, None], anchor % self.slots]
 
 
 @dataclass

@@ -18,15 +18,15 @@ def test_of__counts_what_is_complete_in_each_row():
     assert at.counts[2].tolist() == [1, 3, 0]
     assert at.done(1).tolist() == [False, True, False]
     assert at.done(2).tolist() == [False, True, False]
-    reading = at.reading(0, CPU)
+    reading = at.reading(0, at.positions(0, CPU))
     assert reading.anchors.last.tolist() == [2, 6, 0]
-    assert reading.place.tolist() == [4, 0, 1]  # elements of the chunk before the one to predict
-    assert reading.first.tolist() == [8, 12, 0]
-    assert at.reading(1, CPU).place.tolist() == [0, 0, 0]
-    assert at.reading(2, CPU) is None
+    assert reading.place.tolist() == [[4], [0], [1]]  # elements of the chunk before the one to predict
+    assert at.first_elements(1, reading.anchors).tolist() == [[8], [12], [0]]
+    assert at.reading(1, at.positions(1, CPU)).place.tolist() == [[0], [0], [0]]
+    assert at.reading(2, at.positions(2, CPU)) is None
     some = at.select(torch.tensor([2, 0]))
     assert some.rows.tolist() == [2, 0]
-    assert some.reading(0, CPU).place.tolist() == [1, 4]
+    assert some.reading(0, some.positions(0, CPU)).place.tolist() == [[1], [4]]
 
 
 def test_of__chunks_of_one_length():
@@ -34,5 +34,18 @@ def test_of__chunks_of_one_length():
     at = Location.of(config.hierarchy, torch.tensor([9, 11]), None)
     assert [at.counts[level].tolist() for level in (0, 1, 2)] == [[9, 11], [3, 3], [1, 1]]
     assert at.done(2).tolist() == [True, False]
-    assert at.reading(0, CPU).place.tolist() == [0, 2]
+    assert at.reading(0, at.positions(0, CPU)).place.tolist() == [[0], [2]]
     assert at.positions(0, CPU).last.tolist() == [8, 10]
+
+
+def test_reading__positions_of_drafts_read_their_own_anchors():
+    config = ModelConfig(levels=3, chunk_size=3, num_heads=4)
+    before, at = (Location.of(config.hierarchy, torch.tensor(lengths), None) for lengths in ([4, 8], [9, 10]))
+    every = before.positions(0, CPU, 5)  # the second row has no more than two drafts
+    reading = at.reading(0, every)
+    assert reading.anchor.tolist() == [[1, 1, 2, 2, 2, 3], [2, 3, 3, 3, 3, 3]]
+    assert reading.place.tolist() == [[1, 2, 0, 1, 2, 0], [2, 0, 1, 2, 0, 1]]
+    assert (reading.anchors.last.tolist(), reading.anchors.ahead) == ([1, 2], 2)
+    anchors = at.completed(1, before.counts[1], CPU)
+    assert anchors.every().tolist() == [[2, 3], [3, 4]]
+    assert at.reading(1, anchors).anchor.tolist() == [[0, 1], [1, 1]]
