@@ -28,7 +28,12 @@ $content
 
 
 def plan_page(
-    levels: Sequence[LevelPlans], steps: Sequence[PlanStep], prompt: str, written: str, title: str = "Plans"
+    levels: Sequence[LevelPlans],
+    steps: Sequence[PlanStep],
+    prompt: str,
+    written: str,
+    title: str = "Plans",
+    pictures: str = "",
 ) -> str:
     """Return a whole page; see :func:`plan_fragment` for the other arguments.
 
@@ -38,8 +43,10 @@ def plan_page(
         prompt: the text that was continued.
         written: the continuation.
         title: of the page.
+        pictures: of a task, as HTML.
     """
-    return PAGE.substitute(title=escape(title), content=plan_fragment(levels, steps, prompt, written))
+    content = pictures + plan_fragment(levels, steps, prompt, written)
+    return PAGE.substitute(title=escape(title), content=content)
 
 
 def plan_fragment(

@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 
 from nextconcept import __version__
-from nextconcept.checkpoints.files import KEY, OBJECTIVE
+from nextconcept.checkpoints.files import KEY, OBJECTIVE, TASK
 from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.training.access import data_of, module_of
 
@@ -14,7 +14,7 @@ __all__ = ["StoreModelMetadata"]
 
 
 class StoreModelMetadata(L.Callback):
-    """Stores configuration, tokenizer, objective and the facts of a model card in each checkpoint.
+    """Stores configuration, tokenizer, objective, task and the facts of a model card in checkpoints.
 
     The tokenizer also becomes ``tokenizer.json`` beside the run.
     :func:`nextconcept.checkpoints.files.load_run` reads the checkpoint. A model that was never
@@ -50,6 +50,8 @@ class StoreModelMetadata(L.Callback):
         tokenizer = module_of(pl_module).tokenizer
         if data is not None:
             record["data"] = data.describe()
+            if (task := data.describe_task()) is not None:
+                stored[TASK] = task
         if described := module_of(pl_module).objective.describe():
             stored[OBJECTIVE] = described
         if tokenizer is not None:
