@@ -66,7 +66,7 @@ def plan_fragment(
     for plans in levels:
         here = [step for step in steps if step.level == plans.level]
         after = _after_prompt(here) if here else ""
-        parts.append(_level(plans, after + _every_anchor(plans.anchors, here[0].start if here else None)))
+        parts.append(_level(plans, after + _every_anchor(plans.anchors, here[0] if here else None)))
     return _fragment(parts)
 
 
@@ -78,8 +78,8 @@ def steps_fragment(levels: Sequence[LevelPlans], steps: Sequence[PlanStep], prom
 
 def anchors_fragment(levels: Sequence[LevelPlans], steps: Sequence[PlanStep]) -> str:
     """Return the part of :func:`plan_fragment` that shows the plans at all anchors."""
-    ends = {step.level: step.start for step in reversed(steps)}
-    return _fragment([_level(plans, _every_anchor(plans.anchors, ends.get(plans.level))) for plans in levels])
+    firsts = {step.level: step for step in reversed(steps)}
+    return _fragment([_level(plans, _every_anchor(plans.anchors, firsts.get(plans.level))) for plans in levels])
 
 
 def sources_fragment(columns: Mapping[str, tuple[Sequence[PlanStep], str]]) -> str:
@@ -149,14 +149,19 @@ def _after_prompt(steps: list[PlanStep]) -> str:
     )
 
 
-def _every_anchor(anchors: list[AnchorPlan], prompt_end: int | None) -> str:
+def _every_anchor(anchors: list[AnchorPlan], first: PlanStep | None) -> str:
+    """Return a table of all anchors; the chunk of ``first`` is that in which the prompt ends."""
     horizon = max(len(anchor.steps) for anchor in anchors)
     heads = ["position", "text", *(f"+{step}" for step in range(horizon))]
     rows = [_heads(heads)]
     for anchor in anchors:
-        if anchor.start == prompt_end:
-            rows.append(f'<tr class="end"><th colspan="{2 + horizon}">the prompt ends here</th></tr>')
-        cells = [f'<th scope="row">{max(0, anchor.start)}</th>', f"<td>{_words(anchor.chunk) or 'next'}</td>"]
+        text = _words(anchor.chunk) or "next" * (anchor is anchors[-1])  # nothing of a chunk of padding
+        if first is not None and anchor.start == first.start:
+            if first.in_prompt:
+                text += f'<span class="but">the prompt ends after {_words(first.in_prompt)}</span>'
+            else:
+                rows.append(f'<tr class="end"><th colspan="{2 + horizon}">the prompt ends here</th></tr>')
+        cells = [f'<th scope="row">{max(0, anchor.start)}</th>', f"<td>{text}</td>"]
         rows.append(f"<tr>{''.join([*cells, *map(_cell, anchor.steps)])}</tr>")
     return (
         "<h3>Every plan over the text</h3>"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.inference.generate import PlanEdit, PlanEdits, generate
+from nextconcept.inference.generate import PlanEdit, edit_plans, generate
 from nextconcept.inference.generators import PlanHook
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.plan_page import plan_fragment
@@ -25,7 +25,6 @@ from nextconcept.inference.plan_steps import LevelPlans, PlanStep
 from nextconcept.inference.read_back import check_readable, decode_chunk, decode_tokens, read_concepts
 from nextconcept.inference.sampling import make_generator
 from nextconcept.inference.text_plans import text_plans
-from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel, PlanChoice
 
@@ -114,16 +113,7 @@ def plans_at_end(model: NextConceptModel, tokens: Tensor, edits: Sequence[PlanEd
     Returns:
         The plan of each level, (H, D), as predicted.
     """
-    choice: PlanChoice = "predicted"
-    if edits:
-        padding, rows = model.config.padding(len(tokens)), torch.zeros(1, dtype=torch.int64)
-        ids = F.pad(tokens[None], (padding, 0), value=PADDING)
-        hook = PlanEdits(list(edits), model, ids, torch.tensor([len(tokens) + padding]))
-
-        def edited(level: int, plan: Tensor) -> Tensor:
-            return hook(level, plan, torch.arange(plan.shape[1])[None], rows)
-
-        choice = edited
+    choice: PlanChoice = edit_plans(edits, model, tokens, len(tokens)) if edits else "predicted"
     with torch.no_grad():
         output = model.forward(tokens[None], choice)  # a compiled call would be compiled for every length
     newest = {level: -1 if output.chunks is None else output.chunks[level].counts[0] for level in output.plans}
@@ -313,6 +303,9 @@ def report_plan(
             model, tokens[None], max_new_tokens, temperature, generator=generator, edits=changes, hook=hook
         )[0]
         steps = compare_plan(model, tokenizer, text[start:], known - start, plans, changes)
-        seen = text[start : start + max(config.window_length, known - start)]
+        # What the model sees before the beginning of the text moves out of its context.
+        seen = text[start : start + config.window_length - config.padding(known - start)]
         levels = text_plans(model, tokenizer, seen, known - start, changes)
+    for one in [*steps, *(one for level in levels for anchor in level.anchors for one in (anchor, *anchor.steps))]:
+        one.start += start
     return PlanReport(prompt, tokenizer.decode(text[known:].tolist()), steps, levels)

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.inference.generate import PlanEdit, PlanEdits
+from nextconcept.inference.generate import PlanEdit, edit_plans
 from nextconcept.inference.plan_steps import AnchorPlan, LevelPlans, PlanStep
 from nextconcept.inference.read_back import check_readable, decode_chunk, read_concepts
-from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
 
 __all__ = ["gate_size", "text_plans"]
@@ -44,18 +43,15 @@ def text_plans(
     """
     check_readable(model)
     known = len(tokens) if known is None else known
-    offset, rows = model.config.padding(known), torch.zeros(1, dtype=torch.int64)
     read: dict[int, Tensor] = {}
-    hook = None
-    if edits:
-        ids = F.pad(tokens[None], (offset, 0), value=PADDING)
-        hook = PlanEdits(list(edits), model, ids, torch.tensor([known + offset]))
+    edited = edit_plans(edits, model, tokens, known) if edits else None
 
     def keep(level: int, plan: Tensor) -> Tensor:
-        read[level] = plan if hook is None else hook(level, plan, torch.arange(plan.shape[1])[None], rows)
+        read[level] = plan if edited is None else edited(level, plan)
         return read[level]
 
-    output = model.forward(tokens[None], keep, offset)  # a compiled call would be compiled for every length
+    # A compiled call would be compiled for every length.
+    output = model.forward(tokens[None], keep, model.config.padding(known))
     levels = sorted(output.plans, reverse=True)
     return [LevelPlans(level, gate_size(model, level), _anchors(model, tokenizer, tokens, output, level, read[level]))
             for level in levels]  # fmt: skip

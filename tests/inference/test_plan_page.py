@@ -1,5 +1,6 @@
 """Plans as HTML."""
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -132,3 +133,23 @@ def test_pictures_of_plans__are_shown_by_notebooks():
     assert picture._repr_html_() == plan_fragment(picture.levels)
     closed = open_model(small_config(vocab_size=256, encoder__composition="max"))
     assert look_at_plan(closed, ByteTokenizer(), tokens)._repr_html_() is None
+
+
+@pytest.mark.parametrize("known", [8, 10, 11])
+@pytest.mark.parametrize("alignment", ["start", "end"])
+def test_plan_page__says_where_the_prompt_ends(known: int, alignment: str):
+    """Between two chunks, or in the one in which it ends behind some of its tokens."""
+    changes = {"levels": 3, "chunk_size": 2, "context_length": 64, "encoder__chunk_alignment": alignment}
+    report = Writer(open_model(small_config(vocab_size=256, **changes)), ByteTokenizer()).plan("To be, or not"[:known])
+    for plans in report.levels:
+        page = plan_fragment([plans], report.steps, report.prompt, report.written)
+        read = ""
+        for row in re.findall("<tr.*?</tr>", page[page.index("Every plan") :])[1:]:
+            if "the prompt ends here" in row:
+                break
+            if inside := re.search('the prompt ends after <bdi class="w ">(.*?)</bdi>', row):
+                read += inside[1]
+                break
+            found = re.search('<td>(?:<bdi class="w ">(.*?)</bdi>)?</td>', row)  # a chunk of padding has no text
+            read += found[1] or ""
+        assert read == visible(report.prompt)

@@ -52,3 +52,10 @@ def test_on_save_checkpoint__the_task_of_a_task():
     trainer.datamodule = TaskDataModule(StarGraph(3, 4, 30))
     stored = saved(StoreModelMetadata(), trainer)[KEY]
     assert stored[TASK] == {"name": "StarGraph", "settings": {"arms": 3, "path_length": 4, "nodes": 30}}
+
+
+def test_on_load_checkpoint__names_the_tokenizer_that_the_run_began_with():
+    callback, trainer = StoreModelMetadata(), make_trainer(5)
+    record = {"data": {"dataset": "books/*.txt", "tokenizer": "first/tokenizer.json"}}
+    callback.on_load_checkpoint(trainer, ConceptModule(small_config()), {KEY: {RECORD: record}})
+    assert saved(callback, trainer)[KEY][RECORD]["data"]["tokenizer"] == "first/tokenizer.json"
