@@ -69,7 +69,7 @@ class PlanSession:
             for step in report.steps
         ]
         return View(
-            steps_fragment(report.levels, report.steps, prompt, report.written),
+            steps_fragment(report.levels, report.steps, prompt, report.written, report.tokens),
             self.drawings.html(report) if self.drawings else "",
             anchors_fragment(report.levels, report.steps),
             choices,

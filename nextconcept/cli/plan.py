@@ -71,6 +71,8 @@ def plan(
             from nextconcept.app.drawings import Drawings
 
             pictures = Drawings(known, writer.tokenizer).html(report)
-        content = plan_page(report.levels, report.steps, report.prompt, report.written, pictures=pictures)
+        content = plan_page(
+            report.levels, report.steps, report.prompt, report.written, pictures=pictures, tokens=report.tokens
+        )
         page.write_text(content, encoding="utf-8")
         print(f"wrote {page}", file=sys.stderr)

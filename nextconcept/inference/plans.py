@@ -21,7 +21,8 @@ from nextconcept.inference.generate import PlanEdit, edit_plans, generate
 from nextconcept.inference.generators import PlanHook
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.plan_page import plan_fragment
-from nextconcept.inference.plan_steps import LevelPlans, PlanStep
+from nextconcept.inference.plan_readings import token_texts
+from nextconcept.inference.plan_steps import LevelPlans, PlanStep, WrittenToken
 from nextconcept.inference.read_back import check_readable, decode_chunk, decode_tokens, read_concepts
 from nextconcept.inference.sampling import make_generator
 from nextconcept.inference.text_plans import text_plans
@@ -43,12 +44,14 @@ class PlanReport:
         written: the continuation.
         steps: the planned concepts of each level, the highest level first.
         levels: the plans at all anchors of the text that the model saw, the highest level first.
+        tokens: those of the continuation; none if they do not make up its text.
     """
 
     prompt: str
     written: str
     steps: list[PlanStep]
     levels: list[LevelPlans] = field(default_factory=list)
+    tokens: list[WrittenToken] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: ``prompt``, ``written``, and ``plan``, a list of steps."""
@@ -63,7 +66,7 @@ class PlanReport:
 
     def _repr_html_(self) -> str:
         """Show the plans as HTML."""
-        return plan_fragment(self.levels, self.steps, self.prompt, self.written)
+        return plan_fragment(self.levels, self.steps, self.prompt, self.written, self.tokens)
 
 
 def _table(level: int, steps: list[PlanStep]) -> str:
@@ -305,7 +308,12 @@ def report_plan(
         steps = compare_plan(model, tokenizer, text[start:], known - start, plans, changes)
         # What the model sees before the beginning of the text moves out of its context.
         seen = text[start : start + config.window_length - config.padding(known - start)]
-        levels = text_plans(model, tokenizer, seen, known - start, changes)
-    for one in [*steps, *(one for level in levels for anchor in level.anchors for one in (anchor, *anchor.steps))]:
+        levels = text_plans(model, tokenizer, seen, known - start, changes, attention=True)
+    anchors = [anchor for level in levels for anchor in level.anchors]
+    for one in [*steps, *anchors, *(part for anchor in anchors for part in (*anchor.steps, *anchor.readings))]:
         one.start += start
-    return PlanReport(prompt, tokenizer.decode(text[known:].tolist()), steps, levels)
+    ids = text[known:].tolist()
+    written = tokenizer.decode(ids)
+    texts = token_texts(tokenizer, ids, written, end="")
+    tokens_written = [WrittenToken(position, one) for position, one in enumerate(texts, known)]
+    return PlanReport(prompt, written, steps, levels, tokens_written)

@@ -4,6 +4,7 @@ Shapes: T tokens, A anchors, H horizon, N complete concepts, D width of a level.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.inference.generate import PlanEdit, edit_plans
+from nextconcept.inference.plan_attention import PlanAttentionRecorder
+from nextconcept.inference.plan_readings import chunk_readings
 from nextconcept.inference.plan_steps import AnchorPlan, LevelPlans, PlanStep
 from nextconcept.inference.read_back import check_readable, decode_chunk, read_concepts
 from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
@@ -25,6 +28,7 @@ def text_plans(
     tokens: Tensor,
     known: int | None = None,
     edits: Sequence[PlanEdit] = (),
+    attention: bool = False,
 ) -> list[LevelPlans]:
     """Put the plans at all anchors of a text into words.
 
@@ -34,6 +38,7 @@ def text_plans(
         tokens: (T,) int64, the text, of which the model sees everything at once.
         known: tokens of the prompt, behind which edits apply; default: all.
         edits: planned concepts that were replaced.
+        attention: whether to say what each element of a chunk read of the plan.
 
     Returns:
         The plans of each level, as the level below read them, the highest level first.
@@ -51,10 +56,19 @@ def text_plans(
         return read[level]
 
     # A compiled call would be compiled for every length.
-    output = model.forward(tokens[None], keep, model.config.padding(known))
-    levels = sorted(output.plans, reverse=True)
-    return [LevelPlans(level, gate_size(model, level), _anchors(model, tokenizer, tokens, output, level, read[level]))
-            for level in levels]  # fmt: skip
+    recorder = PlanAttentionRecorder(model)
+    with recorder if attention else nullcontext():
+        output = model.forward(tokens[None], keep, model.config.padding(known))
+    found = []
+    for level in sorted(output.plans, reverse=True):
+        anchors = _anchors(model, tokenizer, tokens, output, level, read[level])
+        found.append(LevelPlans(level, gate_size(model, level), anchors, model.config.reader.plan_conditioning))
+        if attention:
+            readings = chunk_readings(model, tokenizer, tokens, known, output, recorder, level)
+            ends = [*(anchor.start for anchor in anchors[1:]), len(tokens)]
+            for anchor, end in zip(anchors, ends, strict=True):
+                anchor.readings = readings(anchor.start, max(0, end), anchor.chunk)
+    return found
 
 
 def gate_size(model: NextConceptModel, level: int) -> float:
