@@ -73,7 +73,8 @@ def visible_anchors(model: NextConceptModel, window: Tensor, level: int) -> Tens
     if model.chunker is None:
         span = model.config.hierarchy.span(level)
         return torch.arange(0, window.shape[1] + 1, span).expand(len(window), -1)
-    return model.chunker(window.clamp(min=0))[level].start.cpu()
+    chunks: Chunks = model.chunker(window.clamp(min=0))[level]
+    return chunks.start.cpu()
 
 
 class UncachedGenerator:

@@ -102,6 +102,14 @@ class AnchorPlan:
     steps: list[PlanStep]
     readings: list[PlanReading] = field(default_factory=list)
 
+    def move(self, tokens: int) -> None:
+        """Count positions from a token that lies ``tokens`` before the one so far."""
+        self.start += tokens
+        for step in self.steps:
+            step.start += tokens
+        for reading in self.readings:
+            reading.start += tokens
+
 
 @dataclass
 class LevelPlans:

@@ -309,9 +309,10 @@ def report_plan(
         # What the model sees before the beginning of the text moves out of its context.
         seen = text[start : start + config.window_length - config.padding(known - start)]
         levels = text_plans(model, tokenizer, seen, known - start, changes, attention=True)
-    anchors = [anchor for level in levels for anchor in level.anchors]
-    for one in [*steps, *anchors, *(part for anchor in anchors for part in (*anchor.steps, *anchor.readings))]:
-        one.start += start
+    for step in steps:
+        step.start += start
+    for anchor in (anchor for level in levels for anchor in level.anchors):
+        anchor.move(start)
     ids = text[known:].tolist()
     written = tokenizer.decode(ids)
     texts = token_texts(tokenizer, ids, written, end="")
