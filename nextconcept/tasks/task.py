@@ -135,14 +135,14 @@ class Task(ABC):
     def settings(self) -> dict[str, Any] | None:
         """Return arguments that make a task with the same tokens and pictures.
 
-        By default the fields of a dataclass. Files and numbers of lines are left out: pictures need
-        none, and files may be gone.
+        By default the fields of a dataclass, and none for a class without arguments. Files and
+        numbers of lines are left out: pictures need none, and files may be gone.
 
         Returns:
             Plain values by name; None if the task can't be made again from plain values.
         """
         if not is_dataclass(self):
-            return None
+            return {} if type(self).__init__ is object.__init__ else None
         names = (one.name for one in fields(self) if one.init and not one.name.endswith(("_file", "_lines")))
         values = {name: getattr(self, name) for name in names}
         return values if all(isinstance(value, bool | int | float | str | None) for value in values.values()) else None

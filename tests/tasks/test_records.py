@@ -53,7 +53,7 @@ def test_task_from_record__has_the_same_tokens_and_prompts(task: Task):
 def test_record_of__holds_plain_values_and_no_files(tmp_path: Path):
     write_sums(tmp_path / "sums.txt")
     assert record_of(LinesTask(str(tmp_path / "sums.txt"))) is None
-    assert record_of(Reverse()) is None
+    assert record_of(Reverse()) == {"name": "tests.helpers.Reverse", "settings": {}}
     assert record_of(StarGraph(3, 4, 30, test_lines=3)) == STAR
     assert record_of(Forked()) == {"name": f"{__name__}.Forked", "settings": {"arms": 4, "path_length": 5, "nodes": 20}}
 
