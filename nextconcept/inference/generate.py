@@ -214,6 +214,7 @@ def generate(
     lengths: Tensor | None = None,
     edits: list[PlanEdit] | None = None,
     draft: str | None = None,
+    figures: DraftFigures | None = None,
     hook: PlanHook | None = None,
 ) -> Tensor:
     """Continue prompts.
@@ -239,6 +240,7 @@ def generate(
             which is faster where the model writes what it plans. The tokens are those without
             drafts, unless two are equally likely up to rounding: a pass over several positions
             rounds differently.
+        figures: receives how many tokens passes have written.
         hook: changes plans before they are read, see
             :data:`~nextconcept.inference.generators.PlanHook`; not with edits.
 
@@ -264,6 +266,7 @@ def generate(
             lengths=lengths,
             edits=edits,
             draft=draft,
+            figures=figures,
             hook=hook,
         )
         written = list(writing)

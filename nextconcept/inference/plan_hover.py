@@ -41,7 +41,8 @@ def token_spans(levels: Sequence[LevelPlans], written: str, tokens: Sequence[Wri
     for one in tokens:
         read = [said for plans in levels if (said := _said(plans, one.position))]
         title = f' title="{escape("; ".join(read))}"' if read else ""
-        spans.append(f'<span class="p{one.position}"{title}>{escape(one.text)}</span>')
+        drafted = " drafted" * one.drafted
+        spans.append(f'<span class="p{one.position}{drafted}"{title}>{escape(one.text)}</span>')
     return "".join(spans)
 
 

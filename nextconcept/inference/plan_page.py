@@ -135,7 +135,11 @@ def _fragment(parts: Sequence[str], rules: str = "") -> str:
 
 def _text(prompt: str, written: str, levels: Sequence[LevelPlans], tokens: Sequence[WrittenToken]) -> str:
     new = f'<bdi class="w new">{token_spans(levels, written, tokens)}</bdi>' if written else ""
-    return f'<p class="text">{_words(prompt, shown=False)}{new}</p>'
+    drafted, key = sum(one.drafted for one in tokens), ""
+    if drafted:
+        said = f"{drafted} of {len(tokens)} tokens were drafted from the plan and accepted"
+        key = f'<p><span class="key drafted">{said}</span></p>'
+    return f'<p class="text">{_words(prompt, shown=False)}{new}</p>{key}'
 
 
 def _level(plans: LevelPlans, content: str) -> str:

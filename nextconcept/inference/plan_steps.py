@@ -80,10 +80,12 @@ class WrittenToken:
     Attributes:
         position: in the text.
         text: its text, empty if a later token completes its character.
+        drafted: whether it was drafted from the plan and accepted.
     """
 
     position: int
     text: str
+    drafted: bool = False
 
 
 @dataclass

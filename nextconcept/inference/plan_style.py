@@ -54,6 +54,7 @@ STYLE = (
 .nc .mark{color:#9a3412;font-weight:600}
 .nc .note{background:#f1f3f5;color:#111;padding:6px 12px;border-radius:4px}
 .nc tr.end th{border-bottom:2px solid #111;color:#111}
+.nc .drafted{background:#b9e3c6;color:#111}
 .nc td.c{background-image:linear-gradient(rgb(255 122 0/calc(var(--w)*1%)),rgb(255 122 0/calc(var(--w)*1%)))}
 .nc td.c::after{counter-reset:w var(--w);content:var(--s);margin-left:.6em;font-size:.8em}
 .nc .m span[class^=q],.nc .text span[class^=p]{cursor:help}

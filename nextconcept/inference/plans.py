@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.inference.drafted_tokens import DraftedTokens
 from nextconcept.inference.generate import PlanEdit, edit_plans, generate
 from nextconcept.inference.generators import PlanHook
 from nextconcept.inference.locations import visible_from
@@ -269,6 +270,7 @@ def report_plan(
     temperature: float = 0.0,
     seed: int = 0,
     hook: PlanHook | None = None,
+    draft: str | None = None,
 ) -> PlanReport:
     """Continue a prompt, and report what the model planned at its end and what it wrote.
 
@@ -283,6 +285,8 @@ def report_plan(
         seed: seed of the sampling.
         hook: changes plans before they are read; not with edits. The report is of the plans before
             that change.
+        draft: ``plan`` writes with drafts, and says which tokens were drafted; the text is the
+            same.
 
     Raises:
         InputError: if the model has no plan, or prompt, edits or options can't be used.
@@ -302,8 +306,9 @@ def report_plan(
         if changes:  # of lower levels, which read them
             plans = plans_at_end(model, tokens[start:], changes)
         generator = make_generator(seed, device)
+        drafted, options = DraftedTokens(), {"edits": changes, "hook": hook, "draft": draft}
         text = generate(
-            model, tokens[None], max_new_tokens, temperature, generator=generator, edits=changes, hook=hook
+            model, tokens[None], max_new_tokens, temperature, generator=generator, figures=drafted, **options
         )[0]
         steps = compare_plan(model, tokenizer, text[start:], known - start, plans, changes)
         # What the model sees before the beginning of the text moves out of its context.
@@ -316,5 +321,5 @@ def report_plan(
     ids = text[known:].tolist()
     written = tokenizer.decode(ids)
     texts = token_texts(tokenizer, ids, written, end="")
-    tokens_written = [WrittenToken(position, one) for position, one in enumerate(texts, known)]
+    tokens_written = [WrittenToken(known + place, one, place in drafted.places) for place, one in enumerate(texts)]
     return PlanReport(prompt, written, steps, levels, tokens_written)
