@@ -52,7 +52,7 @@ def config(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.chdir(tmp_path)
     logger = {
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-        "init_args": {"save_dir": "logs", "name": "tiny"},
+        "init_args": {"save_dir": "logs", "name": "tiny", "default_hp_metric": False},
     }
     values = {
         "model": {"config": {"levels": 2, "width": 32, "depth": 1, "num_heads": 2, "horizon": 2, "context_length": 32}},

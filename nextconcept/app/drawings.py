@@ -1,7 +1,7 @@
 """Planned and written answers of a task as pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from html import escape
 from io import StringIO
 
@@ -9,45 +9,15 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from nextconcept.checkpoints.files import read_record
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.inference.plan_steps import END_MARK, PlanStep
 from nextconcept.inference.plans import PlanReport
-from nextconcept.tasks.maze import Maze
-from nextconcept.tasks.star_graph import StarGraph
 from nextconcept.tasks.task import Task
 
-__all__ = ["Drawings", "task_of_run"]
-
-TASKS: dict[str, type[StarGraph | Maze]] = {"star graph": StarGraph, "maze": Maze}
-"""Tasks that draw their answers, by the name that :meth:`.Task.describe` gives."""
+__all__ = ["Drawings"]
 
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-
-
-def task_of_run(path: str) -> Task | None:
-    """Return the task that a run was trained on.
-
-    Args:
-        path: what the run was loaded from.
-
-    Returns:
-        The task; None if it draws no answers, and for exports, which do not say.
-    """
-    try:
-        settings = dict(read_record(path).get("data", {}))
-    except InputError:
-        return None
-    task = TASKS.get(str(settings.pop("dataset", "")))
-    if task is None:
-        return None
-    # The lines are not needed, and their files may be gone.
-    known = {one.name for one in fields(task) if not one.name.endswith(("_file", "_lines"))}
-    try:
-        return task(**{name: value for name, value in settings.items() if name in known})
-    except (InputError, TypeError):
-        return None
 
 
 @dataclass

@@ -25,9 +25,6 @@ POLICY = (
 """What browsers load: nothing from other machines, whatever the page says."""
 
 STYLE = """.nc-message{background:#fff3bf;color:#111;border-left:5px solid #d9480f;padding:8px 12px;margin:0}
-.nc-pictures{display:flex;flex-wrap:wrap;gap:8px 48px;background:#fff;color:#111}
-.nc-pictures figure{margin:0}
-.nc-pictures figcaption{font:14px system-ui,sans-serif;color:#444}
 .nc tr[data-step]{cursor:pointer}
 .nc tr[data-step]:hover td{text-decoration:underline}
 .gradio-container{max-width:1100px !important}

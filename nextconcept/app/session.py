@@ -8,6 +8,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.inference.plan_page import anchors_fragment, sources_fragment, steps_fragment
 from nextconcept.inference.plan_sources import compare_sources
 from nextconcept.inference.plan_steps import visible
+from nextconcept.inference.plans import report_plan
 from nextconcept.inference.text import Writer
 
 __all__ = ["MOST_CHARACTERS", "MOST_TOKENS", "PlanSession", "View", "message"]
@@ -61,7 +62,10 @@ class PlanSession:
         edits = edits or []
         try:
             self._check(prompt, *edits)
-            report = self.writer.plan(prompt, edits, self._count(count))
+            model, tokenizer = self.writer.model, self.writer.tokenizer
+            # The text is the same with drafts, which this composition may not allow.
+            draft = "plan" if model.config.encoder.position_binding else None
+            report = report_plan(model, tokenizer, prompt, edits, self._count(count), draft=draft)
         except InputError as error:
             return View(edits=edits, message=message(error))
         choices = [
@@ -69,7 +73,7 @@ class PlanSession:
             for step in report.steps
         ]
         return View(
-            steps_fragment(report.levels, report.steps, prompt, report.written),
+            steps_fragment(report.levels, report.steps, prompt, report.written, report.tokens),
             self.drawings.html(report) if self.drawings else "",
             anchors_fragment(report.levels, report.steps),
             choices,

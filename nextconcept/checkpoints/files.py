@@ -12,6 +12,7 @@ from nextconcept.checkpoints.hub import (
     is_export,
     is_repository_name,
     load_pretrained,
+    read_pretrained_task,
     read_pretrained_vocabulary,
 )
 from nextconcept.checkpoints.model_card import RECORD
@@ -24,10 +25,12 @@ __all__ = [
     "COMPUTE",
     "KEY",
     "OBJECTIVE",
+    "TASK",
     "find_checkpoint",
     "load_run",
     "read_checkpoint",
     "read_record",
+    "read_task",
     "read_vocabulary",
 ]
 
@@ -41,6 +44,9 @@ KEY = "nextconcept"
 
 OBJECTIVE = "objective"
 """Entry under :data:`KEY`: the objective of the training, if that was not next-token prediction."""
+
+TASK = "task"
+"""Entry under :data:`KEY`: class and settings of the planning task, if the data were one."""
 
 
 def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "last.ckpt")) -> Path:
@@ -121,6 +127,29 @@ def read_record(path: str | Path) -> dict[str, Any]:
     if "version" in record:
         spent["nextconcept"] = record["version"]
     return record | {"spent": spent}
+
+
+def read_task(path: str | Path) -> dict[str, Any] | None:
+    """Read the class and settings of the task that a model was trained on.
+
+    Args:
+        path: as for :func:`load_run`.
+
+    Returns:
+        Plain values, as they were stored; None if nothing is said of a task.
+
+    Raises:
+        InputError: if there is no model at ``path``, or what is stored is no record of a task.
+    """
+    if is_repository_name(path):
+        path = download_pretrained(str(path))
+    if is_export(path):
+        return read_pretrained_task(path)
+    file = find_checkpoint(path)
+    task = read_checkpoint(file)[KEY].get(TASK)
+    if task is not None and not isinstance(task, dict):
+        raise InputError(f"{file} is damaged: its record of a task can't be read.")
+    return task
 
 
 def read_vocabulary(path: str | Path) -> tuple[Tokenizer, int] | None:

@@ -25,12 +25,16 @@ __all__ = [
     "is_export",
     "is_repository_name",
     "load_pretrained",
+    "read_pretrained_task",
     "read_pretrained_vocabulary",
     "save_pretrained",
 ]
 
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
 """The files of an export."""
+
+TASK = "task.json"
+"""The file of an export with class and settings of its planning task, if it was trained on one."""
 
 FLAT_SETTINGS = {"heads", "window", "context", "grid", "loops", "plan_mode", "split"}
 """Names that only configurations of version 0.1 have."""
@@ -79,7 +83,11 @@ def check_weights(model: NextConceptModel, source: str | Path) -> None:
 
 
 def save_pretrained(
-    model: NextConceptModel, tokenizer: Tokenizer, folder: Path, record: dict[str, Any] | None = None
+    model: NextConceptModel,
+    tokenizer: Tokenizer,
+    folder: Path,
+    record: dict[str, Any] | None = None,
+    task: dict[str, Any] | None = None,
 ) -> None:
     """Write a model as safetensors, with its configuration, its tokenizer and a card.
 
@@ -89,12 +97,16 @@ def save_pretrained(
         folder: the folder to write; it is created if there is none.
         record: what the card reports of data, training and metrics, in the form that
             :func:`~nextconcept.checkpoints.files.read_record` returns.
+        task: class and settings of the planning task that the model was trained on, as
+            :func:`~nextconcept.checkpoints.files.read_task` returns them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     model_card(model.config, parameters, record or {}).save(folder / CARD)
     model.save_pretrained(folder)  # the Hub mixin keeps the card that is already there
     (folder / TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
+    if task is not None:
+        (folder / TASK).write_text(json.dumps(task, indent=2), encoding="utf-8")
 
 
 def load_pretrained(
@@ -142,6 +154,22 @@ def read_pretrained_vocabulary(folder: str | Path) -> tuple[Tokenizer, int]:
         raise InputError(f"{folder} is not an exported model: {str(error).splitlines()[0]}.") from None
 
 
+def read_pretrained_task(folder: str | Path) -> dict[str, Any] | None:
+    """Read the class and settings of the task of an exported model, None if it has none.
+
+    Raises:
+        InputError: if the file is broken.
+    """
+    file = Path(folder, TASK)
+    try:
+        task = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        task = []
+    if task is not None and not isinstance(task, dict):
+        raise InputError(f"{file} can't be read: export the model again, or remove the file.")
+    return task
+
+
 def download_pretrained(repository: str) -> Path:
     """Download an exported model from the Hugging Face Hub, unless the local cache holds it.
 
@@ -156,7 +184,7 @@ def download_pretrained(repository: str) -> Path:
             there.
     """
     try:
-        folder = Path(snapshot_download(repository, allow_patterns=[WEIGHTS, CONFIG, TOKENIZER]))
+        folder = Path(snapshot_download(repository, allow_patterns=[WEIGHTS, CONFIG, TOKENIZER, TASK]))
     except Exception as error:  # the client raises errors of several libraries
         raise InputError(
             f"there is no checkpoint or run at {repository}, nor can a model of that name be loaded from the Hugging "

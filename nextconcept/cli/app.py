@@ -5,6 +5,8 @@ from nextconcept.core.errors import InputError
 from nextconcept.inference.read_back import check_readable
 from nextconcept.inference.text import load
 from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.tasks.records import task_of
+from nextconcept.tasks.task import Task
 
 __all__ = ["app", "run"]
 
@@ -14,7 +16,12 @@ def run(arguments: list[str]) -> None:
     run_function(app, arguments)
 
 
-def app(ckpt_path: str, port: int = 7860, encoder: type[ConceptEncoder] = ConceptEncoder) -> None:
+def app(
+    ckpt_path: str,
+    port: int = 7860,
+    encoder: type[ConceptEncoder] = ConceptEncoder,
+    task: type[Task] | None = None,
+) -> None:
     """Serve a page to this machine alone: write, see the plan, change it, and see the text follow.
 
     Args:
@@ -23,13 +30,15 @@ def app(ckpt_path: str, port: int = 7860, encoder: type[ConceptEncoder] = Concep
         port: where the page is served; 0 takes a free port.
         encoder: full name of the concept encoder's class, if the model was trained with one of
             your own.
+        task: full name of the task's class, if the model was trained on one of your own whose
+            answers are to be drawn.
 
     Raises:
         InputError: if Gradio is not installed, the checkpoint can't be used or has no plan that can
             be put into words, or the port is taken.
     """
     # Pictures load matplotlib, which --help does not need.
-    from nextconcept.app.drawings import Drawings, task_of_run
+    from nextconcept.app.drawings import Drawings
     from nextconcept.app.page import HOST, bind, make_page, serve
     from nextconcept.app.session import PlanSession
 
@@ -37,11 +46,11 @@ def app(ckpt_path: str, port: int = 7860, encoder: type[ConceptEncoder] = Concep
     if writer.model.config.levels == 1:
         raise InputError(f"the model in {ckpt_path} has tokens alone, and no plan: train one with more levels.")
     check_readable(writer.model)
-    task, example = task_of_run(ckpt_path), ""
-    if task is not None:
-        prompts, _ = task.draw("val", 0, [0])
+    known, example = task_of(ckpt_path, writer.tokenizer, task), ""
+    if known is not None:
+        prompts, _ = known.draw("val", 0, [0])
         example = writer.tokenizer.decode(prompts[0].tolist())
-    session = PlanSession(writer, None if task is None else Drawings(task, writer.tokenizer))
+    session = PlanSession(writer, None if known is None else Drawings(known, writer.tokenizer))
     config = writer.model.config
     title = f"# What the model plans\n`{ckpt_path}`: {config.levels} levels"
     page = make_page(session, title, example)

@@ -5,6 +5,7 @@ from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.cli.outputs import new_folder
 from nextconcept.cli.parsers import run_function
 from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.tasks.records import task_record
 
 __all__ = ["export", "run"]
 
@@ -15,7 +16,7 @@ def run(arguments: list[str]) -> None:
 
 
 def export(ckpt_path: str, output: str, encoder: type[ConceptEncoder] = ConceptEncoder) -> None:
-    """Write a trained model as safetensors, with its configuration, its tokenizer and a model card.
+    """Write a trained model as safetensors, with its configuration, tokenizer, task and model card.
 
     Args:
         ckpt_path: a checkpoint, the folder of a run, or a folder of runs (the newest counts).
@@ -28,5 +29,7 @@ def export(ckpt_path: str, output: str, encoder: type[ConceptEncoder] = ConceptE
     """
     folder = new_folder(output)
     model, tokenizer = load_run(ckpt_path, encoder)
-    save_pretrained(model, tokenizer, folder, read_record(ckpt_path))
-    print(f"wrote model.safetensors, config.json, tokenizer.json and README.md, a model card, to {output}")
+    task = task_record(ckpt_path)
+    save_pretrained(model, tokenizer, folder, read_record(ckpt_path), task)
+    files = ["model.safetensors", "config.json", "tokenizer.json", *(["task.json"] if task else [])]
+    print(f"wrote {', '.join(files)} and README.md, a model card, to {output}")

@@ -10,6 +10,8 @@ from nextconcept.core.errors import InputError
 from nextconcept.inference.plan_page import plan_page
 from nextconcept.inference.text import load
 from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.tasks.records import task_of
+from nextconcept.tasks.task import Task
 
 __all__ = ["plan", "run"]
 
@@ -30,6 +32,7 @@ def plan(
     json: bool = False,
     html: str | None = None,
     encoder: type[ConceptEncoder] = ConceptEncoder,
+    task: type[Task] | None = None,
 ) -> None:
     """Print what the model plans after a prompt, and what it then writes.
 
@@ -48,6 +51,8 @@ def plan(
             any browser.
         encoder: full name of the concept encoder's class, if the model was trained with one of
             your own.
+        task: full name of the task's class, if the model was trained on one of your own whose
+            answers the page is to draw.
 
     Raises:
         InputError: if the checkpoint, the prompt, an edit or an option can't be used.
@@ -60,5 +65,14 @@ def plan(
     report = writer.plan(text, edit, max_new_tokens, temperature, seed)
     print(dumps(report.to_dict(), indent=1) if json else report)
     if page is not None:
-        page.write_text(plan_page(report.levels, report.steps, report.prompt, report.written), encoding="utf-8")
+        known, pictures = task_of(ckpt_path, writer.tokenizer, task), ""
+        if known is not None:
+            # Loads matplotlib, which nothing else here needs.
+            from nextconcept.app.drawings import Drawings
+
+            pictures = Drawings(known, writer.tokenizer).html(report)
+        content = plan_page(
+            report.levels, report.steps, report.prompt, report.written, pictures=pictures, tokens=report.tokens
+        )
+        page.write_text(content, encoding="utf-8")
         print(f"wrote {page}", file=sys.stderr)

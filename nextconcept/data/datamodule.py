@@ -116,6 +116,13 @@ class ConceptDataModule(L.LightningDataModule, ABC):
     def describe(self) -> dict[str, Any]:
         """Return plain values for a model card, with an entry ``dataset``."""
 
+    def describe_task(self) -> dict[str, Any] | None:
+        """Return the class and settings of a planning task as plain values, None for other data.
+
+        Exports keep them, so that the answers of the task can be drawn.
+        """
+        return None
+
     def setup(self, stage: str | None = None) -> None:
         """Do what each process has to do before there are windows; nothing by default."""
 

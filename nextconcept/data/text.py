@@ -169,10 +169,23 @@ class CorpusDataModule(ConceptDataModule):
         return {
             "dataset": self.dataset,
             "context_length": self.context_length,
-            "tokenizer": "bytes" if self._reads_bytes else self._subwords,
+            "tokenizer": self._tokenizer_name(),
             "vocabulary": self.vocab_size,
             "split": asdict(self.split),
         }
+
+    def _tokenizer_name(self) -> str:
+        """Return the name of the tokenizer, which may be another than was asked for."""
+        if self._reads_bytes:
+            return "bytes"
+        if self._model_tokenizer is None or self._tokenizer_kind in ("bytes", "bpe"):
+            return self._subwords
+        try:
+            asked_for = self._loaded_tokenizer
+        except InputError:  # its file is gone, and not needed
+            asked_for = None
+        same = asked_for is not None and asked_for.same_tokens(self._model_tokenizer)
+        return self._tokenizer_kind if same else "that of the model from which training went on"
 
     def _encode(self, corpus: Corpus) -> TokenCache:
         kind, size = self._tokenizer_kind, self._bpe_size

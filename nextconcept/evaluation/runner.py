@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import torch
 
-from nextconcept.checkpoints.files import read_checkpoint
+from nextconcept.checkpoints.files import COMPUTE, read_checkpoint
 from nextconcept.core.errors import InputError, TrainingError
 from nextconcept.evaluation.entries import Run
 from nextconcept.evaluation.environment import machine, versions
@@ -201,7 +201,7 @@ def _record(run: Run, folder: Path, newest: Path) -> dict[str, Any]:
     for events in sorted(folder.glob("final/version_*")):
         finals |= {tag: list(points.values())[-1] for tag, points in _scalars(events).items()}
     rates = curves.get("train/tokens_per_second", {0: 0.0}).values()  # a short run may log none
-    costs = {tag: sorted(points.items()) for tag, points in curves.items() if tag.startswith("model/")}
+    costs = {tag: sorted(points.items()) for tag, points in _costs(folder, curves).items()}
     kept = {tag: sorted(points.items()) for tag, points in curves.items() if is_curve(tag)}
     return {
         "entry": run.entry,
@@ -220,6 +220,20 @@ def _record(run: Run, folder: Path, newest: Path) -> dict[str, Any]:
         "final": {tag: round(value, 6) for tag, value in finals.items() if tag.startswith("val/")},
         "curves": {tag: [[step, round(value, 6)] for step, value in points] for tag, points in kept.items()},
     }
+
+
+def _costs(folder: Path, curves: dict[str, dict[int, float]]) -> dict[str, dict[int, float]]:
+    """Return what a model costs, by the step at which it begins.
+
+    Runs of earlier versions logged it as curves; later ones have it in their checkpoints.
+    """
+    costs = {tag: dict(points) for tag, points in curves.items() if tag.startswith("model/")}
+    for stage in range(len(list(folder.glob("stage_*")))):
+        last = _last_checkpoint(folder, stage)
+        compute = read_checkpoint(last).get(COMPUTE, {}) if last is not None else {}
+        for tag, value in compute.get("costs", {}).items():
+            costs.setdefault(tag, {})[compute["first_step"]] = value
+    return costs
 
 
 def _scalars(folder: Path) -> dict[str, dict[int, float]]:

@@ -3,7 +3,7 @@
 Shapes: B batch, T tokens, V vocabulary, D width of a level, H horizon.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,13 +13,20 @@ from nextconcept.core.errors import InputError
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.draft_length import LONGEST
 from nextconcept.inference.drafts import DraftingGenerator, check_drafts, write_drafted
-from nextconcept.inference.generators import CachedGenerator, PlanHook, UncachedGenerator, anchors_before, visible_part
+from nextconcept.inference.generators import (
+    CachedGenerator,
+    PlanHook,
+    UncachedGenerator,
+    anchor_numbers,
+    visible_anchors,
+    visible_part,
+)
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.sampling import Sampling, sample
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["PlanEdit", "PlanEdits", "check_prompt", "generate", "generate_tokens"]
+__all__ = ["PlanEdit", "PlanEdits", "check_prompt", "edit_plans", "generate", "generate_tokens"]
 
 
 @dataclass
@@ -79,12 +86,12 @@ class PlanEdits:
 
     def __init__(self, edits: list[PlanEdit], model: NextConceptModel, ids: Tensor, lengths: Tensor) -> None:
         starts = visible_from(lengths, model.config.window_length, model.config.hierarchy)
-        self.edits = edits
-        self.first = {
-            edit.level: anchors_before(model, ids, starts, edit.level)
-            + anchors_before(model, visible_part(ids, starts, lengths), lengths - starts, edit.level)
-            for edit in edits
-        }
+        window, ends = visible_part(ids, starts, lengths), (lengths - starts)[:, None]
+        self.edits, self.first = edits, dict[int, Tensor]()
+        for level in {edit.level for edit in edits}:
+            begun = visible_anchors(model, window, level)
+            newest = torch.where(begun <= ends, begun, 0).amax(1, keepdim=True)
+            self.first[level] = anchor_numbers(model, ids, starts[:, None] + newest, level)[:, 0]
 
     def __call__(self, level: int, plan: Tensor, anchors: Tensor, rows: Tensor) -> Tensor:
         """Return the plan with the edits; a :data:`~nextconcept.inference.generators.PlanHook`."""
@@ -98,6 +105,30 @@ class PlanEdits:
                 concept = edit.concept if edit.concept.dim() == 1 else edit.concept[rows.to(plan.device)][:, None, None]
                 plan = torch.where(here[..., None], concept.to(plan.dtype), plan)
         return plan
+
+
+def edit_plans(
+    edits: Sequence[PlanEdit], model: NextConceptModel, tokens: Tensor, known: int
+) -> Callable[[int, Tensor], Tensor]:
+    """Return a function that edits the plans of a text that the model reads as a whole.
+
+    Args:
+        edits: planned concepts to replace.
+        model: the model.
+        tokens: (T,) the text, at most a context.
+        known: tokens of the prompt, behind which edits apply.
+
+    Returns:
+        Maps a level and its plans (1, A, H, D) to those that are read.
+    """
+    offset, rows = model.config.padding(known), torch.zeros(1, dtype=torch.int64)
+    ids = torch.nn.functional.pad(tokens[None], (offset, 0), value=PADDING)
+    hook = PlanEdits(list(edits), model, ids, torch.tensor([known + offset]))
+
+    def edited(level: int, plan: Tensor) -> Tensor:
+        return hook(level, plan, anchor_numbers(model, ids, visible_anchors(model, ids, level), level), rows)
+
+    return edited
 
 
 @torch.no_grad()

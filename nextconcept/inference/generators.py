@@ -10,6 +10,7 @@ width of a level, n positions of a step, K elements of a level that they complet
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.inference.level_stepper import LevelStepper
@@ -19,7 +20,7 @@ from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.prefill import PrefillState
 
-__all__ = ["CachedGenerator", "PlanHook", "UncachedGenerator", "anchors_before", "visible_part"]
+__all__ = ["CachedGenerator", "PlanHook", "UncachedGenerator", "anchor_numbers", "visible_anchors", "visible_part"]
 
 PlanHook = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Maps ``(level, plan (R, A, H, D), anchors (R, A), rows (R,))`` to the plan that is read.
@@ -38,16 +39,42 @@ def visible_part(ids: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
     return ids.gather(1, index.clamp(max=ids.shape[1] - 1).to(ids.device))
 
 
-def anchors_before(model: NextConceptModel, ids: Tensor, ends: Tensor, level: int) -> Tensor:
-    """Count the complete chunks of ``level`` in the first ``ends`` of (R, L) ids: (R,) on the CPU.
+def anchor_numbers(model: NextConceptModel, ids: Tensor, positions: Tensor, level: int) -> Tensor:
+    """Number anchors by the complete chunks of ``level`` before them, from the first token on.
 
-    Where rules cut chunks, they are cut from the first token of the text on.
+    Where a text has slid past the context, rules cut its visible part anew, perhaps in the middle
+    of a chunk. What an anchor is called depends on its position alone, so that it keeps its number.
+
+    Args:
+        model: the model.
+        ids: (R, L) texts; what stands behind the positions does not count.
+        positions: (R, n) tokens before each anchor, on the CPU.
+        level: level of the plans.
+
+    Returns:
+        (R, n) on the CPU.
     """
-    hierarchy = model.config.hierarchy
     if model.chunker is None:
-        return ends // hierarchy.span(level)
-    longest = max(1, int(ends.max()))
-    return Location.of(hierarchy, ends, model.chunker(ids[:, :longest].clamp(min=0))).counts[level]
+        return positions // model.config.hierarchy.span(level)
+    # As the chunks above the text were one, so that there is room for all of its own; the token
+    # that ends it is none of the text.
+    text = F.pad(ids[:, : max(1, int(positions.max()))].clamp(min=0), (0, 1))
+    chunks = model.chunker(text, whole=model.config.levels)[level]
+    there = torch.arange(1, chunks.start.shape[1], device=ids.device) <= chunks.counts[:, None]
+    ends = torch.where(there, chunks.start[:, 1:], text.shape[1])
+    return torch.searchsorted(ends.contiguous(), positions.to(ids.device), right=True).cpu()
+
+
+def visible_anchors(model: NextConceptModel, window: Tensor, level: int) -> Tensor:
+    """Return the tokens of (R, T) visible ones before each anchor of ``level``: (R, A) on the CPU.
+
+    Entries behind the end of a row are arbitrary.
+    """
+    if model.chunker is None:
+        span = model.config.hierarchy.span(level)
+        return torch.arange(0, window.shape[1] + 1, span).expand(len(window), -1)
+    chunks: Chunks = model.chunker(window.clamp(min=0))[level]
+    return chunks.start.cpu()
 
 
 class UncachedGenerator:
@@ -78,8 +105,10 @@ class UncachedGenerator:
         def changed(level: int, predicted: Tensor) -> Tensor:
             if self.hook is None:
                 return predicted
-            before = anchors_before(self.model, ids[rows.to(ids.device)], starts, level)
-            return self.hook(level, predicted, torch.arange(predicted.shape[1]) + before[:, None], rows)
+            positions = starts[:, None] + visible_anchors(self.model, window, level)
+            return self.hook(
+                level, predicted, anchor_numbers(self.model, ids[rows.to(ids.device)], positions, level), rows
+            )
 
         # Not through a compiled call: prompts differ in length, so each would be compiled anew.
         logits = self.model.forward(window, changed, offset=0, prefill=prefill).logits
@@ -306,8 +335,8 @@ class CachedGenerator:
             plans = torch.stack(steps, 2)
         if self.hook is not None:
             every = torch.arange(len(ids)) if at.rows is None else at.rows
-            first = anchors_before(self.model, ids, starts, level) + anchors.known
-            plans = self.hook(level, plans, first[:, None] + torch.arange(anchors.ahead + 1), every)
+            begun = starts[:, None] + at.first_tokens(level, anchors).cpu()
+            plans = self.hook(level, plans, anchor_numbers(self.model, ids, begun, level), every)
         self._set_plans(level, at, anchors, self.encoder.composition(level).norm(plans))
         memory = concepts if self.config.reader.memory == "concepts" else states_above
         self.steppers[level - 1].add_memory(anchors, memory, at.first_elements(level, anchors))

@@ -1,12 +1,11 @@
 """Pictures of plans, for TensorBoard and notebooks.
 
-Shapes: T tokens, A anchors, H horizon, h heads.
+Shapes: T tokens, A anchors, H horizon.
 """
 
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +14,12 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from torch import Tensor
 
 from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.inference.plan_attention import PlanAttentionRecorder
 from nextconcept.inference.plan_page import plan_fragment
 from nextconcept.inference.plan_steps import LevelPlans, visible
 from nextconcept.inference.plans import compare_plan, plans_at_end
 from nextconcept.inference.read_back import decode_chunk
 from nextconcept.inference.text_plans import gate_size, text_plans
-from nextconcept.nn.attention import PlanAttention
 from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
 
 __all__ = ["PlanPicture", "look_at_plan"]
@@ -37,7 +36,7 @@ class PlanPicture:
         agreement: for each level, a heat map of the cosine of planned and realised concepts, over
             anchors and steps of the horizon.
         attention: a heat map of the attention of tokens to the plan of level 1, or None if tokens
-            do not read the plan by cross-attention.
+            do not read the plan by attention.
         table: planned and written concepts at one anchor, as Markdown; empty if the composition is
             not additive, so that concepts can't be decoded.
         levels: the plans at all anchors in words, the highest level first; empty as the table is. A
@@ -62,37 +61,15 @@ def look_at_plan(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) 
         tokenizer: the model's tokenizer.
         tokens: (T,) int64; pictures of 40 to 80 tokens are readable.
     """
-    weights: list[Tensor] = []
-    with torch.no_grad(), _AttentionRecorder(model, weights):
+    with torch.no_grad(), PlanAttentionRecorder(model) as recorder:
         output = model.forward(tokens[None])  # forward, because a compiled call would skip the hooks
     agreement = {level: _agreement(model, tokenizer, tokens, output, level) for level in output.plans}
-    attention = None
-    if weights:
+    attention, weights = None, recorder.mean(0)
+    if weights is not None:
         texts = [decode_chunk(tokenizer, token, ordered=True) for token in tokens[:, None]]
-        attention = _attention(model, torch.stack(weights).mean((0, 2))[0, output.offset :], texts, output)
+        attention = _attention(model, weights[0, output.offset :], texts, output)
     levels = text_plans(model, tokenizer, tokens) if model.config.encoder.additive else []
     return PlanPicture(agreement, attention, _table(model, tokenizer, tokens), levels)
-
-
-class _AttentionRecorder:
-    """Records the attention of tokens to their plan, (1, h, T, H) for each pass through a block."""
-
-    def __init__(self, model: NextConceptModel, weights: list[Tensor]) -> None:
-        self.blocks, self.weights = model.transformer(0).blocks, weights
-
-    def __enter__(self) -> None:
-        attentions = [part for block in self.blocks for part in block.children() if isinstance(part, PlanAttention)]
-        self.handles = [module.register_forward_pre_hook(self._record) for module in attentions]
-
-    def _record(self, module: PlanAttention, args: tuple[Any, ...]) -> None:
-        x, context, *_ = args
-        # With shared weights, higher levels use the module too; only the tokens have no BOS.
-        if context.plan_input.places.element == 1:
-            self.weights.append(module.attention_weights(x, context))
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
-            handle.remove()
 
 
 def _label(text: str) -> str:

@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
 
-from nextconcept.inference.plan_steps import END_MARK, AnchorPlan, LevelPlans, PlanStep, visible
+from nextconcept.inference.plan_hover import (
+    anchor_class,
+    hover_note,
+    hover_rules,
+    piece_spans,
+    share_style,
+    token_spans,
+)
+from nextconcept.inference.plan_steps import END_MARK, AnchorPlan, LevelPlans, PlanStep, WrittenToken, visible
 from nextconcept.inference.plan_style import STEPS, STYLE
 
 __all__ = ["anchors_fragment", "plan_fragment", "plan_page", "sources_fragment", "steps_fragment"]
@@ -28,7 +36,13 @@ $content
 
 
 def plan_page(
-    levels: Sequence[LevelPlans], steps: Sequence[PlanStep], prompt: str, written: str, title: str = "Plans"
+    levels: Sequence[LevelPlans],
+    steps: Sequence[PlanStep],
+    prompt: str,
+    written: str,
+    title: str = "Plans",
+    pictures: str = "",
+    tokens: Sequence[WrittenToken] = (),
 ) -> str:
     """Return a whole page; see :func:`plan_fragment` for the other arguments.
 
@@ -38,12 +52,19 @@ def plan_page(
         prompt: the text that was continued.
         written: the continuation.
         title: of the page.
+        pictures: of a task, as HTML.
+        tokens: those of the continuation.
     """
-    return PAGE.substitute(title=escape(title), content=plan_fragment(levels, steps, prompt, written))
+    content = pictures + plan_fragment(levels, steps, prompt, written, tokens)
+    return PAGE.substitute(title=escape(title), content=content)
 
 
 def plan_fragment(
-    levels: Sequence[LevelPlans], steps: Sequence[PlanStep] = (), prompt: str = "", written: str = ""
+    levels: Sequence[LevelPlans],
+    steps: Sequence[PlanStep] = (),
+    prompt: str = "",
+    written: str = "",
+    tokens: Sequence[WrittenToken] = (),
 ) -> str:
     """Return a part of a page that shows what a model plans over a text, level by level.
 
@@ -54,25 +75,35 @@ def plan_fragment(
         steps: the plan at the end of the prompt, if there is one.
         prompt: the text that was continued.
         written: the continuation.
+        tokens: those of the continuation, if what they read is to be shown.
     """
-    parts = [_text(prompt, written)] if prompt or written else []
+    parts = [_text(prompt, written, levels, tokens)] if prompt or written else []
     for plans in levels:
         here = [step for step in steps if step.level == plans.level]
-        after = _after_prompt(here) if here else ""
-        parts.append(_level(plans, after + _every_anchor(plans.anchors, here[0].start if here else None)))
-    return _fragment(parts)
+        after = _after_prompt(plans, here) if here else ""
+        parts.append(_level(plans, after + _every_anchor(plans, here[0] if here else None)))
+    return _fragment(parts, hover_rules(levels, tokens))
 
 
-def steps_fragment(levels: Sequence[LevelPlans], steps: Sequence[PlanStep], prompt: str, written: str) -> str:
+def steps_fragment(
+    levels: Sequence[LevelPlans],
+    steps: Sequence[PlanStep],
+    prompt: str,
+    written: str,
+    tokens: Sequence[WrittenToken] = (),
+) -> str:
     """Return the part of :func:`plan_fragment` that shows the plan at the end of the prompt."""
-    parts = [_level(plans, _after_prompt([one for one in steps if one.level == plans.level])) for plans in levels]
-    return _fragment([_text(prompt, written), *parts])
+    parts = [
+        _level(plans, _after_prompt(plans, [one for one in steps if one.level == plans.level])) for plans in levels
+    ]
+    return _fragment([_text(prompt, written, levels, tokens), *parts], hover_rules(levels, tokens))
 
 
 def anchors_fragment(levels: Sequence[LevelPlans], steps: Sequence[PlanStep]) -> str:
     """Return the part of :func:`plan_fragment` that shows the plans at all anchors."""
-    ends = {step.level: step.start for step in reversed(steps)}
-    return _fragment([_level(plans, _every_anchor(plans.anchors, ends.get(plans.level))) for plans in levels])
+    firsts = {step.level: step for step in reversed(steps)}
+    parts = [_level(plans, _every_anchor(plans, firsts.get(plans.level))) for plans in levels]
+    return _fragment(parts, hover_rules(levels))
 
 
 def sources_fragment(columns: Mapping[str, tuple[Sequence[PlanStep], str]]) -> str:
@@ -98,12 +129,17 @@ def sources_fragment(columns: Mapping[str, tuple[Sequence[PlanStep], str]]) -> s
     return _fragment(['<div class="sources">', *cells, "</div>"])
 
 
-def _fragment(parts: Sequence[str]) -> str:
-    return f'<div class="nc"><style>{STYLE}</style>{"".join(parts)}</div>'
+def _fragment(parts: Sequence[str], rules: str = "") -> str:
+    return f'<div class="nc"><style>{STYLE}{rules}</style>{"".join(parts)}</div>'
 
 
-def _text(prompt: str, written: str) -> str:
-    return f'<p class="text">{_words(prompt, shown=False)}{_words(written, "new", shown=False)}</p>'
+def _text(prompt: str, written: str, levels: Sequence[LevelPlans], tokens: Sequence[WrittenToken]) -> str:
+    new = f'<bdi class="w new">{token_spans(levels, written, tokens)}</bdi>' if written else ""
+    drafted, key = sum(one.drafted for one in tokens), ""
+    if drafted:
+        said = f"{drafted} of {len(tokens)} tokens were drafted from the plan and accepted"
+        key = f'<p><span class="key drafted">{said}</span></p>'
+    return f'<p class="text">{_words(prompt, shown=False)}{new}</p>{key}'
 
 
 def _level(plans: LevelPlans, content: str) -> str:
@@ -117,8 +153,10 @@ def _level(plans: LevelPlans, content: str) -> str:
     return "".join([*parts, content, "</section>"])
 
 
-def _after_prompt(steps: list[PlanStep]) -> str:
+def _after_prompt(plans: LevelPlans, steps: list[PlanStep]) -> str:
     rows = [_heads(["step", "planned", "written", "cosine", ""])]
+    pairs = enumerate(plans.anchors)
+    index, anchor = next(((at, one) for at, one in pairs if one.start == steps[0].start), (0, AnchorPlan(0, "", [])))
     for step in steps:
         notes = ["edited"] * step.edited
         if step.differs:
@@ -126,10 +164,13 @@ def _after_prompt(steps: list[PlanStep]) -> str:
         if step.in_prompt:
             notes.append(f"the prompt ends after {_words(step.in_prompt)}")
         others = f' title="or {escape(", ".join(map(visible, step.alternatives)))}"' if step.alternatives else ""
+        own = step.step == 0 and step.written == anchor.chunk and bool(anchor.readings)
+        text = "not yet" if step.written is None else piece_spans(anchor.readings) if own else _words(step.written)
+        look = f"s{_degree(step.match)}{' differs' * step.differs} c"
         cells = [
             f'<th scope="row">+{step.step}</th>',
-            f'<td class="s{_degree(step.match)}{" differs" * step.differs}"{others}>{_words(step.planned)}</td>',
-            f"<td>{'not yet' if step.written is None else _words(step.written)}</td>",
+            f'<td class="{look}"{others}{share_style(anchor, step.step)}>{_words(step.planned)}</td>',
+            f"<td>{text}</td>",
             f"<td>{'' if step.cosine is None else f'{step.cosine:.2f}'}</td>",
             f"<td>{', '.join(notes)}</td>",
         ]
@@ -138,34 +179,42 @@ def _after_prompt(steps: list[PlanStep]) -> str:
     end = "Plan and text agree." if parted is None else f"Plan and text part at step +{parted}."
     return (
         f"<h3>The plan at the end of the prompt</h3><p>{_key('s', 'the plan is sure')} {end}</p>"
-        f'<table class="steps">{"".join(rows)}</table>'
+        f'<table class="steps {anchor_class(plans.level, index)}">{"".join(rows)}</table>'
     )
 
 
-def _every_anchor(anchors: list[AnchorPlan], prompt_end: int | None) -> str:
+def _every_anchor(plans: LevelPlans, first: PlanStep | None) -> str:
+    """Return a table of all anchors; the chunk of ``first`` is that in which the prompt ends."""
+    anchors = plans.anchors
     horizon = max(len(anchor.steps) for anchor in anchors)
     heads = ["position", "text", *(f"+{step}" for step in range(horizon))]
     rows = [_heads(heads)]
-    for anchor in anchors:
-        if anchor.start == prompt_end:
-            rows.append(f'<tr class="end"><th colspan="{2 + horizon}">the prompt ends here</th></tr>')
-        cells = [f'<th scope="row">{max(0, anchor.start)}</th>', f"<td>{_words(anchor.chunk) or 'next'}</td>"]
-        rows.append(f"<tr>{''.join([*cells, *map(_cell, anchor.steps)])}</tr>")
+    for index, anchor in enumerate(anchors):
+        text = piece_spans(anchor.readings) if anchor.readings else _words(anchor.chunk)
+        text = text or "next" * (anchor is anchors[-1])  # nothing of a chunk of padding
+        if first is not None and anchor.start == first.start:
+            if first.in_prompt:
+                text += f'<span class="but">the prompt ends after {_words(first.in_prompt)}</span>'
+            else:
+                rows.append(f'<tr class="end"><th colspan="{2 + horizon}">the prompt ends here</th></tr>')
+        cells = [f'<th scope="row">{max(0, anchor.start)}</th>', f"<td>{text}</td>"]
+        shown = [_cell(step, share_style(anchor, step.step)) for step in anchor.steps]
+        rows.append(f'<tr class="{anchor_class(plans.level, index)}">{"".join([*cells, *shown])}</tr>')
     return (
         "<h3>Every plan over the text</h3>"
         f"<p>Each row is the plan that is made just before its text. {_key('r', 'planned right')} "
         '<span class="key differs">planned ≠ written</span> '
-        '<span class="key open">not in the text that the model sees</span></p>'
+        f'<span class="key open">not in the text that the model sees</span> {hover_note(plans)}</p>'
         f'<table class="anchors">{"".join(rows)}</table>'
     )
 
 
-def _cell(step: PlanStep) -> str:
+def _cell(step: PlanStep, shares: str) -> str:
     """Return the cell of a planned concept: dark where it was planned right."""
     if step.written is None or step.cosine is None:
-        return f'<td class="open">{_words(step.planned)}</td>'
+        return f'<td class="open c"{shares}>{_words(step.planned)}</td>'
     but = f'<span class="but">≠ {_words(step.written)}</span>' if step.differs else ""
-    return f'<td class="r{_degree(step.cosine)}{" differs" * step.differs}">{_words(step.planned)}{but}</td>'
+    return f'<td class="r{_degree(step.cosine)}{" differs" * step.differs} c"{shares}>{_words(step.planned)}{but}</td>'
 
 
 def _heads(cells: list[str]) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["BARELY_READ", "END_MARK", "AnchorPlan", "LevelPlans", "PlanStep", "visible"]
+__all__ = ["BARELY_READ", "END_MARK", "AnchorPlan", "LevelPlans", "PlanReading", "PlanStep", "WrittenToken", "visible"]
 
 BARELY_READ = 0.01
 """Mean size of the gates below which the level below is said to barely read a plan."""
@@ -52,6 +52,43 @@ class PlanStep:
 
 
 @dataclass
+class PlanReading:
+    """What an element of a chunk, a token or a concept, read of the plan before it was written.
+
+    Attributes:
+        start: position of its first token in the text.
+        length: its tokens.
+        text: its text.
+        new: whether it was written behind the prompt.
+        weights: how much it attended to each step of the plan, on average over heads and blocks.
+            Where plans are read at their places, one for the step and zero for the others.
+        place: the place in the chunk at which it read, where plans are read at their places.
+    """
+
+    start: int
+    length: int
+    text: str
+    new: bool
+    weights: list[float]
+    place: int | None = None
+
+
+@dataclass
+class WrittenToken:
+    """A token that was written behind a prompt.
+
+    Attributes:
+        position: in the text.
+        text: its text, empty if a later token completes its character.
+        drafted: whether it was drafted from the plan and accepted.
+    """
+
+    position: int
+    text: str
+    drafted: bool = False
+
+
+@dataclass
 class AnchorPlan:
     """The plan that is made just before a chunk.
 
@@ -59,11 +96,21 @@ class AnchorPlan:
         start: position in the text of the first token of the chunk; negative in the padding.
         chunk: text of the chunk, or of what there is of it.
         steps: the planned concepts.
+        readings: what the elements of the chunk read of the plan, if that was asked for.
     """
 
     start: int
     chunk: str
     steps: list[PlanStep]
+    readings: list[PlanReading] = field(default_factory=list)
+
+    def move(self, tokens: int) -> None:
+        """Count positions from a token that lies ``tokens`` before the one so far."""
+        self.start += tokens
+        for step in self.steps:
+            step.start += tokens
+        for reading in self.readings:
+            reading.start += tokens
 
 
 @dataclass
@@ -74,11 +121,13 @@ class LevelPlans:
         level: 1 or more.
         gate: mean size of the gates through which the level below reads the plan.
         anchors: the plans in the order of the text.
+        conditioning: how the level below reads the plan, ``cross``, ``prefix`` or ``unbind``.
     """
 
     level: int
     gate: float
     anchors: list[AnchorPlan]
+    conditioning: str = "cross"
 
     @property
     def barely_read(self) -> bool:

@@ -54,6 +54,14 @@ STYLE = (
 .nc .mark{color:#9a3412;font-weight:600}
 .nc .note{background:#f1f3f5;color:#111;padding:6px 12px;border-radius:4px}
 .nc tr.end th{border-bottom:2px solid #111;color:#111}
+.nc .drafted{background:#b9e3c6;color:#111}
+.nc td.c{background-image:linear-gradient(rgb(255 122 0/calc(var(--w)*1%)),rgb(255 122 0/calc(var(--w)*1%)))}
+.nc td.c::after{counter-reset:w var(--w);content:var(--s);margin-left:.6em;font-size:.8em}
+.nc .m span[class^=q],.nc .text span[class^=p]{cursor:help}
+.nc .m span[class^=q]:hover,.nc .text span[class^=p]:hover{outline:2px solid #d9480f}
+.nc-pictures{display:flex;flex-wrap:wrap;gap:8px 48px;background:#fff;color:#111}
+.nc-pictures figure{margin:0}
+.nc-pictures figcaption{font:14px system-ui,sans-serif;color:#444}
 .nc .key{display:inline-block;padding:0 10px;border-radius:3px}
 """
     + _shades(".r", RIGHT)
@@ -62,4 +70,5 @@ STYLE = (
     + _shades(".faded .r", RIGHT, 0.25)
     + _shades(".faded .s", SURE, 0.25)
 )
-"""Style sheet; everything lies in an element of the class ``nc``."""
+"""Style sheet; everything lies in an element of the class ``nc``, and pictures of a task in
+``nc-pictures``."""

@@ -17,15 +17,16 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.inference.generate import PlanEdit, PlanEdits, generate
+from nextconcept.inference.drafted_tokens import DraftedTokens
+from nextconcept.inference.generate import PlanEdit, edit_plans, generate
 from nextconcept.inference.generators import PlanHook
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.plan_page import plan_fragment
-from nextconcept.inference.plan_steps import LevelPlans, PlanStep
+from nextconcept.inference.plan_readings import token_texts
+from nextconcept.inference.plan_steps import LevelPlans, PlanStep, WrittenToken
 from nextconcept.inference.read_back import check_readable, decode_chunk, decode_tokens, read_concepts
 from nextconcept.inference.sampling import make_generator
 from nextconcept.inference.text_plans import text_plans
-from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel, PlanChoice
 
@@ -44,12 +45,14 @@ class PlanReport:
         written: the continuation.
         steps: the planned concepts of each level, the highest level first.
         levels: the plans at all anchors of the text that the model saw, the highest level first.
+        tokens: those of the continuation; none if they do not make up its text.
     """
 
     prompt: str
     written: str
     steps: list[PlanStep]
     levels: list[LevelPlans] = field(default_factory=list)
+    tokens: list[WrittenToken] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: ``prompt``, ``written``, and ``plan``, a list of steps."""
@@ -64,7 +67,7 @@ class PlanReport:
 
     def _repr_html_(self) -> str:
         """Show the plans as HTML."""
-        return plan_fragment(self.levels, self.steps, self.prompt, self.written)
+        return plan_fragment(self.levels, self.steps, self.prompt, self.written, self.tokens)
 
 
 def _table(level: int, steps: list[PlanStep]) -> str:
@@ -114,16 +117,7 @@ def plans_at_end(model: NextConceptModel, tokens: Tensor, edits: Sequence[PlanEd
     Returns:
         The plan of each level, (H, D), as predicted.
     """
-    choice: PlanChoice = "predicted"
-    if edits:
-        padding, rows = model.config.padding(len(tokens)), torch.zeros(1, dtype=torch.int64)
-        ids = F.pad(tokens[None], (padding, 0), value=PADDING)
-        hook = PlanEdits(list(edits), model, ids, torch.tensor([len(tokens) + padding]))
-
-        def edited(level: int, plan: Tensor) -> Tensor:
-            return hook(level, plan, torch.arange(plan.shape[1])[None], rows)
-
-        choice = edited
+    choice: PlanChoice = edit_plans(edits, model, tokens, len(tokens)) if edits else "predicted"
     with torch.no_grad():
         output = model.forward(tokens[None], choice)  # a compiled call would be compiled for every length
     newest = {level: -1 if output.chunks is None else output.chunks[level].counts[0] for level in output.plans}
@@ -276,6 +270,7 @@ def report_plan(
     temperature: float = 0.0,
     seed: int = 0,
     hook: PlanHook | None = None,
+    draft: str | None = None,
 ) -> PlanReport:
     """Continue a prompt, and report what the model planned at its end and what it wrote.
 
@@ -290,6 +285,8 @@ def report_plan(
         seed: seed of the sampling.
         hook: changes plans before they are read; not with edits. The report is of the plans before
             that change.
+        draft: ``plan`` writes with drafts, and says which tokens were drafted; the text is the
+            same.
 
     Raises:
         InputError: if the model has no plan, or prompt, edits or options can't be used.
@@ -309,10 +306,20 @@ def report_plan(
         if changes:  # of lower levels, which read them
             plans = plans_at_end(model, tokens[start:], changes)
         generator = make_generator(seed, device)
+        drafted, options = DraftedTokens(), {"edits": changes, "hook": hook, "draft": draft}
         text = generate(
-            model, tokens[None], max_new_tokens, temperature, generator=generator, edits=changes, hook=hook
+            model, tokens[None], max_new_tokens, temperature, generator=generator, figures=drafted, **options
         )[0]
         steps = compare_plan(model, tokenizer, text[start:], known - start, plans, changes)
-        seen = text[start : start + max(config.window_length, known - start)]
-        levels = text_plans(model, tokenizer, seen, known - start, changes)
-    return PlanReport(prompt, tokenizer.decode(text[known:].tolist()), steps, levels)
+        # What the model sees before the beginning of the text moves out of its context.
+        seen = text[start : start + config.window_length - config.padding(known - start)]
+        levels = text_plans(model, tokenizer, seen, known - start, changes, attention=True)
+    for step in steps:
+        step.start += start
+    for anchor in (anchor for level in levels for anchor in level.anchors):
+        anchor.move(start)
+    ids = text[known:].tolist()
+    written = tokenizer.decode(ids)
+    texts = token_texts(tokenizer, ids, written, end="")
+    tokens_written = [WrittenToken(known + place, one, place in drafted.places) for place, one in enumerate(texts)]
+    return PlanReport(prompt, written, steps, levels, tokens_written)

@@ -4,16 +4,18 @@ Shapes: T tokens, A anchors, H horizon, N complete concepts, D width of a level.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.inference.generate import PlanEdit, PlanEdits
+from nextconcept.inference.generate import PlanEdit, edit_plans
+from nextconcept.inference.plan_attention import PlanAttentionRecorder
+from nextconcept.inference.plan_readings import chunk_readings
 from nextconcept.inference.plan_steps import AnchorPlan, LevelPlans, PlanStep
 from nextconcept.inference.read_back import check_readable, decode_chunk, read_concepts
-from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
 
 __all__ = ["gate_size", "text_plans"]
@@ -26,6 +28,7 @@ def text_plans(
     tokens: Tensor,
     known: int | None = None,
     edits: Sequence[PlanEdit] = (),
+    attention: bool = False,
 ) -> list[LevelPlans]:
     """Put the plans at all anchors of a text into words.
 
@@ -35,6 +38,7 @@ def text_plans(
         tokens: (T,) int64, the text, of which the model sees everything at once.
         known: tokens of the prompt, behind which edits apply; default: all.
         edits: planned concepts that were replaced.
+        attention: whether to say what each element of a chunk read of the plan.
 
     Returns:
         The plans of each level, as the level below read them, the highest level first.
@@ -44,21 +48,27 @@ def text_plans(
     """
     check_readable(model)
     known = len(tokens) if known is None else known
-    offset, rows = model.config.padding(known), torch.zeros(1, dtype=torch.int64)
     read: dict[int, Tensor] = {}
-    hook = None
-    if edits:
-        ids = F.pad(tokens[None], (offset, 0), value=PADDING)
-        hook = PlanEdits(list(edits), model, ids, torch.tensor([known + offset]))
+    edited = edit_plans(edits, model, tokens, known) if edits else None
 
     def keep(level: int, plan: Tensor) -> Tensor:
-        read[level] = plan if hook is None else hook(level, plan, torch.arange(plan.shape[1])[None], rows)
+        read[level] = plan if edited is None else edited(level, plan)
         return read[level]
 
-    output = model.forward(tokens[None], keep, offset)  # a compiled call would be compiled for every length
-    levels = sorted(output.plans, reverse=True)
-    return [LevelPlans(level, gate_size(model, level), _anchors(model, tokenizer, tokens, output, level, read[level]))
-            for level in levels]  # fmt: skip
+    # A compiled call would be compiled for every length.
+    recorder = PlanAttentionRecorder(model)
+    with recorder if attention else nullcontext():
+        output = model.forward(tokens[None], keep, model.config.padding(known))
+    found = []
+    for level in sorted(output.plans, reverse=True):
+        anchors = _anchors(model, tokenizer, tokens, output, level, read[level])
+        found.append(LevelPlans(level, gate_size(model, level), anchors, model.config.reader.plan_conditioning))
+        if attention:
+            readings = chunk_readings(model, tokenizer, tokens, known, output, recorder, level)
+            ends = [*(anchor.start for anchor in anchors[1:]), len(tokens)]
+            for anchor, end in zip(anchors, ends, strict=True):
+                anchor.readings = readings(anchor.start, max(0, end), anchor.chunk)
+    return found
 
 
 def gate_size(model: NextConceptModel, level: int) -> float:

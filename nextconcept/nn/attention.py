@@ -117,13 +117,26 @@ class SelfAttention(nn.Module):
             rollout.
         """
         weights = context.weights
-        query, key, value = (weights.split(part) for part in weights.project(x, self.query, self.key, self.value))
-        query, key = context.rotate(query), context.rotate(key)
+        query, key, value = self._projected(x, context)
         plain, with_plan = context.attend(index, query, key, value, None if prefix is None else prefix.keys)
         mixed = weights.merge(plain)
         if with_plan is not None:
             mixed = mixed + context.plan_gate(index) * (weights.merge(with_plan) - mixed)
         return weights.write(mixed, self.out)
+
+    def attention_weights(self, x: Tensor, context: ParallelContext, index: int, prefix: PlanPrefix) -> Tensor:
+        """Compute how much each position attends to each step of its plan: (B, h, T, H).
+
+        What is missing to one is attention to the own and earlier positions.
+        """
+        query, key, _ = self._projected(x, context)
+        return context.plan_shares(index, query, key, prefix.keys)
+
+    def _projected(self, x: Tensor, context: LevelContext) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rotated queries and keys, and values, of (B, T, D) normalised positions."""
+        weights = context.weights
+        query, key, value = (weights.split(part) for part in weights.project(x, self.query, self.key, self.value))
+        return context.rotate(query), context.rotate(key), value
 
 
 class _CrossAttention(_KeysAndValues):

@@ -210,6 +210,21 @@ class ParallelContext(LevelContext):
             extras = _concatenate(extras, own, self.time)
         return mixed, joint_attention(query, key, value, extras, window, self.step)
 
+    def plan_shares(self, index: int, query: Tensor, key: Tensor, plan_keys: KeysOf) -> Tensor:
+        """Return how much of the attention of :meth:`attend` goes to each step of the plan.
+
+        It is the attention itself, with values that are one for a step and zero for the text.
+
+        Returns:
+            (B, h, T, H); what is missing to one goes to the own and earlier positions.
+        """
+        extras = self._plan_positions(plan_keys)
+        horizon = extras.key.shape[-2]
+        steps = torch.eye(horizon, device=key.device, dtype=key.dtype).expand(*extras.key.shape[:-1], -1)
+        plan = ExtraKeys(extras.key, steps, extras.fold, extras.visible)
+        text = key.new_zeros(*key.shape[:-1], horizon)
+        return joint_attention(query, key, text, plan, self.shape.window(index), self.step)
+
     def _plan_positions(self, plan_keys: KeysOf) -> ExtraKeys:
         """Step j of the plan of anchor a stands where chunk ``a + j`` begins."""
         plan, places = self._input.plan, self._input.places

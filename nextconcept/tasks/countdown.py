@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from nextconcept.core.errors import InputError
@@ -21,6 +22,7 @@ from nextconcept.data.tokenizers import SymbolTokenizer
 from nextconcept.tasks.draws import check_lines, draw_lines, splits_of
 from nextconcept.tasks.equations import OPERATIONS, first_solution, results, solvable
 from nextconcept.tasks.task import Task
+from nextconcept.tasks.task_figures import countdown_figure
 
 __all__ = ["Countdown"]
 
@@ -114,6 +116,30 @@ class Countdown(Task):
                 first = right & solvable(left, targets, self.max_result)
         verdicts = {"exact": right & (left[:, 0] == targets), "first_equation": first, "valid": right}
         return {name: torch.from_numpy(verdict).to(answers.device) for name, verdict in verdicts.items()}
+
+    def draw_answer(self, prompt: np.ndarray | Tensor, answer: np.ndarray | Tensor) -> Figure:
+        """Draw the numbers of a prompt (P,), the equations of an answer (A,) and the target.
+
+        What is no equation is left out, with everything behind it.
+        """
+        line = np.asarray(prompt).tolist()
+        numbers, target = line[0 : 2 * self.numbers : 2], line[2 * self.numbers]
+        if max(*numbers, target) > self.max_result:
+            raise InputError("countdown: the prompt has signs where numbers belong.")
+        written, left, equations = np.asarray(answer), np.array([numbers]), []
+        for place in range(min(self.numbers - 1, (len(written) + 1) // 6)):
+            part = np.full(6, self.tokenizer.end_of_text)
+            part[: len(written[6 * place : 6 * place + 6])] = written[6 * place : 6 * place + 6]
+            first, sign, second, equals, result, _ = part.tolist()
+            operation = sign - self._signs[OPERATIONS[0]]
+            if max(first, second, result) > self.max_result or not 0 <= operation < len(OPERATIONS):
+                break
+            found, left = self._take(left, part[None], place == self.numbers - 2)
+            text = f"{first} {OPERATIONS[operation]} {second} = {result}"
+            equations.append((first, second, result, text, bool(found[0])))
+            if equals != self._signs["="]:
+                break
+        return countdown_figure(numbers, equations, target)
 
     def describe(self) -> dict[str, Any]:
         """Return the options as plain values."""

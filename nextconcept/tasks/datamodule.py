@@ -6,6 +6,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.tokenizers import SymbolTokenizer, Tokenizer
+from nextconcept.tasks.records import record_of
 from nextconcept.tasks.task import Task
 from nextconcept.tasks.windows import TaskWindows
 
@@ -91,3 +92,7 @@ class TaskDataModule(ConceptDataModule):
     def describe(self) -> dict[str, Any]:
         """Return the task's description and the context length as plain values."""
         return self.task.describe() | {"context_length": self.context_length}
+
+    def describe_task(self) -> dict[str, Any] | None:
+        """Return the task as plain values, see :func:`~nextconcept.tasks.records.record_of`."""
+        return record_of(self.task)

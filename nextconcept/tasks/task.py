@@ -5,16 +5,18 @@ Shapes: B lines, P tokens of a prompt, A of an answer, T context length.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.data.tokenizers import SymbolTokenizer
+
+if TYPE_CHECKING:  # commands that take a task draw no picture before they need one
+    from matplotlib.figure import Figure
 
 __all__ = ["Layout", "Task", "pad"]
 
@@ -114,7 +116,7 @@ class Task(ABC):
         ended = (truths == self.tokenizer.end_of_text).long().cumsum(1) > 1
         return {"exact": ((answers == truths) | ended).all(1)}
 
-    def draw_answer(self, prompt: np.ndarray | Tensor, answer: np.ndarray | Tensor) -> Figure:
+    def draw_answer(self, prompt: np.ndarray | Tensor, answer: np.ndarray | Tensor) -> "Figure":
         """Draw an answer, right or wrong, in the picture of its prompt.
 
         Args:
@@ -129,6 +131,21 @@ class Task(ABC):
     def describe(self) -> dict[str, Any]:
         """Return plain values for a model card, with an entry ``dataset``."""
         return {"dataset": type(self).__name__}
+
+    def settings(self) -> dict[str, Any] | None:
+        """Return arguments that make a task with the same tokens and pictures.
+
+        By default the fields of a dataclass, and none for a class without arguments. Files and
+        numbers of lines are left out: pictures need none, and files may be gone.
+
+        Returns:
+            Plain values by name; None if the task can't be made again from plain values.
+        """
+        if not is_dataclass(self):
+            return {} if type(self).__init__ is object.__init__ else None
+        names = (one.name for one in fields(self) if one.init and not one.name.endswith(("_file", "_lines")))
+        values = {name: getattr(self, name) for name in names}
+        return values if all(isinstance(value, bool | int | float | str | None) for value in values.values()) else None
 
 
 def pad(rows: Sequence[Sequence[int] | np.ndarray], length: int, value: int, front: bool = False) -> np.ndarray:

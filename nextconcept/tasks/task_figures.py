@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["maze_figure", "star_figure"]
+__all__ = ["countdown_figure", "maze_figure", "star_figure"]
 
 WAY, FRAME = "tab:red", "black"
 
@@ -18,6 +18,62 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     axes.set_aspect("equal")
     axes.set_axis_off()
     return figure, axes
+
+
+def countdown_figure(numbers: list[int], equations: list[tuple[int, int, int, str, bool]], target: int) -> Figure:
+    """Draw equations as a tree: each stands below the numbers that it takes, the last ones lowest.
+
+    Args:
+        numbers: of the prompt.
+        equations: the two numbers that each takes, its result, its text, and whether it is right. A
+            number is taken where it is still left, a result first; one that is not left has no
+            edge, and a wrong equation a dashed frame.
+        target: a square, red if right equations reach it.
+    """
+    taken: list[list[int]] = [[] for _ in numbers]  # per node, the nodes that it takes; numbers come first
+    left = list(range(len(numbers)))
+    values = [*numbers, *(equation[2] for equation in equations)]
+    for node, (first, second, *_) in enumerate(equations, len(numbers)):
+        found = []
+        for number in (first, second):
+            one = next((one for one in reversed(left) if values[one] == number), None)
+            if one is not None:
+                left.remove(one)
+                found.append(one)
+        taken.append(found)
+        left.append(node)
+    columns: dict[int, float] = {}
+
+    def stand(node: int) -> None:
+        for one in taken[node]:
+            stand(one)
+        below = [columns[one] for one in taken[node]]
+        columns[node] = sum(below) / len(below) if below else float(sum(not taken[one] for one in columns))
+
+    for node in left:
+        stand(node)
+    width, bottom = 1 + max(columns.values()), -len(equations) - 1
+    figure, axes = _axes(1.1 * max(2.0, width), 0.6 * (1 - bottom))
+    axes.set(xlim=(-0.7, max(2.0, width) - 0.3), ylim=(bottom - 0.5, 0.5), aspect="auto")
+
+    def box(text: str, x: float, y: int, right: bool, shape: str, line: str = "-") -> None:
+        frame = {"boxstyle": shape, "facecolor": "white", "edgecolor": WAY if right else FRAME, "linestyle": line}
+        axes.text(x, y, text, ha="center", va="center", bbox=frame, zorder=3)
+
+    for node, number in enumerate(numbers):
+        box(str(number), columns[node], 0, False, "circle")
+    for row, (_, _, _, text, right) in enumerate(equations, 1):
+        node = len(numbers) + row - 1
+        for one in taken[node]:
+            start = -max(0, one - len(numbers) + 1)
+            axes.plot([columns[one], columns[node]], [start, -row], color=WAY if right else FRAME, zorder=1)
+        box(text, columns[node], -row, right, "round", "-" if right else "--")
+    reached = len(left) == 1 and all(equation[4] for equation in equations) and values[-1] == target
+    middle = (width - 1) / 2
+    if reached:
+        axes.plot([columns[left[0]], middle], [bottom + 1, bottom], color=WAY, zorder=1)
+    box(str(target), middle, bottom, reached, "square")
+    return figure
 
 
 def maze_figure(width: int, height: int, passages: np.ndarray, way: list[int], start: int, goal: int) -> Figure:

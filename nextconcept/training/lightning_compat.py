@@ -8,6 +8,7 @@ fails where one of them is missing.
 import csv
 import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
@@ -116,6 +117,21 @@ def fix_version(logger: TensorBoardLogger | CSVLogger, version: int | str) -> No
     something, and two runs that begin at the same instant choose one version.
     """
     logger._version = version
+
+
+def leave_out_epochs(logger: TensorBoardLogger) -> None:
+    """Leave the curve ``epoch`` out of TensorBoard, which says nothing of a training in steps.
+
+    Replaces ``add_scalar`` of the logger's writer: Lightning adds an ``epoch`` to whatever is
+    logged without a step, and has no option against it.
+    """
+    add_scalar = logger.experiment.add_scalar
+
+    def add(tag: str, *args: Any, **kwargs: Any) -> None:
+        if tag != "epoch":
+            add_scalar(tag, *args, **kwargs)
+
+    logger.experiment.add_scalar = add
 
 
 def keep_csv_curves(trainer: L.Trainer) -> list[CSVLogger]:

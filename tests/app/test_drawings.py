@@ -1,13 +1,9 @@
 """Pictures of planned and written answers."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
 
-from nextconcept.app.drawings import Drawings, task_of_run
-from nextconcept.checkpoints.files import KEY
+from nextconcept.app.drawings import Drawings
 from nextconcept.inference.plan_steps import PlanStep
 from nextconcept.inference.plans import PlanReport
 from nextconcept.tasks.star_graph import StarGraph
@@ -56,17 +52,3 @@ def test_html__draws_planned_and_written_answer(report: PlanReport, planned: lis
 @pytest.mark.parametrize("prompt", ["1=", "5,3=", LINE.replace("/5,", "/6,"), LINE[:-1], "kiwi"])
 def test_html__prompts_that_are_no_question_have_no_picture(prompt: str):
     assert drawings().html(report_of(["5,3,9"], "5", prompt)) == ""
-
-
-def test_task_of_run__from_the_record_of_the_run(tmp_path: Path):
-    star, checkpoint = StarGraph(3, 4, 30, train_lines=9).describe(), tmp_path / "last.ckpt"
-
-    def task_of(data: dict[str, object]) -> StarGraph | None:
-        torch.save({"state_dict": {}, "global_step": 1, KEY: {"record": {"data": data}}}, checkpoint)
-        return task_of_run(str(tmp_path))
-
-    task = task_of(star | {"context_length": 48, "train_file": "gone.txt"})
-    assert (task.arms, task.path_length, task.nodes) == (3, 4, 30)
-    for data in ({}, {"dataset": "texts"}, star | {"arms": "many"}, star | {"arms": 99}):
-        assert task_of(data) is None
-    assert task_of_run(str(tmp_path / "missing")) is None

@@ -31,7 +31,7 @@ def test_show__what_the_model_writes_and_plans(session: PlanSession):
     assert view.message == ""
     assert [value for _, value in view.choices] == [f"{step.level}:{step.step}" for step in report.steps]
     assert all(f'data-level="{step.level}" data-step="{step.step}"' in view.html for step in report.steps)
-    assert view.every.count("the prompt ends here") == 2
+    assert view.every.count("the prompt ends") == 2
 
 
 def test_edit__the_text_follows_and_other_edits_stay(session: PlanSession):

@@ -47,7 +47,12 @@ def test_fit_validate_test_predict_generate_export(config: Path, capsys: pytest.
     assert {"train/tokens_seen", "train/bits_per_byte", "train/tokens_per_second"} <= tags
     assert {"val/loss/tokens", "val/loss/tokens_zero", "val/loss/tokens_shuffled", "val/bits_per_byte"} <= tags
     assert {"val/concepts_l1/similarity/step_2", "val/loss/concepts_l1"} <= tags
-    assert {"custom_scalars__config__", "sample/text_summary"} <= set(events.Tags()["tensors"])
+    assert {"custom_scalars__config__", "sample/text_summary", "model/text_summary"} <= set(events.Tags()["tensors"])
+    assert "epoch" not in tags
+    # TensorBoard opens on curves and pictures in the order of their names.
+    assert min({*tags, *events.Tags()["images"]}) == "plan/window_0/level_1"
+    curves = {tag: len(events.Scalars(tag)) for tag in tags if tag.startswith("train/")}
+    assert min(curves.values()) > 1, curves
     assert [event.value for event in events.Scalars("train/tokens_seen")] == [4 * 32 * step for step in range(1, 7)]
 
     capsys.readouterr()

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from nextconcept.core.errors import InputError
+from nextconcept.data.bpe_training import train_bpe
 from nextconcept.data.text import TextDataModule
 from nextconcept.data.token_cache import SplitConfig
+from nextconcept.data.tokenizer_files import load_tokenizer
 from nextconcept.data.tokenizers import ByteTokenizer, SymbolTokenizer
 
 
@@ -117,3 +119,21 @@ def test_hparams__are_plain_and_build_the_module_again(tmp_path: Path):
     assert again.split == data.split
     assert again.describe() == data.describe()
     assert data.describe()["dataset"] == "books/*.txt"
+
+
+def test_describe__names_the_tokenizer_that_is_read_with(corpus: Path, tmp_path: Path):
+    """One that the data name, but not where a model has brought its own."""
+    for name in ("mine", "other"):
+        (tmp_path / f"{name}.json").write_text(train_bpe([name * 9], 262).to_json())
+    mine, other = (load_tokenizer(str(tmp_path / f"{name}.json")) for name in ("mine", "other"))
+    path = str(tmp_path / "mine.json")
+    data = TextDataModule(str(corpus), context_length=32, tokenizer=path)
+    assert data.describe()["tokenizer"] == path
+    data.use_tokenizer(mine)
+    assert data.describe()["tokenizer"] == path
+    data.use_tokenizer(other)
+    assert data.describe()["tokenizer"] == "that of the model from which training went on"
+    (tmp_path / "mine.json").unlink()
+    gone = TextDataModule(str(corpus), context_length=32, tokenizer=path)
+    gone.use_tokenizer(mine)
+    assert gone.describe()["tokenizer"] == "that of the model from which training went on"

@@ -8,7 +8,7 @@ from nextconcept.inference.generators import CachedGenerator, UncachedGenerator
 from nextconcept.inference.locations import visible_from
 from nextconcept.nn.attention import SelfAttention
 from nextconcept.nn.concept_encoder import PADDING
-from tests.helpers import GRID, Doubling, open_model, small_config
+from tests.helpers import GRID, RULE_TEXT, Doubling, open_model, small_config
 
 
 @torch.no_grad()
@@ -116,3 +116,36 @@ def test_cached_generator__works_on_a_chunk_only_when_it_is_complete():
         for length in range(1, time + 1):
             decoder(torch.randint(64, (1, time)), torch.tensor([0]), torch.tensor([length]))
     assert counts == {0: time - 1, 1: time // 4, 2: time // 16}
+
+
+CUT = [["words"], ["words", 2], ["words", "sentences"], [{"ends": " ", "max_length": 5, "mean_length": 3}]]
+
+
+@pytest.mark.parametrize("rules", CUT, ids=str)
+@pytest.mark.parametrize("cached", [True, False])
+def test_generators__anchors_keep_their_numbers_when_a_text_slides(rules: list, cached: bool):
+    """A number belongs to a place in the text, whatever part of the text is visible."""
+    changes = {"levels": len(rules) + 1, "chunking": rules, "sharing": "shared", "width": 24}
+    model = open_model(small_config(vocab_size=256, depth=1, context_length=24, **changes))
+    ids = torch.tensor(list(RULE_TEXT))[None]
+    whole = {level: chunks.start[0, 1 : int(chunks.counts[0]) + 1] for level, chunks in model.chunker(ids).items()}
+    read: list[tuple[int, torch.Tensor]] = []
+
+    def note(level: int, plan: torch.Tensor, anchors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        read.append((level, anchors[0]))
+        return plan
+
+    generator = CachedGenerator(model, 1, 24, note) if cached else UncachedGenerator(model, note)
+    slid = 0
+    for length in range(20, 64):
+        lengths = torch.tensor([length])
+        starts = visible_from(lengths, 24, model.config.hierarchy)
+        visible = model.chunker(ids[:, int(starts) : length])
+        generator(ids, starts, lengths)
+        for level, numbers in read:
+            places = (starts + visible[level].start[0, : int(visible[level].counts[0]) + 1]).tolist()
+            places = places[-1:] if len(numbers) == 1 else places  # the newest alone
+            assert numbers[: len(places)].tolist() == [int((whole[level] <= place).sum()) for place in places]
+            slid += int(starts) > 0
+        read.clear()
+    assert slid > 5

@@ -64,9 +64,9 @@ def test_look_at_plan__attention_is_that_of_the_model():
     assert seen["same"]
 
 
-def test_look_at_plan__no_picture_of_attention_with_a_prefix():
+def test_look_at_plan__no_picture_of_attention_where_there_is_none():
     picture = look_at_plan(
-        open_model(small_config(vocab_size=256, reader__plan_conditioning="prefix")), ByteTokenizer(), TOKENS
+        open_model(small_config(vocab_size=256, reader__plan_conditioning="unbind")), ByteTokenizer(), TOKENS
     )
     assert picture.attention is None
 

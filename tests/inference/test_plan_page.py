@@ -1,5 +1,6 @@
 """Plans as HTML."""
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -26,6 +27,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[tuple[str, str]] = []
         self.words: list[str] = []
+        self.text = ""
         self.feed(text)
         self.close()
         assert not self.open
@@ -42,6 +44,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.texts.append((self.open[-1] if self.open else "", data))
+        self.text += data
         if "bdi" in self.open:
             self.words[-1] += data
 
@@ -86,11 +89,11 @@ def test_plan_page__marks_where_plan_and_text_part():
     assert any("agree" in text for _, text in equal.texts)
     assert sum("≠" in text for _, text in differing.texts) == 1 + sum("≠" in text for _, text in equal.texts) + 1
     cells = [attrs["class"] for tag, attrs in equal.tags if tag == "td" and "class" in attrs]
-    assert cells == ["s9", "r10"]
+    assert cells == ["s9 c", "r10 c"]
     cells = [attrs["class"] for tag, attrs in differing.tags if tag == "td" and "class" in attrs]
-    assert cells == ["s9 differs", "r3 differs"]
+    assert cells == ["s9 differs c", "r3 differs c"]
     unwritten = page_of(plan_of("fox ", None))
-    assert [attrs["class"] for tag, attrs in unwritten.tags if tag == "td" and "class" in attrs] == ["s9", "open"]
+    assert [attrs["class"] for tag, attrs in unwritten.tags if tag == "td" and "class" in attrs] == ["s9 c", "open c"]
 
 
 def test_plan_page__says_that_a_plan_is_barely_read():
@@ -132,3 +135,54 @@ def test_pictures_of_plans__are_shown_by_notebooks():
     assert picture._repr_html_() == plan_fragment(picture.levels)
     closed = open_model(small_config(vocab_size=256, encoder__composition="max"))
     assert look_at_plan(closed, ByteTokenizer(), tokens)._repr_html_() is None
+
+
+@pytest.mark.parametrize("known", [8, 10, 11])
+@pytest.mark.parametrize("alignment", ["start", "end"])
+def test_plan_page__says_where_the_prompt_ends(known: int, alignment: str):
+    """Between two chunks, or in the one in which it ends behind some of its tokens."""
+    changes = {"levels": 3, "chunk_size": 2, "context_length": 64, "encoder__chunk_alignment": alignment}
+    report = Writer(open_model(small_config(vocab_size=256, **changes)), ByteTokenizer()).plan("To be, or not"[:known])
+    for plans in report.levels:
+        page = plan_fragment([plans], report.steps, report.prompt, report.written)
+        read = ""
+        for row in re.findall("<tr.*?</tr>", page[page.index("Every plan") :])[1:]:
+            if "the prompt ends here" in row:
+                break
+            if inside := re.search('the prompt ends after <bdi class="w ">(.*?)</bdi>', row):
+                read += inside[1]
+                break
+            read += Page(re.search("<td>.*?</td>", row)[0]).text  # none in a chunk of padding
+        assert read == visible(report.prompt)
+
+
+@pytest.mark.parametrize("conditioning", ["cross", "prefix", "unbind"])
+def test_plan_fragment__shades_what_the_piece_under_the_pointer_read(conditioning: str):
+    """Each share is on the cell of its step, and each written token has a rule for each level."""
+    changes = {"levels": 3, "chunk_size": 2, "context_length": 64, "reader__plan_conditioning": conditioning}
+    report = Writer(open_model(small_config(vocab_size=256, **changes)), ByteTokenizer()).plan(
+        "To be, or", max_new_tokens=7
+    )
+    html = report._repr_html_()
+    page = Page(html)
+    for plans in report.levels:
+        for index, anchor in enumerate(plans.anchors):
+            row = re.search(f'<tr class="m m{plans.level}-{index}">.*?</tr>', html)[0]
+            styles = re.findall('<td class="[^"]* c"(?: style="([^"]*)")?>', row)
+            for step, style in enumerate(styles):
+                read = [(number, one) for number, one in enumerate(anchor.readings) if one.weights]
+                shares = [f"--a{number}:{100 * one.weights[step]:.0f}" for number, one in read]
+                assert style == ";".join(shares)
+            pieces = re.findall('<span class="q[0-9]+">', row)
+            assert len(pieces) == len(anchor.readings)
+    assert [one.position for one in report.tokens] == list(range(9, 16))
+    titles = {
+        attrs["class"]: attrs["title"]
+        for _, attrs in page.tags
+        if "title" in attrs and attrs.get("class", "")[0] == "p"
+    }
+    for token in report.tokens:
+        assert re.search(r"level 2.*\+0 .*%; level 1.*\+0 .*%", titles[f"p{token.position}"])
+        assert len(re.findall(rf"[:(,]has\([^)]*\.p{token.position}:hover[^)]*\) \.m[12]-", html)) == 2
+    assert "Point at a piece of the text" in page.text
+    assert page.words[:2] == ["To be, or", report.written]

@@ -7,6 +7,7 @@ from nextconcept import InputError
 from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.inference.generate import generate
 from nextconcept.inference.plans import compare_plan, parse_edit, plans_at_end, report_plan
+from nextconcept.inference.read_back import decode_chunk, read_concepts
 from nextconcept.inference.text_plans import gate_size, text_plans
 from tests.helpers import open_model, small_config
 
@@ -88,3 +89,48 @@ def test_report_plan__lower_levels_read_the_edit_of_a_higher_one(options: dict):
     steps, unedited = ([step.planned for step in one.steps if step.level == 1] for one in (report, plain))
     assert steps == [step.planned for step in anchor]
     assert steps != unedited
+
+
+@pytest.mark.parametrize("known", [13, 40])
+@pytest.mark.parametrize("alignment", ["start", "end"])
+def test_report_plan__shows_the_plans_that_the_model_made(known: int, alignment: str):
+    """Also where text and padding together pass the context, or the prompt is longer than it."""
+    changes = {"levels": 3, "chunk_size": 2, "context_length": 16, "encoder__chunk_alignment": alignment}
+    model, tokenizer = open_model(small_config(vocab_size=256, depth=1, **changes)), ByteTokenizer()
+    prompt, padding = bytes(TEXT[:known].tolist()).decode(), model.config.padding(known)
+    made: dict[tuple[int, int], torch.Tensor] = {}
+
+    def note(level: int, plan: torch.Tensor, anchors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        for anchor, one in zip(anchors[0].tolist(), plan[0], strict=True):
+            made.setdefault((level, anchor), model.encoder.composition(level).norm(one))
+        return plan
+
+    report = report_plan(model, tokenizer, prompt, max_new_tokens=14, hook=note)
+    shown = 0
+    for plans in report.levels:
+        span = model.config.hierarchy.span(plans.level)
+        assert any(anchor.start >= known - span for anchor in plans.anchors)
+        for anchor in plans.anchors:
+            found = read_concepts(model, made[plans.level, (anchor.start + padding) // span], plans.level, 0)
+            expected = [decode_chunk(tokenizer, one[0].tokens, ordered=True) for one in found]
+            assert [step.planned for step in anchor.steps] == expected
+            shown += 1
+    assert shown > 3
+
+
+@pytest.mark.parametrize("changes", [{"chunk_size": 2}, {"chunking": ["words"], "sharing": "shared"}], ids=str)
+def test_report_plan__positions_are_those_of_the_text(changes: dict):
+    """Also where the model sees only the end of a prompt."""
+    model = open_model(small_config(vocab_size=256, levels=2, context_length=16, **changes))
+    prompt = bytes(TEXT[:40].tolist()).decode()
+    report = report_plan(model, ByteTokenizer(), prompt, max_new_tokens=9)
+    text, compared = prompt + report.written, 0
+    for anchor in report.levels[0].anchors:
+        if anchor.chunk.isascii():
+            assert text[anchor.start :].startswith(anchor.chunk)
+            compared += len(anchor.chunk) > 0
+    for step in report.steps:
+        if step.written is not None and step.written.isascii():
+            assert text[step.start :].startswith(step.written)
+            compared += 1
+    assert compared > 3

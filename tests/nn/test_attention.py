@@ -9,10 +9,12 @@ from nextconcept.nn.attention import (
     AttentionWidths,
     MemoryAttention,
     PlanAttention,
+    PlanPrefix,
     PlanUnbinding,
     SelfAttention,
 )
 from nextconcept.nn.composition import Composition
+from nextconcept.nn.layers import rotary_angles
 from nextconcept.nn.level_context import ParallelContext
 from nextconcept.nn.level_weights import LevelShape
 from nextconcept.nn.places import EvenPlaces, unbind_at
@@ -131,3 +133,29 @@ def test_memory_attention__equals_masked_attention():
     mask = torch.arange(3)[None] <= (positions // 4)[:, None]
     expected = attention.out(plain(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2))
     torch.testing.assert_close(result, expected)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_attention_weights__of_a_prefix_are_one_softmax_with_the_text(window: int | None):
+    """What a plain softmax over text and plan gives, so that both together have the weight one."""
+    attention, prefix = SelfAttention(OWN), PlanPrefix(READ)
+    x, plan = torch.randn(2, 9, 16), torch.randn(2, 3, 5, 24)
+    shape, filled = dataclasses.replace(SHAPE, sliding_windows=(window,)), reading(x, plan).plan_input
+    context = ParallelContext(x, shape, filled)
+    weights = attention.attention_weights(x, context, 0, prefix)
+    query, key = (
+        context.rotate(context.weights.split(part))
+        for part in context.weights.project(x, attention.query, attention.key)
+    )
+    # Steps stand where their chunks begin; position t is that of token t + 1.
+    starts = 4 * torch.arange(3)[:, None] + 4 * torch.arange(5) - 1
+    angles = rotary_angles(starts, SHAPE.head_size, SHAPE.rope_base, torch.float32)
+    planned, _ = prefix.keys(plan, context.weights, angles.unsqueeze(-3))  # (B, A, h, H, d)
+    age = torch.arange(9)[:, None] - torch.arange(9)
+    seen = (age >= 0) & (age < (window or 9))
+    own = (query @ key.transpose(-1, -2)).masked_fill(~seen, -torch.inf)
+    chunks = (torch.arange(9) + 1) // 4
+    extra = torch.einsum("bhtd,bthjd->bhtj", query, planned[:, chunks])
+    expected = (torch.cat((own, extra), -1) / SHAPE.head_size**0.5).softmax(-1)
+    torch.testing.assert_close(expected.sum(-1), torch.ones(2, 2, 9))
+    torch.testing.assert_close(weights, expected[..., 9:])

@@ -192,3 +192,21 @@ def test_commands__a_bad_option_is_one_sentence(capsys: pytest.CaptureFixture):
 def test_countdown__out_of_range(options: dict, message: str):
     with pytest.raises(InputError, match=message):
         Countdown(**options)
+
+
+def test_draw_answer__equations_below_the_numbers_that_they_take():
+    """A right answer joins all numbers with the target; what is wrong or missing is not joined."""
+
+    def drawn(answer: str) -> tuple[list[str], int]:
+        written = TASK.tokenizer.encode(answer)
+        (axes,) = TASK.draw_answer(TASK.tokenizer.encode("2,3,4>14:"), written).axes
+        return [text.get_text() for text in axes.texts], len(axes.lines)
+
+    right = ["2", "3", "4", "4 + 3 = 7", "7 * 2 = 14", "14"]
+    assert drawn("4+3=7,7*2=14") == (right, 5)
+    assert drawn("4+3=7,7*2=15") == ([*right[:4], "7 * 2 = 15", "14"], 4)
+    assert drawn("4+3=7,9*9=81") == ([*right[:4], "9 * 9 = 81", "14"], 2)
+    assert drawn("4+3=7,=*2") == ([*right[:4], "14"], 2)
+    assert drawn("") == (["2", "3", "4", "14"], 0)
+    with pytest.raises(InputError, match="signs where numbers belong"):
+        TASK.draw_answer(TASK.tokenizer.encode("2,3,=>14:"), TASK.tokenizer.encode(""))

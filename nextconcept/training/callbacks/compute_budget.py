@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from nextconcept.checkpoints.files import COMPUTE
 from nextconcept.core.errors import InputError
@@ -43,6 +44,7 @@ class ComputeBudget(L.Callback):
         self.flops, self.tokens = flops, tokens
         self._before = {"flops": 0.0, "tokens": 0.0}
         self._seen = 0  # tokens since then
+        self._costs = dict[str, float]()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Count the costs, and set the number of steps before the schedule asks for it."""
@@ -93,9 +95,17 @@ class ComputeBudget(L.Callback):
         return {"flops": flops, "tokens": self._before["tokens"] + self._seen}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the costs, unless the run is resumed and has logged them."""
-        for logger in trainer.loggers if trainer.ckpt_path is None else ():
-            logger.log_metrics(self._costs, step=module_of(pl_module).first_step)
+        """Log the costs, unless the run is resumed and has logged them.
+
+        In TensorBoard they are a text: a chart of one point shows nothing.
+        """
+        for logger in trainer.loggers if trainer.ckpt_path is None and trainer.is_global_zero else ():
+            step = module_of(pl_module).first_step
+            if isinstance(logger, TensorBoardLogger):
+                lines = ["| | |", "|---|---|", *(f"| {name} | {value:.4g} |" for name, value in self._costs.items())]
+                logger.experiment.add_text("model", "\n".join(lines), step)
+            else:
+                logger.log_metrics(self._costs, step=step)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
@@ -108,7 +118,8 @@ class ComputeBudget(L.Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store what was spent."""
-        checkpoint[COMPUTE] = {"before": dict(self._before), **self.spent()}
+        costs = {"costs": dict(self._costs), "first_step": module_of(pl_module).first_step}
+        checkpoint[COMPUTE] = {"before": dict(self._before), **self.spent(), **costs}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Continue counting from what the checkpoint says was spent."""

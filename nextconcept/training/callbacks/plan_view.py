@@ -16,10 +16,10 @@ class PlanView(L.Callback):
     """Shows plans for fixed windows of the validation split at each validation.
 
     Figures: ``plan/window_W/level_L`` (planned against realised concepts) and
-    ``plan/window_W/attention`` (of tokens to the plan); text: ``plan/window_W/table`` (planned
-    beside written). TensorBoard, W&B and MLflow show them; for other loggers they become files in
-    the folder ``plans`` of the run. Without a :class:`~nextconcept.ConceptDataModule` nothing is
-    shown. ``nextconcept fit`` uses this callback; in a configuration file:
+    ``plan/window_W/level_1_attention`` (of tokens to the plan); text: ``plan/window_W/table``
+    (planned beside written). TensorBoard, W&B and MLflow show them; for other loggers they become
+    files in the folder ``plans`` of the run. Without a :class:`~nextconcept.ConceptDataModule`
+    nothing is shown. ``nextconcept fit`` uses this callback; in a configuration file:
 
     .. code-block:: yaml
 
@@ -54,7 +54,7 @@ class PlanView(L.Callback):
             picture = look_at_plan(model, data.tokenizer, tokens)
             figures = {f"level_{level}": figure for level, figure in picture.agreement.items()}
             if picture.attention is not None:
-                figures["attention"] = picture.attention
+                figures["level_1_attention"] = picture.attention  # behind the plans, by name
             for one in media:
                 for name, figure in figures.items():
                     one.figure(f"plan/window_{index}/{name}", figure, trainer.global_step)

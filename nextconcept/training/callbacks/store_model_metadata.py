@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 
 from nextconcept import __version__
-from nextconcept.checkpoints.files import KEY, OBJECTIVE
+from nextconcept.checkpoints.files import KEY, OBJECTIVE, TASK
 from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.training.access import data_of, module_of
 
@@ -14,7 +14,7 @@ __all__ = ["StoreModelMetadata"]
 
 
 class StoreModelMetadata(L.Callback):
-    """Stores configuration, tokenizer, objective and the facts of a model card in each checkpoint.
+    """Stores configuration, tokenizer, objective, task and what a card says in each checkpoint.
 
     The tokenizer also becomes ``tokenizer.json`` beside the run.
     :func:`nextconcept.checkpoints.files.load_run` reads the checkpoint. A model that was never
@@ -23,6 +23,7 @@ class StoreModelMetadata(L.Callback):
 
     def __init__(self) -> None:
         self._validated: dict[str, Any] = {}
+        self._tokenizer: str | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the tokenizer beside the run."""
@@ -49,14 +50,20 @@ class StoreModelMetadata(L.Callback):
         stored: dict[str, Any] = {"config": module_of(pl_module).config.to_dict()}
         tokenizer = module_of(pl_module).tokenizer
         if data is not None:
-            record["data"] = data.describe()
-        if described := module_of(pl_module).objective.describe():
-            stored[OBJECTIVE] = described
+            described = data.describe()
+            # A resumed run reads with the tokenizer that it began with, whatever the data ask for.
+            named = {"tokenizer": self._tokenizer} if self._tokenizer and "tokenizer" in described else {}
+            record["data"] = described | named
+            if (task := data.describe_task()) is not None:
+                stored[TASK] = task
+        if objective := module_of(pl_module).objective.describe():
+            stored[OBJECTIVE] = objective
         if tokenizer is not None:
             stored["tokenizer"] = tokenizer.to_json()
         checkpoint[KEY] = stored | {RECORD: record}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Restore what was measured last."""
+        """Restore what was measured last, and the name of the tokenizer."""
         record = checkpoint.get(KEY, {}).get(RECORD, {})
+        self._tokenizer = record.get("data", {}).get("tokenizer")
         self._validated = {name: record[name] for name in ("step", "batches", "measured") if name in record}

@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
 from nextconcept.training.access import module_of
+from nextconcept.training.lightning_compat import leave_out_epochs
 from nextconcept.training.module import ConceptModule
 
 __all__ = ["TensorBoardLayout"]
@@ -17,7 +18,8 @@ class TensorBoardLayout(L.Callback):
     """Draws the losses of all levels together, in TensorBoard's tab "Custom scalars".
 
     There is a chart for training, one for validation, and one for validation under each plan
-    source. Settings of model, loss and optimizer go to tab "HParams", beside the validation losses.
+    source, each with a colour and an entry of the legend per level or source. No chart shows the
+    epoch. Settings of model, loss and optimizer go to tab "HParams", beside the validation losses.
     ``nextconcept fit`` uses this callback; in a configuration file:
 
     .. code-block:: yaml
@@ -29,6 +31,7 @@ class TensorBoardLayout(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write layout and settings on the first process."""
+        self._begin(trainer)
         if not trainer.is_global_zero:
             return
         charts = {
@@ -43,6 +46,20 @@ class TensorBoardLayout(L.Callback):
                     _settings(module_of(pl_module)), dict.fromkeys(("val/loss/tokens", "val/bits_per_byte"), 0)
                 ):
                     logger.experiment.file_writer.add_summary(summary)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave epochs out of a validation on its own too."""
+        if trainer.state.fn == "validate":
+            self._begin(trainer)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave epochs out of a test too."""
+        self._begin(trainer)
+
+    def _begin(self, trainer: L.Trainer) -> None:
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if isinstance(logger, TensorBoardLogger):
+                leave_out_epochs(logger)
 
 
 def _settings(module: ConceptModule) -> dict[str, bool | float | str]:

@@ -24,7 +24,7 @@ def test_setup__sets_the_steps_that_the_budget_allows(options: dict, corpus: Pat
     assert trainer.max_steps == {"tokens": 16, "flops": -int(-3e9 // per_step)}.get(next(iter(options), ""), 77)
     logged = {}
     logger = SimpleNamespace(log_metrics=lambda values, step: logged.update(values))
-    budget.on_fit_start(SimpleNamespace(loggers=[logger], ckpt_path=None), module)
+    budget.on_fit_start(SimpleNamespace(loggers=[logger], ckpt_path=None, is_global_zero=True), module)
     assert logged["model/flops_per_step"] == per_step
     assert logged["model/parameters"] == sum(parameter.numel() for parameter in module.model.parameters())
 
@@ -39,6 +39,8 @@ def test_spent__counts_the_tokens_of_each_batch_across_a_change_of_batch_size(co
     first.save_checkpoint(tmp_path / "first.ckpt")
     stored = torch.load(tmp_path / "first.ckpt", weights_only=True)[COMPUTE]
     assert stored["tokens"] == 5 * 4 * 32
+    assert stored["first_step"] == 0
+    assert stored["costs"]["model/flops_per_step"] == pytest.approx(stored["flops"] / 5)
     assert stored["flops"] == pytest.approx(stored["tokens"] * budgets[0].flops_per_token)
     data = data_of(corpus)
     data.batch_size = 2

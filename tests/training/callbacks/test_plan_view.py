@@ -33,7 +33,9 @@ def tags(tmp_path: Path, levels: int = 3, **trainer: object) -> set[str]:
 
 def test_on_validation_end__draws_fixed_windows(tmp_path: Path):
     names = [
-        f"plan/window_{w}/{name}" for w in (0, 1) for name in ("level_1", "level_2", "attention", "table/text_summary")
+        f"plan/window_{w}/{name}"
+        for w in (0, 1)
+        for name in ("level_1", "level_2", "level_1_attention", "table/text_summary")
     ]
     assert tags(tmp_path) == set(names)
 

@@ -2,10 +2,11 @@ from types import SimpleNamespace
 
 import torch
 
-from nextconcept.checkpoints.files import KEY
+from nextconcept.checkpoints.files import KEY, TASK
 from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.data.text import TextDataModule
 from nextconcept.data.tokenizers import ByteTokenizer
+from nextconcept.tasks import StarGraph, TaskDataModule
 from nextconcept.training.callbacks import StoreModelMetadata
 from nextconcept.training.module import ConceptModule
 from tests.helpers import small_config
@@ -43,3 +44,18 @@ def test_on_load_checkpoint__a_resumed_run_still_knows():
     resumed = StoreModelMetadata()
     resumed.on_load_checkpoint(trainer, ConceptModule(small_config()), checkpoint)
     assert saved(resumed, trainer) == checkpoint
+
+
+def test_on_save_checkpoint__the_task_of_a_task():
+    trainer = make_trainer(5)
+    assert TASK not in saved(StoreModelMetadata(), trainer)[KEY]
+    trainer.datamodule = TaskDataModule(StarGraph(3, 4, 30))
+    stored = saved(StoreModelMetadata(), trainer)[KEY]
+    assert stored[TASK] == {"name": "StarGraph", "settings": {"arms": 3, "path_length": 4, "nodes": 30}}
+
+
+def test_on_load_checkpoint__names_the_tokenizer_that_the_run_began_with():
+    callback, trainer = StoreModelMetadata(), make_trainer(5)
+    record = {"data": {"dataset": "books/*.txt", "tokenizer": "first/tokenizer.json"}}
+    callback.on_load_checkpoint(trainer, ConceptModule(small_config()), {KEY: {RECORD: record}})
+    assert saved(callback, trainer)[KEY][RECORD]["data"]["tokenizer"] == "first/tokenizer.json"
