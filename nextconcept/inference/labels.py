@@ -18,13 +18,13 @@ STYLES = ("bold", "black", "light", "thin", "italic", "oblique", "condensed", "s
 
 
 def label(text: str) -> str:
-    """Turn a text into a label.
+    r"""Turn a text into a label.
 
     Args:
         text: any text.
 
     Returns:
-        The text with visible blanks, no mathematics, and an escape such as ``\\u4e2d`` for each
+        The text with visible blanks, no mathematics, and an escape such as ``\u4e2d`` for each
         character that no installed font has.
     """
     shown = "".join(char if _font(char) else f"\\u{ord(char):04x}" for char in visible(text))

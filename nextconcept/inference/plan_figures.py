@@ -111,7 +111,7 @@ def _shorten(text: str) -> str:
 def _heat_map(
     cells: Tensor, rows: list[str], columns: list[str], title: str, words: tuple[str, str], bar: str, pale: bool
 ) -> Figure:
-    """Draw (R, C) values between 0 and 1, in strips of columns, each with the rows that have values.
+    """Draw (R, C) values from 0 to 1, in strips of columns, each with the rows that have values.
 
     Args:
         cells: the values, NaN where there is none.
@@ -210,7 +210,7 @@ def _banded(values: Tensor, first: Tensor, count: int) -> Tensor:
 def _attention(
     model: NextConceptModel, tokenizer: Tokenizer, weights: Tensor, tokens: Tensor, output: ModelOutput
 ) -> Figure:
-    """Draw (T, H) attention of tokens to the plan, beside the words that stand where it was planned."""
+    """Draw (T, H) attention of tokens to the plan, beside what was written where it was planned."""
     if output.chunks is None:
         chunk = model.config.chunk_size
         new = (torch.arange(len(tokens)) + output.offset + 1) % chunk == 0
