@@ -19,7 +19,7 @@ def store(path: Path) -> None:
     """Run a notebook in its folder, and write it with its outputs."""
     notebook = nbformat.read(path, as_version=4)
     folder = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=600, record_timing=False, resources=folder).execute()
+    NotebookClient(notebook, timeout=600, record_timing=False, coalesce_streams=True, resources=folder).execute()
     notebook.metadata["language_info"] = {"name": "python"}  # without the version of this machine
     nbformat.write(notebook, path)
 
