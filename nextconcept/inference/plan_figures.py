@@ -191,7 +191,7 @@ def _agreement(
         names[first:count] if count else ["(next)"],
         title,
         ("chunk of the text", "plan made just before"),
-        "cosine of planned and written",
+        "cosine",
         barely,
     )
 
@@ -221,14 +221,14 @@ def _attention(
     words = [label(decode_chunk(tokenizer, token, ordered=True)) for token in tokens[:, None]]
     _, names = _chunks(model, tokenizer, tokens, output, 1)
     rows = [*names, *(f"(next +{step})" for step in range(1, weights.shape[1] + 1))]
-    title, barely = _title(model, 1, "attention of tokens to the plan: dark = read most")
+    title, barely = _title(model, 1, "attention of tokens to the plan, mean over blocks and heads: dark = read most")
     return _heat_map(
         _banded(weights, anchors, len(rows)).T,
         rows,
         [("| " if begins else "") + word for begins, word in zip(new.tolist(), words, strict=True)],
         title,
         ("token that is read (|: a new plan begins)", "planned chunk"),
-        "attention, mean over blocks and heads",
+        "mean attention",
         barely,
     )
 
