@@ -3,6 +3,8 @@
 # make test    runs all tests but the slow ones, on two cores
 # make slow    runs the slow ones
 # make notebooks  runs the notebooks
+# make notebooks-store  runs them and stores their outputs
+# make badges  links the notebooks to Colab (REPOSITORY=OWNER/NAME on GitHub)
 # make lint    what CI checks besides: ruff and import-linter
 # make types   mypy, strict
 # make format  lays out code
@@ -16,13 +18,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := lightning_logs/shakespeare
 STEPS ?=
+# A prompt for the packaged model star-graph; the way from 5 to 11 is 5,3,9,2,11.
+STAR := 4,7|9,2|0,4|3,9|2,11|5,1|5,3|1,0/5,11=
 # Configuration, laws of layers and of models on part of the grid, the front door.
 QUICK := tests/core tests/nn/test_layers.py tests/nn/test_growth.py tests/data/test_windows.py \
 	tests/data/test_tokenizers.py tests/cli/test_main.py tests/cli/test_experiments.py \
 	$(foreach index,0 20 40 60 80 100 120 140 160 180 200 220, \
 	'tests/nn/test_model.py::test_causality__no_later_token_changes_an_earlier_output[$(index)]')
 
-.PHONY: demo quick test slow notebooks lint types format docs package clean
+.PHONY: demo quick test slow notebooks notebooks-store badges lint types format docs package clean
 demo: $(VENV)/installed
 	$(BIN)/nextconcept fit --config shakespeare $(if $(STEPS),--trainer.max_steps $(STEPS))
 	$(BIN)/nextconcept validate --config shakespeare --ckpt_path $(RUN)
@@ -39,6 +43,12 @@ slow: $(VENV)/installed
 
 notebooks: $(VENV)/installed
 	$(BIN)/python -m pytest --nbmake notebooks
+
+notebooks-store: $(VENV)/installed
+	$(BIN)/python notebooks/store.py
+
+badges: $(VENV)/installed
+	$(BIN)/python notebooks/badges.py $(REPOSITORY)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -63,6 +73,7 @@ package: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --no-deps --target dist/installed dist/*.whl
 	cd dist && PYTHONPATH=installed ../$(BIN)/python -c 'import nextconcept; print(nextconcept.__file__)' | grep installed
 	cd dist && PYTHONPATH=installed ../$(BIN)/python -m nextconcept experiments
+	cd dist && PYTHONPATH=installed ../$(BIN)/python -m nextconcept plan --ckpt_path star-graph --prompt "$(STAR)" | grep '"5,3,9,2,11"'
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("nextconcept needs Python 3.10 or newer, this is " + sys.version) if sys.version_info < (3, 10) else None'

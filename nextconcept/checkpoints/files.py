@@ -9,14 +9,15 @@ from nextconcept.checkpoints.hub import (
     check_weights,
     config_from_dict,
     download_pretrained,
-    is_export,
     is_repository_name,
     load_pretrained,
     read_pretrained_task,
     read_pretrained_vocabulary,
 )
 from nextconcept.checkpoints.model_card import RECORD
+from nextconcept.checkpoints.packaged import find_export, packaged_models
 from nextconcept.core.errors import InputError
+from nextconcept.core.suggestions import closest
 from nextconcept.data.tokenizers import Tokenizer, tokenizer_from_json
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
@@ -64,11 +65,18 @@ def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "la
     Raises:
         InputError: if there is none.
     """
+    if find_export(path) is not None:
+        raise InputError(
+            f"{path} is an exported model and has no checkpoint: give a .ckpt file or the folder of a run here; to "
+            "train from an export, use --model.init_from."
+        )
     path = Path(path)
     if path.is_file():
         return path
     if not path.is_dir():
-        raise InputError(f"there is no checkpoint or run at {path}: give a .ckpt file or the folder of a run.")
+        shipped = closest(str(path), packaged_models(), cutoff=0.8)
+        hint = f"did you mean {shipped}, which is packaged?" if shipped else "give a .ckpt file or the folder of a run."
+        raise InputError(f"there is no checkpoint or run at {path}: {hint}")
     folders = [path, path / "checkpoints", *path.glob("*/checkpoints")]
     found = [folder / name for folder in folders for name in names if (folder / name).is_file()]
     if found:
@@ -166,8 +174,8 @@ def read_vocabulary(path: str | Path) -> tuple[Tokenizer, int] | None:
     """
     if is_repository_name(path):
         path = download_pretrained(str(path))
-    if is_export(path):
-        return read_pretrained_vocabulary(path)
+    if (export := find_export(path)) is not None:
+        return read_pretrained_vocabulary(export)
     file = find_checkpoint(path)
     stored = read_checkpoint(file)[KEY]
     if "tokenizer" not in stored:
@@ -180,8 +188,9 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
 
     Args:
         path: a checkpoint, the folder of a run, a folder of runs (the newest counts), an exported
-            folder, or the name OWNER/NAME of a repository on the Hugging Face Hub that holds an
-            export.
+            folder, the name of a packaged model (``star-graph``), or the name OWNER/NAME of a
+            repository on the Hugging Face Hub that holds an export. What exists under that name in
+            the working directory wins over a packaged model.
         encoder: class of the concept encoder, if the model was trained with one of your own.
 
     Returns:
@@ -194,8 +203,8 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
     """
     if is_repository_name(path):
         path = download_pretrained(str(path))
-    if is_export(path):
-        return load_pretrained(path, encoder)
+    if (export := find_export(path)) is not None:
+        return load_pretrained(export, encoder)
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)
     if "tokenizer" not in checkpoint[KEY] and "config" in checkpoint[KEY]:

@@ -1,9 +1,9 @@
 """Exported models: a folder of safetensors, configuration, tokenizer and card; the Hub."""
 
 import contextlib
+import io
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ def load_pretrained(
     folder = Path(folder)
     try:
         config_from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder)
-        with contextlib.redirect_stdout(sys.stderr):  # the Hub mixin prints where our output belongs
+        with contextlib.redirect_stdout(io.StringIO()):  # the Hub mixin prints where our output belongs
             model = NextConceptModel.from_pretrained(folder, encoder=encoder)
         check_weights(model, folder)
         return model.eval(), tokenizer_from_json((folder / TOKENIZER).read_text(encoding="utf-8"))

@@ -26,7 +26,8 @@ def app(
 
     Args:
         ckpt_path: a checkpoint, the folder of a run, a folder of runs (the newest counts), an
-            exported model, or OWNER/NAME of one on the Hugging Face Hub.
+            exported model, star-graph, which is packaged, or OWNER/NAME of an export on the Hugging
+            Face Hub.
         port: where the page is served; 0 takes a free port.
         encoder: full name of the concept encoder's class, if the model was trained with one of
             your own.

@@ -40,7 +40,8 @@ def generate(
 
     Args:
         ckpt_path: a checkpoint, the folder of a run, a folder of runs (the newest counts), an
-            exported model, or OWNER/NAME of one on the Hugging Face Hub.
+            exported model, star-graph, which is packaged, or OWNER/NAME of an export on the Hugging
+            Face Hub.
         prompt: the text to continue.
         prompt_file: a file with the text to continue; - reads standard input.
         max_new_tokens: tokens to write; a text also ends at the end of its document.

@@ -1,10 +1,10 @@
 """Command ``nextconcept grow``: a trained model with a level more."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 from nextconcept.checkpoints.files import find_checkpoint, load_run, read_checkpoint, read_record
 from nextconcept.checkpoints.hub import save_pretrained
+from nextconcept.checkpoints.packaged import find_export
 from nextconcept.cli.outputs import new_folder
 from nextconcept.cli.parsers import run_function
 from nextconcept.nn.concept_encoder import ConceptEncoder
@@ -48,15 +48,15 @@ def grow(
         InputError: if there is no checkpoint, ``output`` exists, or an option is out of range.
     """
     folder = new_folder(output)
-    exported = (Path(source) / "model.safetensors").is_file()
-    path = Path(source) if exported else find_checkpoint(source, ("last.ckpt", "best.ckpt"))
+    export = find_export(source)
+    path = export or find_checkpoint(source, ("last.ckpt", "best.ckpt"))
     model, tokenizer = load_run(path, encoder)
     grown = grow_model(model, init, levels, rule)
     if grown.chunker is not None:
         grown.chunker.read_as(tokenizer.token_bytes())
-    record = {} if exported else read_record(path)
+    record = {} if export else read_record(path)
     save_pretrained(grown, tokenizer, folder, record | {"measured": {}})
-    if not exported:
+    if not export:
         TrainingState.of(read_checkpoint(path), model).grown(grown).save(folder)
     print(f"grew {_size(model)} to {_size(grown)}; wrote {output}")
 

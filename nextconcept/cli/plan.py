@@ -38,7 +38,8 @@ def plan(
 
     Args:
         ckpt_path: a checkpoint, the folder of a run, a folder of runs (the newest counts), an
-            exported model, or OWNER/NAME of one on the Hugging Face Hub.
+            exported model, star-graph, which is packaged, or OWNER/NAME of an export on the Hugging
+            Face Hub.
         prompt: the text to continue.
         prompt_file: a file with the text to continue; - reads standard input.
         edit: LEVEL:STEP=TEXT: replace this planned concept by the composition of TEXT and continue

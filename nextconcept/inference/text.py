@@ -197,8 +197,9 @@ def load(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> Wr
 
     Args:
         path: a checkpoint, the folder of a run, a folder of runs (the newest counts), an exported
-            folder, or the name OWNER/NAME of a repository on the Hugging Face Hub that holds an
-            export.
+            folder, the name of a packaged model (``star-graph``), or the name OWNER/NAME of a
+            repository on the Hugging Face Hub that holds an export. What exists under that name in
+            the working directory wins over a packaged model.
         encoder: class of the concept encoder, if the model was trained with one of your own.
 
     Returns:

@@ -35,7 +35,9 @@ def length_odds(encoder: ConceptEncoder, chunker: Chunker, concepts: Tensor, sca
     """
     rule = chunker.hierarchy.rules[0]
     if not rule.of_text:
-        return F.one_hot(torch.full_like(concepts[:, 0], rule.max_length - 1).long(), rule.max_length).to(concepts.dtype)
+        return F.one_hot(torch.full_like(concepts[:, 0], rule.max_length - 1).long(), rule.max_length).to(
+            concepts.dtype
+        )
     following, ends = chunker.tables[1]
     states = len(following)
     # A token leads to one of the states, or ends the chunk.

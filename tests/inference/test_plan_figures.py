@@ -29,20 +29,63 @@ def test_look_at_plan__draws_every_level(changes: dict, tmp_path):
     figures = [*picture.agreement.values(), picture.attention]
     for index, figure in enumerate(figures):
         figure.savefig(tmp_path / f"{index}.png")  # warnings about glyphs or text are errors
-        assert figure.axes[0].get_ylabel() == "chunks ahead"
+        assert figure.get_supylabel() in ("plan made just before", "planned chunk")
     assert picture.table.count("\n| ") == 1 + 3 * (model.config.levels - 1)
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-def test_look_at_plan__characters_that_the_font_lacks(tmp_path):
-    tokenizer = train_bpe(["中文 and 日本語 " * 30], 270)
-    tokens = torch.tensor(tokenizer.encode("中文 and 日本語 " * 4).astype("int64"))
+def words(labels: list) -> list[str]:
+    return [label.get_text() for label in labels]
+
+
+def test_look_at_plan__words_on_both_axes_and_dark_where_the_plan_is_right():
+    model = open_model(small_config(vocab_size=256))
+    axes = look_at_plan(model, ByteTokenizer(), TOKENS).agreement[1].axes[0]
+    chunks = ["To␣b", "e,␣o", "r␣no", "t␣to", "␣be:", r"␣\$x\$", "␣tha", "t␣is", r"\nthe", "␣que", "stio"]
+    assert words(axes.get_xticklabels()) == words(axes.get_yticklabels()) == chunks
+    cells = axes.collections[0].get_array()  # (plans, chunks)
+    with torch.no_grad():
+        output = model(TOKENS[None])
+    for plan in range(11):
+        for chunk in range(11):
+            if not plan <= chunk < plan + 3:
+                assert cells.mask[plan, chunk]
+                continue
+            pair = output.plans[1][0, plan, chunk - plan], output.concepts[1][0, chunk]
+            assert cells[plan, chunk] == pytest.approx(float(torch.cosine_similarity(*pair, dim=0)), abs=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.001])
+def test_look_at_plan__is_pale_where_the_plan_is_barely_read(scale: float):
+    model = open_model(small_config(vocab_size=256))
+    for name, parameter in model.named_parameters():
+        if ".gates.plan" in name:
+            parameter.data.mul_(scale)
+    picture = look_at_plan(model, ByteTokenizer(), TOKENS)
+    for figure in (picture.agreement[1], picture.attention):
+        darkest = figure.axes[0].collections[0].get_cmap()(1.0)[0]
+        assert ("the plan is barely read" in figure.get_suptitle()) == (scale < 1)
+        assert (darkest > 0.5) == (scale < 1)
+
+
+def test_look_at_plan__no_complete_chunk(tmp_path):
+    picture = look_at_plan(open_model(small_config(vocab_size=256, levels=3)), ByteTokenizer(), TOKENS[:9])
+    picture.agreement[2].savefig(tmp_path / "plan.png")
+    assert words(picture.agreement[2].axes[0].get_xticklabels()) == ["(next)"]
+
+
+def test_look_at_plan__other_scripts(tmp_path):
+    text = "中文 и 日本語 \U0010fffd "  # the last one is in no font
+    tokenizer = train_bpe([text * 30], 280)
+    tokens = torch.tensor(tokenizer.encode(text * 4).astype("int64"))
     tokens[3] = tokenizer.end_of_text
-    picture = look_at_plan(open_model(small_config(vocab_size=270)), tokenizer, tokens)
+    picture = look_at_plan(open_model(small_config(vocab_size=280)), tokenizer, tokens)
     for figure in (picture.agreement[1], picture.attention):
         figure.savefig(tmp_path / "plan.png")  # a missing glyph would be a warning, and so an error
-    labels = [label.get_text() for label in picture.attention.axes[0].get_xticklabels()]
-    assert any("\\u4e2d" in label for label in labels)
+    labels = words(picture.attention.axes[0].get_xticklabels())
+    assert any("中" in label or "\\u4e2d" in label for label in labels)
+    assert any("и" in label for label in labels)
+    assert any("\\u10fffd" in label for label in labels)
     assert "| <|endoftext|>" in labels
 
 
