@@ -151,8 +151,8 @@ def read_task(path: str | Path) -> dict[str, Any] | None:
     """
     if is_repository_name(path):
         path = download_pretrained(str(path))
-    if is_export(path):
-        return read_pretrained_task(path)
+    if (export := find_export(path)) is not None:
+        return read_pretrained_task(export)
     file = find_checkpoint(path)
     task = read_checkpoint(file)[KEY].get(TASK)
     if task is not None and not isinstance(task, dict):

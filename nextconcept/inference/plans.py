@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
-from nextconcept.inference.drafted_tokens import DraftedTokens
+from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.generate import PlanEdit, edit_plans, generate
 from nextconcept.inference.generators import PlanHook
 from nextconcept.inference.locations import visible_from
@@ -306,9 +306,17 @@ def report_plan(
         if changes:  # of lower levels, which read them
             plans = plans_at_end(model, tokens[start:], changes)
         generator = make_generator(seed, device)
-        drafted, options = DraftedTokens(), {"edits": changes, "hook": hook, "draft": draft}
+        figures = DraftFigures()
         text = generate(
-            model, tokens[None], max_new_tokens, temperature, generator=generator, figures=drafted, **options
+            model,
+            tokens[None],
+            max_new_tokens,
+            temperature,
+            generator=generator,
+            edits=changes,
+            hook=hook,
+            draft=draft,
+            figures=figures,
         )[0]
         steps = compare_plan(model, tokenizer, text[start:], known - start, plans, changes)
         # What the model sees before the beginning of the text moves out of its context.
@@ -321,5 +329,8 @@ def report_plan(
     ids = text[known:].tolist()
     written = tokenizer.decode(ids)
     texts = token_texts(tokenizer, ids, written, end="")
-    tokens_written = [WrittenToken(known + place, one, place in drafted.places) for place, one in enumerate(texts)]
+    tokens_written = [
+        WrittenToken(known + place, one, bool(drafted))
+        for place, (one, drafted) in enumerate(zip(texts, figures.from_plan, strict=True))
+    ]
     return PlanReport(prompt, written, steps, levels, tokens_written)

@@ -9,7 +9,8 @@ from typing import Any
 
 import nextconcept.tasks
 from nextconcept.checkpoints.files import read_record, read_task
-from nextconcept.checkpoints.hub import is_export, is_repository_name
+from nextconcept.checkpoints.hub import is_repository_name
+from nextconcept.checkpoints.packaged import find_export
 from nextconcept.core.errors import InputError
 from nextconcept.core.settings import check_types
 from nextconcept.data.tokenizers import Tokenizer
@@ -48,7 +49,7 @@ def task_record(path: str) -> dict[str, Any] | None:
         InputError: if there is no model at ``path``, or its record can't be read.
     """
     record = read_task(path)
-    if record is not None or is_export(path) or is_repository_name(path):
+    if record is not None or find_export(path) is not None or is_repository_name(path):
         return record
     settings = dict(read_record(path).get("data", {}))
     name = DATASETS.get(str(settings.get("dataset", "")))

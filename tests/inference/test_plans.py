@@ -1,11 +1,15 @@
 """Plans in words."""
 
+import re
+
 import pytest
 import torch
 
 from nextconcept import InputError
-from nextconcept.data.tokenizers import ByteTokenizer
-from nextconcept.inference.plans import compare_plan, first_visible, parse_edit, plans_at_end
+from nextconcept.data.tokenizers import ByteTokenizer, SymbolTokenizer
+from nextconcept.inference.draft_acceptance import DraftFigures
+from nextconcept.inference.generate import generate
+from nextconcept.inference.plans import compare_plan, first_visible, parse_edit, plans_at_end, report_plan
 from nextconcept.inference.read_back import decode_chunk
 from nextconcept.nn.model import horizon_targets
 from tests.helpers import open_model, small_config
@@ -138,3 +142,28 @@ def test_parse_edit__a_short_text_is_filled_up_from_the_plan():
     plans = {1: model.compose(ids("abcdwxyz").view(2, 4)).detach()}
     edit = parse_edit(model, ByteTokenizer(), "1:1=ki", plans)
     assert torch.equal(edit.concept, model.compose(ids("kiyz")))
+
+
+def test_report_plan__marks_the_tokens_that_were_drafted():
+    """As many as passes accepted, in the text that is written without drafts."""
+    tokenizer = SymbolTokenizer([*"ab"])
+    model = open_model(small_config(vocab_size=tokenizer.vocab_size, context_length=64))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter *= 0.5 / parameter.std()
+    most = 0
+    for prompt in ("abba", "bbb", "a", "ababab"):
+        plain = report_plan(model, tokenizer, prompt, max_new_tokens=30)
+        drafted = report_plan(model, tokenizer, prompt, max_new_tokens=30, draft="plan")
+        assert (drafted.written, drafted.steps) == (plain.written, plain.steps)
+        figures = DraftFigures()
+        generate(model, torch.tensor(tokenizer.encode(prompt))[None], 30, 0.0, draft="plan", figures=figures)
+        marked = [one.position for one in drafted.tokens if one.drafted]
+        assert not any(one.drafted for one in plain.tokens)
+        assert len(marked) == figures.accepted
+        most = max(most, len(marked))
+        page = drafted._repr_html_()
+        assert re.findall('class="p([0-9]+) drafted"', page) == list(map(str, marked))
+        assert (f"{len(marked)} of 30 tokens were drafted" in page) == (len(marked) > 0)
+    assert most > 3
