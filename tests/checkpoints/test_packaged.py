@@ -12,6 +12,7 @@ from nextconcept.checkpoints.packaged import find_export, packaged_models
 from nextconcept.cli.main import main
 from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.tasks import StarGraph
+from nextconcept.tasks.records import task_of
 from tests.helpers import fails, open_model, small_config
 
 PROMPT = "4,7|9,2|0,4|3,9|2,11|5,1|5,3|1,0/5,11="
@@ -21,12 +22,14 @@ def test_packaged_models__are_small_and_complete():
     assert list(packaged_models()) == ["star-graph"]
     for folder in packaged_models().values():
         files = {path.name: path.stat().st_size for path in folder.iterdir()}
-        assert set(files) == {"model.safetensors", "config.json", "tokenizer.json", "README.md"}
+        assert set(files) == {"model.safetensors", "config.json", "tokenizer.json", "task.json", "README.md"}
         assert sum(files.values()) < 1_000_000
 
 
 def test_star_graph__solves_held_out_lines_by_its_plan():
-    model, task = load("star-graph").model, StarGraph(arms=2, path_length=5, nodes=20)
+    writer = load("star-graph")
+    model, task = writer.model, task_of("star-graph", writer.tokenizer)
+    assert isinstance(task, StarGraph)
     prompts, truths = (torch.from_numpy(part) for part in task.draw("test", 0, range(200)))
     start = task.layout(model.config.hierarchy).prompt  # what lies before the prompt is padding
     front = torch.full((200, start), task.tokenizer.end_of_text)
