@@ -114,7 +114,9 @@ def rule_grid() -> list[dict]:
     short = [{"ends": " ", "max_length": 3, "mean_length": 2}, {"ends": ".\n", "max_length": 3, "mean_length": 2}]
     deep = {"chunking": short, "levels": 3, "planner__matching": {"top_k": 3, "beam": 2}, "horizon": 2}
     first = next(one for one in grid if one["planner__mode"] == "rollout")
-    grid.append(first | deep | {"encoder__composition": "mean", "encoder__flat": False} | {"encoder__position_binding": True})
+    grid.append(
+        first | deep | {"encoder__composition": "mean", "encoder__flat": False} | {"encoder__position_binding": True}
+    )
     return grid
 
 

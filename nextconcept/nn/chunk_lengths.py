@@ -69,7 +69,7 @@ def likeliest_tokens(encoder: ConceptEncoder, chunker: Chunker, concept: Tensor,
         length: tokens of the chunk, at most P.
 
     Returns:
-        (length,) token ids, of which the last ends the chunk if ``length`` is below P, and no other.
+        (length,) token ids, of which the last alone ends the chunk if ``length`` is below P.
     """
     following, ends = chunker.tables[1]
     places = torch.arange(length, device=concept.device)

@@ -45,7 +45,9 @@ def match_uneven(
     """
     search = _Search(encoder, chunker.hierarchy, chunker.tables, top_k, beam)
     leading, flat = concepts.shape[:-1], concepts.reshape(-1, concepts.shape[-1])
-    found = search.chunks(flat, level, {rule: torch.zeros_like(flat[:, 0], dtype=torch.long) for rule in chunker.tables})
+    found = search.chunks(
+        flat, level, {rule: torch.zeros_like(flat[:, 0], dtype=torch.long) for rule in chunker.tables}
+    )
     order = found.cosine.argsort(dim=1, descending=True, stable=True)
     parts = (found.tokens, found.concepts, found.cosine, found.lengths)
     return Matches(*(_pick(part, order).reshape(*leading, -1, *part.shape[2:]) for part in parts))
@@ -141,7 +143,9 @@ class _Search:
             found = self._tokens(wanted, beam, place)
         else:
             every = composition.bind_at(wanted[:, None].expand(-1, self.beam, -1), beam.lengths, undo=True)
-            found = self.chunks(every.flatten(0, 1), level - 1, {r: state.flatten() for r, state in beam.states.items()})
+            found = self.chunks(
+                every.flatten(0, 1), level - 1, {r: state.flatten() for r, state in beam.states.items()}
+            )
             found = found.unflatten(self.beam)
         elements = found.concepts
         offsets = beam.lengths[..., None].expand(-1, -1, elements.shape[2])
@@ -152,7 +156,7 @@ class _Search:
         return found
 
     def _tokens(self, wanted: Tensor, beam: _Chunks, place: int) -> _Chunks:
-        """Return the tokens nearest to (M, D) at a place, for each of the chunks that go on there."""
+        """Return the tokens nearest to (M, D) at a place, for each chunk that goes on there."""
         at = torch.full_like(beam.lengths[:, :1], place)
         there = self.encoder.composition(1).bind_at(wanted[:, None], at, undo=True)
         ids, elements = nearest_tokens(self.encoder, there, self.top_k)  # (M, 1, K, ...)

@@ -66,7 +66,8 @@ def right_lengths(
     Returns:
         The share of the chunks whose length is the likeliest one, and their number, both scalars.
     """
-    assert model.chunker is not None and output.chunks is not None, "chunks of one length need no rule"
+    assert model.chunker is not None, "chunks of one length need no rule"
+    assert output.chunks is not None
     chunks = output.chunks[1]
     counted = chunks.all(mask) & (chunks.lengths < model.config.hierarchy.chunk_lengths(1)[0])
     plans = output.plans[1][:, :-1, 0].float()  # (B, N, D)

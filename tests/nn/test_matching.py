@@ -94,7 +94,11 @@ def test_match_uneven__equals_brute_force_over_all_lengths():
     encoder = model.encoder
     encoder.embedding.weight.data = encoder.embedding.weight[:4]
     others = [0, 2, 3]
-    every = [[1], *([one, 1] for one in others), *([*two, last] for two in itertools.product(others, others) for last in range(4))]
+    every = [
+        [1],
+        *([one, 1] for one in others),
+        *([*two, last] for two in itertools.product(others, others) for last in range(4)),
+    ]
     with torch.no_grad():
         reachable = torch.stack([model.compose(torch.tensor(tokens)) for tokens in every])
         wanted = torch.randn(12, reachable.shape[1])
