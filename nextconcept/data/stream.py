@@ -225,8 +225,8 @@ def _join(
     collate_fn: Callable[[Any], ConceptBatch], windows: list[ConceptBatch]
 ) -> tuple[ConceptBatch, dict[str, Any] | None]:
     """Concatenate windows to a batch; a worker adds its position behind the batch."""
-    tokens, masks = (torch.cat([window[index] for window in windows]) for index in (0, 1))
-    batch = collate_fn(ConceptBatch(tokens, masks))
+    tokens, masks = zip(*((window.tokens, window.mask) for window in windows), strict=True)
+    batch = collate_fn(ConceptBatch(torch.cat(tokens), torch.cat(masks)))
     info = get_worker_info()
     if info is None:
         return batch, None

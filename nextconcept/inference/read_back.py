@@ -19,7 +19,7 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.inference.plan_steps import END_MARK
-from nextconcept.nn.chunk_lengths import length_odds, likeliest_tokens
+from nextconcept.nn.chunk_lengths import length_odds, likeliest_lengths, likeliest_tokens
 from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel
 
@@ -90,7 +90,7 @@ def _cut(model: NextConceptModel, reading: Tensor, concept: Tensor, level: int) 
 def _likeliest(model: NextConceptModel, reading: Tensor, concept: Tensor) -> Tensor:
     """Begin a reading (S,) with the likeliest chunk of the likeliest length."""
     assert model.chunker is not None, "chunks of one length need no rule"
-    length = int(length_odds(model.encoder, model.chunker, concept[None]).argmax()) + 1
+    length = int(likeliest_lengths(length_odds(model.encoder, model.chunker, concept[None])))
     chunk = likeliest_tokens(model.encoder, model.chunker, concept, length)
     return torch.cat((chunk, reading[length:]))
 

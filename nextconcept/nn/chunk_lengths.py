@@ -15,7 +15,7 @@ from torch import Tensor
 from nextconcept.nn.chunks import Chunker
 from nextconcept.nn.concept_encoder import ConceptEncoder
 
-__all__ = ["READ_BACK_SCALE", "length_odds", "likeliest_tokens"]
+__all__ = ["READ_BACK_SCALE", "length_odds", "likeliest_lengths", "likeliest_tokens"]
 
 READ_BACK_SCALE = 16.0
 """Inverse temperature of tokens that are read back, as the concept loss ``decode`` trains them."""
@@ -26,18 +26,14 @@ def length_odds(encoder: ConceptEncoder, chunker: Chunker, concepts: Tensor, sca
 
     Args:
         encoder: its composition must be additive.
-        chunker: the rules.
+        chunker: the rules; that of level 1 reads the text.
         concepts: (M, D).
         scale: inverse temperature of the tokens.
 
     Returns:
-        (M, P) probabilities of 1 to P tokens.
+        (M, P) probabilities of 1 to P tokens, the last with that of no end at all.
     """
     rule = chunker.hierarchy.rules[0]
-    if not rule.of_text:
-        return F.one_hot(torch.full_like(concepts[:, 0], rule.max_length - 1).long(), rule.max_length).to(
-            concepts.dtype
-        )
     following, ends = chunker.tables[1]
     states = len(following)
     # A token leads to one of the states, or ends the chunk.
@@ -53,6 +49,16 @@ def length_odds(encoder: ConceptEncoder, chunker: Chunker, concepts: Tensor, sca
     return torch.stack(odds, 1)
 
 
+def likeliest_lengths(odds: Tensor) -> Tensor:
+    """Return the likeliest length of chunks, (M,), from (M, P) probabilities.
+
+    P, at which longer chunks are cut, is chosen if nothing else is possible: it has the probability
+    of all that is not known to end.
+    """
+    ended = odds[:, :-1]
+    return torch.where(ended.sum(1) > 0, ended.argmax(1) + 1, odds.shape[1]) if ended.shape[1] else odds.argmax(1) + 1
+
+
 def likeliest_tokens(encoder: ConceptEncoder, chunker: Chunker, concept: Tensor, length: int) -> Tensor:
     """Find the likeliest chunk of a given length, by the algorithm of Viterbi (1967).
 
@@ -63,7 +69,7 @@ def likeliest_tokens(encoder: ConceptEncoder, chunker: Chunker, concept: Tensor,
         length: tokens of the chunk, at most P.
 
     Returns:
-        (length,) token ids, of which the last ends the chunk if ``length`` is below P, and no other.
+        (length,) token ids, of which the last alone ends the chunk if ``length`` is below P.
     """
     following, ends = chunker.tables[1]
     places = torch.arange(length, device=concept.device)

@@ -102,7 +102,8 @@ class Chunks:
         """
         place = torch.arange(most, device=x.device)
         index = (self.first[:, :-1, None] + place).clamp(max=x.shape[1] - 1).flatten(1)
-        gathered = x.gather(1, index[..., None].expand(-1, -1, x.shape[2])).unflatten(1, (self.most, most))
+        gathered = x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
+        gathered = gathered.view(len(x), self.most, most, x.shape[2])
         return gathered.masked_fill((place >= self.lengths[..., None])[..., None], 0)
 
     def all(self, x: Tensor) -> Tensor:

@@ -185,7 +185,7 @@ class Composition(nn.Module):
         return bound
 
     def after_sum(self, total: Tensor, count: Tensor) -> Tensor:
-        """Make sums (..., D) of ``count`` (...) elements the concepts of an additive composition."""
+        """Turn sums (..., D) of ``count`` (...) elements into concepts of a sum or mean."""
         reduction = next(name for name in self.chain if name in REDUCTIONS)
         if reduction == "mean":
             total = total / count[..., None].to(total.dtype)

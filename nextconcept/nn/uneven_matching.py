@@ -156,7 +156,7 @@ class _Search:
         return found
 
     def _tokens(self, wanted: Tensor, beam: _Chunks, place: int) -> _Chunks:
-        """Return the tokens nearest to (M, D) at a place, for each of the chunks that go on there."""
+        """Return the tokens nearest to (M, D) at a place, for each chunk that goes on there."""
         at = torch.full_like(beam.lengths[:, :1], place)
         there = self.encoder.composition(1).bind_at(wanted[:, None], at, undo=True)
         ids, elements = nearest_tokens(self.encoder, there, self.top_k)  # (M, 1, K, ...)

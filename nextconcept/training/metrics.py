@@ -16,7 +16,7 @@ Names logged by :class:`~nextconcept.training.module.ConceptModule` (an interfac
 - ``STAGE/concepts_lL/similarity/step_J``: mean cosine of predicted and realised concept.
 - ``STAGE/plan_l1/right_at_I``: share of the tokens at place I of a chunk, from 1, that are read
   back from the next planned concept (``nextconcept validate`` and ``test``).
-- ``STAGE/plan_l1/right_length``: share of the chunks that a rule cuts whose length is the likeliest
+- ``STAGE/plan_l1/right_length``: share of the chunks that a rule ends whose length is the likeliest
   one according to the next planned concept (likewise).
 - ``STAGE/collapse_lL/effective_rank_plan``, ``..._target``: effective rank of predicted and of
   realised concepts.

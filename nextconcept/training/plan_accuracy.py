@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, P places of a chunk, N chunks that there is room for.
 import torch
 from torch import Tensor
 
-from nextconcept.nn.chunk_lengths import READ_BACK_SCALE, length_odds
+from nextconcept.nn.chunk_lengths import READ_BACK_SCALE, length_odds, likeliest_lengths
 from nextconcept.nn.model import ModelOutput, NextConceptModel
 
 __all__ = ["MOST_PLACES", "right_by_place", "right_lengths"]
@@ -59,17 +59,19 @@ def right_lengths(
         model: a model whose chunks are cut by rules, and whose composition is a sum or mean with
             position binding.
         output: its output for (B, T) tokens.
-        mask: (B, T) bool, the tokens that count; a chunk counts if all its tokens do.
+        mask: (B, T) bool, the tokens that count. A chunk counts if all its tokens do, and if the
+            rule ends it: where a longer one is cut says nothing about a plan.
         scale: see :func:`~nextconcept.nn.chunk_lengths.length_odds`.
 
     Returns:
         The share of the chunks whose length is the likeliest one, and their number, both scalars.
     """
-    assert model.chunker is not None and output.chunks is not None, "chunks of one length need no rule"
+    assert model.chunker is not None, "chunks of one length need no rule"
+    assert output.chunks is not None
     chunks = output.chunks[1]
-    counted = chunks.all(mask)
+    counted = chunks.all(mask) & (chunks.lengths < model.config.hierarchy.chunk_lengths(1)[0])
     plans = output.plans[1][:, :-1, 0].float()  # (B, N, D)
     odds = length_odds(model.encoder, model.chunker, plans.flatten(0, 1), scale)
-    right = odds.argmax(1).view_as(counted) + 1 == chunks.lengths
+    right = likeliest_lengths(odds).view_as(counted) == chunks.lengths
     count = counted.sum()
     return (right & counted).sum() / count.clamp(min=1), count

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nextconcept.core.chunk_rules import RULES
-from nextconcept.nn.chunk_lengths import length_odds, likeliest_tokens
+from nextconcept.nn.chunk_lengths import length_odds, likeliest_lengths, likeliest_tokens
 from nextconcept.nn.chunks import Chunker
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from tests.helpers import small_config
@@ -47,6 +47,7 @@ def test_length_odds_and_likeliest_tokens__equal_a_sum_over_all_chunks(rule: str
         assert tuple(tokens.tolist()) == best[row][length - 1][1]
 
 
-def test_length_odds__a_rule_that_counts_has_one_length():
-    config = small_config(chunking=[3, "words"], levels=3, sharing="shared")
-    assert length_odds(ConceptEncoder(config), Chunker(config), torch.randn(2, 32)).tolist() == [[0, 0, 1]] * 2
+def test_likeliest_lengths__the_longest_only_if_nothing_ends_before():
+    odds = torch.tensor([[0.1, 0.2, 0.7], [0.3, 0.2, 0.5], [0.0, 0.0, 1.0]])
+    assert likeliest_lengths(odds).tolist() == [2, 1, 3]
+    assert likeliest_lengths(odds[:, :1]).tolist() == [1, 1, 1]

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from nextconcept.cli.main import main
+from nextconcept.core.chunk_ends import rule_ends
 from nextconcept.core.chunk_rules import ends_behind
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
-from nextconcept.core.chunk_ends import rule_ends
 from nextconcept.tasks.countdown import Countdown
 from nextconcept.tasks.task import pad
 from nextconcept.tasks.windows import TaskWindows

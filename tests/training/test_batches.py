@@ -6,8 +6,8 @@ import torch
 from nextconcept import InputError
 from nextconcept.data.tokenizers import ByteTokenizer, SymbolTokenizer
 from nextconcept.data.windows import ConceptBatch
-from nextconcept.training.batches import as_concept_batch, check_batch, check_ends, check_tokenizer
 from nextconcept.nn.chunks import Chunker
+from nextconcept.training.batches import as_concept_batch, check_batch, check_ends, check_tokenizer
 from tests.helpers import RULE_TEXT, small_config
 
 TOKENS = torch.zeros(2, 33, dtype=torch.long)
