@@ -39,6 +39,8 @@ def token_spans(levels: Sequence[LevelPlans], written: str, tokens: Sequence[Wri
         return escape(written)
     spans = []
     for one in tokens:
+        if not one.text:  # there is nothing to point at
+            continue
         read = [said for plans in levels if (said := _said(plans, one.position))]
         title = f' title="{escape("; ".join(read))}"' if read else ""
         drafted = " drafted" * one.drafted

@@ -56,7 +56,9 @@ STYLE = (
 .nc tr.end th{border-bottom:2px solid #111;color:#111}
 .nc .drafted{background:#b9e3c6;color:#111}
 .nc td.c{background-image:linear-gradient(rgb(255 122 0/calc(var(--w)*1%)),rgb(255 122 0/calc(var(--w)*1%)))}
-.nc td.c::after{counter-reset:w var(--w);content:var(--s);margin-left:.6em;font-size:.8em}
+.nc td.c{position:relative}
+.nc td.c::after{counter-reset:w var(--w);content:var(--s);position:absolute;top:-.5em;right:0;z-index:1;
+ padding:0 4px;border-radius:3px;background:#111;color:#fff;font-size:.7em;pointer-events:none}
 .nc .m span[class^=q],.nc .text span[class^=p]{cursor:help}
 .nc .m span[class^=q]:hover,.nc .text span[class^=p]:hover{outline:2px solid #d9480f}
 .nc-pictures{display:flex;flex-wrap:wrap;gap:8px 48px;background:#fff;color:#111}

@@ -125,6 +125,10 @@ def test_page__in_a_browser(exported: Path):
 
         write(prompt)
         shows(writer.plan(prompt).written)
+        marks = "cells => cells.map(cell => getComputedStyle(cell, '::after').content).filter(one => one.includes('%'))"
+        assert page.eval_on_selector_all("#view td.c", marks) == []
+        page.hover(f"#view table.m1-{(len(prompt) - 1) // 2} .q0")  # the last token of the prompt, in the table
+        assert len(page.eval_on_selector_all("#view td.c", marks)) == 3  # the steps of the plan that it read
         page.click("#view tr[data-level='2'][data-step='1'] td")
         browsers.expect(page.locator("#step input")).to_have_value(re.compile(r"level 2, step \+1"), timeout=30_000)
         page.fill("#instead textarea, #instead input", "kiwi")
