@@ -4,10 +4,10 @@
     cuda --precision bf16]
 
 The two models of a row take turns, because machines are noisy, and their medians are compared. The
-GPT has the depth and sliding window of the row's level 0, and the width at which
-``flops_per_token`` agrees best. On a GPU the table also has MFU, the share of ``--peak_tflops``
-that the counted FLOPs make up. All models read the predictor's states besides the plan, which is
-the most expensive memory, unless an experiment says otherwise.
+GPT has the depth of the row's level 0, its token encoder included, and its sliding window, and the
+width at which ``flops_per_token`` agrees best. On a GPU the table also has MFU, the share of
+``--peak_tflops`` that the counted FLOPs make up. All models read the predictor's states besides the
+plan, which is the most expensive memory, unless an experiment says otherwise.
 """
 
 import statistics
@@ -50,7 +50,7 @@ def equal_gpt(config: ModelConfig, context: int) -> ModelConfig:
     common = {
         "levels": 1,
         "sharing": "separate",
-        "depth": config.depths[0],
+        "depth": config.token_encoder_depth + config.depths[0],
         "num_heads": 4,
         "sliding_window": config.block_windows(0)[-1],
     }

@@ -108,7 +108,6 @@ def _band(time: int, window: int, shift: int, device: torch.device) -> Tensor:
     return inside & (block + key >= 0)
 
 
-@functools.lru_cache(maxsize=16)
 def _block_mask(time: int, window: int, device: torch.device) -> BlockMask:
     """Return FlexAttention's mask of a sliding window."""
 
@@ -116,6 +115,9 @@ def _block_mask(time: int, window: int, device: torch.device) -> BlockMask:
         return (key <= query) & (key > query - window)
 
     return create_block_mask(inside, None, None, time, time, device=device)
+
+
+_kept_block_mask = functools.lru_cache(maxsize=16)(_block_mask)
 
 
 @functools.cache
@@ -144,11 +146,11 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | No
     if window is None or window >= time:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
     if query.is_cuda and query.shape[-1] >= SMALLEST_FLEX_HEAD:
-        # Inside a compiled model, the kernel is compiled with it.
-        kernel = cast(Callable[..., Tensor], flex_attention)
-        if not torch.compiler.is_compiling():
-            kernel = _compiled_flex_attention()
-        return kernel(query, key, value, block_mask=_block_mask(time, window, query.device))
+        if torch.compiler.is_compiling():  # kernel and mask are compiled with the model
+            kernel, mask = cast(Callable[..., Tensor], flex_attention), _block_mask(time, window, query.device)
+        else:
+            kernel, mask = _compiled_flex_attention(), _kept_block_mask(time, window, query.device)
+        return kernel(query, key, value, block_mask=mask)
     return block_attention(query, key, value, window)
 
 

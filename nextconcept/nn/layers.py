@@ -7,10 +7,12 @@ Shapes: B batch, T time, D width, h heads, d head size.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from nextconcept.nn.rms_norm import rms_norm
 
@@ -168,13 +170,36 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
         # One pass instead of seven; a compiler fuses the real arithmetic below, but does not
         # support complex numbers.
         turns = angles if angles.is_complex() else rotations(angles)
-        if x.stride(-1) != 1:
-            x = x.contiguous()
-        if not torch.is_grad_enabled() and x.dtype.to_complex() == turns.dtype:
-            return (x.view(turns.dtype) * turns).view(x.dtype)
-        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turns).flatten(-2)
+        turns = turns.to(x.dtype.to_complex())
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return _turn(x, turns)
+        turned: Tensor = _Rotation.apply(x, turns)  # type: ignore[no-untyped-call]
+        return turned
     pairs = x.unflatten(-1, (-1, 2))
     cos, sin = (angles.real, angles.imag) if angles.is_complex() else (angles.cos(), angles.sin())
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     even, odd = pairs.unbind(-1)
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
+
+
+def _turn(x: Tensor, turns: Tensor) -> Tensor:
+    """Multiply pairs of features (..., D) by complex numbers (..., D / 2)."""
+    if x.stride(-1) != 1:
+        x = x.contiguous()
+    return (x.view(turns.dtype) * turns).view(x.dtype)
+
+
+class _Rotation(torch.autograd.Function):
+    """A rotation whose backward pass keeps the layout of heads in memory and copies nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, turns: Tensor) -> Tensor:
+        ctx.save_for_backward(turns)
+        ctx.shape = x.shape
+        return _turn(x, turns)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (turns,) = ctx.saved_tensors
+        return _turn(gradient, turns.conj_physical()).sum_to_size(ctx.shape), None

@@ -27,7 +27,7 @@ from nextconcept.nn.attention_kernels import (
     repeat_heads,
     small_attention,
 )
-from nextconcept.nn.layers import compute_dtype, rotary_angles, rotate
+from nextconcept.nn.layers import compute_dtype, rotary_angles, rotate, rotations
 from nextconcept.nn.level_weights import LevelShape, LevelWeights, SlicedWeights
 from nextconcept.nn.plan_input import PlanInput
 
@@ -167,6 +167,7 @@ class ParallelContext(LevelContext):
         self.plan_input, self.cache, self.reads_plan = plan_input, cache, plan_input is not None
         self.device, self.dtype, self.time = x.device, compute_dtype(x.dtype), x.shape[-2]
         self.step = cache.step if cache else 0
+        self._known: dict[str, Tensor] = {}
         self.angles = self._angles(torch.arange(self.time, device=self.device) + self.step)
         self.unbound: Tensor | None = None
         if plan_input is not None and plan_input.unbind is not None:
@@ -174,11 +175,19 @@ class ParallelContext(LevelContext):
             self.unbound = self.unfold(plan_input.places.unbound(plan_input.plan, self.step, plan_input.unbind))
 
     def _angles(self, positions: Tensor) -> Tensor:
-        return rotary_angles(positions, self.shape.head_size, self.shape.rope_base, self.dtype)
+        """Return the rotations of positions, or their angles where a compiler fuses them."""
+        angles = rotary_angles(positions, self.shape.head_size, self.shape.rope_base, self.dtype)
+        return angles if torch.compiler.is_compiling() else rotations(angles)
 
-    def _reading_angles(self, positions: Tensor) -> Tensor:
-        """Return the angles of attention to plan and memory: all zero if that is not rotated."""
-        return self._angles(positions if self.shape.reads_rotated else torch.zeros_like(positions))
+    def _reading_angles(self, name: str, positions: Callable[[], Tensor]) -> Tensor:
+        """Return the angles of attention to plan and memory: all zero if that is not rotated.
+
+        They are computed once for all blocks.
+        """
+        if name not in self._known:
+            known = positions()
+            self._known[name] = self._angles(known if self.shape.reads_rotated else torch.zeros_like(known))
+        return self._known[name]
 
     @property
     def _input(self) -> PlanInput:
@@ -254,12 +263,13 @@ class ParallelContext(LevelContext):
 
     def rotate_in_chunk(self, query: Tensor) -> Tensor:
         """Rotate by positions in the chunk, behind which a rollout stands by its step."""
-        return rotate(query, self._reading_angles(self._input.places.in_chunk(self.device) + self.step))
+        in_chunk = self._input.places.in_chunk
+        return rotate(query, self._reading_angles("in chunk", lambda: in_chunk(self.device) + self.step))
 
     def plan_keys(self, keys_of: KeysOf) -> tuple[Tensor, Tensor]:
         """Make the keys and values of the plan for each group of positions, (B, A, g, H, d)."""
         plan, places = self._input.plan, self._input.places
-        angles = self._reading_angles(places.step_starts(plan.shape[2], self.device))
+        angles = self._reading_angles("steps", lambda: places.step_starts(plan.shape[2], self.device))
         key, value = keys_of(plan, self.weights, angles)
         return places.spread(key), places.spread(value)
 
@@ -285,14 +295,15 @@ class ParallelContext(LevelContext):
 
     def rotate_in_text(self, query: Tensor) -> Tensor:
         """Rotate by the elements that the positions predict."""
-        positions = torch.arange(self.time, device=self.device) + self._input.places.element + self.step
-        return rotate(query, self._reading_angles(positions))
+        first = self._input.places.element + self.step
+        angles = self._reading_angles("in text", lambda: torch.arange(self.time, device=self.device) + first)
+        return rotate(query, angles)
 
     def attend_memory(self, index: int, query: Tensor, keys_of: KeysOf) -> Tensor:
         """Attend to the anchors up to that of the own chunk."""
         memory, places = self._input.memory, self._input.places
         assert memory is not None, "a model whose reader.memory is none reads no memory"
-        angles = self._reading_angles(places.chunk_starts(memory.shape[1], self.device))
+        angles = self._reading_angles("chunks", lambda: places.chunk_starts(memory.shape[1], self.device))
         # An axis for the heads, where rows differ.
         parts = keys_of(memory, self.weights, angles.unsqueeze(1) if angles.dim() == 3 else angles)
         key, value = (repeat_heads(part, query.shape[1], 1) for part in parts)

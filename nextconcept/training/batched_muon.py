@@ -30,7 +30,7 @@ class BatchedMuon(Muon):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make a step, and return what ``closure`` returns."""
         if not all(map(_can_be_stacked, self.param_groups)):
-            return super().step(closure)  # type: ignore[no-untyped-call,func-returns-value]
+            return super().step(closure)  # type: ignore[no-untyped-call]
         loss = None
         if closure is not None:
             with torch.enable_grad():

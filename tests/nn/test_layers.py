@@ -63,6 +63,22 @@ def test_rotate__keeps_norms_and_depends_on_relative_position_alone():
     torch.testing.assert_close(rotate(x, rotary_angles(torch.tensor([5]), 8, 10_000.0)).norm(), x.norm())
 
 
+def test_rotate__gradient_is_that_of_finite_differences():
+    """Also of heads that lie apart in memory, and of features that several angles rotate."""
+    heads = torch.randn(2, 3, 2, 4, dtype=torch.float64).transpose(1, 2).requires_grad_()
+    single = torch.randn(2, 1, 4, dtype=torch.float64, requires_grad=True)
+    angles = rotary_angles(torch.arange(3), 4, 10_000.0, torch.float64)
+    for x in (heads, single):
+        assert torch.autograd.gradcheck(lambda x: rotate(x, angles), [x])
+
+
+def test_rotate__keeps_the_layout_of_heads_in_memory():
+    features = torch.randn(2, 3, 8, requires_grad=True)
+    heads = features.unflatten(2, (2, 4)).transpose(1, 2)
+    rotated = rotate(heads, rotary_angles(torch.arange(3), 4, 10_000.0))
+    assert rotated.stride() == heads.stride()
+
+
 def test_binding_angles__positions_are_nearly_orthogonal_and_independent_of_width():
     angles = binding_angles(torch.arange(16), 256)
     overlaps = (angles[:, None] - angles[None]).cos().mean(-1)
