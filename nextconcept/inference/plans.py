@@ -306,9 +306,17 @@ def report_plan(
         if changes:  # of lower levels, which read them
             plans = plans_at_end(model, tokens[start:], changes)
         generator = make_generator(seed, device)
-        drafted, options = DraftedTokens(), {"edits": changes, "hook": hook, "draft": draft}
+        drafted = DraftedTokens()
         text = generate(
-            model, tokens[None], max_new_tokens, temperature, generator=generator, figures=drafted, **options
+            model,
+            tokens[None],
+            max_new_tokens,
+            temperature,
+            generator=generator,
+            edits=changes,
+            draft=draft,
+            figures=drafted,
+            hook=hook,
         )[0]
         steps = compare_plan(model, tokenizer, text[start:], known - start, plans, changes)
         # What the model sees before the beginning of the text moves out of its context.
