@@ -106,10 +106,10 @@ def check_data(data: ConceptDataModule, config: ModelConfig) -> None:
         if of_data != of_model:
             raise InputError(f"the data has {name} {of_data}, but the model has {of_model}: give both the same {name}.")
     if config.levels > 1 and data.hierarchy.rules and not same_rules(data.hierarchy.rules, config.hierarchy.rules):
-        of_data, of_model = ([str(rule) for rule in one.rules] for one in (data.hierarchy, config.hierarchy))
+        theirs, own = (", ".join(map(str, one.rules)) for one in (data.hierarchy, config.hierarchy))
         raise InputError(
-            f"the data cuts its chunks by the rules {', '.join(of_data)}, but the model by "
-            f"{', '.join(of_model) or f'chunk_size {config.chunk_size}'}: give both the same chunking."
+            f"the data cuts its chunks by the rules {theirs}, but the model by "
+            f"{own or f'chunk_size {config.chunk_size}'}: give both the same chunking."
         )
     if data.vocab_size > config.vocab_size:
         raise InputError(
