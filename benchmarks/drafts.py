@@ -1,12 +1,13 @@
 """Speed of generation with and without drafts from the plan, of trained models.
 
     python benchmarks/drafts.py --ckpt_path RUN --prompt "ROMEO:" [--tokens 400]
-    python benchmarks/drafts.py --ckpt_path RUN --arms 2 --path_length 5
+    python benchmarks/drafts.py --ckpt_path RUN --arms 2 --path_length 5 [--gpt GPT]
     python benchmarks/drafts.py --width 512 --depth 6
 
-Without a run, prints what a pass of an untrained model costs by the length of its draft. Otherwise
-prints tokens per pass and the time per token behind the first one, on one thread, for one text and
-for 32. The two ways of writing take turns, and medians are printed. Time is that of the process, so
+Without a run, prints what a token of an untrained model takes if so many drafts are right in each
+pass. Otherwise prints tokens per pass and the time per token behind the first one, on one thread,
+for one text and for 32, and the speed of a run of a GPT beside it. The ways of writing take turns,
+and medians are printed, of the ratios of neighbouring turns too. Time is that of the process, so
 that a machine that does other work too gives the same figures.
 """
 
@@ -59,32 +60,36 @@ class FixedLength(DraftLength):
 
     length = 0
 
-    def best(self, rows: int) -> int:
+    def best(self, rows: int, place: int = 0) -> int:
         """Return the length."""
         return self.length
 
 
 @torch.no_grad()
-def costs(width: int, depth: int, batches: tuple[int, ...], chunks: int = 10) -> None:
-    """Print the time of a pass at which a chunk begins, and of the next one, by drafted tokens."""
-    config = ModelConfig(vocab_size=256, levels=2, width=width, depth=depth, num_heads=8, context_length=256)
+def costs(config: ModelConfig, batches: tuple[int, ...], plans: int = 5) -> None:
+    """Print the time per token if all drafts are right, by their number in a pass."""
     model = NextConceptModel(config).eval()
-    print("| texts | drafted | ms, where a chunk begins | ms, inside a chunk |")
+    planned = config.chunk_size * config.horizon_of(1)
+    print("| texts | drafted | ms per token | times as fast |")
     print("|---|---|---|---|")
     for batch in batches:
-        for drafted in range(config.chunk_size):
+        plain = 0.0
+        for drafted in (count for count in (0, 1, 3, 7, 11, 15) if count < planned):
             generator = DraftingGenerator(model, batch, config.context_length)
             generator.length = FixedLength(config)
             generator.length.length = drafted
-            ids, lengths = torch.randint(256, (batch, config.context_length)), torch.full((batch,), 64)
-            times: list[list[float]] = [[] for _ in range(config.chunk_size)]
-            for _ in range(chunks * config.chunk_size):
+            ids, lengths = torch.randint(config.vocab_size, (batch, config.context_length)), torch.full((batch,), 64)
+            times, written = [], 0
+            for _ in range(1 + plans * planned // (drafted + 1)):
                 started = time.process_time()
-                generator.passes(ids, torch.zeros_like(lengths), lengths, torch.full((batch,), 100))
-                times[int(lengths[0]) % config.chunk_size].append((time.process_time() - started) * 1e3)
-                lengths = lengths + 1
-            begins, inside = (statistics.median(one[1:]) for one in times[:2])  # the first reads the prompt
-            print(f"| {batch} | {drafted} | {begins:.2f} | {inside:.2f} |", flush=True)
+                one = generator.passes(ids, torch.zeros_like(lengths), lengths, torch.full((batch,), 100))[0]
+                times.append(time.process_time() - started)
+                lengths, written = lengths + one.width, written + one.width
+            each = (
+                statistics.mean(times[1:]) / (written - 1) * (len(times) - 1) / batch * 1e3
+            )  # the first is the prompt
+            plain = plain or each
+            print(f"| {batch} | {drafted} | {each:.3f} | {plain / each:.2f} |", flush=True)
 
 
 def main(
@@ -92,12 +97,14 @@ def main(
     prompt: str = "\n",
     arms: int | None = None,
     path_length: int = 5,
+    gpt: str | None = None,
     tokens: int = 400,
     turns: int = 5,
     batches: tuple[int, ...] = (1, 32),
     temperatures: tuple[float, ...] = (0.0, 0.8),
     width: int = 512,
     depth: int = 6,
+    horizon: int = 4,
 ) -> None:
     """Print a table.
 
@@ -106,38 +113,54 @@ def main(
         prompt: the text to continue.
         arms: of star graphs whose questions are the prompts instead.
         path_length: of the star graphs, whose answers are as long.
+        gpt: a run of a GPT for the same prompts, such as one of equal FLOPs.
         tokens: tokens to write of a text.
         turns: measurements of each way of writing.
         batches: how many texts are written at once.
         temperatures: of the sampling.
         width: width of the untrained model's concepts; tokens have half of it.
         depth: blocks of each of its levels.
+        horizon: chunks of its plan.
     """
     torch.set_num_threads(1)
     if ckpt_path is None:
-        costs(width, depth, batches)
+        config = ModelConfig(
+            vocab_size=256, levels=2, width=width, depth=depth, num_heads=8, horizon=horizon, context_length=512
+        )
+        costs(config, batches)
         return
     model, tokenizer = load_run(ckpt_path)
-    model.eval()
+    ways: dict[str, tuple[NextConceptModel, str | None]] = {"plain": (model, None), "drafts": (model, "plan")}
+    if gpt is not None:
+        ways["gpt"] = (load_run(gpt)[0], None)
+    for writer, _ in ways.values():
+        writer.eval()
     count = tokens if arms is None else path_length
-    print("| texts | temperature | tokens per pass | accepted | ms per token | with drafts | faster | equal |")
-    print("|---|---|---|---|---|---|---|---|")
+    titles = "ms per token | with drafts | times as fast | than the GPT | GPT, ms | equal"
+    print(f"| texts | temperature | tokens per pass | accepted | {titles} |")
+    print("|---" * 10 + "|")
     for batch in batches:
         for temperature in temperatures:
-            times: dict[str | None, list[float]] = {None: [], "plan": []}
-            figures, equal, total = {None: DraftFigures(), "plan": DraftFigures()}, 0, 0
-            for drawn in prompts(tokenizer, prompt, arms, path_length, batch, turns):
-                texts = []
-                for draft in times:
-                    seconds, text = write(model, drawn, count, temperature, draft, figures[draft])
-                    times[draft].append(seconds)
-                    texts.append(text)
-                equal, total = equal + int((texts[0] == texts[1]).all(1).sum()), total + batch
-            plain, drafted = (statistics.median(times[draft]) * 1e3 for draft in (None, "plan"))
-            found = figures["plan"]
+            times: dict[str, list[float]] = {way: [] for way in ways}
+            figures, equal, total = {way: DraftFigures() for way in ways}, 0, 0
+            for turn, drawn in enumerate(prompts(tokenizer, prompt, arms, path_length, batch, turns + 1)):
+                texts = {}
+                for way in list(ways)[:: 1 if turn % 2 else -1]:
+                    writer, draft = ways[way]
+                    seconds, texts[way] = write(writer, drawn, count, temperature, draft, figures[way])
+                    if turn:  # the first one warms up
+                        times[way].append(seconds * 1e3)
+                equal, total = equal + int((texts["plain"] == texts["drafts"]).all(1).sum()), total + batch
+
+            def faster(way: str, times: dict[str, list[float]] = times) -> str:
+                pairs = zip(times[way], times["drafts"], strict=True) if way in times else []
+                return f"{statistics.median([slow / fast for slow, fast in pairs]):.2f}" if way in times else ""
+
+            medians = {way: f"{statistics.median(found):.3f}" for way, found in times.items()}
+            found = figures["drafts"]
             cells = [f"{found.tokens_per_pass:.2f}", f"{found.accepted / max(1, found.drafted):.2f}"]
-            cells += [f"{plain:.3f}", f"{drafted:.3f}", f"{plain / drafted:.2f}", f"{equal} of {total}"]
-            print(f"| {batch} | {temperature} | {' | '.join(cells)} |", flush=True)
+            cells += [medians["plain"], medians["drafts"], faster("plain"), faster("gpt"), medians.get("gpt", "")]
+            print(f"| {batch} | {temperature} | {' | '.join([*cells, f'{equal} of {total}'])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -110,5 +110,5 @@ class DraftedPass:
 
 
 def _leading(right: Tensor, counts: Tensor) -> Tensor:
-    """Count the drafts up to the first wrong one, (R,) on the CPU: (R, n), of which (R,) are there."""
+    """Count (R, n) drafts, of which (R,) are there, up to the first wrong one: (R,) on the CPU."""
     return (right.cpu() & (torch.arange(right.shape[1]) < counts[:, None])).long().cumprod(1).sum(1)

@@ -37,7 +37,7 @@ k-th one, the k-th part, because it is sure only after the ones before it."""
 DECAY = 0.9
 """Weight of a pass against the next one."""
 
-WATCHED = 16
+WATCHED = 32
 """Passes without drafts from one comparison of plan and text to the next."""
 
 LONGEST = 15
@@ -70,6 +70,11 @@ class DraftLength:
         prior = PRIOR / torch.arange(1, self.longest + 1)
         self._tried, self._accepted = prior, prior
         self._rates, self._skipped = [1.0] * self.longest, 0
+        self._found: dict[tuple[int, int], int] = {}
+
+    def pays(self, rows: int) -> bool:
+        """Return whether there is a place in the chunk from which ``rows`` texts are drafted."""
+        return any(self.best(rows, place) for place in range(1 if self.above == 0 else self.chunk))
 
     def best(self, rows: int, place: int = 0) -> int:
         """Return how many tokens to draft, from 0.
@@ -78,6 +83,11 @@ class DraftLength:
             rows: texts that take part in the pass.
             place: place in its chunk of the first drafted token.
         """
+        if (rows, place) not in self._found:
+            self._found[rows, place] = self._best(rows, place)
+        return self._found[rows, place]
+
+    def _best(self, rows: int, place: int) -> int:
         gained, best, most = 1.0, 0, MARGIN
         for count, rate in enumerate(self._rates, 1):
             chunks, rest = divmod(place + count, self.chunk)
@@ -106,3 +116,4 @@ class DraftLength:
         self._tried, self._accepted = kept * self._tried + tried, kept * self._accepted + right
         # A draft is accepted after those before it alone, which says something of untried lengths.
         self._rates = (self._accepted / self._tried).cummin(0).values.tolist()
+        self._found.clear()

@@ -250,22 +250,23 @@ def write_drafted(
         figures: receives how many tokens passes have written.
     """
     config, first, end = decoder.config, lengths, lengths + max_new_tokens
-    every, done, watched = torch.arange(len(ids), device=ids.device), 0, None
-    column, from_plan = torch.arange(max_new_tokens), torch.zeros(len(ids), max_new_tokens, dtype=torch.bool)
+    every, column = torch.arange(len(ids), device=ids.device), torch.arange(max_new_tokens)
+    from_plan = torch.zeros(len(ids), max_new_tokens, dtype=torch.bool)
+    done, level, watched = 0, True, None  # level: all rows have written equally many tokens
     while done < max_new_tokens:
-        starts = visible_from(lengths, config.window_length, config.hierarchy)
-        going = _going(lengths, first, end, config.hierarchy)
-        if going.all() and not decoder.length.best(len(ids), decoder.place(lengths)):
+        starts, pays = visible_from(lengths, config.window_length, config.hierarchy), decoder.length.pays(len(ids))
+        if level and not (pays and decoder.length.best(len(ids), decoder.place(lengths))):
             # As plain decoding does, and as fast.
-            numbers = None if uniform is None else uniform[every, (lengths - first).to(ids.device)]
             logits = decoder(ids, starts, lengths)
             if decoder.length.skip():
                 watched = decoder.foresee(ids, starts, lengths)
-            ids[every, lengths.to(ids.device)] = sample(logits, sampling, uniform=numbers)
-            lengths = lengths + 1
+            drawn = sample(logits, sampling, uniform=None if uniform is None else uniform[:, done])
+            ids.scatter_(1, lengths[:, None].to(ids.device), drawn[:, None])
+            lengths, ready = lengths + 1, done + 1
             figures.passes += len(ids)
         else:
             written = torch.zeros_like(lengths)
+            going = _going(lengths, first, end, config.hierarchy) if pays else lengths < end
             for one in decoder.passes(ids, starts, lengths, (end - lengths) * going):
                 accepted = _write(one, ids, lengths, lengths - first, sampling, uniform)
                 written[one.rows] = accepted + 1
@@ -274,10 +275,11 @@ def write_drafted(
                 decoder.length.update(accepted, one.counts)
                 figures.add(accepted, one.counts)
             lengths = lengths + written
+            least, most = (lengths - first).aminmax()
+            ready, level = int(least), bool(least == most)
         if watched is not None and (right := watched.accepted(ids, lengths)) is not None:
             decoder.length.update(right, watched.counts)
             watched = None
-        ready = int((lengths - first).min())
         for step in range(done, ready):
             figures.from_plan.append(from_plan[:, step])
             yield ids[every, (first + step).to(ids.device)]

@@ -73,7 +73,7 @@ class StepContext(LevelContext):
             self.memory = memory.unbind(1)
 
     def _of_anchors(self, store: AnchorStore) -> Tensor:
-        """Return what the anchors left: (R, ...) of a common one, or of each position, (R, n, ...)."""
+        """Return what the common anchor left, (R, ...), or that of each position, (R, n, ...)."""
         anchors = self.reading.anchors
         return store.one(anchors) if self.reading.common else store.each(anchors, self.reading.anchor)
 

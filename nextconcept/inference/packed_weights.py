@@ -51,7 +51,8 @@ class PackedWeights(LevelWeights):
         products = [x @ matrix for matrix in self._matrices[key]]
         if len(products) == len(maps):
             return products
-        return products[0].split([len(part_of(one)) for one in maps], -1)
+        separate: Sequence[Tensor] = products[0].split([len(part_of(one)) for one in maps], -1)
+        return separate
 
     def _ordered(self, part: Tensor, axis: int) -> Tensor:
         """Put the features of each head next to each other along an axis of (out, in)."""

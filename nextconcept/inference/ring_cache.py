@@ -103,9 +103,13 @@ class RingCache:
         if ahead == 0 and seen_from is None and positions.oldest + 1 >= count and (self.window is None or shift == 0):
             if self.window is None or count <= self.window:
                 return RingView(count)
-            if positions.oldest == positions.newest:  # a copy of the window is faster than a mask
-                first = positions.newest + 1 - self.window
-                return RingView(count, slots=torch.arange(first, first + self.window, device=device) % self.size)
+            if positions.oldest == positions.newest:
+                first = (positions.newest + 1 - self.window) % self.size
+                if first + self.window <= self.size:
+                    return RingView(first + self.window, first)
+                # A copy of the window is faster than a mask.
+                slots = torch.arange(first, first + self.window, device=device) % self.size
+                return RingView(count, slots=slots)
         newest = positions.last[:, None] + ahead
         age = (newest - torch.arange(count, device=device)) % self.size  # behind the newest
         seen_from = positions.every() if seen_from is None else seen_from
@@ -129,7 +133,7 @@ class RingCache:
         stored = positions.select(self.data)
         if view.slots is not None:
             return stored.index_select(3, view.slots), None
-        return stored[..., : view.count, :], view.visible
+        return stored[..., view.first : view.count, :], view.visible
 
 
 class AnchorStore:
@@ -179,11 +183,13 @@ class RingView:
     """Which entries of a ring queries see.
 
     Attributes:
-        count: entries from slot 0 on that are read.
+        count: end of the entries that are read.
+        first: the first of them.
         slots: (m,) slots that are read instead, or None.
         visible: (R, 1, n, count) bool, whether each query sees each, or None if all see all.
     """
 
     count: int
+    first: int = 0
     slots: Tensor | None = None
     visible: Tensor | None = None

@@ -80,6 +80,12 @@ CHANGES = [
 ]
 
 
+@pytest.fixture
+def always_drafted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draft in each pass, whether it pays or not."""
+    monkeypatch.setattr("nextconcept.inference.draft_length.MARGIN", 0.0)
+
+
 DRAFTING = [
     options
     for options in [*GRID, *(rules | {"vocab_size": 3, "context_length": 48} for rules in rule_grid())]
@@ -88,6 +94,7 @@ DRAFTING = [
 """Configurations of models that can draft."""
 
 
+@pytest.mark.usefixtures("always_drafted")
 @pytest.mark.parametrize(
     ("changes", "temperature"), [*zip(CHANGES, itertools.cycle([0.0, 1.0])), (CHANGES[0], 1.0)], ids=str
 )
@@ -105,12 +112,25 @@ def test_generate__drafted_equals_plain(changes: dict, temperature: float):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("always_drafted")
 @pytest.mark.parametrize("index", range(16))
 def test_generate__drafted_equals_plain_with_any_options(index: int):
     model = model_of(**DRAFTING[index * len(DRAFTING) // 16])
     edits = [PlanEdit(1, 0, torch.randn(model.config.widths[1]))] if index % 2 else None
     plain, _ = written(model, None, 30, 1.0, edits=edits)
     assert torch.equal(written(model, "plan", 30, 1.0, edits=edits)[0], plain)
+
+
+def test_generate__drafts_come_and_go():
+    """A model whose drafts are right at times is drafted at times, and writes the same."""
+    model = model_of(vocab_size=2, context_length=64)
+    prompt, figures = torch.tensor([[0, 1, 1, 0], [1, 0, 0, 0]]), DraftFigures()
+    options = {"lengths": torch.tensor([4, 3]), "generator": torch.Generator().manual_seed(1)}
+    plain = generate(model, prompt, 90, **options)
+    options["generator"].manual_seed(1)
+    assert torch.equal(generate(model, prompt, 90, draft="plan", figures=figures, **options), plain)
+    assert 0 < figures.accepted < figures.drafted
+    assert figures.drafted < 0.8 * figures.passes * DraftLength(model.config).longest
 
 
 @pytest.mark.parametrize("changes", [{}, {"sliding_window": 3, "chunk_size": 3}, {"levels": 3}], ids=str)
