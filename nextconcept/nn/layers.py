@@ -184,8 +184,8 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
 def _turn(x: Tensor, turns: Tensor) -> Tensor:
     """Multiply pairs of features (..., D) by complex numbers (..., D / 2)."""
-    if x.stride(-1) != 1:
-        x = x.contiguous()
+    if x.stride(-1) != 1 or any(stride % 2 for stride in (*x.stride()[:-1], x.storage_offset())):
+        x = x.clone(memory_format=torch.contiguous_format)  # pairs have to lie at even places
     return (x.view(turns.dtype) * turns).view(x.dtype)
 
 
