@@ -25,6 +25,11 @@ OTHER_GRAPHS = [
     ("star_graph/three_levels_d2_l16", {"data.task.path_length": "20", "model.config.horizon": "[3, 3]"}),
 ]
 EXPERIMENTS = [name for name in FILES if name not in (*COMPARISONS, *OVERLAYS)]
+LARGE = {
+    *("tinystories", "v11_2", "v11_2_oracle", "v11_3", "countdown/published"),
+    *(f"star_graph/two_levels_{graph}" for graph in ("d2_l10", "d5_l5", "d7_l7")),
+}
+"""Models of published sizes, which take seconds."""
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
@@ -33,7 +38,7 @@ EXPERIMENTS = [name for name in FILES if name not in (*COMPARISONS, *OVERLAYS)]
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *((name, {}) for name in EXPERIMENTS),
+        *(pytest.param(name, {}, marks=[pytest.mark.slow] * (name in LARGE)) for name in EXPERIMENTS),
         ("two_levels", {"trainer.precision": "bf16-true"}),
         *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHER_GRAPHS),
     ],
@@ -252,4 +257,7 @@ def test_packages__are_all_listed():
     settings.read(root / "setup.cfg")
     folders = {path.parent.relative_to(root) for path in root.glob("nextconcept/**/__init__.py")}
     packages = {".".join(folder.parts) for folder in folders}
-    assert set(settings["options"]["packages"].split()) == packages | {"nextconcept.experiments", "nextconcept.packaged"}
+    assert set(settings["options"]["packages"].split()) == packages | {
+        "nextconcept.experiments",
+        "nextconcept.packaged",
+    }
