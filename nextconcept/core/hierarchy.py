@@ -72,7 +72,7 @@ class Hierarchy:
     def span(self, level: int) -> int:
         """Tokens under one element of ``level``, or with rules at most."""
         if self.rules:
-            return math.prod(rule.max_length for rule in self.rules[:level])
+            return math.prod([rule.max_length for rule in self.rules[:level]])  # not a generator, for the compiler
         return int(self.chunk_size**level)
 
     def chunk_lengths(self, level: int) -> tuple[int, float]:

@@ -108,7 +108,8 @@ def test_gradients__reach_every_parameter(rules: list):
 
 
 @pytest.mark.slow
-def test_compile__has_no_graph_break():
-    model = open_model(small_config(**GRID[2]))
+@pytest.mark.parametrize("options", [GRID[0], GRID[2]], ids=["flat", "linear"])
+def test_compile__has_no_graph_break(options: dict[str, Any]):
+    model = open_model(small_config(**options))
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(TOKENS).logits, model(TOKENS).logits, atol=1e-4, rtol=1e-4)
