@@ -1,6 +1,7 @@
 """The laws of models whose chunks are cut by rules."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
