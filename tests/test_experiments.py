@@ -3,6 +3,7 @@
 import inspect
 import operator
 import pydoc
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -27,9 +28,13 @@ OTHER_GRAPHS = [
 EXPERIMENTS = [name for name in FILES if name not in (*COMPARISONS, *OVERLAYS)]
 LARGE = {
     *("tinystories", "v11_2", "v11_2_oracle", "v11_3", "countdown/published"),
-    *(f"star_graph/two_levels_{graph}" for graph in ("d2_l10", "d5_l5", "d7_l7")),
+    *(f"star_graph/{model}_{graph}" for model in ("gpt", "two_levels") for graph in ("d2_l10", "d5_l5", "d7_l7")),
 }
 """Models of published sizes, which take seconds."""
+ALIKE = {
+    name for name in EXPERIMENTS if re.search("(multi_token|next_latent|teacherless|belief_state|d3_l4|d2_l8)", name)
+}
+"""Other objectives and sizes of experiments that are tested every day."""
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
@@ -38,7 +43,7 @@ LARGE = {
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *(pytest.param(name, {}, marks=[pytest.mark.slow] * (name in LARGE)) for name in EXPERIMENTS),
+        *(pytest.param(name, {}, marks=[pytest.mark.slow] * (name in LARGE | ALIKE)) for name in EXPERIMENTS),
         ("two_levels", {"trainer.precision": "bf16-true"}),
         *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHER_GRAPHS),
     ],

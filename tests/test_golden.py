@@ -18,8 +18,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-# A step of v11_2 takes ten seconds.
-NAMES = [pytest.param(name, marks=pytest.mark.slow if name == "v11_2" else ()) for name in golden.RUNS]
+# A step of these takes two to ten seconds.
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("v11_")) for name in golden.RUNS]
 
 
 @pytest.mark.parametrize("name", NAMES)

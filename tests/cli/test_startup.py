@@ -66,11 +66,8 @@ def test_fit__on_text__loads_neither_datasets_nor_signal_processing(tmp_path: Pa
     "use",
     [
         "pass",
-        "from scipy.signal import windows",
-        "import scipy.signal.windows as windows",
         "from scipy.signal.windows import hamming",
-        "from scipy.signal import *; lfilter",
-        "import scipy.sparse",
+        "from scipy.signal import *; import scipy.sparse; lfilter",
     ],
 )
 def test_scipy__is_whole_for_whoever_uses_it__within_and_after(use: str):

@@ -57,7 +57,7 @@ def trainer(folder: Path, moment: str = "", step: int = 5, accumulated: int = 1)
 
 
 @pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
-@pytest.mark.parametrize("accumulated", [1, 3])
+@pytest.mark.parametrize("accumulated", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("moment", "step", "kept"),
     [("start", 5, 5), ("curves", 5, 6), ("curves", 1, 2), ("start", 8, 8), ("curves", 7, 8), ("validation", 8, 8)],
