@@ -21,13 +21,12 @@ from nextconcept.nn.chunks import Chunker, Chunks
 from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder
 from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
 from nextconcept.nn.flops import flops_per_token
-from nextconcept.nn.matching import match
+from nextconcept.nn.matched_inputs import matched_input
 from nextconcept.nn.places import EvenPlaces, Places, Unbind, UnevenPlaces
 from nextconcept.nn.plan_input import PlanInput
 from nextconcept.nn.prefill import PrefillState
 from nextconcept.nn.token_decoder import TokenDecoder
 from nextconcept.nn.transformer import Transformer
-from nextconcept.nn.uneven_matching import match_uneven
 
 __all__ = ["Encoding", "ModelOutput", "NextConceptModel", "PlanChoice", "PlanSource", "horizon_targets"]
 
@@ -329,8 +328,8 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
 
         Returns:
             (B, A, H, c^level, top_k) token ids, the nearest first; where rules cut chunks, at as
-            many places as a chunk may have. Without position binding the ids
-            are equal at all positions.
+            many places as a chunk may have. Without position binding the ids are equal at all
+            positions.
         """
         return self.encoder.read_back(plan, level).topk(top_k).indices
 
@@ -360,17 +359,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             return norm
 
         def matched(concept: Tensor) -> Tensor:
-            smooth = norm(concept)
-            if self.chunker is None:
-                found = match(self.encoder, smooth, level, settings.top_k, settings.beam)
-            else:
-                found = match_uneven(self.encoder, self.chunker, smooth, level, settings.top_k, settings.beam)
-            nearest = found.concepts[..., 0, :]
-            if settings.temperature and self.training:
-                weights = (found.cosine / settings.temperature).softmax(-1)
-                choice = torch.multinomial(weights.flatten(0, -2), 1).view(*weights.shape[:-1], 1, 1)
-                nearest = found.concepts.gather(-2, choice.expand(*choice.shape[:-1], smooth.shape[-1])).squeeze(-2)
-            return smooth + (nearest - smooth).detach()  # straight-through (Bengio et al., 2013)
+            return matched_input(self.encoder, self.chunker, norm(concept), level, settings, self.training)
 
         return matched
 
