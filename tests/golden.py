@@ -68,13 +68,22 @@ V11_3 = earlier_preset(
     planner="{mode: rollout, plan_head: mlp}",
     encoder="{composition: mlp->sum->mlp->norm, flat: false, position_binding: false, chunk_alignment: start}",
 )
+WIDE_STAR_GRAPH: dict[str, str | int] = {
+    "width": 128,
+    "depth": "[2, 4]",
+    "num_loops": "[1, 1]",
+    "num_heads": 4,
+    "sliding_window": "null",
+}
+"""The model with which the losses of the star graph were recorded."""
+
 RUNS: dict[str, tuple[str, dict[str, str | int]]] = {
     "shakespeare": ("shakespeare", {}),
     "two_levels": ("two_levels", {}),
     "three_levels": ("three_levels", {}),
     "v11_2": ("v11_2", V11_2),
     "v11_3": ("v11_3", V11_3),
-    "star_graph": ("star_graph/two_levels_d2_l5", {}),
+    "star_graph": ("star_graph/two_levels", WIDE_STAR_GRAPH),
     "rollout_with_matching": ("two_levels", ROLLOUT),
     "memory_of_states": ("two_levels", {"reader.memory": "states"}),
 }

@@ -247,12 +247,20 @@ def test_compare__gives_options_that_exist(name: str):
                 check_options({option: value}, entry.config)
 
 
-def test_star_graph__one_configuration_is_that_of_the_largest_graph_that_it_was_found_on():
-    one, found_on = (
-        yaml.safe_load(FILES[f"star_graph/{name}"].read_text()) for name in ("two_levels", "two_levels_d2_l8")
-    )
-    del one["trainer"]["logger"], found_on["trainer"]["logger"]
-    assert one == found_on
+def test_star_graph__one_configuration_for_all_graphs():
+    """What a comparison changes for its graph is the graph, the length of the answer and the horizon."""
+    graphs = [
+        yaml.safe_load(FILES[f"comparisons/planning/{name}"].read_text())
+        for name in ("g2_5", "g3_4", "g2_8", "g5_5", "g2_10")
+    ]
+    for spec in graphs:
+        entry = spec["entries"]["two_levels"]
+        assert entry["config"] == ["star_graph/two_levels"]
+        assert entry["learning_rates"] == [4e-3]
+        changed = set(spec.get("options", {}) | entry.get("options", {}))
+        assert changed <= {"model.config.horizon", "sample.max_new_tokens"} | {
+            f"data.task.{name}" for name in ("arms", "path_length", "nodes")
+        }
 
 
 def test_packages__are_all_listed():

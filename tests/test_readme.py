@@ -144,7 +144,7 @@ def test_snippets__run(home: Path, capsys: pytest.CaptureFixture):
 
 def run_pages(pages: list[Path], corpus: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Run the snippets and commands of pages in their order, and return the subcommands."""
-    fit("--config", "star_graph/two_levels_d2_l5", "--trainer.logger.init_args.name", "star")
+    fit("--config", "star_graph/two_levels", "--trainer.logger.init_args.name", "star")
     fit("--config", "shakespeare", "--trainer.logger.init_args.name", "words")
     fit("--config", "gpt")
     ran, done = set(), set()

@@ -89,7 +89,7 @@ COMMANDS = {
     "compare": Command(
         "nextconcept.cli.compare",
         "Train several models to the same budget, with several seeds, and write a table.",
-        "nextconcept compare --config comparisons/star_graph_d2_l5",
+        "nextconcept compare --config comparisons/planning/g2_5",
     ),
     "experiments": Command(
         "nextconcept.cli.experiments",

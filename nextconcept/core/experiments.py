@@ -13,7 +13,7 @@ __all__ = ["experiment_files", "find_experiment"]
 
 
 def experiment_files() -> dict[str, Path]:
-    """Return the shipped configuration files by name, such as ``star_graph/two_levels_d2_l5``."""
+    """Return the shipped configuration files by name, such as ``star_graph/two_levels``."""
     package = Path(__file__).parents[1]
     installed, checkout = package / "experiments", package.parent / "experiments"
     folder = installed if installed.is_dir() else checkout

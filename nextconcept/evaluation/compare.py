@@ -92,7 +92,7 @@ class Comparison:
         """
         path = self.output / f"{self.name}.json"
         candidates = {
-            name: make_candidates(self.learning_rates, self.grid | entry.grid, self.draws)
+            name: make_candidates(entry.learning_rates or self.learning_rates, self.grid | entry.grid, self.draws)
             for name, entry in self.entries.items()
         }
         searches = [(budget, self._trials(candidates, budget)) for budget in self.budgets]

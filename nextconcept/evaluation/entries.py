@@ -52,12 +52,15 @@ class Entry:
         options: further settings by their dotted names, such as ``model.config.levels: 1``.
         growth: how the model grows, or None; ``config`` is then that of the smallest model.
         grid: values to try for options of this entry, by their dotted names.
+        learning_rates: of this entry, in place of those of the comparison; one alone is taken as it
+            is.
     """
 
     config: list[str]
     options: dict[str, Any] = field(default_factory=dict)
     growth: Growth | None = None
     grid: dict[str, list[Any]] = field(default_factory=dict)
+    learning_rates: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,9 @@ class Run:
     def key(self) -> str:
         """Hash of all that the run depends on except the code.
 
-        Covered are the settings, the content of the configuration files (but not their paths), and
-        the content of the files and folders that the run reads: its data and what it starts from.
+        Covered are the settings, those in configuration files among them (but not comments and
+        paths), and the content of the files and folders that the run reads: its data and what it
+        starts from.
         """
         digest = hashlib.sha256(self.init.encode())
         for stage in self.stages:
@@ -105,8 +109,9 @@ class Run:
             settings: dict[str, Any] = {}
             for name, value in zip(stage[::2], stage[1::2], strict=True):
                 if name == "--config":
-                    digest.update(find_experiment(value).read_bytes() + b"\0")
-                    settings |= _read_settings(find_experiment(value))
+                    found = _read_settings(find_experiment(value))
+                    digest.update(yaml.safe_dump(found).encode() + b"\0")
+                    settings |= dict(_flat(found))
                 else:
                     digest.update(f"{name}\0{value}\0".encode())
                     settings[name.removeprefix("--")] = value
@@ -115,12 +120,12 @@ class Run:
         return digest.hexdigest()[:16]
 
 
-def _read_settings(config: Path) -> dict[str, Any]:
-    """Read the settings of a configuration file by their dotted names."""
+def _read_settings(config: Path) -> Any:
+    """Read a configuration file; None if it can't be read, which ``nextconcept fit`` reports."""
     try:
-        return dict(_flat(yaml.safe_load(config.read_text(encoding="utf-8"))))
+        return yaml.safe_load(config.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
-        return {}  # nextconcept fit reports what is wrong
+        return None
 
 
 def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:

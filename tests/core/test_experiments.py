@@ -14,8 +14,8 @@ from nextconcept.core.experiments import experiment_files, find_experiment
         ("shakespeare", "shakespeare"),
         ("shakespeare.yaml", "shakespeare"),
         ("two_levels", "two_levels"),  # though there is text/two_levels
-        ("two_levels_d2_l5", "star_graph/two_levels_d2_l5"),
-        ("star_graph/two_levels_d2_l5", "star_graph/two_levels_d2_l5"),
+        ("gpt_d2_l5", "star_graph/gpt_d2_l5"),
+        ("star_graph/two_levels", "star_graph/two_levels"),
         ("trainer/ddp", "trainer/ddp"),
         ("ddp", "trainer/ddp"),
     ],

@@ -41,8 +41,10 @@ def test_key__covers_files_that_options_name(config: dict):
     assert run_of(config, **{"data.dataset": "other.txt"}).key != before
 
 
-def test_key__ignores_where_configurations_lie(config: dict):
+def test_key__ignores_comments_and_where_configurations_lie(config: dict):
     before = run_of(config).key
+    written = Path("entry.yaml").read_text()
+    Path("entry.yaml").write_text(f"# About five minutes.\n{written}")
     Path("folder").mkdir()
     Path("entry.yaml").rename("folder/entry.yaml")
     entry = Entry(["folder/entry.yaml"])
