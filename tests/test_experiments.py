@@ -248,7 +248,6 @@ def test_compare__gives_options_that_exist(name: str):
 
 
 def test_star_graph__one_configuration_for_all_graphs():
-    """What a comparison changes for its graph is the graph, the length of the answer and the horizon."""
     graphs = [
         yaml.safe_load(FILES[f"comparisons/planning/{name}"].read_text())
         for name in ("g2_5", "g3_4", "g2_8", "g5_5", "g2_10")
