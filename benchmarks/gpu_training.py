@@ -1,6 +1,6 @@
 """Speed, MFU and memory of training on a GPU: a GPT beside two and three levels.
 
-    python benchmarks/gpu_training.py --width 1024 --contexts [2048, 8192] [--compile true]
+    python benchmarks/gpu_training.py --width 1024 --contexts '[2048, 8192]' [--compile true]
 
 The hierarchies are the GPT with its blocks shared out over the token encoder and the decoder, and
 thinner levels above. MFU is the share of ``--peak_tflops`` that the counted training FLOPs make up,

@@ -1,7 +1,7 @@
 """Speed and memory of training: experiments and nested models against GPTs of equal FLOPs.
 
-    python benchmarks/training.py [--rows two_levels v11_2 nested_512] [--compile true] [--device
-    cuda --precision bf16]
+    python benchmarks/training.py [--rows '[two_levels, v11_2, nested_512]'] [--compile true]
+    [--device cuda --precision bf16]
 
 The two models of a row take turns, because machines are noisy, and their medians are compared. The
 GPT has the depth of the row's level 0, its token encoder included, and its sliding window, and the

@@ -28,23 +28,24 @@ TEMPLATE = """---
 # {{ title }}
 
 A next-concept model of {{ levels }}: {{ parameters }} parameters, {{ config.sharing }} weights.
-{%- if config.levels > 1 %} Chunks of {{ chunks }} (and of concepts)
-are composed into concepts; predictors plan the next concepts, and a decoder writes tokens while it
-reads that plan.{% endif %}
+{%- if config.levels > 1 %}
+Chunks of {{ chunks }} are composed into concepts.
+Predictors plan the next concepts, and a decoder writes tokens while it reads that plan.
+{%- endif %}
 
 ```python
 import nextconcept
 writer = nextconcept.load("FOLDER_OR_REPOSITORY")
-print(writer.write("Once"))
+print(writer.write("PROMPT"))
 {%- if config.levels > 1 %}
-print(writer.plan("Once"))
+print(writer.plan("PROMPT"))
 {%- endif %}
 ```
 
 ```
-nextconcept generate --ckpt_path FOLDER --prompt "Once"
+nextconcept generate --ckpt_path FOLDER --prompt "PROMPT"
 {%- if config.levels > 1 %}
-nextconcept plan --ckpt_path FOLDER --prompt "Once"
+nextconcept plan --ckpt_path FOLDER --prompt "PROMPT"
 {%- endif %}
 ```
 
@@ -148,6 +149,6 @@ def _chunks(config: ModelConfig) -> str:
     """Say what chunks consist of."""
     rules = config.hierarchy.rules
     if not rules:
-        return f"{config.chunk_size} tokens"
+        return f"{config.chunk_size} tokens{' (and of concepts)' * (config.levels > 2)}"
     names = [f"up to one of {rule.ends!r}" if rule.ends else f"cut by {rule.rule}" for rule in rules]
     return f"tokens {', then '.join(names)}"

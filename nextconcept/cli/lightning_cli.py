@@ -43,6 +43,7 @@ from nextconcept.training.callbacks import (
     TensorBoardLayout,
     WritingSamples,
 )
+from nextconcept.training.lightning_compat import hide_tips
 from nextconcept.training.module import ConceptModule
 
 __all__ = ["ConceptCLI", "run"]
@@ -102,6 +103,7 @@ class ConceptCLI(LightningCLI):
         warnings.filterwarnings("ignore", message=".*sync_dist=True")
         # Lightning's own use of a deprecated class; users can't change it.
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+        hide_tips()
         super().__init__(
             ConceptModule,
             ConceptDataModule,

@@ -212,7 +212,8 @@ def parse_edit(
             filled up with the last tokens of the planned concept.
 
     Raises:
-        InputError: if ``text`` has another form, or TEXT does not fit into one concept.
+        InputError: if ``text`` has another form, there is no such plan, or TEXT does not fit into
+            one concept.
     """
     target, equals, words = text.partition("=")
     left, colon, right = target.partition(":")
@@ -223,6 +224,8 @@ def parse_edit(
         raise InputError(
             f"the edit {text!r} names level {level}, but plans have levels 1 to {model.config.levels - 1}."
         )
+    if step >= (horizon := model.config.horizon_of(level)):
+        raise InputError(f"the edit {text!r}: the plan of level {level} has steps 0 to {horizon - 1}, not {step}.")
     if not words:
         raise InputError(f"the edit {text!r} has no text: give what to plan after the equals sign, as in 1:0=king.")
     device = next(model.parameters()).device

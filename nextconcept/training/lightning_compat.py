@@ -6,6 +6,7 @@ fails where one of them is missing.
 """
 
 import csv
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = [
     "cut_csv_curves",
     "fix_version",
     "fixed_version",
+    "hide_tips",
     "keep_csv_curves",
     "may_save",
     "next_version",
@@ -30,6 +32,21 @@ __all__ = [
     "stops_early",
     "validates_next",
 ]
+
+TIPS = ("💡 Tip", "Trainer already configured with model summary")
+"""Beginnings of what Lightning says of itself at every start."""
+
+
+def hide_tips() -> None:
+    """Keep the log of a run free of advertisements for other products of Lightning's makers.
+
+    Uses the name of the logger behind ``rank_zero_info``: no setting of the trainer hides them.
+    """
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(TIPS)
 
 
 def shows_step(trainer: L.Trainer) -> bool:

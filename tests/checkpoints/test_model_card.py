@@ -22,6 +22,8 @@ def test_model_card__data_training_and_metrics():
     assert "| `val/loss/tokens` | 1.2346 |\n| `val/loss/tokens_zero` | 1.5000 |" in card.text
     assert "`val/loss`" not in card.text  # a sum of terms, which no other loss compares with
     assert "1.23 M parameters" in card.text
+    assert "Chunks of 4 tokens are composed" in card.text
+    assert "Chunks of 4 tokens (and of concepts) are composed" in model_card(ModelConfig(levels=3), 1, RECORD).text
     assert "| `width` | 64 |" in card.text
     assert "| `encoder.depth` | 1 |\n| `planner.mode` | rollout |\n| `planner.matching.top_k` | 8 |" in card.text
     assert "`depth`" not in card.text  # the default
@@ -40,6 +42,7 @@ def test_model_card__answers_of_a_task():
     assert "- dataset: maze\n- task.size: 3\n" in card.text
     assert "| `val/answer/exact` | 0.9700 |\n| `val/answer/first_branch_zero` | 0.5000 |" in card.text
     assert "cosine" not in card.text
+    assert 'write("PROMPT")' in card.text  # ordinary words are no prompt of a task
     assert [result.metric_type for result in card.data.eval_results] == ["answer/exact"]
 
 

@@ -1,13 +1,14 @@
 """The private members that the project uses exist; what they do is tested where it is used."""
 
 import csv
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ModelSummary, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
@@ -15,6 +16,7 @@ from nextconcept.training.lightning_compat import (
     accumulates,
     allow_clipping,
     cut_csv_curves,
+    hide_tips,
     keep_csv_curves,
     may_save,
     shows_step,
@@ -101,3 +103,18 @@ def test_csv_curves__are_kept_and_cut(tmp_path: Path):
     again.log_metrics({"accuracy": 0.5}, 0)
     again.save()
     assert path.read_text().splitlines() == ["accuracy,step", "0.5,0"]
+
+
+@pytest.mark.slow
+def test_hide_tips__only_what_is_no_news_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch.utilities.rank_zero"), "filters", [])
+    options = {"accelerator": "cpu", "logger": False, "default_root_dir": tmp_path, "callbacks": [ModelSummary()]}
+    L.Trainer(**options)
+    before = caplog.messages.copy()
+    assert any("Tip" in line for line in before)  # or there would be nothing to hide
+    caplog.clear()
+    hide_tips()
+    L.Trainer(**options)
+    assert caplog.messages == [line for line in before if "Tip" not in line and "already configured" not in line] != []
