@@ -41,5 +41,5 @@ def test_read_chunk__a_plan_of_several_words_holds_no_unlikely_tokens():
     assert any((one.tokens > 127).any() for one in found)
     model.encoder.token_prior[128:] = -50.0
     found = [one for plan in plans for one in read_chunk(model, plan, 1, alternatives=3)]
-    assert len(found) > 60
+    assert len(found) > 40
     assert all((one.tokens < 128).all() for one in found)
