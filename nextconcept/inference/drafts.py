@@ -28,6 +28,7 @@ from nextconcept.inference.generators import CachedGenerator, PlanHook, visible_
 from nextconcept.inference.locations import Location, Reading, visible_from
 from nextconcept.inference.ring_cache import AnchorStore, RowPositions
 from nextconcept.inference.sampling import Sampling, sample
+from nextconcept.nn.concept_encoder import READ_BACK_SCALE
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.places import unbind_at
 
@@ -72,6 +73,7 @@ class DraftingGenerator(CachedGenerator):
         self._longest = torch.full((rows,), length.longest)
         self.unbind = model.unbind(1)
         self.vocabulary = F.normalize(self.embedding[:, : model.config.widths[1]], dim=-1).T
+        self.prior = model.encoder.read_back_logits(torch.zeros_like(self.vocabulary[0])) / READ_BACK_SCALE
         # Plans of level 1, as they are read.
         self.planned = AnchorStore(rows, self.steppers[0].plans.slots)
 
@@ -201,11 +203,12 @@ class DraftingGenerator(CachedGenerator):
 
         Where rules cut chunks, in the first chunk alone.
         """
+        plan = F.normalize(plan, dim=-1)
         if self.model.chunker is None:
             unbound = unbind_at(plan, places, self.config.hierarchy.chunk_size, 1, self.unbind)
         else:
             unbound = self.unbind(plan[:, :1].expand(-1, places.shape[1], -1), places)
-        return (unbound @ self.vocabulary).argmax(-1)
+        return (unbound @ self.vocabulary + self.prior).argmax(-1)
 
     def _inside(self, ids: Tensor, starts: Tensor, lengths: Tensor, drafts: Tensor) -> Tensor:
         """Return which of (R, n) drafts the rule leaves in the chunk that they begin in, (R, n)."""

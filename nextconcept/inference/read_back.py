@@ -4,8 +4,8 @@ Chunks of one length are matched; see :func:`~nextconcept.nn.matching.match`. Wh
 chunks, a concept is unbound place by place. Nothing says how long its chunk is but the rule, which
 ends it behind one of the tokens that were read: ``decode`` trains those too. The nearest token of
 each place reads a concept that is composed of real tokens. A predicted concept may hold several
-chunks at once, of which no end is the nearest token of its place; of those at level 1 the likeliest
-length is read, see :mod:`~nextconcept.nn.chunk_lengths`.
+chunks at once, of which no end is the nearest token of its place: of it the likeliest tokens are
+read, and at level 1 the likeliest length, see :mod:`~nextconcept.nn.chunk_lengths`.
 
 Shapes: H planned concepts, D width, S tokens that a chunk may have.
 """
@@ -59,12 +59,15 @@ def read_chunk(model: NextConceptModel, concept: Tensor, level: int, alternative
     Returns:
         The reading, and behind it the others, the nearest to the concept first.
     """
-    scores = model.encoder.read_back(concept, level)  # (S, V)
-    best = scores.topk(2, -1)
+    cosines = model.encoder.read_back(concept, level)  # (S, V)
+    best = cosines.topk(2, -1)
     reading = best.indices[:, 0].clone()
     first = _cut(model, reading, concept, level)
-    if level == 1 and first.cosine < COMPOSED and model.config.hierarchy.rules[0].of_text:
-        reading = _likeliest(model, reading, concept)
+    if first.cosine < COMPOSED:
+        best = model.encoder.read_back_logits(cosines).topk(2, -1)
+        reading = best.indices[:, 0].clone()
+        if level == 1 and model.config.hierarchy.rules[0].of_text:
+            reading = _likeliest(model, reading, concept)
         first = _cut(model, reading, concept, level)
     # What is read behind the end of the chunk is noise.
     end = len(first.tokens)

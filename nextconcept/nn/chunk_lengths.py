@@ -13,12 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.nn.chunks import Chunker
-from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.nn.concept_encoder import READ_BACK_SCALE, ConceptEncoder
 
-__all__ = ["READ_BACK_SCALE", "length_odds", "likeliest_lengths", "likeliest_tokens"]
-
-READ_BACK_SCALE = 16.0
-"""Inverse temperature of tokens that are read back, as the concept loss ``decode`` trains them."""
+__all__ = ["length_odds", "likeliest_lengths", "likeliest_tokens"]
 
 
 def length_odds(encoder: ConceptEncoder, chunker: Chunker, concepts: Tensor, scale: float = READ_BACK_SCALE) -> Tensor:
@@ -42,7 +39,7 @@ def length_odds(encoder: ConceptEncoder, chunker: Chunker, concepts: Tensor, sca
     odds = []
     for place in range(rule.max_length):
         cosines = encoder.read_back_at(concepts[:, None], torch.full((1,), place, device=concepts.device))[:, 0]
-        after = torch.einsum("ms,mv,svt->mt", reached, (scale * cosines).softmax(-1), leads)
+        after = torch.einsum("ms,mv,svt->mt", reached, encoder.read_back_logits(cosines, scale).softmax(-1), leads)
         odds.append(after[:, -1])
         reached = after[:, :-1]
     odds[-1] = odds[-1] + reached.sum(1)  # a longer chunk is cut
@@ -73,7 +70,7 @@ def likeliest_tokens(encoder: ConceptEncoder, chunker: Chunker, concept: Tensor,
     """
     following, ends = chunker.tables[1]
     places = torch.arange(length, device=concept.device)
-    log_odds = (READ_BACK_SCALE * encoder.read_back_at(concept.expand(length, -1), places)).log_softmax(-1)
+    log_odds = encoder.read_back_logits(encoder.read_back_at(concept.expand(length, -1), places)).log_softmax(-1)
     flat = following.flatten()
     steps = torch.arange(len(flat), device=flat.device)  # a state and a token
     reached = concept.new_full((len(following),), -torch.inf)

@@ -20,10 +20,13 @@ from nextconcept.nn.level_context import RolloutCache
 from nextconcept.nn.level_weights import LevelShape
 from nextconcept.nn.transformer import Transformer
 
-__all__ = ["PADDING", "ConceptEncoder"]
+__all__ = ["PADDING", "READ_BACK_SCALE", "ConceptEncoder"]
 
 PADDING = -1
 """The id of the learned padding vector that may stand in front of the tokens."""
+
+READ_BACK_SCALE = 16.0
+"""Inverse temperature of tokens that are read back, as the concept loss ``decode`` trains them."""
 
 
 class ConceptEncoder(nn.Module):
@@ -50,6 +53,12 @@ class ConceptEncoder(nn.Module):
         self.scaled = config.scale_embeddings and not otherwise
         self.embedding = nn.Embedding(config.vocab_size, width)
         draw(self.embedding.weight, config.widths)
+        reads_back = concept_levels and config.encoder.additive
+        # What tokens are likely where a plan says nothing. It is trained where ``decode`` counts: DDP
+        # would wait for its gradients elsewhere.
+        prior = torch.zeros(config.vocab_size)
+        self.token_prior = nn.Parameter(prior, requires_grad=False) if reads_back else None
+        self.register_load_state_dict_pre_hook(_add_token_prior)
         padded = concept_levels and config.encoder.chunk_alignment == "end"
         self.padding = nn.Parameter(torch.empty(width)) if padded else None
         if self.padding is not None:
@@ -237,7 +246,26 @@ class ConceptEncoder(nn.Module):
         """
         return self._cosines(F.normalize(concepts, dim=-1), offsets)
 
+    def read_back_logits(self, cosines: Tensor, scale: float = READ_BACK_SCALE) -> Tensor:
+        """Turn cosines of read-back tokens into logits: ``scale * cosines + prior``.
+
+        Without the prior, all the tokens that a corpus never has would together be likelier than
+        those that a plan holds: each has a cosine of about 0.
+
+        Args:
+            cosines: (..., V), of :meth:`read_back` or :meth:`read_back_at`.
+            scale: inverse temperature.
+        """
+        logits = scale * cosines
+        return logits if self.token_prior is None else logits + self.token_prior.to(logits.dtype)
+
     def _cosines(self, concepts: Tensor, offsets: Tensor) -> Tensor:
         """Compare unit vectors (..., n, D), rotated back by (..., n) offsets, with all tokens."""
         vocabulary = F.normalize(self.embedding.weight[:, : concepts.shape[-1]].detach(), dim=-1)
         return self.composition(1).bind_at(concepts, offsets, undo=True) @ vocabulary.to(concepts.dtype).T
+
+
+def _add_token_prior(encoder: ConceptEncoder, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Add a prior of zero to weights that were trained without one."""
+    if encoder.token_prior is not None:
+        weights.setdefault(f"{prefix}token_prior", torch.zeros_like(encoder.token_prior))

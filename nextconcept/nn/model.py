@@ -319,7 +319,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         return concepts[:, 0].view(*tokens.shape[:-1], -1)
 
     def decode_plan(self, plan: Tensor, top_k: int = 5, level: int = 1) -> Tensor:
-        """Return the tokens nearest to a plan at each position, read back by unbinding.
+        """Return the likeliest tokens of a plan at each position, read back by unbinding.
 
         Args:
             plan: (B, A, H, D_level), as in ``ModelOutput.plans``.
@@ -327,11 +327,11 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             level: the level of the plan.
 
         Returns:
-            (B, A, H, c^level, top_k) token ids, the nearest first; where rules cut chunks, at as
+            (B, A, H, c^level, top_k) token ids, the likeliest first; where rules cut chunks, at as
             many places as a chunk may have. Without position binding the ids are equal at all
             positions.
         """
-        return self.encoder.read_back(plan, level).topk(top_k).indices
+        return self.encoder.read_back_logits(self.encoder.read_back(plan, level)).topk(top_k).indices
 
     def flops_per_token(self, time: int) -> float:
         """Count the floating-point operations of a forward pass over ``time`` tokens, per token.

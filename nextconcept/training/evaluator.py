@@ -151,7 +151,7 @@ class Evaluator(nn.Module):
         self, model: NextConceptModel, output: ModelOutput, batch: ConceptBatch
     ) -> dict[str, tuple[Tensor, Tensor]]:
         tokens, known = (F.pad(part[:, :-1], (output.offset, 0)) for part in (batch.tokens, batch.mask))
-        shares, counts = right_by_place(model, output, tokens, known, self.places)
+        shares, counts = right_by_place(model, output, tokens, known, self.places, self.loss.decode_scale)
         values = {f"plan_l1/right_at_{place}": pair for place, pair in enumerate(zip(shares, counts, strict=True), 1)}
         if self.reads_lengths:
             values["plan_l1/right_length"] = right_lengths(model, output, known, self.loss.decode_scale)

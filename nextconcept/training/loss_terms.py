@@ -103,7 +103,8 @@ def _decode(at: LossInputs) -> Tensor:
     if at.output.chunks is not None:
         return _decode_chunks(at, at.output.chunks)
     span, count = at.model.config.hierarchy.span(at.level), at.plan.shape[1] - 1
-    logits = at.decode_scale * at.model.encoder.read_back(at.plan, at.level)
+    encoder = at.model.encoder
+    logits = encoder.read_back_logits(encoder.read_back(at.plan, at.level), at.decode_scale)
     chunks = at.tokens[:, : count * span].unflatten(1, (count, span)).float()
     truth = horizon_targets(chunks, at.plan.shape[2])[0].long()
     losses = F.cross_entropy(logits.flatten(0, -2), truth.flatten(), reduction="none")
@@ -112,7 +113,7 @@ def _decode(at: LossInputs) -> Tensor:
 
 def _decode_chunks(at: LossInputs, chunks: dict[int, Chunks]) -> Tensor:
     """Score each token of a chunk in its place, and take the mean over the chunk."""
-    own, horizon = chunks[at.level], at.plan.shape[2]
+    own, horizon, encoder = chunks[at.level], at.plan.shape[2], at.model.encoder
     slot = chunk_of_tokens(chunks, at.level)
     # At level 1 the places of tokens are those of their composition.
     offset = torch.arange(slot.shape[1], device=slot.device) - own.start.gather(1, slot)
@@ -121,7 +122,8 @@ def _decode_chunks(at: LossInputs, chunks: dict[int, Chunks]) -> Tensor:
     steps = []
     for step in range(horizon):
         anchor = (slot - step).clamp(min=0)[..., None].expand(-1, -1, at.plan.shape[3])
-        logits = at.decode_scale * at.model.encoder.read_back_at(at.plan[:, :, step].gather(1, anchor), offset)
+        cosines = encoder.read_back_at(at.plan[:, :, step].gather(1, anchor), offset)
+        logits = encoder.read_back_logits(cosines, at.decode_scale)
         losses = F.cross_entropy(logits.flatten(0, 1), at.tokens.flatten(), reduction="none").view_as(slot)
         sums = losses.new_zeros(len(slot), own.most + 1).scatter_add(1, slot, losses)
         # Concept m + step is what anchor m plans at this step.

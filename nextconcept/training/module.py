@@ -120,6 +120,8 @@ class ConceptModule(ClippedModule):
         self.model = NextConceptModel(config, encoder)
         self.config = self.model.config
         loss.check(self.model)
+        if (prior := self.model.encoder.token_prior) is not None:
+            prior.requires_grad_("decode" in loss.terms)
         # Made after the model, so that a seed draws the same model for every objective.
         self.objective = (objective or Objective)(self.model)
         if compile:

@@ -6,7 +6,8 @@ Shapes: B batch, T tokens, P places of a chunk, N chunks that there is room for.
 import torch
 from torch import Tensor
 
-from nextconcept.nn.chunk_lengths import READ_BACK_SCALE, length_odds, likeliest_lengths
+from nextconcept.nn.chunk_lengths import length_odds, likeliest_lengths
+from nextconcept.nn.concept_encoder import READ_BACK_SCALE
 from nextconcept.nn.model import ModelOutput, NextConceptModel
 
 __all__ = ["MOST_PLACES", "right_by_place", "right_lengths"]
@@ -16,7 +17,7 @@ MOST_PLACES = 16
 
 
 def right_by_place(
-    model: NextConceptModel, output: ModelOutput, tokens: Tensor, mask: Tensor, places: int
+    model: NextConceptModel, output: ModelOutput, tokens: Tensor, mask: Tensor, places: int, scale: float = READ_BACK_SCALE
 ) -> tuple[Tensor, Tensor]:
     """Read the next planned concept of level 1 back at the place of each token, and compare.
 
@@ -26,9 +27,10 @@ def right_by_place(
         tokens: (B, T) the tokens, with ``output.offset`` of padding in front.
         mask: (B, T) bool, the tokens that count.
         places: P.
+        scale: inverse temperature of the tokens.
 
     Returns:
-        (P,) share of the tokens at each place that are the nearest to the plan, and (P,) their
+        (P,) share of the tokens at each place that are the likeliest by the plan, and (P,) their
         number.
     """
     plan = output.plans[1][:, :, 0].float()
@@ -42,7 +44,8 @@ def right_by_place(
         anchor, place = chunks.index[:, :-1], chunks.place[:, :-1]
         turns = chunks.turns(plan)[:, :-1]
     own = plan.gather(1, anchor[..., None].expand(-1, -1, plan.shape[2]))
-    right = model.encoder.read_back_at(own, turns).argmax(-1) == tokens
+    read = model.encoder.read_back_logits(model.encoder.read_back_at(own, turns), scale)
+    right = read.argmax(-1) == tokens
     counted = mask & (place < places)
     slot = place.clamp(max=places - 1)[counted]
     counts = torch.bincount(slot, minlength=places)

@@ -270,6 +270,15 @@ def test_drafting_generator__logits_are_those_of_the_whole_model_with_any_option
     assert compared > 0
 
 
+@pytest.mark.parametrize("chunking", [None, ["words"]])
+def test_drafting_generator__drafts_the_likeliest_tokens_of_the_plan(chunking: list | None):
+    model = open_model(small_config(chunking=chunking, vocab_size=64))
+    torch.nn.init.normal_(model.encoder.token_prior, std=4.0)
+    plan, places = torch.randn(5, model.config.horizon_of(1), model.config.widths[1]), torch.arange(4).expand(5, 4)
+    likeliest = model.decode_plan(plan[:, None], top_k=1)[:, 0, 0, :4, 0]
+    assert torch.equal(DraftingGenerator(model, 5, 16).read_plan(plan, places), likeliest)
+
+
 def test_draft_length__stops_where_drafts_do_not_pay():
     length, none, every = DraftLength(small_config()), torch.tensor([0]), torch.tensor([12])
     chosen = []

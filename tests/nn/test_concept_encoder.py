@@ -51,6 +51,16 @@ def test_read_back__recovers_every_token_of_a_concept_of_level_2():
     assert torch.equal(nearest.flatten(1), tokens)
 
 
+def test_read_back_logits__of_weights_without_a_prior():
+    encoder = ConceptEncoder(small_config())
+    weights = encoder.state_dict()
+    del weights["token_prior"]
+    torch.nn.init.ones_(encoder.token_prior)
+    encoder.load_state_dict(weights)
+    cosines = torch.rand(3, 64)
+    assert torch.equal(encoder.read_back_logits(cosines, 2.0), 2 * cosines)
+
+
 def test_inputs__token_encoder_changes_inputs_but_not_targets():
     encoder = ConceptEncoder(small_config(encoder__depth=1)).eval()
     tokens = torch.randint(64, (2, 16))

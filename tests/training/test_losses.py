@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept import InputError, NextConceptModel
+from nextconcept import ConceptModule, InputError, NextConceptModel
 from nextconcept.nn.model import ModelOutput, horizon_targets
 from nextconcept.training.loss_terms import find_term
 from nextconcept.training.losses import LossConfig, LossInputs, compute_losses, loss_flops_per_token
@@ -143,6 +143,19 @@ def test_compute_losses__nothing_to_learn_is_zero_not_nan():
     assert losses.total == 0
     losses.total.backward()
     assert all(parameter.grad is not None for parameter in model.predictors.parameters())
+
+
+@pytest.mark.parametrize("chunking", [None, [{"ends": " ", "max_length": 6, "mean_length": 4}]])
+def test_decode__learns_what_tokens_are_likely(chunking: list | None):
+    """The gradient of the prior raises the tokens that occur and lowers those that never do."""
+    module = ConceptModule(small_config(chunking=chunking), LossConfig({"decode": 1.0}))
+    assert not ConceptModule(small_config(), LossConfig({"cosine": 1.0})).model.encoder.token_prior.requires_grad
+    tokens, mask = torch.randint(32, (4, 33)), torch.ones(4, 33, dtype=torch.bool)
+    out = module.model(tokens[:, :-1])
+    compute_losses(module.loss, module.model, out, tokens, mask).concepts[1].total.backward()
+    gradient = module.model.encoder.token_prior.grad
+    assert (gradient[32:] > 0).all()
+    torch.testing.assert_close(gradient.sum(), torch.tensor(0.0), atol=1e-6, rtol=0)
 
 
 def test_decode__is_chance_for_noise():
@@ -283,4 +296,6 @@ def test_compute_losses__every_parameter_gets_a_gradient(options: dict, terms: d
     tokens = torch.randint(64, (2, model.config.window_length + 1))
     output = model(tokens[:, :-1], "predicted", 0 if model.config.encoder.chunk_alignment == "end" else None)
     compute_losses(LossConfig(terms), model, output, tokens, tokens >= 0).total.backward()
-    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert [name for name, parameter in trained if parameter.grad is None] == []
+    assert len(trained) >= len(list(model.parameters())) - 1
