@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import wrap
+from textwrap import shorten, wrap
 
 from nextconcept.cli.parsers import OneLineErrors
 from nextconcept.core.errors import InputError
-from nextconcept.core.experiments import experiment_files
+from nextconcept.core.experiments import experiment_files, find_experiment
 
 __all__ = ["Experiment", "read_experiment", "run"]
 
@@ -48,14 +48,29 @@ def read_experiment(path: Path) -> Experiment:
 
 
 def run(arguments: list[str]) -> None:
-    """Print name, purpose and duration of each shipped experiment."""
+    """Print a line for each shipped experiment, or some of them in full.
+
+    Raises:
+        InputError: if no experiment, folder of them or file has the name that is asked for.
+    """
     parser = OneLineErrors(prog="nextconcept experiments", description="List the shipped experiments.")
-    parser.parse_args(arguments[1:])
-    for name, path in experiment_files().items():
+    parser.add_argument("name", nargs="?", help="an experiment or a folder of them, to be described in full")
+    name = parser.parse_args(arguments[1:]).name
+    files = experiment_files()
+    if name is None:
+        space = max(map(len, files)) + 2
+        for known, path in files.items():
+            print(known.ljust(space) + shorten(read_experiment(path).shows, WIDTH - space, placeholder=" ..."))
+        print("\nMore about one, or about a folder: nextconcept experiments NAME")
+        print(
+            "Run one with nextconcept fit --config NAME, those in comparisons with nextconcept compare --config NAME;"
+        )
+        print("those in trainer go on top of another one: nextconcept fit --config two_levels --config trainer/bf16.")
+        return
+    inside = {known: path for known, path in files.items() if known.startswith(f"{name.rstrip('/')}/")}
+    for known, path in (inside or {name: files.get(name) or find_experiment(name)}).items():
         experiment = read_experiment(path)
-        print(name)
+        print(known)
         for text in (experiment.shows, f"Time: {experiment.time}"):
             print("\n".join(wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")))
-        print()
-    print("Run one with nextconcept fit --config NAME, those in comparisons with nextconcept compare --config NAME;")
-    print("those in trainer go on top of another one: nextconcept fit --config two_levels --config trainer/bf16.")
+        print("\n".join(f"    {command}" for command in experiment.commands))

@@ -17,7 +17,12 @@ MOST_PLACES = 16
 
 
 def right_by_place(
-    model: NextConceptModel, output: ModelOutput, tokens: Tensor, mask: Tensor, places: int, scale: float = READ_BACK_SCALE
+    model: NextConceptModel,
+    output: ModelOutput,
+    tokens: Tensor,
+    mask: Tensor,
+    places: int,
+    scale: float = READ_BACK_SCALE,
 ) -> tuple[Tensor, Tensor]:
     """Read the next planned concept of level 1 back at the place of each token, and compare.
 
