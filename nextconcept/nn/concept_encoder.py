@@ -54,8 +54,8 @@ class ConceptEncoder(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, width)
         draw(self.embedding.weight, config.widths)
         reads_back = concept_levels and config.encoder.additive
-        # What tokens are likely where a plan says nothing. It is trained where ``decode`` counts: DDP
-        # would wait for its gradients elsewhere.
+        # What tokens are likely where a plan says nothing. It is trained where ``decode`` counts:
+        # elsewhere DDP would wait for its gradients.
         prior = torch.zeros(config.vocab_size)
         self.token_prior = nn.Parameter(prior, requires_grad=False) if reads_back else None
         self.register_load_state_dict_pre_hook(_add_token_prior)
