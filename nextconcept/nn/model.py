@@ -15,6 +15,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunker, Chunks
@@ -136,7 +137,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, class_name=name))
         chunker = Chunker(config) if config.hierarchy.rules else None
         if chunker is not None:
-            rules: list[int | str | dict[str, Any]] = [dataclasses.asdict(rule) for rule in chunker.hierarchy.rules]
+            rules: list[RuleEntry] = [dataclasses.asdict(rule) for rule in chunker.hierarchy.rules]
             config = dataclasses.replace(config, chunking=rules)
         self.config = self._hub_mixin_config = config
         levels, shared = range(config.levels), config.sharing != "separate"
