@@ -261,8 +261,18 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                     f"{folder} holds no exported model: load a run with nextconcept.load, or export it first with "
                     "nextconcept export."
                 ) from None
-        # Without a class of its own, the mixin would pass the group `encoder` of config.json.
-        model: NextConceptModel = super().from_pretrained(pretrained_model_name_or_path, encoder=encoder, **kwargs)
+        # Without a class of its own, the mixin would pass the group `encoder` of config.json, and
+        # without `strict` leave weights that the file lacks as they were drawn.
+        kwargs = {"encoder": encoder, "strict": True} | kwargs
+        try:
+            model: NextConceptModel = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except RuntimeError as error:
+            if "state_dict" not in str(error):
+                raise
+            raise InputError(
+                f"the weights in {folder} do not fit its configuration: export the model again, or load it with the "
+                "version that made it."
+            ) from None
         return model
 
     def transformer(self, level: int) -> Transformer:
