@@ -1,15 +1,17 @@
 """Command ``nextconcept grow``: a trained model with a level more."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from nextconcept.checkpoints.files import find_checkpoint, load_run, read_checkpoint, read_record
 from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.checkpoints.packaged import find_export
 from nextconcept.cli.outputs import new_folder
 from nextconcept.cli.parsers import run_function
+from nextconcept.core.chunking import RuleEntry
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.growth import grow as grow_model
 from nextconcept.nn.model import NextConceptModel
+from nextconcept.tasks.records import task_record
 from nextconcept.training.warm_start import TrainingState
 
 __all__ = ["grow", "run"]
@@ -25,7 +27,7 @@ def grow(
     output: str,
     init: Literal["copy", "random", "zeros"] = "copy",
     levels: int = 1,
-    rule: int | str | dict[str, Any] | None = None,
+    rule: RuleEntry | None = None,
     encoder: type[ConceptEncoder] = ConceptEncoder,
 ) -> None:
     """Add levels on top of a trained model.
@@ -55,7 +57,7 @@ def grow(
     if grown.chunker is not None:
         grown.chunker.read_as(tokenizer.token_bytes())
     record = {} if export else read_record(path)
-    save_pretrained(grown, tokenizer, folder, record | {"measured": {}})
+    save_pretrained(grown, tokenizer, folder, record | {"measured": {}}, task_record(str(path)))
     if not export:
         TrainingState.of(read_checkpoint(path), model).grown(grown).save(folder)
     print(f"grew {_size(model)} to {_size(grown)}; wrote {output}")

@@ -18,11 +18,11 @@ __all__ = ["COMMANDS", "Command", "main"]
 
 
 FILE_ERRORS = {
-    getattr(errno, name)
-    for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "ENAMETOOLONG", "ENOTDIR", "EISDIR")
-    if hasattr(errno, name)
+    getattr(errno, f"E{name}")
+    for name in ("ACCES", "PERM", "ROFS", "NOSPC", "DQUOT", "FBIG", "NAMETOOLONG", "NOTDIR", "ISDIR", "NOENT", "LOOP")
+    if hasattr(errno, f"E{name}")
 }
-"""Errors of a file system that a user can mend: no permission, no space, no such kind of path."""
+"""Errors of a file system that a user can mend: no permission, no space, no such path."""
 
 
 @dataclass(frozen=True)

@@ -25,24 +25,31 @@ class ChunkRule:
     """A finite automaton over bytes that starts in state 0.
 
     Attributes:
-        next: (S, 256) int64, the state behind a byte.
-        ends: (S, 256) bool, whether a chunk ends behind a byte.
+        next: (S, 256) int64, the state behind a byte; other integers and lists are converted.
+        ends: (S, 256) bool, whether a chunk ends behind a byte; lists are converted.
 
     Raises:
-        InputError: if a table has another shape, or names a state that there is not.
+        InputError: if a table has another shape or type, or names a state that there is not.
     """
 
     next: np.ndarray
     ends: np.ndarray
 
     def __post_init__(self) -> None:
-        shapes = np.shape(self.next), np.shape(self.ends)
-        fits = len(shapes[0]) == 2 and shapes[0] == shapes[1] and shapes[0][0] > 0 and shapes[0][1] == 256
-        if not fits or np.min(self.next) < 0 or np.max(self.next) >= shapes[0][0]:
+        following, ends = _table(self.next), _table(self.ends)
+        fits = following.shape == ends.shape == (len(ends), 256) and len(ends) > 0
+        if not fits or following.dtype.kind not in "iu" or ends.dtype != bool:
             raise InputError(
-                f"a chunking rule needs two tables (S, 256), the first with states 0 to S - 1, not {shapes[0]} and "
-                f"{shapes[1]}."
+                "a chunking rule needs two tables (S, 256), integers for the states and truth values for the ends, not "
+                f"{following.shape} of {following.dtype} and {ends.shape} of {ends.dtype}."
             )
+        if following.min() < 0 or following.max() >= len(ends):
+            raise InputError(
+                f"a chunking rule needs two tables (S, 256), the first with states 0 to {len(ends) - 1} and not "
+                f"{following.min()} to {following.max()}."
+            )
+        object.__setattr__(self, "next", following.astype(np.int64))
+        object.__setattr__(self, "ends", ends)
 
     def on_tokens(self, texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         """Lift the rule to tokens.
@@ -61,6 +68,14 @@ class ChunkRule:
                 ends[:, token] |= self.ends[states[:, token], byte]
                 states[:, token] = self.next[states[:, token], byte]
         return states, ends
+
+
+def _table(values: object) -> np.ndarray:
+    """Return a table with one dimension or more; rows of unequal lengths are objects."""
+    try:
+        return np.atleast_1d(np.asarray(values))
+    except ValueError:
+        return np.atleast_1d(np.array(None))
 
 
 def _blank(states: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,11 +132,14 @@ def ends_behind(characters: str) -> ChunkRule:
     """Return the rule that ends a chunk behind any of the given characters.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or one that UTF-8 can't encode.
     """
     if not characters:
         raise InputError("a chunking rule 'ends' needs at least one character.")
-    words = [character.encode() for character in characters]
+    try:
+        words = [character.encode() for character in characters]
+    except UnicodeEncodeError as error:
+        raise InputError(f"a chunking rule can't end chunks behind {error.object!r}, which is no character.") from None
     # Aho-Corasick: states are the beginnings of words. No UTF-8 character ends inside another one,
     # so that a beginning that does not go on falls back to the first state.
     states = {b"": 0}

@@ -7,12 +7,17 @@ from typing import Any
 
 from nextconcept.core.chunk_rules import RULES, ChunkRule, ends_behind
 from nextconcept.core.errors import InputError
+from nextconcept.core.settings import check_types
 from nextconcept.core.suggestions import did_you_mean
 
-__all__ = ["ChunkingConfig", "parse_chunking", "same_chunking", "same_rules"]
+__all__ = ["ChunkingConfig", "RuleEntry", "parse_chunking", "same_chunking", "same_rules"]
 
 LENGTHS = {"words": (16, 4.0), "lines": (128, 24.0), "sentences": (256, 48.0), "paragraphs": (512, 128.0)}
 """Default ``max_length`` and ``mean_length`` of chunks of tokens, for texts of single bytes."""
+
+RuleEntry = int | str | dict[str, str | int | float]
+"""A rule as settings give it. Its group holds not just any values, because the command line would
+then read characters such as ``#`` and ``{}`` as YAML."""
 
 OTHERS = (32, 4.0)
 """Those of other rules, and of all chunks of concepts."""
@@ -44,6 +49,9 @@ class ChunkingConfig:
     num_states: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.rule, (int, str)):
+            raise InputError(f"a chunking rule is a number of elements or a name, not {self.rule!r}.")
+        check_types(self, "chunking.")
         if bool(self.rule) == bool(self.ends):
             raise InputError(f"a chunking rule needs either a rule or the characters that end a chunk, not {self}.")
         if isinstance(self.rule, int) and self.rule < 2:
@@ -52,13 +60,13 @@ class ChunkingConfig:
             raise InputError(
                 f"chunks of {self.rule} elements have a max_length of {self.rule}, not {self.max_length}: leave it out."
             )
-        if not isinstance(self.rule, (int, str)):
-            raise InputError(f"a chunking rule is a number of elements or a name, not {self.rule!r}.")
         if self.max_length < 1 or not 1 <= self.mean_length <= self.max_length:
             raise InputError(
                 f"chunking: max_length {self.max_length} must be 1 or more, and mean_length {self.mean_length} between "
                 "1 and max_length."
             )
+        if self.num_states < 0:
+            raise InputError(f"chunking.num_states must be 0 or more, not {self.num_states}: leave it out.")
         if isinstance(self.rule, str) and self.rule and self.rule not in RULES and "." not in self.rule:
             hint = did_you_mean(self.rule, list(RULES))
             raise InputError(
@@ -102,7 +110,7 @@ class ChunkingConfig:
         return found
 
 
-def parse_chunking(entries: list[int | str | dict[str, Any]]) -> list[ChunkingConfig]:
+def parse_chunking(entries: list[RuleEntry]) -> list[ChunkingConfig]:
     """Read the rules of all concept levels, the lowest first.
 
     Raises:
@@ -126,7 +134,7 @@ def same_rules(one: Sequence[ChunkingConfig], other: Sequence[ChunkingConfig]) -
     return [replace(rule, num_states=0) for rule in one] == [replace(rule, num_states=0) for rule in other]
 
 
-def _parse(entry: int | str | dict[str, Any], level: int) -> ChunkingConfig:
+def _parse(entry: RuleEntry, level: int) -> ChunkingConfig:
     values: dict[str, Any] = dict(entry) if isinstance(entry, dict) else {"rule": entry}
     rule = values.get("rule", "")
     longest, mean = LENGTHS.get(rule, OTHERS) if level == 1 and isinstance(rule, str) else OTHERS

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.config_groups import (
     BlockConfig,
     EncoderConfig,
@@ -79,7 +80,7 @@ class ModelConfig:
     vocab_size: int = 256
     levels: int = 2
     chunk_size: int = 4
-    chunking: list[int | str | dict[str, Any]] | None = None
+    chunking: list[RuleEntry] | None = None
     width: int | list[int] = 256
     depth: int | list[int] = 6
     num_loops: int | list[int] = 1

@@ -6,9 +6,8 @@ tokens. Where rules cut the chunks, lengths and spans are upper bounds.
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
-from nextconcept.core.chunking import ChunkingConfig, parse_chunking
+from nextconcept.core.chunking import ChunkingConfig, RuleEntry, parse_chunking
 from nextconcept.core.errors import InputError
 
 __all__ = ["Hierarchy"]
@@ -39,7 +38,7 @@ class Hierarchy:
             raise InputError(f"chunk_size must be 2 or more, not {self.chunk_size}.")
 
     @classmethod
-    def of(cls, levels: int, chunk_size: int, chunking: list[int | str | dict[str, Any]] | None) -> "Hierarchy":
+    def of(cls, levels: int, chunk_size: int, chunking: list[RuleEntry] | None) -> "Hierarchy":
         """Return the hierarchy of these settings; equal numbers for all levels are a chunk size.
 
         Raises:

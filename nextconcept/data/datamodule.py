@@ -10,6 +10,7 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader, SequentialSampler
 
 from nextconcept.core.chunk_ends import own_automata, rule_tables
+from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.data.tokenizers import Tokenizer
@@ -57,7 +58,7 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         levels: int = 2,
         chunk_size: int = 4,
         context_length: int | None = None,
-        chunking: list[int | str | dict[str, Any]] | None = None,
+        chunking: list[RuleEntry] | None = None,
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         seed: int | None = None,

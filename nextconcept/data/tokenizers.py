@@ -202,6 +202,10 @@ class BPETokenizer(Tokenizer):
         return self.library.to_str()
 
 
+LONGEST_PROMPT = 1_000_000
+"""Most tokens to which prompts of a task are padded; a damaged file may ask for any number."""
+
+
 class SymbolTokenizer(Tokenizer):
     """A token for each of a few symbols, as planning tasks use them.
 
@@ -215,7 +219,8 @@ class SymbolTokenizer(Tokenizer):
         prompt_length: length to which prompts are padded in front; None pads none.
 
     Raises:
-        InputError: if there is no symbol, one occurs twice, or the separator is none of them.
+        InputError: if there is no symbol, one occurs twice, the separator is none of them, the
+            joiner is no text, or the length of prompts is out of range.
     """
 
     kind = "symbols"
@@ -227,10 +232,15 @@ class SymbolTokenizer(Tokenizer):
         separator: str | None = None,
         prompt_length: int | None = None,
     ) -> None:
-        if not symbols or "" in symbols or len(set(symbols)) < len(symbols):
+        texts = isinstance(symbols, list) and all(isinstance(one, str) for one in symbols)
+        if not texts or not symbols or "" in symbols or len(set(symbols)) < len(symbols):
             raise InputError(f"symbols must be different, not empty, and at least one, not {symbols}.")
         if separator is not None and separator not in symbols:
             raise InputError(f"the separator {separator!r} must be one of the symbols.")
+        if not isinstance(joiner, str):
+            raise InputError(f"the joiner of symbols must be a text, not {joiner!r}.")
+        if prompt_length is not None and (type(prompt_length) is not int or not 0 <= prompt_length <= LONGEST_PROMPT):
+            raise InputError(f"prompts have a length of 0 to {LONGEST_PROMPT:,} tokens, not {prompt_length!r}.")
         self.symbols, self.joiner = list(symbols), joiner
         self.separator, self.prompt_length = separator, prompt_length
         self.vocab_size, self.end_of_text = len(symbols) + 1, len(symbols)

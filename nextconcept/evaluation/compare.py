@@ -54,6 +54,12 @@ class Comparison:
     def __post_init__(self) -> None:
         if not self.entries or not self.seeds or not self.learning_rates:
             raise InputError("a comparison needs entries, seeds, learning_rates, and jobs of 1 or more.")
+        if not Path(self.name).name or self.name.endswith("/"):
+            raise InputError(f"the name of a comparison names its files, which {self.name!r} does not.")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"each seed makes one run, so that none of {list(self.seeds)} can be given twice.")
+        if not all(0 < rate < math.inf for rate in self.learning_rates):
+            raise InputError(f"learning_rates must be positive, not {list(self.learning_rates)}.")
         if not 1 <= self.tuning_seeds <= len(self.seeds):
             raise InputError(
                 f"tuning_seeds must be between 1 and the number of seeds, {len(self.seeds)}, not {self.tuning_seeds}."
@@ -72,9 +78,17 @@ class Comparison:
             raise InputError("give the budget of a comparison in flops or in tokens, not in both.")
         if not self.budgets:
             raise InputError("the list of budgets is empty: give flops or tokens one number or more.")
+        if not all(0 < amount < math.inf for budget in self.budgets for amount in budget.values()):
+            raise InputError(f"a budget must be positive, not {self.flops if self.tokens is None else self.tokens}.")
         if without := [name for name, entry in self.entries.items() if self.against not in (None, *entry.options)]:
             raise InputError(
                 f"results can't be drawn against {self.against}: give it under options of the entry {without[0]!r}."
+            )
+        shown = [] if self.against is None else [str(entry.options[self.against]) for entry in self.entries.values()]
+        if len(set(shown)) < len(shown):
+            raise InputError(
+                f"results can't be drawn against {self.against}, of which two entries have the same value: "
+                f"{', '.join(shown)}."
             )
 
     def run(self, runner: Runner) -> Path:

@@ -209,4 +209,9 @@ def _config_args(config: list[str]) -> list[str]:
 
 
 def _to_cli_args(settings: dict[str, Any]) -> list[str]:
-    return [argument for key, value in settings.items() for argument in (f"--{key}", json.dumps(value).strip('"'))]
+    """Return options whose values the command line reads as they are."""
+    return [
+        argument
+        for key, value in settings.items()
+        for argument in (f"--{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    ]

@@ -12,6 +12,10 @@ from nextconcept.core.errors import InputError
 
 __all__ = ["ResultsFile"]
 
+NEEDED = ("entry", "learning_rate", "seed", "key", "steps", "parameters", "flops_per_token", "stages",
+          "tokens_per_second", "final", "curves", "machine", "versions")  # fmt: skip
+"""What every record says."""
+
 
 class ResultsFile:
     """Keeps the records of finished runs in a JSON file, which is rewritten after each of them.
@@ -34,8 +38,8 @@ class ResultsFile:
             stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"runs": []}
             # Older files hold machine and versions once for all runs.
             shared = {key: stored[key] for key in ("machine", "versions") if key in stored}
-            self.content = head | {"runs": [shared | record for record in stored["runs"]]}
-        except (OSError, ValueError, KeyError, TypeError):
+            self.content = head | {"runs": [_checked(shared | record) for record in stored["runs"]]}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise InputError(f"{path} is not the results file of a comparison: move it away, or repair it.") from None
 
     @staticmethod
@@ -79,6 +83,13 @@ class ResultsFile:
         partial = self.path.with_suffix(".partial")
         partial.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
         partial.replace(self.path)
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record, or raise a ValueError if it is none."""
+    if any(name not in record for name in NEEDED) or not isinstance(record["final"], dict):
+        raise ValueError(record)
+    return record
 
 
 def _place(record: dict[str, Any]) -> tuple[Any, ...]:

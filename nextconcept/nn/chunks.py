@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nextconcept.core.chunk_ends import Tables, chunk_ends, chunk_room, own_automata, rule_tables
 from nextconcept.core.config import ModelConfig
+from nextconcept.core.errors import InputError
 from nextconcept.nn.layers import binding_angles, compute_dtype, rotations
 
 __all__ = ["Chunker", "Chunks", "chunk_of_tokens", "in_tokens"]
@@ -180,7 +181,8 @@ class Chunker(nn.Module):
                 rule = replace(rule, num_states=len(self._automata[level].next))
             if rule.of_text:
                 size = (rule.num_states, config.vocab_size)
-                self.register_buffer(f"following_{level}", torch.zeros(size, dtype=torch.long))
+                # A rule that is not made here has no state until its table is loaded.
+                self.register_buffer(f"following_{level}", torch.full(size, 0 if level in self._automata else -1))
                 self.register_buffer(f"ends_{level}", torch.zeros(size, dtype=torch.bool))
             rules.append(rule)
         self.hierarchy, self.vocab_size = replace(config.hierarchy, rules=tuple(rules)), config.vocab_size
@@ -196,6 +198,21 @@ class Chunker(nn.Module):
         for level, values in rule_tables(self._automata, texts, self.vocab_size).items():
             for table, value in zip(self.tables[level], values, strict=True):
                 table.copy_(value)
+
+    def check_tables(self) -> None:
+        """Check that the tables of all rules are filled.
+
+        Raises:
+            InputError: if they are neither known nor loaded, because the settings of a new model
+                give a rule of the user's own with ``num_states``.
+        """
+        for level, (following, _) in self.tables.items():
+            if following.min() < 0:
+                rule = self.hierarchy.rules[level - 1].rule
+                raise InputError(
+                    f"the chunking rule {rule!r} of level {level} was never made, because its settings give "
+                    "num_states, as those of a trained model do: leave num_states out."
+                )
 
     @property
     def tables(self) -> dict[int, Tables]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
@@ -23,10 +24,9 @@ from nextconcept.nn.model import NextConceptModel
 __all__ = ["grow", "grown_config", "shrink", "shrunk_config", "top_left"]
 
 Init = Literal["copy", "random", "zeros"]
-Rule = int | str | dict[str, Any]
 
 
-def grown_config(config: ModelConfig, rule: Rule | None = None) -> ModelConfig:
+def grown_config(config: ModelConfig, rule: RuleEntry | None = None) -> ModelConfig:
     """Return the configuration with one more level on top.
 
     With ``nested`` weights the model becomes ``nested.width_ratio`` times as wide, with more heads
@@ -114,7 +114,9 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [value]
 
 
-def grow(model: NextConceptModel, init: Init = "copy", levels: int = 1, rule: Rule | None = None) -> NextConceptModel:
+def grow(
+    model: NextConceptModel, init: Init = "copy", levels: int = 1, rule: RuleEntry | None = None
+) -> NextConceptModel:
     """Add levels on top of a model.
 
     For the same tokens the logits and the old levels' plans stay equal bit for bit in float32 on
@@ -143,7 +145,7 @@ def grow(model: NextConceptModel, init: Init = "copy", levels: int = 1, rule: Ru
 
 
 @torch.no_grad()
-def _grow_once(model: NextConceptModel, init: Init, rule: Rule | None) -> NextConceptModel:
+def _grow_once(model: NextConceptModel, init: Init, rule: RuleEntry | None) -> NextConceptModel:
     old, bigger = model.state_dict(), NextConceptModel(grown_config(model.config, rule), type(model.encoder))
     bigger.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)
     new = model.config.levels

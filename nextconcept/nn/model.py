@@ -15,6 +15,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunker, Chunks
@@ -136,7 +137,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, class_name=name))
         chunker = Chunker(config) if config.hierarchy.rules else None
         if chunker is not None:
-            rules: list[int | str | dict[str, Any]] = [dataclasses.asdict(rule) for rule in chunker.hierarchy.rules]
+            rules: list[RuleEntry] = [dataclasses.asdict(rule) for rule in chunker.hierarchy.rules]
             config = dataclasses.replace(config, chunking=rules)
         self.config = self._hub_mixin_config = config
         levels, shared = range(config.levels), config.sharing != "separate"
@@ -260,8 +261,18 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                     f"{folder} holds no exported model: load a run with nextconcept.load, or export it first with "
                     "nextconcept export."
                 ) from None
-        # Without a class of its own, the mixin would pass the group `encoder` of config.json.
-        model: NextConceptModel = super().from_pretrained(pretrained_model_name_or_path, encoder=encoder, **kwargs)
+        # Without a class of its own, the mixin would pass the group `encoder` of config.json, and
+        # without `strict` leave weights that the file lacks as they were drawn.
+        kwargs = {"encoder": encoder, "strict": True} | kwargs
+        try:
+            model: NextConceptModel = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except RuntimeError as error:
+            if "state_dict" not in str(error):
+                raise
+            raise InputError(
+                f"the weights in {folder} do not fit its configuration: export the model again, or load it with the "
+                "version that made it."
+            ) from None
         return model
 
     def transformer(self, level: int) -> Transformer:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.data.datamodule import ConceptDataModule
@@ -38,7 +39,7 @@ class TaskDataModule(ConceptDataModule):
         levels: int = 2,
         chunk_size: int = 4,
         context_length: int | None = None,
-        chunking: list[int | str | dict[str, Any]] | None = None,
+        chunking: list[RuleEntry] | None = None,
         **kwargs: Any,
     ) -> None:
         hierarchy = Hierarchy.of(levels, chunk_size, chunking)

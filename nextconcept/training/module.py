@@ -267,7 +267,13 @@ class ConceptModule(ClippedModule):
         start.load_into(self.model)
 
     def on_fit_start(self) -> None:
-        """Continue the training that a grown model comes from, unless this run is resumed."""
+        """Continue the training that a grown model comes from, unless this run is resumed.
+
+        Raises:
+            InputError: if the model has a chunking rule that was never made.
+        """
+        if self.model.chunker is not None:
+            self.model.chunker.check_tables()
         if self.trainer.ckpt_path is None:
             self._cut_curves(0)
         training = self.start.training if self.start else None

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from nextconcept import InputError
+from nextconcept import InputError, NextConceptModel
 from nextconcept.checkpoints.files import load_run
 from nextconcept.checkpoints.hub import is_repository_name, load_pretrained, save_pretrained
 from nextconcept.data.tokenizers import ByteTokenizer
@@ -27,6 +28,20 @@ def test_save_pretrained__round_trip(tmp_path: Path):
 def test_load_pretrained__broken(tmp_path: Path):
     (tmp_path / "model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="is not an exported model"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["missing", "extra", "cut"])
+def test_load_pretrained__all_weights_and_no_others(change: str, tmp_path: Path):
+    save_pretrained(NextConceptModel(small_config(vocab_size=256)), ByteTokenizer(), tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = next(iter(weights))
+    if change == "missing":
+        del weights[name]
+    else:
+        weights["new" if change == "extra" else name] = weights[name][:1].clone()
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="do not fit its configuration"):
         load_pretrained(tmp_path)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nextconcept import InputError, load
-from nextconcept.checkpoints.files import find_checkpoint, read_vocabulary
+from nextconcept.checkpoints.files import find_checkpoint, read_task, read_vocabulary
 from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.checkpoints.packaged import find_export, packaged_models
 from nextconcept.cli.main import main
@@ -51,6 +51,12 @@ def test_star_graph__on_the_command_line(
     printed = capsys.readouterr()
     assert 'written  "5,3,9,2,11"' in printed.out
     assert printed.err == ""
+    main(["grow", "--source", "star-graph", "--output", "grown"])
+    assert read_task("grown") == read_task("star-graph")
+    Path("page.html").symlink_to("no/folder/page.html")
+    assert "page.html can't be read or written" in fails(
+        capsys, "plan", "--ckpt_path", "star-graph", "--prompt", PROMPT, "--html", "page.html"
+    )
     main(["generate", "--ckpt_path", "star-graph", "--prompt", PROMPT, "--max_new_tokens", "5"])
     assert capsys.readouterr().out.strip() == PROMPT + "5,3,9,2,11"
     assert "star_graph: did you mean star-graph, which is packaged?" in fails(

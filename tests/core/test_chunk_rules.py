@@ -46,6 +46,8 @@ def test_ends_behind__cuts_behind_any_of_the_characters(characters: str):
 
 
 def test_ends_behind__needs_a_character():
+    with pytest.raises(InputError, match="which is no character"):
+        ends_behind("|\ud800")
     with pytest.raises(InputError, match="at least one character"):
         ends_behind("")
 

@@ -1,6 +1,9 @@
+import json
 from dataclasses import asdict
 
+import numpy as np
 import pytest
+from jsonargparse import ArgumentParser
 
 from nextconcept import InputError, ModelConfig
 from nextconcept.core.chunk_rules import ChunkRule, ends_behind
@@ -38,6 +41,9 @@ def test_parse_chunking__numbers_names_and_groups():
         ({"rule": "words", "ends": "|"}, "either a rule or the characters"),
         ({"rule": "words", "max_length": 0}, "max_length 0 must be 1 or more"),
         ({"rule": "words", "mean_length": 99}, "between 1 and max_length"),
+        ({"rule": "words", "max_length": 3.5}, "max_length can't be 3.5"),
+        ({"rule": "words", "num_states": -1}, "num_states must be 0 or more, not -1"),
+        ({"ends": ["a", "b"]}, "ends can't be"),
         ({"rule": "words", "length": 3}, "give a number of elements, the name of a rule"),
     ],
 )
@@ -90,6 +96,29 @@ def test_chunk_rule__tables_that_do_not_fit_are_refused():
     for following, ends in ((good.next + 9, good.ends), (good.next, good.ends[:, :9]), (good.next[0], good.ends[0])):
         with pytest.raises(InputError, match="needs two tables"):
             ChunkRule(following, ends)
+
+
+def test_chunk_rule__tables_of_other_types_are_converted_or_refused():
+    good = bars()
+    lists = ChunkRule(good.next.tolist(), good.ends.tolist())
+    assert (lists.next == good.next).all()
+    assert (lists.ends == good.ends).all()
+    assert ChunkRule(good.next.astype(np.uint8), good.ends).next.dtype == np.int64
+    halves = good.next + 0.5
+    for following, ends in ((halves * np.nan, good.ends), (halves, good.ends), (good.next, good.ends * 7), ("a", None)):
+        with pytest.raises(InputError, match="integers for the states and truth values"):
+            ChunkRule(following, ends)
+    with pytest.raises(InputError, match="integers for the states and truth values"):
+        ChunkRule([[0] * 256, [0]], good.ends)
+
+
+@pytest.mark.parametrize("characters", ["#", "{}", "[]", "0123", "null", "~", "no", "|\n"])
+def test_chunking__the_command_line_reads_characters_as_they_are(characters: str):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(ModelConfig, "config")
+    chunking = json.dumps([{"ends": characters, "max_length": 9, "mean_length": 2.5}])
+    read = parser.parse_args([f"--config.chunking={chunking}"]).config.chunking
+    assert parse_chunking(read) == [ChunkingConfig(ends=characters, max_length=9, mean_length=2.5)]
 
 
 def test_from_dict__a_stored_rule_of_ones_own_must_have_been_built():

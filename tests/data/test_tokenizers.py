@@ -144,9 +144,14 @@ def test_encode_prompt__without_a_separator_the_whole_is_padded():
     assert SymbolTokenizer(["a"], prompt_length=3).encode_prompt("a").tolist() == [1, 1, 0]
 
 
-@pytest.mark.parametrize("symbols", [[], ["a", "a"], ["a", ""]])
+@pytest.mark.parametrize("symbols", [[], ["a", "a"], ["a", ""], "ab", ["a", 1]])
 def test_symbols__bad(symbols: list[str]):
     with pytest.raises(InputError, match="symbols must be different"):
         SymbolTokenizer(symbols)
     with pytest.raises(InputError, match="separator '=' must be one of the symbols"):
         SymbolTokenizer(["a"], separator="=")
+    with pytest.raises(InputError, match="joiner of symbols must be a text, not 5"):
+        SymbolTokenizer(["a"], joiner=5)
+    for length in ("x", -1, 2.5, True, 10**9):
+        with pytest.raises(InputError, match="prompts have a length of 0 to 1,000,000 tokens"):
+            SymbolTokenizer(["a"], prompt_length=length)

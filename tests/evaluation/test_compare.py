@@ -42,6 +42,13 @@ from tests.helpers import fails, run_record
         ({"entries": {"a": Entry(["x"], grid={"budget.flops": [1.0]})}}, "can't search budget.flops"),
         ({"entries": {"a": Entry(["x"])}, "draws": 0}, "draws must be 1 or more combinations"),
         ({"entries": {"a": Entry([__file__])}, "grid": {"model.config.depth": 2}}, "model.config.depth the values 2"),
+        ({"entries": {"a": Entry(["x"])}, "seeds": (0, 1, 0)}, r"none of \[0, 1, 0\] can be given twice"),
+        ({"entries": {"a": Entry(["x"])}, "learning_rates": (1e-3, 0.0)}, "learning_rates must be positive"),
+        ({"entries": {"a": Entry(["x"])}, "flops": [1e12, math.nan]}, "a budget must be positive"),
+        (
+            {"entries": {name: Entry(["x"], {"depth": 1}) for name in "ab"}, "against": "depth"},
+            "two entries have the same value: 1, 1",
+        ),
         ({"entries": {"a": Entry(["x"])}, "baseline": "b"}, "'b' is none of the entries a"),
         ({"entries": {"a": Entry([__file__], growth=Growth([__file__], [0.5, 0.5]))}}, "budget of flops or tokens"),
     ],

@@ -73,6 +73,16 @@ def test_key__covers_options_grid_seed_and_rate(config: dict):
     assert len({run.key for run in (first, *others)}) == 5
 
 
+@pytest.mark.parametrize("text", ["text é 😀.txt", "\t", 'a "b"', '"', "a\\b", "1\n2"])
+def test_make_run__texts_reach_the_command_line_as_they_are(config: dict, text: str):
+    options = {"sample.prompt": text, "model.config.chunking": [{"ends": text}], "model.config.horizon": "full"}
+    (stage,) = run_of(config, **options).stages
+    given = dict(zip(stage[::2], stage[1::2], strict=True))
+    assert given["--sample.prompt"] == text
+    assert yaml.safe_load(given["--model.config.chunking"]) == [{"ends": text}]
+    assert given["--model.config.horizon"] == "full"
+
+
 def test_make_run__stages_of_a_growing_entry(config: dict):
     for name in ("small.yaml", "large.yaml"):
         Path(name).write_text("{}")

@@ -37,6 +37,8 @@ def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
     write_report(content(*runs), ["gpt0", "gpt1", "plan0"], ["gpt0", "gpt9"], tmp_path / "trial")
     assert "Machine: 2 cores; torch 1 / 1 x H200; torch 1. Further" in (tmp_path / "trial.md").read_text()
     assert (tmp_path / "trial.png").stat().st_size > 5000
+    write_report(content(*runs), ["gpt0"], [], tmp_path / "trial_1.5")
+    assert {path.name for path in tmp_path.iterdir()} >= {"trial_1.5.md", "trial_1.5.png"}
 
 
 def test_write_report__options_that_were_searched(tmp_path: Path):

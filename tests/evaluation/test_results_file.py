@@ -31,7 +31,9 @@ def test_results_file__machine_once_for_all_runs(tmp_path: Path):
     assert ResultsFile(path, {})["gpt0"]["machine"] == "2 cores"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"runs": 3}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"runs": 3}', '{"runs": [{}]}', '{"runs": [{"key": "a"}]}', "[" * 100_000]
+)
 def test_results_file__broken(content: str, tmp_path: Path):
     (tmp_path / "trial.json").write_text(content)
     with pytest.raises(InputError, match="is not the results file of a comparison"):

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from nextconcept import ModelConfig, NextConceptModel
+from nextconcept import InputError, ModelConfig, NextConceptModel
 from nextconcept.core.chunk_ends import rule_ends
 from nextconcept.core.chunk_rules import RULES, ends_behind
 from nextconcept.nn.chunks import Chunker, chunk_of_tokens
@@ -104,6 +104,20 @@ def test_chunker__a_rule_of_ones_own_is_imported_when_new_and_never_when_stored(
     assert not stored.chunker.ends_1.any()
     stored.load_state_dict(model.state_dict())
     assert texts_of(stored.chunker, b"ab|c||d", 1) == [b"ab|", b"c|", b"|"]
+
+
+def test_chunker__a_new_rule_of_ones_own_may_not_pass_for_a_stored_one():
+    config = ModelConfig(
+        levels=2,
+        context_length=32,
+        width=32,
+        num_heads=2,
+        depth=1,
+        chunking=[{"rule": "no.such.rule", "num_states": 2}],
+    )
+    model = NextConceptModel(config)
+    with pytest.raises(InputError, match="'no.such.rule' of level 1 was never made.*leave num_states out"):
+        model.chunker.check_tables()
 
 
 def test_compose__takes_a_text_of_any_length_for_one_chunk():
