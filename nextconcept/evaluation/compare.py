@@ -58,8 +58,9 @@ class Comparison:
             raise InputError(f"the name of a comparison names its files, which {self.name!r} does not.")
         if len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"each seed makes one run, so that none of {list(self.seeds)} can be given twice.")
-        if not all(0 < rate < math.inf for rate in self.learning_rates):
-            raise InputError(f"learning_rates must be positive, not {list(self.learning_rates)}.")
+        for rates in (self.learning_rates, *(entry.learning_rates for entry in self.entries.values())):
+            if not all(0 < rate < math.inf for rate in rates):
+                raise InputError(f"learning_rates must be positive, not {list(rates)}.")
         if not 1 <= self.tuning_seeds <= len(self.seeds):
             raise InputError(
                 f"tuning_seeds must be between 1 and the number of seeds, {len(self.seeds)}, not {self.tuning_seeds}."
