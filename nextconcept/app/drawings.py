@@ -19,6 +19,8 @@ __all__ = ["Drawings"]
 
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
+NOT_LEARNT = "<p>The prompts of a task are not learnt: what is planned inside them means little.</p>"
+
 
 @dataclass
 class Drawings:
@@ -47,7 +49,7 @@ class Drawings:
             parts = [_picture(self.task.draw_answer(prompt, answer), name) for name, answer in figures.items()]
         except (InputError, LookupError, ValueError):
             return ""  # the prompt is no question of the task, or the plan is no answer
-        return f'<div class="nc-pictures">{"".join(parts)}</div>'
+        return f'<div class="nc-pictures">{"".join(parts)}{NOT_LEARNT}</div>'
 
     def _planned(self, steps: Sequence[PlanStep]) -> np.ndarray:
         """Return the planned token ids that follow the prompt, up to the end of the text."""

@@ -63,7 +63,8 @@ STYLE = (
 .nc .m span[class^=q]:hover,.nc .text span[class^=p]:hover{outline:2px solid #d9480f}
 .nc-pictures{display:flex;flex-wrap:wrap;gap:8px 48px;background:#fff;color:#111}
 .nc-pictures figure{margin:0}
-.nc-pictures figcaption{font:14px system-ui,sans-serif;color:#444}
+.nc-pictures p{flex-basis:100%;margin:0}
+.nc-pictures figcaption,.nc-pictures p{font:14px system-ui,sans-serif;color:#444}
 .nc .key{display:inline-block;padding:0 10px;border-radius:3px}
 """
     + _shades(".r", RIGHT)
