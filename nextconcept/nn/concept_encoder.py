@@ -4,6 +4,7 @@ Shapes: B batch, P tokens (padding in front included), N elements of a level, c 
 V vocabulary.
 """
 
+import inspect
 from dataclasses import replace
 from typing import cast
 
@@ -20,7 +21,7 @@ from nextconcept.nn.level_context import RolloutCache
 from nextconcept.nn.level_weights import LevelShape
 from nextconcept.nn.transformer import Transformer
 
-__all__ = ["PADDING", "READ_BACK_SCALE", "ConceptEncoder"]
+__all__ = ["PADDING", "READ_BACK_SCALE", "ConceptEncoder", "takes_chunks"]
 
 PADDING = -1
 """The id of the learned padding vector that may stand in front of the tokens."""
@@ -58,7 +59,7 @@ class ConceptEncoder(nn.Module):
         # elsewhere DDP would wait for its gradients.
         prior = torch.zeros(config.vocab_size)
         self.token_prior = nn.Parameter(prior, requires_grad=False) if reads_back else None
-        self.register_load_state_dict_pre_hook(_add_token_prior)
+        self.register_load_state_dict_pre_hook(_add_token_prior)  # type: ignore[no-untyped-call]
         padded = concept_levels and config.encoder.chunk_alignment == "end"
         self.padding = nn.Parameter(torch.empty(width)) if padded else None
         if self.padding is not None:
@@ -263,6 +264,15 @@ class ConceptEncoder(nn.Module):
         """Compare unit vectors (..., n, D), rotated back by (..., n) offsets, with all tokens."""
         vocabulary = F.normalize(self.embedding.weight[:, : concepts.shape[-1]].detach(), dim=-1)
         return self.composition(1).bind_at(concepts, offsets, undo=True) @ vocabulary.to(concepts.dtype).T
+
+
+def takes_chunks(encoder: ConceptEncoder) -> bool:
+    """Return whether the forward pass of an encoder takes chunks beside tokens."""
+    try:
+        inspect.signature(encoder.forward).bind("tokens", "chunks")
+    except TypeError:
+        return False
+    return True
 
 
 def _add_token_prior(encoder: ConceptEncoder, weights: dict[str, Tensor], prefix: str, *_: object) -> None:

@@ -19,7 +19,7 @@ from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunker, Chunks
-from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder
+from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder, takes_chunks
 from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
 from nextconcept.nn.flops import flops_per_token
 from nextconcept.nn.matched_inputs import matched_input
@@ -145,6 +145,11 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         if shared:
             self.transformers.append(Transformer(config, levels))
         self.encoder = encoder(config)
+        if chunker is not None and not takes_chunks(self.encoder):
+            raise InputError(
+                f"{encoder.__qualname__}.forward takes tokens alone, but rules cut the chunks of this model: give it a "
+                "second argument chunks (docs/extending.md), or train a model without chunking."
+            )
         self.predictors = nn.ModuleDict()
         for level in levels[1:]:
             if not shared:
@@ -263,9 +268,9 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                 ) from None
         # Without a class of its own, the mixin would pass the group `encoder` of config.json, and
         # without `strict` leave weights that the file lacks as they were drawn.
-        kwargs = {"encoder": encoder, "strict": True} | kwargs
+        settings: dict[str, Any] = {"encoder": encoder, "strict": True} | kwargs
         try:
-            model: NextConceptModel = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            model: NextConceptModel = super().from_pretrained(pretrained_model_name_or_path, **settings)
         except RuntimeError as error:
             if "state_dict" not in str(error):
                 raise

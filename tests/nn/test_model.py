@@ -525,3 +525,15 @@ def test_forward__what_is_taken_over_from_the_predicted_output_changes_nothing(c
     plain, short = model(tokens, source), model(tokens, source, like=model(tokens))
     assert torch.equal(plain.logits, short.logits)
     assert all(torch.equal(plan, short.plans[level]) for level, plan in plain.plans.items())
+
+
+class TokensAlone(ConceptEncoder):
+    def forward(self, tokens: torch.Tensor) -> dict[int, torch.Tensor]:
+        return super().forward(tokens)
+
+
+def test_init__an_encoder_for_chunks_of_one_length():
+    tokens = torch.randint(64, (2, 16))
+    assert NextConceptModel(small_config(), TokensAlone)(tokens).logits.shape == (2, 16, 64)
+    with pytest.raises(InputError, match="TokensAlone.forward takes tokens alone"):
+        NextConceptModel(small_config(chunking=["words"]), TokensAlone)
