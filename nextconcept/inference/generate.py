@@ -38,11 +38,14 @@ class PlanEdit:
         step: step of the plan that is made at the end of the prompt, from 0.
         concept: (D,) the concept to plan instead, or (B, D), one for each row; see
             :meth:`~nextconcept.NextConceptModel.compose`.
+        tokens: (n,) ids that the concept is composed of, if reports are to show them; otherwise
+            they show what can be read back from it, which in a narrow model may be something else.
     """
 
     level: int
     step: int
     concept: Tensor
+    tokens: Tensor | None = None
 
 
 def check_prompt(tokens: Tensor, vocab_size: int, lengths: Tensor | None = None) -> Tensor:

@@ -153,13 +153,14 @@ def compare_plan(
     """
     check_readable(model)
     config, encoder = model.config, model.encoder
-    edited = {(edit.level, edit.step): edit.concept for edit in edits}
+    edited = {(edit.level, edit.step): edit for edit in edits}
     ordered = config.encoder.position_binding
     steps = []
     for level in sorted(plans, reverse=True):
         plan = encoder.composition(level).norm(plans[level]).clone()
         for index in range(len(plan)):
-            plan[index] = edited.get((level, index), plan[index])
+            if (level, index) in edited:
+                plan[index] = edited[level, index].concept
         readings, bounds = (
             read_concepts(model, plan, level, alternatives),
             _bounds(model, tokens, known, level, len(plan)),
@@ -167,6 +168,8 @@ def compare_plan(
         for index, ((start, end), found) in enumerate(zip(bounds, readings, strict=True)):
             texts = [decode_chunk(tokenizer, one.tokens, ordered) for one in found]
             step = PlanStep(level, index, start, texts[0], found[0].cosine, texts[1:])
+            if (level, index) in edited and (ids := edited[level, index].tokens) is not None:
+                step.planned, step.match = decode_chunk(tokenizer, ids, ordered), 1.0
             if end is not None:
                 chunk = tokens[start:end]
                 step.written = decode_chunk(tokenizer, chunk, ordered)
@@ -232,7 +235,7 @@ def parse_edit(
     tokens = torch.from_numpy(tokenizer.encode_input(words).astype("int64")).to(device)
     if model.chunker is not None:
         with torch.no_grad():
-            return PlanEdit(level, step, model.compose(tokens, level))
+            return PlanEdit(level, step, model.compose(tokens, level), tokens)
     span = model.config.hierarchy.span(level)
     if len(tokens) < span and plans is not None and step < len(plans[level]):
         tokens = _fill(model, plans[level][step], level, tokens)
@@ -243,7 +246,7 @@ def parse_edit(
             f"{pieces}."
         )
     with torch.no_grad():
-        return PlanEdit(level, step, model.compose(tokens, level))
+        return PlanEdit(level, step, model.compose(tokens, level), tokens)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from nextconcept.inference.generate import PlanEdit, edit_plans
 from nextconcept.inference.plan_attention import PlanAttentionRecorder
 from nextconcept.inference.plan_readings import chunk_readings
 from nextconcept.inference.plan_steps import AnchorPlan, LevelPlans, PlanStep
-from nextconcept.inference.read_back import check_readable, decode_chunk, read_concepts
+from nextconcept.inference.read_back import ReadChunk, check_readable, decode_chunk, read_concepts
 from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
 
 __all__ = ["gate_size", "text_plans"]
@@ -61,7 +61,7 @@ def text_plans(
         output = model.forward(tokens[None], keep, model.config.padding(known))
     found = []
     for level in sorted(output.plans, reverse=True):
-        anchors = _anchors(model, tokenizer, tokens, output, level, read[level])
+        anchors = _anchors(model, tokenizer, tokens, output, level, read[level], edits)
         found.append(LevelPlans(level, gate_size(model, level), anchors, model.config.reader.plan_conditioning))
         if attention:
             readings = chunk_readings(model, tokenizer, tokens, known, output, recorder, level)
@@ -79,9 +79,16 @@ def gate_size(model: NextConceptModel, level: int) -> float:
 
 
 def _anchors(
-    model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor, output: ModelOutput, level: int, read: Tensor
+    model: NextConceptModel,
+    tokenizer: Tokenizer,
+    tokens: Tensor,
+    output: ModelOutput,
+    level: int,
+    read: Tensor,
+    edits: Sequence[PlanEdit],
 ) -> list[AnchorPlan]:
     """Return the plan at each anchor of a level; ``read`` is (1, A, H, D), edits included."""
+    own = [(edit.concept, edit.tokens) for edit in edits if edit.level == level and edit.tokens is not None]
     starts = _starts(model, tokens, output, level)
     count = len(starts) - 1
     plan = model.encoder.composition(level).norm(read[0, : count + 1])
@@ -103,6 +110,9 @@ def _anchors(
         for step in range(horizon):
             best = found[anchor * horizon + step][0]
             step_start = starts[anchor + step] if there[anchor][step] else len(tokens)
+            if edited[anchor][step]:
+                here = read[0, anchor, step]
+                best = next((ReadChunk(ids, 1.0) for concept, ids in own if torch.equal(concept, here)), best)
             planned = decode_chunk(tokenizer, best.tokens, ordered)
             one = PlanStep(level, step, step_start, planned, best.cosine, edited=edited[anchor][step])
             # A chunk that begins in the padding is not in the text as a whole.

@@ -136,7 +136,7 @@ def test_plan__the_report_has_tables_and_plain_values(writer: Writer):
 
 
 def test_plan__edits_as_text_or_as_concepts(writer: Writer):
-    edit = PlanEdit(1, 1, writer.compose("kiwi"))
+    edit = PlanEdit(1, 1, writer.compose("kiwi"), torch.tensor(list(b"kiwi")))
     by_text, by_concept = writer.plan("abcdef", "1:1=kiwi"), writer.plan("abcdef", [edit])
     assert str(by_text) == str(by_concept)
     assert [step.edited for step in by_text.steps] == [False, True, False]
