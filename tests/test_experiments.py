@@ -31,8 +31,11 @@ LARGE = {
     *(f"star_graph/{model}_{graph}" for model in ("gpt", "two_levels") for graph in ("d2_l10", "d5_l5", "d7_l7")),
 }
 """Models of published sizes, which take seconds."""
+OBJECTIVES = "multi_token|next_latent|teacherless|belief_state"
 ALIKE = {
-    name for name in EXPERIMENTS if re.search("(multi_token|next_latent|teacherless|belief_state|d3_l4|d2_l8)", name)
+    name
+    for name in EXPERIMENTS
+    if re.search(f"{OBJECTIVES}|d3_l4|d2_l8|growth/|text/|python/words|words/|countdown/three|maze/three", name)
 }
 """Other objectives and sizes of experiments that are tested every day."""
 

@@ -96,6 +96,7 @@ def test_gradients__reach_every_parameter(rules: list):
     options = next(one for one in GRID if one["chunking"] == rules and one["reader__plan_conditioning"] == "unbind")
     config = dataclasses.asdict(small_config(**options | {"encoder__composition": "sum", "horizon": 1}))
     model = open_model(ModelConfig(**config))
+    model.encoder.token_prior.requires_grad_()  # as in a module whose loss has `decode`
     mask = torch.ones_like(TOKENS, dtype=torch.bool)
     losses = compute_losses(
         LossConfig(terms={"decode": 1.0, "cosine": 1.0}), model, model(TOKENS[:, :-1]), TOKENS, mask
