@@ -7,7 +7,6 @@ from typing import Any
 
 from nextconcept.core.chunk_rules import RULES, ChunkRule, ends_behind
 from nextconcept.core.errors import InputError
-from nextconcept.core.settings import check_types
 from nextconcept.core.suggestions import did_you_mean
 
 __all__ = ["ChunkingConfig", "RuleEntry", "parse_chunking", "same_chunking", "same_rules"]
@@ -51,7 +50,11 @@ class ChunkingConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.rule, (int, str)):
             raise InputError(f"a chunking rule is a number of elements or a name, not {self.rule!r}.")
-        check_types(self, "chunking.")
+        # Written out: a compiled step makes this object too, and can't read type hints.
+        for name, kind in (("ends", str), ("max_length", int), ("mean_length", (int, float)), ("num_states", int)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise InputError(f"chunking.{name} can't be {value!r}: see the docstring of ChunkingConfig.")
         if bool(self.rule) == bool(self.ends):
             raise InputError(f"a chunking rule needs either a rule or the characters that end a chunk, not {self}.")
         if isinstance(self.rule, int) and self.rule < 2:

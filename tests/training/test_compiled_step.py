@@ -20,6 +20,8 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_training_step__has_no_graph_break(name: str):
     model = open_model(small_config(**{"depth": 1, "horizon": 2} | MODELS[name])).train()
+    if model.encoder.token_prior is not None:
+        model.encoder.token_prior.requires_grad_()  # as in a module whose loss has `decode`
     config = LossConfig(terms={"cosine": 1.0, "decode": 0.5})
     tokens = torch.randint(64, (2, 33))
     graphs: list[GraphModule] = []
