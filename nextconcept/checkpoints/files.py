@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from nextconcept.checkpoints.hub import (
+    check_vocabulary,
     check_weights,
     config_from_dict,
     download_pretrained,
@@ -180,7 +181,12 @@ def read_vocabulary(path: str | Path) -> tuple[Tokenizer, int] | None:
     stored = read_checkpoint(file)[KEY]
     if "tokenizer" not in stored:
         return None
-    return tokenizer_from_json(stored["tokenizer"]), config_from_dict(stored["config"], file).vocab_size
+    tokenizer, vocab_size = (
+        tokenizer_from_json(stored["tokenizer"]),
+        config_from_dict(stored["config"], file).vocab_size,
+    )
+    check_vocabulary(tokenizer, vocab_size, file)
+    return tokenizer, vocab_size
 
 
 def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> tuple[NextConceptModel, Tokenizer]:
@@ -235,4 +241,5 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
             f"the weights in {file} do not fit its configuration: it was made by another version."
         ) from None
     check_weights(model, file)
+    check_vocabulary(tokenizer, model.config.vocab_size, file)
     return model.eval(), tokenizer

@@ -19,6 +19,7 @@ from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = [
+    "check_vocabulary",
     "check_weights",
     "config_from_dict",
     "download_pretrained",
@@ -130,7 +131,9 @@ def load_pretrained(
         with contextlib.redirect_stdout(io.StringIO()):  # the Hub mixin prints where our output belongs
             model = NextConceptModel.from_pretrained(folder, encoder=encoder)
         check_weights(model, folder)
-        return model.eval(), tokenizer_from_json((folder / TOKENIZER).read_text(encoding="utf-8"))
+        tokenizer = tokenizer_from_json((folder / TOKENIZER).read_text(encoding="utf-8"))
+        check_vocabulary(tokenizer, model.config.vocab_size, folder)
+        return model.eval(), tokenizer
     except InputError as error:
         message = str(error)
         raise InputError(message if str(folder) in message else f"{folder} can't be used: {message}") from None
@@ -147,11 +150,26 @@ def read_pretrained_vocabulary(folder: str | Path) -> tuple[Tokenizer, int]:
     """
     try:
         config = config_from_dict(json.loads(Path(folder, CONFIG).read_text(encoding="utf-8")), folder)
-        return tokenizer_from_json(Path(folder, TOKENIZER).read_text(encoding="utf-8")), config.vocab_size
+        tokenizer = tokenizer_from_json(Path(folder, TOKENIZER).read_text(encoding="utf-8"))
+        check_vocabulary(tokenizer, config.vocab_size, folder)
+        return tokenizer, config.vocab_size
     except InputError:
         raise
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{folder} is not an exported model: {str(error).splitlines()[0]}.") from None
+
+
+def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, source: str | Path) -> None:
+    """Check that a model knows all tokens of the tokenizer that is stored with it.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if tokenizer.vocab_size > vocab_size:
+        raise InputError(
+            f"the tokenizer in {source} has {tokenizer.vocab_size} tokens, but the model knows {vocab_size}: use the "
+            "tokenizer that the model was trained with."
+        )
 
 
 def read_pretrained_task(folder: str | Path) -> dict[str, Any] | None:

@@ -106,7 +106,7 @@ class ChunkingConfig:
         module, _, name = self.rule.rpartition(".")
         try:
             found = getattr(importlib.import_module(module), name)()
-        except Exception as error:  # a user's function may raise anything
+        except (Exception, SystemExit) as error:  # a user's function may raise anything
             raise InputError(f"the chunking rule {self.rule!r} can't be used: {error}") from error
         if not isinstance(found, ChunkRule):
             raise InputError(f"the chunking rule {self.rule!r} must return a ChunkRule, not {type(found).__name__}.")

@@ -12,7 +12,15 @@ from nextconcept.inference.plan_hover import (
     share_style,
     token_spans,
 )
-from nextconcept.inference.plan_steps import END_MARK, AnchorPlan, LevelPlans, PlanStep, WrittenToken, visible
+from nextconcept.inference.plan_steps import (
+    CONTROL_CHARACTERS,
+    END_MARK,
+    AnchorPlan,
+    LevelPlans,
+    PlanStep,
+    WrittenToken,
+    visible,
+)
 from nextconcept.inference.plan_style import STEPS, STYLE
 
 __all__ = ["anchors_fragment", "plan_fragment", "plan_page", "sources_fragment", "steps_fragment"]
@@ -56,7 +64,7 @@ def plan_page(
         tokens: those of the continuation.
     """
     content = pictures + plan_fragment(levels, steps, prompt, written, tokens)
-    return PAGE.substitute(title=escape(title), content=content)
+    return PAGE.substitute(title=escape(title.translate(CONTROL_CHARACTERS)), content=content)
 
 
 def plan_fragment(
@@ -130,7 +138,9 @@ def sources_fragment(columns: Mapping[str, tuple[Sequence[PlanStep], str]]) -> s
 
 
 def _fragment(parts: Sequence[str], rules: str = "") -> str:
-    return f'<div class="nc"><style>{STYLE}{rules}</style>{"".join(parts)}</div>'
+    # HTML can't hold control characters, which a prompt or a model may write.
+    content = "".join(parts).translate(CONTROL_CHARACTERS)
+    return f'<div class="nc"><style>{STYLE}{rules}</style>{content}</div>'
 
 
 def _text(prompt: str, written: str, levels: Sequence[LevelPlans], tokens: Sequence[WrittenToken]) -> str:

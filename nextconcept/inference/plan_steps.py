@@ -3,7 +3,17 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["BARELY_READ", "END_MARK", "AnchorPlan", "LevelPlans", "PlanReading", "PlanStep", "WrittenToken", "visible"]
+__all__ = [
+    "BARELY_READ",
+    "CONTROL_CHARACTERS",
+    "END_MARK",
+    "AnchorPlan",
+    "LevelPlans",
+    "PlanReading",
+    "PlanStep",
+    "WrittenToken",
+    "visible",
+]
 
 BARELY_READ = 0.01
 """Mean size of the gates below which the level below is said to barely read a plan."""
@@ -11,6 +21,9 @@ BARELY_READ = 0.01
 
 END_MARK = "<|endoftext|>"
 """How texts of plans show the token that ends a document, which decodes to no text."""
+
+CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)] if chr(code) not in "\n\t\r"}
+"""Table for ``str.translate`` that spells control characters but those of blanks and lines."""
 
 
 @dataclass
@@ -137,5 +150,5 @@ class LevelPlans:
 
 def visible(text: str) -> str:
     """Make blanks, line breaks and control characters of a text visible."""
-    shown = (f"\\x{ord(char):02x}" if char < " " and char not in "\n\t\r" else char for char in text)
-    return "".join(shown).translate({ord(" "): "␣", ord("\n"): "\\n", ord("\t"): "\\t", ord("\r"): "\\r"})
+    blanks = {ord(" "): "␣", ord("\n"): "\\n", ord("\t"): "\\t", ord("\r"): "\\r"}
+    return text.translate(CONTROL_CHARACTERS | blanks)

@@ -199,7 +199,7 @@ def try_term(name: str, model: NextConceptModel, level: int) -> None:
     output = ModelOutput(torch.empty(0), {level: plan}, {level: concepts}, {level: prediction}, 0)
     try:
         found = find_term(name)(LossInputs(model, output, level, tokens, plan, targets))
-    except Exception as error:  # a user's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise InputError(
             f"the concept loss {name!r} fails on a plan of shape {tuple(plan.shape)}: {error!r}."
         ) from error

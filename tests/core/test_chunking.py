@@ -15,6 +15,10 @@ def bars() -> ChunkRule:
     return ends_behind("|")
 
 
+def leaves():
+    raise SystemExit(3)
+
+
 def nothing() -> int:
     """No rule."""
     return 3
@@ -86,7 +90,7 @@ def test_hierarchy__bounds_what_a_window_may_hold():
 
 
 def test_automaton__of_a_function_that_is_no_rule():
-    for name in (f"{__name__}.nothing", f"{__name__}.missing", "no.such.module"):
+    for name in (f"{__name__}.nothing", f"{__name__}.leaves", f"{__name__}.missing", "no.such.module"):
         with pytest.raises(InputError, match=f"the chunking rule '{name}'"):
             ChunkingConfig(rule=name).automaton()
 

@@ -283,8 +283,10 @@ def test_compare__another_comparison_of_the_same_name(untrained: Callable[..., d
 
 
 def test_compare__a_metric_that_no_run_logs(untrained: Callable[..., dict]):
+    runner = FakeRunner()
     with pytest.raises(InputError, match="the runs have not logged val/answer/exact: they have val/loss/tokens"):
-        untrained(metric="val/answer/exact")
+        untrained(runner, metric="val/answer/exact", learning_rates=(1e-3, 2e-3, 4e-3), seeds=(0, 1), tuning_seeds=2)
+    assert runner.stopped  # after the first run
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import torch
 from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.inference.plan_figures import look_at_plan
 from nextconcept.inference.plan_page import plan_fragment, plan_page
-from nextconcept.inference.plan_steps import AnchorPlan, LevelPlans, PlanStep, visible
+from nextconcept.inference.plan_steps import CONTROL_CHARACTERS, AnchorPlan, LevelPlans, PlanStep, visible
 from nextconcept.inference.plan_style import RIGHT, SURE, shade
 from nextconcept.inference.text import Writer
 from tests.helpers import open_model, small_config
@@ -74,13 +74,13 @@ def test_plan_page__is_one_file_without_scripts_or_addresses():
 
 @pytest.mark.parametrize("text", [HOSTILE, "中文 日本語", "שלום עולם", "a\nb\tc\x07", "🙂 &lt;"])
 def test_plan_page__shows_any_text_as_text(text: str):
-    """The page has the elements of a page of harmless words, and the words as they are."""
+    """Its elements are those of harmless words, and their words as HTML can hold them."""
     page, harmless = page_of(plan_of(text, text + "!"), text, text), page_of(plan_of("a", "b"), "c", "d")
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in harmless.tags]
     assert [set(attrs) for _, attrs in page.tags] == [set(attrs) for _, attrs in harmless.tags]
     shown = "".join(page.words)
     assert shown.count(visible(text)) >= 4
-    assert "".join(page.words[:2]) == text + text
+    assert "".join(page.words[:2]) == (text + text).translate(CONTROL_CHARACTERS)
 
 
 def test_plan_page__marks_where_plan_and_text_part():
@@ -121,7 +121,7 @@ def test_reports_of_plans__are_shown_by_notebooks(changes: dict):
     model = open_model(small_config(vocab_size=256, context_length=64, sharing="shared", **changes))
     report = Writer(model, ByteTokenizer()).plan("Is 3 < 4? Yes.", max_new_tokens=20)
     page = Page(report._repr_html_())
-    assert page.words[:2] == ["Is 3 < 4? Yes.", report.written]
+    assert page.words[:2] == ["Is 3 < 4? Yes.", report.written.translate(CONTROL_CHARACTERS)]
     texts = [text for step in report.steps for text in (step.planned, step.written) if text]
     assert {visible(text).replace("<|endoftext|>", "end") for text in texts} <= set(page.words)
     assert sum(tag == "h2" for tag, _ in page.tags) == model.config.levels - 1
@@ -185,4 +185,4 @@ def test_plan_fragment__shades_what_the_piece_under_the_pointer_read(conditionin
         assert re.search(r"level 2.*\+0 .*%; level 1.*\+0 .*%", titles[f"p{token.position}"])
         assert len(re.findall(rf"[:(,]has\([^)]*\.p{token.position}:hover[^)]*\) \.m[12]-", html)) == 2
     assert "Point at a piece of the text" in page.text
-    assert page.words[:2] == ["To be, or", report.written]
+    assert page.words[:2] == ["To be, or", report.written.translate(CONTROL_CHARACTERS)]
