@@ -124,22 +124,7 @@ def _sentences() -> ChunkRule:
     return ChunkRule(following, ends)
 
 
-def _bars() -> ChunkRule:
-    """End behind a bar line or the end of a line of music in ABC notation.
-
-    Further ones, as in ``||`` or where a bar line ends a line, and blanks between them belong to the
-    next bar: a chunk of a newline alone would be planned like a bar.
-    """
-    marks, (following, ends) = [ord("|"), NEWLINE], _blank(2)  # no note so far; behind a note
-    following[:] = 1
-    following[:, marks] = 0
-    for byte in BLANKS:
-        following[:, byte] = [0, 1]
-    ends[1, marks] = True
-    return ChunkRule(following, ends)
-
-
-RULES = {"words": _words, "lines": _lines, "sentences": _sentences, "paragraphs": _paragraphs, "bars": _bars}
+RULES = {"words": _words, "lines": _lines, "sentences": _sentences, "paragraphs": _paragraphs}
 """The rules by name."""
 
 

@@ -11,13 +11,7 @@ from nextconcept.core.suggestions import did_you_mean
 
 __all__ = ["ChunkingConfig", "RuleEntry", "parse_chunking", "same_chunking", "same_rules"]
 
-LENGTHS = {
-    "words": (16, 4.0),
-    "lines": (128, 24.0),
-    "sentences": (256, 48.0),
-    "paragraphs": (512, 128.0),
-    "bars": (32, 6.0),
-}
+LENGTHS = {"words": (16, 4.0), "lines": (128, 24.0), "sentences": (256, 48.0), "paragraphs": (512, 128.0)}
 """Default ``max_length`` and ``mean_length`` of chunks of tokens, for texts of single bytes."""
 
 RuleEntry = int | str | dict[str, str | int | float]
@@ -33,8 +27,8 @@ class ChunkingConfig:
     """How the elements of a level are cut into the chunks of the level above.
 
     Args:
-        rule: a number of elements; ``words``, ``lines``, ``sentences``, ``paragraphs`` or ``bars``;
-            or the full name of a function without arguments that returns a
+        rule: a number of elements; ``words``, ``lines``, ``sentences`` or ``paragraphs``; or the
+            full name of a function without arguments that returns a
             :class:`~nextconcept.core.chunk_rules.ChunkRule`.
         ends: characters behind which a chunk ends, instead of a rule.
         max_length: elements at which a longer chunk is cut.

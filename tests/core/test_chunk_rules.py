@@ -37,12 +37,6 @@ def test_rules__cut_a_text(name: str, chunks: list[str]):
     assert chunks_of(RULES[name](), TEXT) == chunks
 
 
-def test_bars__what_follows_a_bar_line_begins_the_next_bar():
-    tune = "M: 3/4\nK:G\n|: G-E \\\n| D2 | g>e ||\n(3fed :|\n\ng"
-    bars = ["M: 3/4\n", "K:G\n", "|: G-E \\\n", "| D2 |", " g>e |", "|\n(3fed :|", "\n\ng"]
-    assert chunks_of(RULES["bars"](), tune) == bars
-
-
 @pytest.mark.parametrize("characters", ["|", "|\n", "é", "é|ß☃", "aé😀"])
 def test_ends_behind__cuts_behind_any_of_the_characters(characters: str):
     letters = random.Random(0).choices("ab|\néß☃😀è", k=200)
