@@ -34,6 +34,7 @@ class LossInputs:
         targets: (B, A, H, D) realised concepts, zero beyond the window.
         temperature: of ``info_nce``.
         decode_scale: inverse temperature of ``decode``.
+        decode_share: share of what ``decode`` scores in training.
     """
 
     model: NextConceptModel
@@ -44,6 +45,7 @@ class LossInputs:
     targets: Tensor
     temperature: float = 0.1
     decode_scale: float = 16.0
+    decode_share: float = 1.0
 
 
 Term = Callable[[LossInputs], Tensor]
@@ -103,12 +105,15 @@ def _decode(at: LossInputs) -> Tensor:
     if at.output.chunks is not None:
         return _decode_chunks(at, at.output.chunks)
     span, count = at.model.config.hierarchy.span(at.level), at.plan.shape[1] - 1
-    encoder = at.model.encoder
-    logits = encoder.read_back_logits(encoder.read_back(at.plan, at.level), at.decode_scale)
+    encoder, scored = at.model.encoder, _Scored(at, at.plan.shape[0] * at.plan.shape[1])
+    logits = encoder.read_back_logits(encoder.read_back(scored.of(at.plan), at.level), at.decode_scale)
     chunks = at.tokens[:, : count * span].unflatten(1, (count, span)).float()
-    truth = horizon_targets(chunks, at.plan.shape[2])[0].long()
-    losses = F.cross_entropy(logits.flatten(0, -2), truth.flatten(), reduction="none")
-    return losses.view(truth.shape).mean(-1)
+    truth = scored.of(horizon_targets(chunks, at.plan.shape[2])[0].long())
+    losses = F.cross_entropy(logits.flatten(0, -2), truth.flatten(), reduction="none").view(truth.shape).mean(-1)
+    if scored.index is None:
+        return losses.view(at.plan.shape[:3])
+    every = losses.new_zeros(scored.count, losses.shape[1])
+    return every.index_add(0, scored.index, losses * scored.weight).view(at.plan.shape[:3])
 
 
 def _decode_chunks(at: LossInputs, chunks: dict[int, Chunks]) -> Tensor:
@@ -119,16 +124,44 @@ def _decode_chunks(at: LossInputs, chunks: dict[int, Chunks]) -> Tensor:
     offset = torch.arange(slot.shape[1], device=slot.device) - own.start.gather(1, slot)
     offset = own.turns(at.plan)[:, :-1] if at.level == 1 else offset
     sizes = (own.start[:, 1:] - own.start[:, :-1]).clamp(min=1)
+    scored, rows = _Scored(at, slot.numel()), torch.arange(len(slot), device=slot.device)[:, None]
+    offset, truth = scored.of(offset), scored.of(at.tokens)
+    # Chunks and anchors of all rows one after the other.
+    place = scored.of(rows * (own.most + 1) + slot)
     steps = []
     for step in range(horizon):
-        anchor = (slot - step).clamp(min=0)[..., None].expand(-1, -1, at.plan.shape[3])
-        cosines = encoder.read_back_at(at.plan[:, :, step].gather(1, anchor), offset)
+        anchor = scored.of(rows * at.plan.shape[1] + (slot - step).clamp(min=0))
+        cosines = encoder.read_back_at(at.plan[:, :, step].flatten(0, 1).index_select(0, anchor), offset)
         logits = encoder.read_back_logits(cosines, at.decode_scale)
-        losses = F.cross_entropy(logits.flatten(0, 1), at.tokens.flatten(), reduction="none").view_as(slot)
-        sums = losses.new_zeros(len(slot), own.most + 1).scatter_add(1, slot, losses)
+        losses = F.cross_entropy(logits, truth, reduction="none") * scored.weight
+        sums = losses.new_zeros(len(slot) * (own.most + 1)).index_add(0, place, losses).view(len(slot), -1)
         # Concept m + step is what anchor m plans at this step.
         steps.append(F.pad(sums[:, :-1] / sizes, (0, step + 1))[:, step:])
     return torch.stack(steps, 2)
+
+
+class _Scored:
+    """What ``decode`` scores: in training a random share, weighted so that the mean is that of all.
+
+    Args:
+        at: arguments of the term.
+        count: number of anchors or tokens in all rows.
+
+    Attributes:
+        index: (n,) those that are scored, or None for all.
+        weight: ``count / n``.
+    """
+
+    def __init__(self, at: LossInputs, count: int) -> None:
+        self.count, self.index, self.weight = count, None, 1.0
+        if at.model.training and at.decode_share < 1:
+            number = max(1, round(at.decode_share * count))
+            self.index, self.weight = torch.randperm(count, device=at.plan.device)[:number], count / number
+
+    def of(self, x: Tensor) -> Tensor:
+        """Return what is scored of (B, A or T, ...): (n, ...)."""
+        flat = x.flatten(0, 1)
+        return flat if self.index is None else flat.index_select(0, self.index)
 
 
 TERMS: dict[str, Term] = {

@@ -54,6 +54,8 @@ class LossConfig:
         horizon: steps of a plan that the concept loss counts, from the first on; None for all.
         temperature: of ``info_nce``.
         decode_scale: tau, the inverse temperature of ``decode``.
+        decode_share: share of the anchors, or of the tokens where rules cut chunks, that ``decode``
+            scores in a training step. They are drawn anew in each, and weigh more accordingly.
 
     Raises:
         InputError: if a term is unknown or a number is out of range.
@@ -65,6 +67,7 @@ class LossConfig:
     horizon: int | None = None
     temperature: float = 0.1
     decode_scale: float = READ_BACK_SCALE
+    decode_share: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.terms, dict):
@@ -83,6 +86,8 @@ class LossConfig:
             raise InputError(f"horizon of the loss must be 1 or more, not {self.horizon}.")
         if not (0 < self.temperature < math.inf and 0 < self.decode_scale < math.inf):
             raise InputError(f"temperature {self.temperature} and decode_scale {self.decode_scale} must be positive.")
+        if not 0 < self.decode_share <= 1:
+            raise InputError(f"decode_share must be above 0 and at most 1, not {self.decode_share}.")
 
     def check(self, model: NextConceptModel) -> None:
         """Check that a model offers what the terms need.
@@ -217,7 +222,8 @@ def _concept_loss(
     def mean(values: Tensor) -> Tensor:
         return (values * valid).sum((0, 1)) / counts.clamp(min=1)
 
-    inputs = LossInputs(model, output, level, tokens, plan, targets, config.temperature, config.decode_scale)
+    settings = config.temperature, config.decode_scale, config.decode_share
+    inputs = LossInputs(model, output, level, tokens, plan, targets, *settings)
     steps = {name: mean(find_term(name)(inputs)) for name in config.terms}
     discounts = config.discount ** torch.arange(horizon, device=plan.device)
     # Empty sums keep every parameter of the level in the graph, as DDP demands.
@@ -241,7 +247,7 @@ def loss_flops_per_token(
     scores the whole vocabulary at every position of every planned chunk. Of an objective, all that
     it computes from the model's output is counted.
     """
-    ghost, own = copy.deepcopy(model).to("meta"), copy.deepcopy(objective).to("meta") if objective else None
+    ghost, own = copy.deepcopy(model).to("meta").train(), copy.deepcopy(objective).to("meta") if objective else None
     if own is not None:
         own.eval()  # as of the model, what is recomputed in the backward pass does not count
     tokens = torch.zeros(1, time + 1, dtype=torch.long, device="meta")

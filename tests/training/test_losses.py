@@ -76,6 +76,30 @@ def test_terms__are_least_at_the_target(name: str):
     assert loss(targets) < near < far
 
 
+@pytest.mark.parametrize("chunking", [{}, {"chunking": [{"ends": "\x03\x07", "max_length": 8}]}], ids=["even", "rules"])
+def test_decode__halves_average_to_the_whole(chunking: dict, monkeypatch: pytest.MonkeyPatch):
+    """What is scored in a step is drawn and weighted, so that the loss is right on average."""
+    model, (tokens, mask) = open_model(small_config(vocab_size=256, **chunking)), batch_of()
+    output, orders = (
+        model(tokens[:, :-1]),
+        [lambda count: torch.arange(count), lambda count: torch.arange(count).flip(0)],
+    )
+
+    def steps(share: float) -> torch.Tensor:
+        config = LossConfig({"decode": 1.0}, decode_share=share)
+        return compute_losses(config, model, output, tokens, mask).concepts[1].steps["decode"]
+
+    whole = steps(1.0)
+    torch.testing.assert_close(steps(0.5), whole, rtol=0, atol=0)  # all is scored outside training
+    model.train()
+    halves = []
+    for order in orders:
+        monkeypatch.setattr(torch, "randperm", lambda count, order=order, **_: order(count))
+        halves.append(steps(0.5))
+    assert not torch.equal(halves[0], halves[1])
+    torch.testing.assert_close(sum(halves) / 2, whole)
+
+
 def test_info_nce__is_the_cross_entropy_over_the_window():
     model = NextConceptModel(small_config(horizon=1))
     tokens, mask = batch_of()
@@ -255,7 +279,7 @@ def test_compute_losses__a_users_own_term():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
-@pytest.mark.parametrize("name", ["discount", "temperature", "decode_scale", "level_weight"])
+@pytest.mark.parametrize("name", ["discount", "temperature", "decode_scale", "decode_share", "level_weight"])
 def test_loss_config__numbers_out_of_range(name: str, value: float):
     with pytest.raises(InputError, match=name):
         LossConfig(**{name: value})
