@@ -181,12 +181,9 @@ def read_vocabulary(path: str | Path) -> tuple[Tokenizer, int] | None:
     stored = read_checkpoint(file)[KEY]
     if "tokenizer" not in stored:
         return None
-    tokenizer, vocab_size = (
-        tokenizer_from_json(stored["tokenizer"]),
-        config_from_dict(stored["config"], file).vocab_size,
-    )
-    check_vocabulary(tokenizer, vocab_size, file)
-    return tokenizer, vocab_size
+    tokenizer, config = tokenizer_from_json(stored["tokenizer"]), config_from_dict(stored["config"], file)
+    check_vocabulary(tokenizer, config.vocab_size, file)
+    return tokenizer, config.vocab_size
 
 
 def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> tuple[NextConceptModel, Tokenizer]:
@@ -204,8 +201,8 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
 
     Raises:
         InputError: if there is no model at ``path``, version 0.1 made the model, the model has
-            another encoder, does not write without the objective it was trained with, or its
-            weights are not finite.
+            another encoder, does not write without the objective it was trained with, does not
+            know all tokens of its tokenizer, or its weights are not finite.
     """
     if is_repository_name(path):
         path = download_pretrained(str(path))

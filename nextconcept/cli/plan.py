@@ -64,9 +64,10 @@ def plan(
     if writer.model.config.levels == 1:
         raise InputError(f"the model in {ckpt_path} has tokens alone, and no plan: train one with more levels.")
     report = writer.plan(text, edit, max_new_tokens, temperature, seed)
+    known = None if page is None else task_of(ckpt_path, writer.tokenizer, task)
     print(dumps(report.to_dict(), indent=1) if json else report)
     if page is not None:
-        known, pictures = task_of(ckpt_path, writer.tokenizer, task), ""
+        pictures = ""
         if known is not None:
             # Loads matplotlib, which nothing else here needs.
             from nextconcept.app.drawings import Drawings

@@ -107,7 +107,7 @@ class ChunkingConfig:
         try:
             found = getattr(importlib.import_module(module), name)()
         except (Exception, SystemExit) as error:  # a user's function may raise anything
-            raise InputError(f"the chunking rule {self.rule!r} can't be used: {error}") from error
+            raise InputError(f"the chunking rule {self.rule!r} can't be used: {error!r}.") from error
         if not isinstance(found, ChunkRule):
             raise InputError(f"the chunking rule {self.rule!r} must return a ChunkRule, not {type(found).__name__}.")
         return found

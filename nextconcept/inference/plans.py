@@ -23,7 +23,7 @@ from nextconcept.inference.generators import PlanHook
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.plan_page import plan_fragment
 from nextconcept.inference.plan_readings import token_texts
-from nextconcept.inference.plan_steps import LevelPlans, PlanStep, WrittenToken
+from nextconcept.inference.plan_steps import CONTROL_CHARACTERS, LevelPlans, PlanStep, WrittenToken
 from nextconcept.inference.read_back import check_readable, decode_chunk, decode_tokens, read_concepts
 from nextconcept.inference.sampling import make_generator
 from nextconcept.inference.text_plans import text_plans
@@ -86,7 +86,7 @@ def _table(level: int, steps: list[PlanStep]) -> str:
 
 
 def _quoted(text: str | None) -> str:
-    return "-" if text is None else json.dumps(text, ensure_ascii=False)
+    return "-" if text is None else json.dumps(text, ensure_ascii=False).translate(CONTROL_CHARACTERS)
 
 
 @contextmanager

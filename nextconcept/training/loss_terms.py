@@ -192,6 +192,8 @@ def find_term(name: str) -> Term:
             f"unknown concept loss {name!r}: choose from {', '.join(TERMS)}, or give the full name of a function that "
             "can be imported."
         ) from None
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise InputError(f"the concept loss {name!r} can't be imported: {error!r}.") from error
     if not callable(found):
         raise InputError(f"the concept loss {name!r} is no function, but {type(found).__name__}.")
     return cast(Term, found)

@@ -244,12 +244,12 @@ def loss_flops_per_token(
 
     Forward and backward pass are counted, on shapes without data. The operations come on top of
     three times ``model.flops_per_token(time)``. The expensive concept loss is ``decode``, which
-    scores the whole vocabulary at every position of every planned chunk. Of an objective, all that
-    it computes from the model's output is counted.
+    scores the whole vocabulary at every position of every planned chunk, or of a share of them. Of
+    an objective, all that it computes from the model's output is counted.
     """
     ghost, own = copy.deepcopy(model).to("meta").train(), copy.deepcopy(objective).to("meta") if objective else None
     if own is not None:
-        own.eval()  # as of the model, what is recomputed in the backward pass does not count
+        own.eval()  # what is recomputed in the backward pass does not count
     tokens = torch.zeros(1, time + 1, dtype=torch.long, device="meta")
     output = ghost(tokens[:, :-1])
 

@@ -332,7 +332,7 @@ class ConceptModule(ClippedModule):
         return converted
 
     def on_train_batch_start(self, batch: ConceptBatch, batch_idx: int) -> None:
-        """Make dropout, noise and offsets a function of seed, rank and step alone."""
+        """Make all that is drawn in a step a function of seed, rank and step alone."""
         self.forget_gradient()
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         seed = hash((seed, self.global_rank, self.trainer.fit_loop.total_batch_idx))
