@@ -17,6 +17,7 @@ from nextconcept.app.page import HOST, bind, make_page
 from nextconcept.app.session import PlanSession
 from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.data.tokenizers import ByteTokenizer
+from nextconcept.inference.plan_steps import CONTROL_CHARACTERS
 from nextconcept.inference.text import Writer
 from tests.helpers import fails, open_model, small_config
 
@@ -117,7 +118,8 @@ def test_page__in_a_browser(exported: Path):
         page.goto(address)
 
         def shows(text: str, where: str = "#view bdi.new") -> None:
-            browsers.expect(page.locator(where).first).to_have_text(text, timeout=30_000)
+            shown = text.translate(CONTROL_CHARACTERS)
+            browsers.expect(page.locator(where).first).to_have_text(shown, timeout=30_000)
 
         def write(text: str) -> None:
             page.fill("#prompt textarea", text)
