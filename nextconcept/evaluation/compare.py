@@ -177,7 +177,7 @@ class Comparison:
         for _ in range(1 + MOST_FURTHER_RATES):
             tried = [run for runs in waiting.values() for run in runs]
             for record in finish_runs(tried, results, runner, may_diverge=True):
-                self._check_metric(record)
+                self._check_metric(record["final"])
             means = {entry: self._means(results, runs) for entry, runs in trials.items()}
             waiting = self._trials({entry: rates_beyond(values, self.mode) for entry, values in means.items()}, budget)
             if not any(waiting.values()):
@@ -189,14 +189,14 @@ class Comparison:
             trials[entry] = trials[entry][: -len(waiting[entry])]
         print(f"the best learning rate of {', '.join(cut)} is still at an end of the range", flush=True)
 
-    def _check_metric(self, record: Mapping[str, Any]) -> None:
-        """Check that a run has logged the metric.
+    def _check_metric(self, final: Mapping[str, Any]) -> None:
+        """Check that the final values of a run hold the metric.
 
         Raises:
-            InputError: if it has not.
+            InputError: if they do not.
         """
-        if self.metric not in record["final"]:
-            raise InputError(f"the runs have not logged {self.metric}: they have {', '.join(record['final'])}.")
+        if self.metric not in final:
+            raise InputError(f"the runs have not logged {self.metric}: they have {', '.join(final)}.")
 
     def _means(self, results: ResultsFile, runs: list[Run]) -> dict[Candidate, float]:
         """Return the mean of the metric over seeds, per candidate; the worst if one diverged.
@@ -208,7 +208,7 @@ class Comparison:
         values: dict[Candidate, list[float]] = {}
         for run in runs:
             final = results[run.key]["final"] if run.key in results else {self.metric: worst}
-            self._check_metric({"final": final})
+            self._check_metric(final)
             value = final[self.metric]
             values.setdefault(run.candidate, []).append(worst if math.isnan(value) else value)
         means = {candidate: mean(some) for candidate, some in values.items()}
