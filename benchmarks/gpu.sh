@@ -2,7 +2,7 @@
 # Everything that has to be measured on a GPU, in pieces of less than ten minutes on an H100, the most
 # telling first. A piece whose table lies in results/gpu is skipped, so a run that was cut off goes on.
 #
-#   benchmarks/gpu.sh [PIECE...]     training compiled attention generation star_graphs
+#   benchmarks/gpu.sh [PIECE...]     training compiled attention generation text star_graphs
 #   DEVICE=cpu benchmarks/gpu.sh     the same at toy size, to try the script
 set -u
 cd "$(dirname "$0")/.."
@@ -12,10 +12,12 @@ export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 mkdir -p "$OUT"
 
 large="--width 1024 --depth 12 --tokens 65536" wide="--tokens 65536 --heads 16 --windows [128,1024]"
-write="" contexts="2048 8192" steps=${STEPS:-4000} lines=512
+write="" contexts="2048 8192" steps=${STEPS:-4000} lines=512 toy=()
 if [ "$DEVICE" = cpu ]; then
   large="--width 64 --depth 2 --tokens 1024 --steps 1 --precision fp32" wide="--tokens 1024 --heads 1 --lengths [512] --windows [32] --turns 1"
   write="--width 64 --depth 2 --heads 2 --context 1200 --window 64 --tokens 8 --turns 2" contexts="256 512" steps=10 lines=8
+  toy=(--flops 1e9 --seeds '[0]' --output "$OUT" --logs "$OUT/logs" --options '{model.config.context_length: 64, model.config.width: 32,
+    model.config.num_heads: 2, data.batch_size: 1, data.eval_batch_size: 1, trainer.limit_val_batches: 1, sample.max_new_tokens: 0}')
 fi
 
 piece() { # piece NAME COMMAND...: keep what the command prints
@@ -43,7 +45,14 @@ star_graphs() { # three at once, because steps this small leave a GPU idle
   python benchmarks/curves.py lightning_logs/gpu val/answer/exact val/answer/first_branch train/tokens_per_second
 }
 
-for name in ${*:-training compiled attention generation star_graphs}; do
+text() { # finished runs stay, so a piece that was cut off goes on
+  local comparison
+  for comparison in python_2048_gpu law/python_gpu; do
+    python -m nextconcept compare --config comparisons/$comparison --jobs 5 --threads 1 "${toy[@]}"
+  done
+}
+
+for name in ${*:-training compiled attention generation text star_graphs}; do
   case $name in
     training)
       for context in $contexts; do
@@ -55,7 +64,8 @@ for name in ${*:-training compiled attention generation star_graphs}; do
     compiled) piece compiled python benchmarks/gpu_training.py $large --contexts "[${contexts%% *}]" --device $DEVICE --compile true ;;
     attention) piece attention python benchmarks/attention.py $wide --device $DEVICE --precision bf16 ;;
     generation) piece generation python benchmarks/generation.py $write --device $DEVICE ;;
+    text) piece text text ;;
     star_graphs) piece star_graphs star_graphs ;;
-    *) echo "gpu.sh: no piece '$name'; there are training, compiled, attention, generation and star_graphs" >&2; exit 2 ;;
+    *) echo "gpu.sh: no piece '$name'; there are training, compiled, attention, generation, text and star_graphs" >&2; exit 2 ;;
   esac
 done

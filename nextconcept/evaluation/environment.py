@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from nextconcept import __version__
+
 __all__ = ["machine", "versions"]
 
 
@@ -26,6 +28,6 @@ def machine() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, of this package, of torch and of Lightning."""
-    return {"python": platform.python_version()} | {
-        name: version(name) for name in ("nextconcept", "torch", "lightning")
-    }
+    # not from its metadata, which a copy of the package on PYTHONPATH has not
+    own = {"python": platform.python_version(), "nextconcept": __version__}
+    return own | {name: version(name) for name in ("torch", "lightning")}

@@ -6,6 +6,8 @@ import platform
 import pytest
 import torch
 
+from nextconcept import __version__
+from nextconcept.evaluation import environment
 from nextconcept.evaluation.environment import machine, versions
 
 
@@ -20,6 +22,9 @@ def test_machine__names_the_gpus_or_the_processor(monkeypatch: pytest.MonkeyPatc
     assert machine() == "2 x H200"
 
 
-def test_versions():
+def test_versions(monkeypatch: pytest.MonkeyPatch):
+    installed = {"torch": torch.__version__, "lightning": "2.6"}  # and not this package
+    monkeypatch.setattr(environment, "version", installed.__getitem__)
+    assert versions()["nextconcept"] == __version__
     assert versions()["python"] == platform.python_version()
     assert torch.__version__ == versions()["torch"]
