@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from nextconcept.inference.generate import generate
     from nextconcept.inference.text import Writer, load
     from nextconcept.nn.growth import grow, shrink
-    from nextconcept.nn.model import ModelOutput, NextConceptModel
+    from nextconcept.nn.model import NextConceptModel
+    from nextconcept.nn.model_output import ModelOutput
     from nextconcept.training.module import ConceptModule
 
 __all__ = [
@@ -37,7 +38,7 @@ _MODULES = {
     "ConceptModule": "nextconcept.training.module",
     "InputError": "nextconcept.core.errors",
     "ModelConfig": "nextconcept.core.config",
-    "ModelOutput": "nextconcept.nn.model",
+    "ModelOutput": "nextconcept.nn.model_output",
     "NextConceptModel": "nextconcept.nn.model",
     "Writer": "nextconcept.inference.text",
     "generate": "nextconcept.inference.generate",

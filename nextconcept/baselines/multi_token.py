@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nextconcept.core.errors import InputError
-from nextconcept.nn.model import ModelOutput, NextConceptModel
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput
 from nextconcept.nn.transformer import Transformer
 from nextconcept.training.objectives import Objective, masked_mean, token_losses
 

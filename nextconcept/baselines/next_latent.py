@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from nextconcept.core.errors import InputError
 from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import Linear
-from nextconcept.nn.model import ModelOutput, NextConceptModel
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput
 from nextconcept.training.objectives import Objective, masked_mean, token_loss
 
 __all__ = ["LatentDynamics", "NextLatent"]

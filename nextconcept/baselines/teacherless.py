@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.core.errors import InputError
-from nextconcept.nn.model import ModelOutput, NextConceptModel
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput
 from nextconcept.training.objectives import Objective
 
 __all__ = ["Teacherless"]

@@ -20,7 +20,8 @@ from nextconcept.inference.plan_steps import BARELY_READ, LevelPlans, visible
 from nextconcept.inference.plans import compare_plan, plans_at_end
 from nextconcept.inference.read_back import decode_chunk
 from nextconcept.inference.text_plans import gate_size, text_plans
-from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput, horizon_targets
 
 __all__ = ["PlanPicture", "look_at_plan"]
 

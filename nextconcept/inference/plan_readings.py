@@ -11,7 +11,8 @@ from torch import Tensor
 from nextconcept.data.tokenizers import Tokenizer
 from nextconcept.inference.plan_attention import PlanAttentionRecorder
 from nextconcept.inference.plan_steps import END_MARK, PlanReading
-from nextconcept.nn.model import ModelOutput, NextConceptModel
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput
 
 __all__ = ["chunk_readings", "token_texts"]
 

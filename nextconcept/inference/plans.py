@@ -28,7 +28,8 @@ from nextconcept.inference.read_back import check_readable, decode_chunk, decode
 from nextconcept.inference.sampling import make_generator
 from nextconcept.inference.text_plans import text_plans
 from nextconcept.nn.matching import match
-from nextconcept.nn.model import NextConceptModel, PlanChoice
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.plan_choice import PlanChoice
 
 __all__ = ["PlanReport", "compare_plan", "first_visible", "parse_edit", "plans_at_end", "report_plan"]
 

@@ -16,7 +16,8 @@ from nextconcept.inference.plan_attention import PlanAttentionRecorder
 from nextconcept.inference.plan_readings import chunk_readings
 from nextconcept.inference.plan_steps import AnchorPlan, LevelPlans, PlanStep
 from nextconcept.inference.read_back import ReadChunk, check_readable, decode_chunk, read_concepts
-from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput, horizon_targets
 
 __all__ = ["gate_size", "text_plans"]
 

@@ -7,11 +7,9 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
@@ -23,86 +21,15 @@ from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder, takes_chunks
 from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
 from nextconcept.nn.flops import flops_per_token
 from nextconcept.nn.matched_inputs import matched_input
+from nextconcept.nn.model_output import Encoding, ModelOutput
 from nextconcept.nn.places import EvenPlaces, Places, Unbind, UnevenPlaces
+from nextconcept.nn.plan_choice import PlanChoice, choose_plan
 from nextconcept.nn.plan_input import PlanInput
 from nextconcept.nn.prefill import PrefillState
 from nextconcept.nn.token_decoder import TokenDecoder
 from nextconcept.nn.transformer import Transformer
 
-__all__ = ["Encoding", "ModelOutput", "NextConceptModel", "PlanChoice", "PlanSource", "horizon_targets"]
-
-PlanSource = Literal["predicted", "zero", "shuffled", "oracle"]
-LevelPlan = PlanSource | Tensor | Callable[[int, Tensor], Tensor]
-PlanChoice = LevelPlan | dict[int, LevelPlan]
-
-
-@dataclass
-class Encoding:
-    """What the concept encoder makes of tokens, before any plan.
-
-    Attributes:
-        states: (B, P, D_0) inputs of the token decoder; P counts the padding in front.
-        concepts: per level >= 1, (B, N, D), the realised concepts.
-        inputs: per level >= 1, (B, N, D), the inputs of the predictor.
-        chunks: per level >= 1, where its chunks lie, if rules cut them.
-    """
-
-    states: Tensor
-    concepts: dict[int, Tensor]
-    inputs: dict[int, Tensor]
-    chunks: dict[int, Chunks] | None
-
-
-@dataclass
-class ModelOutput:
-    """Output of a forward pass.
-
-    Attributes:
-        logits: (B, T, V); entry t is for token t + 1.
-        plans: per level >= 1, (B, A, H, D), the model's own predictions, even if the level below
-            read another plan.
-        concepts: per level >= 1, (B, N, D), the realised concepts; N = (T + offset) // c^level,
-            A = N + 1. Where rules cut chunks, N is the number that there is room for.
-        predictions: per level >= 1, the plan with the hidden states that it was made from.
-        offset: padding vectors in front of the tokens.
-        chunks: per level >= 1, where its chunks lie, if rules cut them.
-        encoding: what all this was made from.
-        states: (B, T, D_0) normalised states that become logits.
-        trunk: (B, T, D_0) residual stream that the last block of level 0 reads.
-    """
-
-    logits: Tensor
-    plans: dict[int, Tensor]
-    concepts: dict[int, Tensor]
-    predictions: dict[int, Prediction]
-    offset: int
-    chunks: dict[int, Chunks] | None = None
-    encoding: Encoding | None = field(default=None, repr=False)
-    states: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
-    trunk: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
-
-    def counts(self, level: int) -> Tensor | None:
-        """Return the (B,) complete concepts of a level, None if all N are complete."""
-        return None if self.chunks is None else self.chunks[level].counts
-
-
-def horizon_targets(concepts: Tensor, horizon: int, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the realised concepts that each anchor's plan predicts.
-
-    Args:
-        concepts: (B, N, D).
-        horizon: H.
-        counts: (B,) complete concepts, if they are not N in all rows.
-
-    Returns:
-        ``(targets, known)``: (B, N + 1, H, D) with ``targets[:, m, j] = concepts[:, m + j]``, and
-        (N + 1, H) or (B, N + 1, H) bool, False where a target lies beyond the window.
-    """
-    count = concepts.shape[1] if counts is None else counts[:, None, None]
-    padded = nn.functional.pad(concepts, (0, 0, 0, horizon))
-    anchors = torch.arange(concepts.shape[1] + 1, device=concepts.device)[:, None]
-    index = anchors + torch.arange(horizon, device=concepts.device)
-    return padded.unfold(1, horizon, 1).transpose(2, 3), index < count
+__all__ = ["NextConceptModel"]
 
 
 class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcept", tags=["next-concept-prediction"]):
@@ -210,7 +137,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             if self.config.reader.memory == "concepts":
                 memory = predictor.start(inputs[level])
             counts = None if chunks is None else chunks[level].counts
-            source = self._source(plan, level, predicted.plan, concepts[level], counts)
+            source = choose_plan(plan, level, predicted.plan, concepts[level], counts)
             if source is not predicted.plan:
                 like = None  # the levels below read another plan
             plan_input = self._plan_input(level, source, memory, chunks)
@@ -382,27 +309,6 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
     def unbind(self, level: int) -> Unbind:
         """Return the map from planned concepts of ``level`` and places in tokens to elements."""
         return functools.partial(self.encoder.composition(level).bind_at, undo=True)
-
-    def _source(self, source: PlanChoice, level: int, plan: Tensor, concepts: Tensor, counts: Tensor | None) -> Tensor:
-        """Choose the plan (B, A, H, D) that the level below reads."""
-        if isinstance(source, dict):
-            source = source.get(level, "predicted")
-        if isinstance(source, Tensor):
-            return source
-        if callable(source):
-            return source(level, plan)
-        if source == "predicted":
-            return plan
-        if source == "zero":
-            return torch.zeros_like(plan)
-        if source == "shuffled":
-            if plan.shape[0] < 2:
-                raise InputError("a shuffled plan is another row's: give a batch of two rows or more.")
-            return plan.roll(1, 0)
-        if source == "oracle":
-            targets, known = horizon_targets(concepts, plan.shape[2], counts)
-            return torch.where(known[..., None], targets, plan)
-        raise InputError(f"unknown plan source {source!r}: choose predicted, zero, shuffled or oracle.")
 
     def _plan_input(
         self, level: int, plan: Tensor, memory: Tensor | None, chunks: dict[int, Chunks] | None

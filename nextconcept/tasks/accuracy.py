@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from nextconcept.data.windows import ConceptBatch
-from nextconcept.nn.model import NextConceptModel, PlanSource
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.plan_choice import PlanSource
 from nextconcept.tasks.datamodule import TaskDataModule
 from nextconcept.training.module import ConceptModule
 from nextconcept.training.sharding import gather_objects

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from nextconcept.core.config import ModelConfig
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.layers import normalise
-from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanChoice
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput
+from nextconcept.nn.plan_choice import PlanChoice
 from nextconcept.training.losses import LossConfig, Losses, compute_losses
 from nextconcept.training.metrics import EffectiveRank, WeightedMeans
 from nextconcept.training.objectives import Objective, token_loss

@@ -16,7 +16,8 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunks, chunk_of_tokens
 from nextconcept.nn.concept_predictor import Prediction
-from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput, horizon_targets
 
 __all__ = ["TERMS", "LossInputs", "cosine_similarity", "find_term", "name_of_term", "try_term"]
 

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept.core.errors import InputError
 from nextconcept.nn.concept_encoder import READ_BACK_SCALE
-from nextconcept.nn.model import ModelOutput, NextConceptModel, horizon_targets
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput, horizon_targets
 from nextconcept.training.loss_terms import TERMS, LossInputs, cosine_similarity, find_term, name_of_term, try_term
 from nextconcept.training.objectives import Objective, token_loss
 

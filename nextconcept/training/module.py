@@ -27,7 +27,9 @@ from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.tokenizers import Tokenizer, tokenizer_from_json
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.concept_encoder import ConceptEncoder
-from nextconcept.nn.model import ModelOutput, NextConceptModel, PlanSource
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput
+from nextconcept.nn.plan_choice import PlanSource
 from nextconcept.training.batches import as_concept_batch, check_batch, check_data, check_ends, check_tokenizer
 from nextconcept.training.clipping import ClippedModule
 from nextconcept.training.evaluator import Evaluator, bytes_per_token

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from nextconcept.checkpoints.files import KEY, OBJECTIVE
 from nextconcept.core.errors import InputError
 from nextconcept.inference.generate import generate
-from nextconcept.nn.model import ModelOutput, NextConceptModel
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput
 
 __all__ = ["Objective", "check_objective", "masked_mean", "token_loss", "token_losses"]
 

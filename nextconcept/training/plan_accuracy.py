@@ -8,7 +8,8 @@ from torch import Tensor
 
 from nextconcept.nn.chunk_lengths import length_odds, likeliest_lengths
 from nextconcept.nn.concept_encoder import READ_BACK_SCALE
-from nextconcept.nn.model import ModelOutput, NextConceptModel
+from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput
 
 __all__ = ["MOST_PLACES", "right_by_place", "right_lengths"]
 

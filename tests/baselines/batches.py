@@ -3,7 +3,7 @@
 import torch
 
 from nextconcept import NextConceptModel
-from nextconcept.nn.model import ModelOutput
+from nextconcept.nn.model_output import ModelOutput
 from tests.helpers import small_config
 
 

@@ -11,7 +11,7 @@ from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.generate import generate
 from nextconcept.inference.plans import compare_plan, first_visible, parse_edit, plans_at_end, report_plan
 from nextconcept.inference.read_back import decode_chunk
-from nextconcept.nn.model import horizon_targets
+from nextconcept.nn.model_output import horizon_targets
 from tests.helpers import open_model, small_config
 
 TEXT = "the quick brown fox jumps over"

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nextconcept import InputError, NextConceptModel, generate
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.growth import grow, shrink
-from nextconcept.nn.model import horizon_targets
+from nextconcept.nn.model_output import horizon_targets
 from nextconcept.training.losses import LossConfig, compute_losses
 from tests.helpers import GRID, Doubling, open_model, small_config
 
@@ -202,21 +202,6 @@ def test_forward__oracle_reads_the_true_future():
     assert torch.equal(
         model(tokens, {1: torch.where(known[..., None], targets, out.plans[1])}).logits, model(tokens, "oracle").logits
     )
-
-
-def test_horizon_targets__align_with_anchors():
-    concepts = torch.arange(5.0).reshape(1, 5, 1)
-    targets, known = horizon_targets(concepts, 3)
-    assert targets.shape == (1, 6, 3, 1)
-    for m, j in itertools.product(range(6), range(3)):
-        assert known[m, j] == (m + j < 5)
-        if known[m, j]:
-            assert targets[0, m, j, 0] == m + j
-
-
-def test_forward__shuffled_needs_another_row():
-    with pytest.raises(InputError, match="two rows"):
-        NextConceptModel(small_config())(torch.zeros(1, 8, dtype=torch.long), "shuffled")
 
 
 def test_forward__empty():

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from nextconcept import ConceptModule, InputError, NextConceptModel
-from nextconcept.nn.model import ModelOutput, horizon_targets
+from nextconcept.nn.model_output import ModelOutput, horizon_targets
 from nextconcept.training.loss_terms import find_term
 from nextconcept.training.losses import LossConfig, LossInputs, compute_losses, loss_flops_per_token
 from tests.helpers import GRID, open_model, small_config

@@ -4,7 +4,7 @@ import torch
 from nextconcept import NextConceptModel
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.inference.generate import generate
-from nextconcept.nn.model import ModelOutput
+from nextconcept.nn.model_output import ModelOutput
 from nextconcept.training.losses import LossConfig, compute_losses
 from nextconcept.training.module import ConceptModule
 from nextconcept.training.objectives import Objective, token_loss
