@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import traceback
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -136,7 +137,12 @@ def main(args: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # where the terminal lacks a character
     try:
-        _run(arguments)
+        try:
+            _run(arguments)
+        except SystemExit as stop:
+            if (module := _module_that_exits(stop)) is None:
+                raise
+            raise InputError(f"the module {module} exits while it is imported: mend it, or name another.") from None
     except InputError as error:
         print(f"nextconcept: error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -152,6 +158,15 @@ def main(args: list[str] | None = None) -> None:
         where = f"{error.filename} can't be read or written" if error.filename else "a file can't be written"
         print(f"nextconcept: error: {where}: {error.strerror}.", file=sys.stderr)
         sys.exit(2)
+
+
+def _module_that_exits(stop: SystemExit) -> str | None:
+    """Return the name of the user's module that an option names and whose import exits."""
+    for frame, _ in traceback.walk_tb(stop.__traceback__):
+        name = str(frame.f_globals.get("__name__"))
+        if frame.f_code.co_name == "<module>" and not name.startswith("nextconcept."):
+            return name
+    return None
 
 
 def _run(arguments: list[str]) -> None:

@@ -58,6 +58,17 @@ def test_public_names__are_imported_on_use():
         _ = nextconcept.nothing
 
 
+@pytest.mark.parametrize(
+    "option", ["--model.encoder=quits.Own", "--model.objective=quits.Own", "--data=quits.Own", "--data.task=quits.Own"]
+)
+def test_modules_that_exit(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    (tmp_path / "quits.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "the module quits exits while it is imported" in fails(
+        capsys, "fit", "--config=star_graph/two_levels", option
+    )
+
+
 def test_output__of_characters_that_the_terminal_lacks(monkeypatch: pytest.MonkeyPatch):
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", terminal)
