@@ -27,12 +27,14 @@ class FiniteGradients(L.Callback):
         Raises:
             TrainingError: if the norm is not finite.
         """
-        wrong = [name for name, value in module_of(pl_module).named_losses().items() if not value.isfinite()]
+        module, scaled = module_of(pl_module), trainer.precision == "16-mixed"
+        if not scaled and module.gradient_norm().isfinite():  # the only wait for the device in a good step
+            return
+        wrong = [name for name, value in module.named_losses().items() if not value.isfinite()]
         # Each process has losses of its own, but all have to take part in the norm and to stop.
-        scaled = trainer.precision == "16-mixed"
         if scaled and not trainer.strategy.reduce_boolean_decision(bool(wrong), all=False):
             return
-        if module_of(pl_module).gradient_norm().isfinite():
+        if scaled and module.gradient_norm().isfinite():
             return
         callbacks = [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
         saved = [callback.best_model_path for callback in callbacks if callback.best_model_path]
