@@ -1,5 +1,6 @@
 """Groups of rarer settings of a model."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,7 +41,7 @@ class MatchingConfig:
 
     def __post_init__(self) -> None:
         check_types(self, "planner.matching.")
-        if self.top_k < 1 or self.beam < 1 or self.temperature < 0:
+        if self.top_k < 1 or self.beam < 1 or not 0 <= self.temperature < math.inf:
             raise InputError(
                 f"planner.matching: top_k {self.top_k} and beam {self.beam} must be 1 or more and temperature "
                 f"{self.temperature} 0 or more."
@@ -227,7 +228,7 @@ class BlockConfig:
     def __post_init__(self) -> None:
         check_types(self, "block.")
         for name in ("feed_forward_ratio", "rope_base", "num_kv_heads", "head_size"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"block.{name} must be positive, not {getattr(self, name)}.")
 
     def hidden_width(self, width: int) -> int:

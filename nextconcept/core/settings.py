@@ -71,6 +71,9 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in parts
     if kind is list:
         return isinstance(value, list) and all(_fits(one, parts[0]) for one in value)
+    if kind is tuple:
+        matches = isinstance(value, (tuple, list)) and len(value) == len(parts)
+        return matches and all(map(_fits, value, parts))
     if kind is dict:
         return isinstance(value, dict)
     if isinstance(value, bool) or hint is bool:

@@ -72,8 +72,8 @@ def files_corpus(name: str) -> Corpus:
     A byte order mark is no part of a document, and empty files are left out.
 
     Args:
-        name: an existing file; a folder, whose ``.txt`` files are read, also in folders within; or
-            a pattern. What exists is never taken for a pattern.
+        name: an existing file; a folder, whose ``.txt`` and ``.text`` files are read, also in
+            folders within; or a pattern. What exists is never taken for a pattern.
 
     Raises:
         InputError: if there is no such file, all are empty, or a file is unreadable, not UTF-8 or
@@ -278,9 +278,12 @@ def _content(paths: list[str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
         try:
+            content = hashlib.blake2b()
             with open(path, "rb") as file:
-                # The name of a file can say which split it belongs to.
-                digest.update(Path(path).name.encode() + hashlib.file_digest(file, "blake2b").digest())
+                while block := file.read(1 << 20):
+                    content.update(block)
+            # The name of a file can say which split it belongs to.
+            digest.update(Path(path).name.encode() + content.digest())
         except OSError as error:
             raise InputError(f"{path} can't be read: {error.strerror}.") from None
     return digest.hexdigest()

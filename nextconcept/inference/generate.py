@@ -28,6 +28,9 @@ from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["PlanEdit", "PlanEdits", "check_prompt", "edit_plans", "generate", "generate_tokens"]
 
+MOST_TOKENS = 10_000_000
+"""Most tokens to generate at once; room for them and their random numbers is taken at the start."""
+
 
 @dataclass
 class PlanEdit:
@@ -171,8 +174,8 @@ def generate_tokens(
         raise InputError("a plan is changed by edits or by a hook, not by both: leave one out.")
     config, hierarchy = model.config, model.config.hierarchy
     lengths = check_prompt(tokens, config.vocab_size, lengths)
-    if max_new_tokens < 0:
-        raise InputError(f"max_new_tokens must be 0 or more, not {max_new_tokens}.")
+    if not 0 <= max_new_tokens <= MOST_TOKENS:
+        raise InputError(f"max_new_tokens must be 0 to {MOST_TOKENS:,}, not {max_new_tokens}.")
     for edit in edits or []:
         _check_edit(edit, model, len(tokens))
     check_drafts(config, draft, use_cache)
@@ -225,8 +228,8 @@ def generate(
     """Continue prompts.
 
     A text that outgrows ``config.context_length`` tokens loses whole top-level chunks at its
-    beginning; the model sees at least half of the context. With ``chunk_alignment: end`` the last
-    chunk ends with the prompt.
+    beginning; the model sees at least half of the context, if that holds two of them. With
+    ``chunk_alignment: end`` the last chunk ends with the prompt.
 
     Args:
         model: the model, which is put into eval mode during generation.

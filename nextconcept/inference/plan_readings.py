@@ -3,7 +3,7 @@
 Shapes: T tokens, P positions of a level, H horizon.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -87,7 +87,9 @@ def _elements(model: NextConceptModel, output: ModelOutput, time: int, level: in
     return index.tolist(), places
 
 
-def token_texts(tokenizer: Tokenizer, ids: list[int], text: str, end: str = END_MARK) -> list[str]:
+def token_texts(
+    tokenizer: Tokenizer, ids: list[int], text: str, end: str = END_MARK, before: Sequence[int] = ()
+) -> list[str]:
     """Divide the text of token ids among them.
 
     Args:
@@ -95,12 +97,13 @@ def token_texts(tokenizer: Tokenizer, ids: list[int], text: str, end: str = END_
         ids: token ids.
         text: their text.
         end: how ``text`` shows the end of a document.
+        before: ids of the text that is continued.
 
     Returns:
         A text for each token, empty for one that is part of a character that a later one
         completes; an empty list if that does not give ``text``.
     """
-    pieces, step = list[str](), tokenizer.stream()
+    pieces, step = list[str](), tokenizer.stream(before)
     for token in ids:
         if token == tokenizer.end_of_text:
             pieces.append(end)

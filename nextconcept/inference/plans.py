@@ -333,9 +333,9 @@ def report_plan(
         step.start += start
     for anchor in (anchor for level in levels for anchor in level.anchors):
         anchor.move(start)
-    ids = text[known:].tolist()
-    written = tokenizer.decode(ids)
-    texts = token_texts(tokenizer, ids, written, end="")
+    given, ids = text[:known].tolist(), text[known:].tolist()
+    written = tokenizer.decode_behind(given, ids)
+    texts = token_texts(tokenizer, ids, written, end="", before=given)
     tokens_written = [
         WrittenToken(known + place, one, bool(drafted))
         for place, (one, drafted) in enumerate(zip(texts, figures.from_plan, strict=True))

@@ -254,14 +254,15 @@ class TextStream:
     Args:
         tokenizer: the model's tokenizer.
         stop: strings at which the text ends.
+        prompt: token ids of the text that is continued.
 
     Attributes:
         done: whether the text has ended.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: list[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: list[str], prompt: Sequence[int] = ()) -> None:
         self.done = False
-        self._decode = tokenizer.stream()
+        self._decode = tokenizer.stream(prompt)
         self._end_of_text, self._stop = tokenizer.end_of_text, stop
         self._held = ""
 
@@ -346,7 +347,7 @@ def continue_tokens(
     tokens, lengths = _pad(prompts)
     device = next(model.parameters()).device
     generator = make_generator(seed, device)
-    rows = [TextStream(tokenizer, stop or []) for _ in prompts]
+    rows = [TextStream(tokenizer, stop or [], prompt) for prompt in prompts]
     with eval_mode(model):
         writing = generate_tokens(
             model,

@@ -129,8 +129,9 @@ def _compiled_flex_attention() -> Callable[..., Tensor]:
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
     """Attend to the own and earlier positions, at most ``window`` in all.
 
-    A sliding window is FlexAttention on a GPU (Dong et al., 2024), where results/gpu.md has its
-    speed, and blocks of the window's size elsewhere.
+    A sliding window is FlexAttention in training on a GPU (Dong et al., 2024), where results/gpu.md
+    has its speed, and blocks of the window's size elsewhere: FlexAttention is compiled for each
+    length, and prompts have many.
 
     Args:
         query: (B, h, T, d).
@@ -145,7 +146,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int | No
     key, value = repeat_heads(key, heads, 1), repeat_heads(value, heads, 1)
     if window is None or window >= time:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    if query.is_cuda and query.shape[-1] >= SMALLEST_FLEX_HEAD:
+    if query.is_cuda and query.shape[-1] >= SMALLEST_FLEX_HEAD and torch.is_grad_enabled():
         if torch.compiler.is_compiling():  # kernel and mask are compiled with the model
             kernel, mask = cast(Callable[..., Tensor], flex_attention), _block_mask(time, window, query.device)
         else:

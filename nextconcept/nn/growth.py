@@ -158,7 +158,7 @@ def _grow_once(model: NextConceptModel, init: Init, rule: RuleEntry | None) -> N
         if source is None and init == "copy":
             source = old.get(_name_below(name, new))
         if source is not None and init != "random":
-            tensor.copy_(_blocks(source, tensor, init == "copy", gains=not name.endswith("bias")))
+            tensor.copy_(_blocks(source, tensor, init == "copy", gains=name.endswith(".weight")))
         if name in old:
             tensor[top_left(old[name].shape)] = old[name]
     return bigger
@@ -182,7 +182,7 @@ def _blocks(source: Tensor, like: Tensor, repeat: bool, gains: bool) -> Tensor:
     """Put ``source`` into the top-left corner of a tensor shaped like ``like``.
 
     With ``repeat``, copies follow along the diagonal, or along the only dimension that grows.
-    Outside the copies are zeros, but ones in gains of norms: vectors that are no biases.
+    Outside the copies are zeros, but ones in gains of norms: the weights that are vectors.
     """
     result = torch.ones_like(like) if gains and like.dim() == 1 and not repeat else torch.zeros_like(like)
     grown = [axis for axis in range(like.dim()) if like.shape[axis] > source.shape[axis]]

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,19 +23,23 @@ from nextconcept.training.plan_accuracy import MOST_PLACES, right_by_place, righ
 
 __all__ = ["Evaluator", "bytes_per_token"]
 
+NO_BYTES = 1e-9
+"""Bytes per token of a batch without text: none is learnt, or only ends of documents are."""
+
 FIT_SOURCES = ("", "_zero", "_shuffled")
 """Plan sources, by suffix, of validations inside a fit; ``nextconcept validate`` adds the rest."""
 
 
 def bytes_per_token(batch: ConceptBatch, byte_counts: Tensor) -> Tensor:
-    """Compute the mean number of bytes of the tokens that a batch is to learn.
+    """Compute the mean number of bytes of the tokens that a batch is to learn, above 0.
 
     Args:
         batch: (B, T + 1) tokens and mask.
         byte_counts: (V,) bytes that each token stands for.
     """
     targets, mask = batch.tokens[:, 1:], batch.mask[:, 1:]
-    return (byte_counts.to(targets.device)[targets] * mask).sum() / mask.sum()
+    mean = (byte_counts.to(targets.device)[targets] * mask).sum() / mask.sum().clamp(min=1)
+    return mean.clamp(min=NO_BYTES)
 
 
 class Evaluator(nn.Module):
@@ -134,8 +137,7 @@ class Evaluator(nn.Module):
             values[f"loss/tokens{suffix}"] = token_mean, weight
             if byte_counts is not None:
                 ratio = bytes_per_token(batch, byte_counts)
-                bits = token_mean / math.log(2) / ratio.clamp(min=torch.finfo(ratio.dtype).tiny)
-                values[f"bits_per_byte{suffix}"] = bits, weight * ratio
+                values[f"bits_per_byte{suffix}"] = token_mean / math.log(2) / ratio, weight * ratio
             if "shuffled" in suffix:
                 last = {level: plan[-1:].detach() for level, plan in output.plans.items()}
                 self._last_rows[suffix] = tokens.shape[1], last

@@ -78,9 +78,14 @@ def _smooth_l1(at: LossInputs) -> Tensor:
 
 
 def _info_nce(at: LossInputs) -> Tensor:
+    with torch.autocast(at.plan.device.type, enabled=False):  # half precision can't tell the target from its likes
+        return _contrast(at)
+
+
+def _contrast(at: LossInputs) -> Tensor:
     concepts = F.normalize(at.output.concepts[at.level].detach().float(), dim=-1)
-    targets = F.normalize(at.targets, dim=-1)
-    plan = F.normalize(at.plan, dim=-1)
+    targets = F.normalize(at.targets.float(), dim=-1)
+    plan = F.normalize(at.plan.float(), dim=-1)
     right = (plan * targets).sum(-1, keepdim=True) / at.temperature
     others = torch.einsum("bahd,bnd->bahn", plan, concepts) / at.temperature
     # The target itself and further occurrences of the same chunk are no negatives.

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept.core.errors import InputError
+from nextconcept.core.settings import check_types
 from nextconcept.nn.concept_encoder import READ_BACK_SCALE
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput, horizon_targets
@@ -74,10 +75,11 @@ class LossConfig:
         if not isinstance(self.terms, dict):
             raise InputError(f"the terms of the loss must map names to weights, not be {type(self.terms).__name__}.")
         self.terms = {name_of_term(term): weight for term, weight in self.terms.items()}
+        check_types(self, "loss.")
         for name, weight in self.terms.items():
             find_term(name)
-            if not 0 <= weight < math.inf:
-                raise InputError(f"the weight of concept loss {name!r} must be 0 or more, not {weight}.")
+            if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+                raise InputError(f"the weight of concept loss {name!r} must be 0 or more, not {weight!r}.")
         weights = self.level_weight if isinstance(self.level_weight, list) else [self.level_weight]
         if not all(0 <= weight < math.inf for weight in weights):
             raise InputError(f"level_weight must be 0 or more, not {self.level_weight}.")

@@ -329,7 +329,7 @@ class ConceptModule(ClippedModule):
     def _checked(self, batch: Any, batch_idx: int) -> ConceptBatch:
         converted = as_concept_batch(batch)
         check_batch(converted, self.config)
-        if batch_idx == 0 and self.config.levels > 1:  # a look at every batch would wait for the device
+        if batch_idx == 0 and self.config.levels > 1:  # rules read the text, which takes longer than the ids
             check_ends(converted, self.model.chunker)
         return converted
 

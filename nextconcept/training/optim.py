@@ -15,6 +15,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from nextconcept.core.errors import InputError
+from nextconcept.core.settings import check_types
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.transformer import Block
 from nextconcept.training.batched_muon import BatchedMuon
@@ -71,6 +72,7 @@ class OptimizerConfig:
     min_lr_ratio: float = 0.1
 
     def __post_init__(self) -> None:
+        check_types(self, "optimizer.")
         # Written so that NaN fails each condition.
         positive, rest = 0 < self.lr < math.inf, 0 <= self.weight_decay < math.inf and self.warmup_steps >= 0
         if not (positive and rest and 0 <= self.min_lr_ratio <= 1):
@@ -83,9 +85,7 @@ class OptimizerConfig:
                 f"optimizer settings are out of range: muon_ratio {self.muon_ratio} must be positive, momentum "
                 f"{self.momentum} at least 0 and below 1."
             )
-        if self.optimizer not in ("muon", "adamw"):
-            raise InputError(f"unknown optimizer {self.optimizer!r}: choose muon or adamw.")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+        if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"the optimizer's betas must be two numbers from 0 to below 1, not {list(self.betas)}.")
 
 

@@ -21,7 +21,7 @@ def test_generate_and_plan__bad_options(config: Path, capsys: pytest.CaptureFixt
         ("generate", [*prompt, "--min_p", "2"], "min_p must be above 0 and at most 1"),
         ("generate", [*prompt, "--num_samples", "0"], "num_samples must be 1 or more"),
         ("generate", [*prompt, "--stop", ""], "a stop string is empty"),
-        ("generate", [*prompt, "--max_new_tokens", "-1"], "max_new_tokens must be 0 or more"),
+        ("generate", [*prompt, "--max_new_tokens", "-1"], "max_new_tokens must be 0 to 10,000,000"),
         ("generate", [], "with either --prompt or --prompt_file"),
         ("generate", [*prompt, "--prompt_file", "x"], "with either --prompt or --prompt_file"),
         ("generate", ["--prompt_file", "missing.txt"], "missing.txt can't be read"),

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from nextconcept import InputError, ModelConfig, NextConceptModel
@@ -90,6 +92,9 @@ def test_from_dict__restores_to_dict():
         ({"nested": {"width_ratio": 0}}, "nested.width_ratio must be 1 or more"),
         ({"planner": {"wings": 2}}, "unknown model settings planner.wings"),
         ({"width": "wide"}, "width can't be 'wide'"),
+        ({"block": {"feed_forward_ratio": math.inf}}, "block.feed_forward_ratio must be positive"),
+        ({"block": {"rope_base": math.nan}}, "block.rope_base must be positive"),
+        ({"planner": {"matching": {"temperature": math.nan}}}, "temperature nan 0 or more"),
     ],
 )
 def test_init__names_what_does_not_fit(changes: dict, message: str):

@@ -10,6 +10,7 @@ from nextconcept.data.bpe_training import train_bpe
 from nextconcept.data.tokenizers import (
     ByteTokenizer,
     SymbolTokenizer,
+    Tokenizer,
     WordTokenizer,
     tokenizer_from_json,
 )
@@ -26,6 +27,24 @@ def test_encode__decodes_to_the_same_text(kind: str, text: str):
     assert ids.max() < tokenizer.vocab_size
     assert tokenizer.end_of_text not in ids
     assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "text"),
+    [
+        *((one, "the café — 日本 on") for one in TOKENIZERS.values()),
+        (SymbolTokenizer(["1", "12", "=", ","], joiner="+"), "1+12=12+1,12"),
+        (WordTokenizer(["go", "on", "="], joiner=" ", separator="="), "go on=on go"),
+    ],
+)
+def test_stream__continues_a_text(tokenizer: Tokenizer, text: str):
+    ids = tokenizer.encode(text).tolist()
+    for cut in range(len(ids) + 1):
+        before, after = ids[:cut], ids[cut:]
+        begun = tokenizer.decode(before)
+        if "\ufffd" not in begun:
+            assert begun + "".join(map(tokenizer.stream(before), after)) == text
+            assert begun + tokenizer.decode_behind(before, after) == text
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

@@ -86,7 +86,8 @@ def untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     monkeypatch.setattr("sys.argv", ["nextconcept", "compare"])
 
     def compared(runner: FakeRunner | None = None, **options: Any) -> dict:
-        comparison = Comparison("trial", {"gpt": Entry([__file__])}, output=tmp_path, logs=tmp_path / "logs", **options)
+        settings = {"learning_rates": (1e-3,), "output": tmp_path, "logs": tmp_path / "logs"} | options
+        comparison = Comparison("trial", {"gpt": Entry([__file__])}, **settings)
         return json.loads(comparison.run(runner or FakeRunner()).read_text())
 
     return compared

@@ -143,6 +143,17 @@ def test_grow__new_biases_are_copies_or_zero(init: str, expected: list[float]):
     assert [bias[:32].mean(), bias[32:].mean()] == expected
 
 
+@pytest.mark.parametrize("alignment", ["start", "end"])
+def test_grow__zeros_is_zero_but_for_the_gains_of_norms(alignment: str):
+    model = open_model(small_config(levels=2, encoder__chunk_alignment=alignment))
+    old, new = model.state_dict(), grow(model, "zeros").state_dict()
+    vectors = {name: new[name] for name, was in old.items() if was.dim() == 1 and was.shape != new[name].shape}
+    assert any("norm" in name for name in vectors)
+    assert ("encoder.padding" in vectors) == (alignment == "end")
+    for name, tensor in vectors.items():
+        assert (tensor[len(old[name]) :] == float("norm" in name)).all(), name
+
+
 def test_grow__needs_gates():
     model = open_model(small_config(levels=2, reader__gated=False))
     with pytest.raises(InputError, match="reader.gated is false can't grow"):

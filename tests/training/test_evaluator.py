@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nextconcept.data.windows import ConceptBatch
-from nextconcept.training.evaluator import Evaluator
+from nextconcept.training.evaluator import Evaluator, bytes_per_token
 from nextconcept.training.losses import LossConfig
 from tests.helpers import open_model, small_config
 
@@ -54,3 +54,23 @@ def test_shuffled__is_not_reported_where_a_row_has_no_other(sizes: tuple[int, ..
 def test_update__inside_a_fit_fewer_sources():
     suffixes = {name.removeprefix("loss/tokens") for name in metrics(2, brief=True) if name.startswith("loss/tokens")}
     assert suffixes == {"", "_zero", "_shuffled"}
+
+
+def test_update__a_batch_without_text_changes_nothing():
+    model, rows = open_model(small_config(levels=2)), torch.randint(64, (4, 33))
+    mask = torch.ones_like(rows, dtype=torch.bool)
+    batches = [ConceptBatch(rows[:2], mask[:2]), ConceptBatch(rows[2:], ~mask[2:])]
+    found = []
+    for shown in (batches[:1], batches):
+        evaluator = Evaluator(model.config, LossConfig())
+        with torch.no_grad():
+            for batch in shown:
+                evaluator.update(model, batch, torch.ones(64, dtype=torch.long), True)
+        found.append(evaluator.finish())
+    names = ("loss/tokens", "loss/tokens_zero", "bits_per_byte", "bits_per_byte_zero")
+    assert all(found[0][name] == pytest.approx(found[1][name]) for name in names)
+
+
+def test_bytes_per_token__of_ends_of_documents_alone():
+    batch = ConceptBatch(torch.zeros(2, 5, dtype=torch.long), torch.ones(2, 5, dtype=torch.bool))
+    assert bytes_per_token(batch, torch.zeros(64, dtype=torch.long)) > 0

@@ -54,6 +54,11 @@ def test_compute_losses__may_count_the_first_steps_alone():
         assert len(loss.steps["cosine"]) == 3
     with pytest.raises(InputError, match="horizon of the loss must be 1 or more"):
         LossConfig(horizon=0)
+    with pytest.raises(InputError, match="concept loss 'cosine' must be 0 or more, not '1'"):
+        LossConfig({"cosine": "1"})
+    for wrong in ({"horizon": 1.5}, {"discount": "1"}):
+        with pytest.raises(InputError, match=f"loss.{next(iter(wrong))} can't be"):
+            LossConfig(**wrong)
 
 
 def with_plan(out: ModelOutput, plan: torch.Tensor) -> ModelOutput:
@@ -108,6 +113,18 @@ def test_info_nce__is_the_cross_entropy_over_the_window():
     plan, concepts = (F.normalize(x, dim=-1) for x in (out.plans[1][:, :4, 0], out.concepts[1]))
     logits = plan @ concepts.transpose(1, 2) / 0.5
     torch.testing.assert_close(loss, F.cross_entropy(logits.flatten(0, 1), torch.arange(4).repeat(2)))
+
+
+def test_info_nce__tells_the_target_from_negatives_in_half_precision():
+    model = NextConceptModel(small_config(horizon=1))
+    tokens, mask = batch_of()
+    out = model(tokens[:, :-1])
+    perfect = with_plan(out, F.pad(out.concepts[1], (0, 0, 0, 1))[:, :, None])
+    config = LossConfig({"info_nce": 1.0}, temperature=0.1)
+    whole = compute_losses(config, model, perfect, tokens, mask).concepts[1].total
+    with torch.autocast("cpu", torch.bfloat16):
+        half = compute_losses(config, model, perfect, tokens, mask).concepts[1].total
+    torch.testing.assert_close(half, whole)
 
 
 @pytest.mark.parametrize("mode", ["parallel", "rollout"])

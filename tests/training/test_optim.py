@@ -197,6 +197,11 @@ def test_config__out_of_range(options: dict):
         {"lr": math.inf},
         {"weight_decay": math.nan},
         {"min_lr_ratio": math.nan},
+        {"lr": "1e-3"},
+        {"betas": 0.9},
+        {"decay": "exponential"},
+        {"optimizer": "sgd"},
+        {"warmup_steps": 1.5},
     ],
 )
 def test_optimizer_config__numbers_that_adamw_refuses(options: dict):

@@ -28,7 +28,7 @@ class FiniteGradients(L.Callback):
             TrainingError: if the norm is not finite.
         """
         module, scaled = module_of(pl_module), trainer.precision == "16-mixed"
-        if not scaled and module.gradient_norm().isfinite():  # the only wait for the device in a good step
+        if not scaled and module.gradient_norm().isfinite():
             return
         wrong = [name for name, value in module.named_losses().items() if not value.isfinite()]
         # Each process has losses of its own, but all have to take part in the norm and to stop.
@@ -47,5 +47,6 @@ class FiniteGradients(L.Callback):
     def _windows(self, trainer: L.Trainer) -> str:
         if not isinstance(trainer.train_dataloader, WindowLoader):
             return "unknown"
-        windows = trainer.train_dataloader.windows_of_batch(trainer.fit_loop.batch_idx)
-        return f"{windows.start} to {windows.stop - 1}"
+        last, of_a_step = trainer.fit_loop.batch_idx, trainer.accumulate_grad_batches
+        first, *_, end = (trainer.train_dataloader.windows_of_batch(at) for at in (last // of_a_step * of_a_step, last))
+        return f"{first.start} to {end.stop - 1}"

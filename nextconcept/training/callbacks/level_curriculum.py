@@ -30,7 +30,7 @@ class LevelCurriculum(L.Callback):
 
     Raises:
         InputError: if a number is negative or, when training starts, if the model has another
-            number of concept levels.
+            number of concept levels, or no gates.
     """
 
     def __init__(self, start: list[int], ramp: int = 0) -> None:
@@ -44,10 +44,15 @@ class LevelCurriculum(L.Callback):
         return 0.0 if since < 0 else min(1.0, (since + 1) / (self.ramp + 1))
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check that there is a start for every concept level."""
+        """Check that every concept level has a start, and gates that keep it out until then."""
         levels = module_of(pl_module).config.levels - 1
         if len(self.start) != levels:
             raise InputError(f"the curriculum has {len(self.start)} starts for {levels} concept levels: {self.start}.")
+        if any(self.start) and not module_of(pl_module).config.reader.gated:
+            raise InputError(
+                "levels can't begin later in a model with reader.gated: false, whose checkpoints would read plans that "
+                "training does not read yet: set it to true, or start all levels at 0."
+            )
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -40,7 +40,8 @@ def level_table(model: NextConceptModel) -> str:
     """Return a table with a row per level, one for shared weights, and one for the whole model.
 
     Level 0 includes the encoder. MFLOPs are those of a forward pass over a window,
-    attention included, per token.
+    attention included, per token; level 0 also has the attention of higher levels to plans of few
+    steps.
     """
     config = model.config
     total, costs = model.flops_per_token(config.window_length), _level_flops(model, config.window_length)

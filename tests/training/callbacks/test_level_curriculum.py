@@ -45,3 +45,7 @@ def test_init__bad():
         LevelCurriculum([-1])
     with pytest.raises(InputError, match="2 starts for 1 concept levels"):
         LevelCurriculum([0, 5]).on_fit_start(None, ConceptModule(small_config()))
+    ungated = ConceptModule(small_config(reader__gated=False))
+    LevelCurriculum([0]).on_fit_start(None, ungated)
+    with pytest.raises(InputError, match="can't begin later in a model with reader.gated: false"):
+        LevelCurriculum([5]).on_fit_start(None, ungated)
