@@ -1,19 +1,19 @@
 """Speed and memory of training: experiments and nested models against GPTs of equal FLOPs.
 
-    python benchmarks/training.py [--rows '[two_levels, v11_2, nested_512]'] [--compile true]
+    python benchmarks/training.py [--rows '[two_levels, tunes/bars, nested_512]'] [--compile true]
     [--device cuda --precision bf16]
 
 The two models of a row take turns, because machines are noisy, and their medians are compared. The
-GPT has the depth of the row's level 0, its token encoder included, and its sliding window, and the
-width at which ``flops_per_token`` agrees best. On a GPU the table also has MFU, the share of
-``--peak_tflops`` that the counted FLOPs make up. All models read the predictor's states besides the
-plan, which is the most expensive memory, unless an experiment says otherwise.
+GPT has the depth of the row's level 0, its token encoder included, and its sliding windows, and the
+width at which the training FLOPs per token, those of the losses included, agree best. On a GPU the
+table also has MFU, the share of ``--peak_tflops`` that the counted FLOPs make up. All models read
+the predictor's states besides the plan, which is the most expensive memory, unless an experiment
+says otherwise.
 """
 
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from jsonargparse import auto_cli
 from torch import Tensor
 
 from nextconcept import ModelConfig, NextConceptModel
-from nextconcept.training.losses import LossConfig, compute_losses
+from nextconcept.training.losses import LossConfig, compute_losses, loss_flops_per_token
 from nextconcept.training.optim import OptimizerConfig, make_optimizer
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+ROWS = ["shakespeare", "two_levels", "three_levels", "text/thin_top", "tunes/bars", "nested_256", "nested_512"]
 
 
 def row_of(name: str, context: int) -> tuple[ModelConfig, LossConfig]:
@@ -39,32 +41,34 @@ def row_of(name: str, context: int) -> tuple[ModelConfig, LossConfig]:
     return ModelConfig(**config), LossConfig(**model.get("loss", {}))
 
 
-def equal_gpt(config: ModelConfig, context: int) -> ModelConfig:
-    """Return the GPT whose FLOPs per token are closest."""
+def training_flops(config: ModelConfig, loss: LossConfig, context: int) -> float:
+    """Return the FLOPs of training, per token."""
+    with torch.device("meta"):
+        model = NextConceptModel(config)
+    return 3 * model.flops_per_token(context) + loss_flops_per_token(loss, model, context)
 
-    def flops(one: ModelConfig) -> float:
-        with torch.device("meta"):
-            return NextConceptModel(one).flops_per_token(context)
 
-    wanted = flops(config)
+def equal_gpt(config: ModelConfig, loss: LossConfig, context: int) -> ModelConfig:
+    """Return the GPT whose training FLOPs per token are closest."""
+    wanted = training_flops(config, loss, context)
     common = {
         "levels": 1,
         "sharing": "separate",
         "depth": config.token_encoder_depth + config.depths[0],
         "num_heads": 4,
-        "sliding_window": config.block_windows(0)[-1],
+        "sliding_window": [config.block_windows(0)],
     }
     common |= {name: getattr(config, name) for name in ("vocab_size", "block")}
     candidates = [
         ModelConfig(width=width, context_length=context, **common) for width in range(32, 2 * max(config.widths), 8)
     ]
-    return min(candidates, key=lambda one: abs(flops(one) - wanted))
+    return min(candidates, key=lambda one: abs(training_flops(one, loss, context) - wanted))
 
 
 def passes_of(
     config: ModelConfig, loss: LossConfig, batch: Tensor, compiled: bool, precision: str
 ) -> tuple[Callable[[], None], Callable[[], None], NextConceptModel]:
-    """Return a forward and backward pass, the optimizer's step, and their model."""
+    """Return functions that make the passes and the optimizer's step, and their model."""
     model = NextConceptModel(config).to(batch.device)
     optimizer, mask = make_optimizer(OptimizerConfig(), model), torch.ones_like(batch, dtype=torch.bool)
     if compiled:
@@ -84,19 +88,6 @@ def passes_of(
             torch.cuda.synchronize()
 
     return passes, update, model
-
-
-def step_of(
-    config: ModelConfig, loss: LossConfig, batch: Tensor, compiled: bool, precision: str
-) -> tuple[Callable[[], None], NextConceptModel]:
-    """Return a function that makes one training step, and its model."""
-    passes, update, model = passes_of(config, loss, batch, compiled, precision)
-
-    def step() -> None:
-        passes()
-        update()
-
-    return step, model
 
 
 def memory(step: Callable[[], None], model: NextConceptModel, device: str) -> float:
@@ -150,32 +141,37 @@ def main(
     )
     extra = " MFU |" if device == "cuda" else ""
     print(
-        f"| | parameters | MFLOPs per token | tokens/s | GPT: width | tokens/s "
-        f"| ratio at equal FLOPs | GiB | GPT: GiB |{extra}"
+        f"| | parameters | training MFLOPs per token | tokens/s | GPT: width | tokens/s "
+        f"| ratio at equal FLOPs | of the passes | GiB | GPT: GiB |{extra}"
     )
-    print("|---" * (9 + bool(extra)) + "|")
-    for name in rows or ["two_levels", "three_levels", "v11_2", "v11_3", "nested_256", "nested_512", "nested_1024"]:
+    print("|---" * (10 + bool(extra)) + "|")
+    for name in rows or ROWS:
         torch.compiler.reset()  # or earlier models count against the limit of recompilations
         config, loss = row_of(name, context)
-        contenders = [(config, loss), (equal_gpt(config, context), replace(loss, terms={"cosine": 1.0}))]
+        contenders = [(config, loss), (equal_gpt(config, loss, context), loss)]
         batch = torch.randint(config.vocab_size, (batch_size, context + 1), device=device)
-        made = [step_of(*one, batch, compile, precision) for one in contenders]
-        times: list[list[float]] = [[], []]
+        made = [passes_of(*one, batch, compile, precision) for one in contenders]
+        times: list[list[tuple[float, float]]] = [[], []]
         for turn in range(steps + 2):
-            for index, (step, _) in enumerate(made):
+            for index, (passes, update, _) in enumerate(made):
                 started = time.perf_counter()
-                step()
+                passes()
+                between = time.perf_counter()
+                update()
                 if turn >= 2:
-                    times[index].append(time.perf_counter() - started)
-        rates = [batch_size * context / statistics.median(values) for values in times]
-        flops = [model.flops_per_token(context) for _, model in made]
-        ratio = rates[0] * flops[0] / (rates[1] * flops[1])
-        used = [f"{memory(step, model, device):.2f}" for step, model in made]
-        size = sum(parameter.numel() for parameter in made[0][1].parameters()) / 1e6
-        cells = [name, f"{size:.2f} M", f"{flops[0] / 1e6:.2f}", f"{rates[0]:.0f}", str(contenders[1][0].width)]
-        cells += [f"{rates[1]:.0f}", f"{ratio:.2f}", *used]
+                    times[index].append((between - started, time.perf_counter() - started))
+        rates, step_rates = (
+            [batch_size * context / statistics.median(value[part] for value in values) for values in times]
+            for part in (0, 1)
+        )
+        flops = [training_flops(*one, context) for one in contenders]
+        ratios = [both[0] * flops[0] / (both[1] * flops[1]) for both in (step_rates, rates)]
+        used = [f"{memory(passes, model, device):.2f}" for passes, _, model in made]
+        size = sum(parameter.numel() for parameter in made[0][2].parameters()) / 1e6
+        cells = [name, f"{size:.2f} M", f"{flops[0] / 1e6:.2f}", f"{step_rates[0]:.0f}", str(contenders[1][0].width)]
+        cells += [f"{step_rates[1]:.0f}", *(f"{ratio:.2f}" for ratio in ratios), *used]
         if extra:
-            cells.append(f"{3 * flops[0] * rates[0] / (peak_tflops * 1e12):.1%}")
+            cells.append(f"{flops[0] * step_rates[0] / (peak_tflops * 1e12):.1%}")
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
