@@ -6,8 +6,9 @@
 #   DEVICE=cpu benchmarks/gpu.sh     the same at toy size, to try the script
 set -u
 cd "$(dirname "$0")/.."
-OUT=${OUT:-results/gpu}
 DEVICE=${DEVICE:-cuda}
+[ "$DEVICE" = cuda ] && name=gpu || name=gpu-$DEVICE # so that a trial does not pass for the measurement
+OUT=${OUT:-results/$name} runs=lightning_logs/$name
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 mkdir -p "$OUT"
 
@@ -34,21 +35,25 @@ piece() { # piece NAME COMMAND...: keep what the command prints
 }
 
 star_graphs() { # three at once, because steps this small leave a GPU idle
-  local graph
+  local graph pid failed=0 pids=()
   for graph in d2_l10 d5_l5 d7_l7; do
     python -m nextconcept fit --config star_graph/two_levels_$graph --trainer.max_steps $steps \
       --trainer.val_check_interval $((steps / 5)) --trainer.limit_val_batches 1 --trainer.enable_progress_bar false \
-      --plan_view.windows 0 --trainer.logger.init_args.save_dir lightning_logs/gpu \
+      --plan_view.windows 0 --trainer.logger.init_args.save_dir "$runs" \
       --data.init_args.batch_size $lines > "$OUT/$graph.log" 2>&1 &
+    pids+=($!)
   done
-  wait
-  python benchmarks/curves.py lightning_logs/gpu val/answer/exact val/answer/first_branch train/tokens_per_second
+  for pid in "${pids[@]}"; do
+    wait "$pid" || failed=1
+  done
+  [ $failed = 0 ] || { tail -n 3 "$OUT"/d*.log >&2; return 1; }
+  python benchmarks/curves.py "$runs" val/answer/exact val/answer/first_branch train/tokens_per_second
 }
 
 text() { # finished runs stay, so a piece that was cut off goes on
   local comparison
   for comparison in python_2048_gpu law/python_gpu; do
-    python -m nextconcept compare --config comparisons/$comparison --jobs 5 --threads 1 "${toy[@]}"
+    python -m nextconcept compare --config comparisons/$comparison --jobs 5 --threads 1 ${toy[@]+"${toy[@]}"}
   done
 }
 

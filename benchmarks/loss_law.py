@@ -38,6 +38,10 @@ def main(
         confidence: share of the draws that an interval holds.
         output: the picture.
     """
+    if not 0 < confidence < 1 or draws < 1 or not 0 < at < float("inf"):
+        raise InputError(
+            f"confidence {confidence} must be between 0 and 1, draws {draws} 1 or more, and at {at} positive."
+        )
     points = read_points([Path(path) for path in results], families.split(","))
     law = fit_loss_law(points, draws, confidence)
     print("L(C) = E + A (C / 1e13)^-alpha, C in training FLOPs, L in nats per token")

@@ -89,7 +89,12 @@ def look(model: NextConceptModel, tokens: Tensor, answer: int, level: int) -> tu
 
 
 def print_edge_order(task: StarGraph, prompts: Tensor, path: Tensor, wrong: Tensor) -> None:
-    """Print how often (B,) first branches are wrong, by the order of the edges behind them."""
+    """Print how often (B,) first branches are wrong, by the order of the edges behind them.
+
+    Paths of fewer than three edges have no such order.
+    """
+    if path.shape[1] < 4:
+        return
     edges = prompts[:, :-3].unflatten(1, (-1, 3))
 
     def index(node: int) -> Tensor:

@@ -21,7 +21,10 @@ __all__ = ["BeliefState", "PairHead"]
 
 
 class PairHead(nn.Module):
-    """Joins the states of a prefix and of a suffix: ``norm([f; b] + MLP([f; b]))``.
+    """Joins the states of a prefix and of a suffix.
+
+    The state for the next token is ``norm(f + m)``, that for the previous one ``norm(b + n)``,
+    where ``[m; n]`` is an MLP of ``[f; b]``.
 
     Args:
         width: D.

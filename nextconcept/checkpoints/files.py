@@ -111,7 +111,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is not a checkpoint of nextconcept: give the .ckpt file of a run made with nextconcept fit."
         )
+    if not _well_formed(checkpoint):
+        raise InputError(f"{path} is damaged: what it says of the model can't be read.")
     return checkpoint
+
+
+def _well_formed(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint has the types that this package writes."""
+    stored, weights, compute = checkpoint[KEY], checkpoint["state_dict"], checkpoint.get(COMPUTE, {})
+    if not all(isinstance(part, dict) for part in (stored, weights, compute)):
+        return False
+    objective, record = stored.get(OBJECTIVE, {}), stored.get(RECORD, {})
+    if not isinstance(objective, dict) or not isinstance(record, dict):
+        return False
+    named = all(isinstance(name, str) for name in weights) and isinstance(objective.get("name", ""), str)
+    measured, spent = record.get("measured", {}), [compute.get(name, 0) for name in ("flops", "tokens")]
+    numbers = [checkpoint.get("global_step", 0), *spent, *(measured.values() if isinstance(measured, dict) else [None])]
+    return named and all(isinstance(number, int | float) for number in numbers)
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
@@ -128,7 +144,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
         InputError: if there is no checkpoint at ``path``.
     """
     checkpoint = read_checkpoint(find_checkpoint(path))
-    spent = {"optimizer steps": checkpoint["global_step"]}
+    spent = {"optimizer steps": checkpoint["global_step"]} if "global_step" in checkpoint else {}
     for name, key in (("tokens seen", "tokens"), ("training FLOPs", "flops")):
         if key in checkpoint.get(COMPUTE, {}):
             spent[name] = f"{checkpoint[COMPUTE][key]:.3g}"
@@ -218,8 +234,8 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
     objective = checkpoint[KEY].get(OBJECTIVE, {})
     if not objective.get("writes_alone", True):
         raise InputError(
-            f"the model in {file} was trained with {objective['name']} and does not write one token after another: "
-            "measure it with nextconcept validate or test."
+            f"the model in {file} was trained with {objective.get('name', 'an objective')} and does not write one "
+            "token after another: measure it with nextconcept validate or test."
         )
     try:
         stored = checkpoint[KEY]

@@ -35,7 +35,7 @@ def read_experiment(path: Path) -> Experiment:
         InputError: if the file has no such head.
     """
     head: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         if not line.startswith("#"):
             break
         head.append(line.removeprefix("#").removeprefix(" ").rstrip())

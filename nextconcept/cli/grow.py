@@ -57,9 +57,10 @@ def grow(
     if grown.chunker is not None:
         grown.chunker.read_as(tokenizer.token_bytes())
     record = {} if export else read_record(path)
+    training = None if export else TrainingState.of(read_checkpoint(path), model, path).grown(grown)
     save_pretrained(grown, tokenizer, folder, record | {"measured": {}}, task_record(str(path)))
-    if not export:
-        TrainingState.of(read_checkpoint(path), model).grown(grown).save(folder)
+    if training is not None:
+        training.save(folder)
     print(f"grew {_size(model)} to {_size(grown)}; wrote {output}")
 
 

@@ -71,7 +71,7 @@ def _group(content: dict[str, Any], name: str) -> dict[str, Any]:
 def _parse(text: str) -> dict[str, Any]:
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return {}  # the parser of the command line says what is wrong
     return value if isinstance(value, dict) else {}
 

@@ -6,6 +6,7 @@ This module imports neither torch nor Lightning; a command is imported when it i
 import errno
 import io
 import os
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def main(args: list[str] | None = None) -> None:
     Raises:
         SystemExit: with code 2 and one sentence on standard error if the user's input is wrong or a
             file can't be written, with code 1 if training fails or the reader of the output closes
-            it.
+            it, with code 130 on Ctrl+C.
     """
     arguments = sys.argv[1:] if args is None else args
     for stream in (sys.stdout, sys.stderr):
@@ -149,6 +150,9 @@ def main(args: list[str] | None = None) -> None:
     except TrainingError as error:
         print(f"nextconcept: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("nextconcept: interrupted.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # the reader of our output has stopped, as in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

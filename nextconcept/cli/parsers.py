@@ -186,12 +186,18 @@ def _find_for(command: str, name: str) -> Path:
     """Find a configuration file by path or name.
 
     Raises:
-        InputError: if there is none, or if the shipped experiment is of a kind that the command
-            does not take.
+        InputError: if there is none, if it is no text, or if the shipped experiment is of a kind
+            that the command does not take.
     """
     path, shipped = find_experiment(name), {file.resolve(): known for known, file in experiment_files().items()}
     comparison = shipped.get(path.resolve(), "").startswith("comparisons/")
     if path.resolve() in shipped and comparison != (command == "compare"):
         kind, suitable = ("a comparison", "compare") if comparison else ("an experiment", "fit")
         raise InputError(f"{name} is {kind}: use nextconcept {suitable} --config {name}.")
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"the configuration {path} is not valid UTF-8 near byte {error.start}: convert it to UTF-8."
+        ) from None
     return path

@@ -58,6 +58,8 @@ def plan(
     Raises:
         InputError: if the checkpoint, the prompt, an edit or an option can't be used.
     """
+    if task is not None and html is None:
+        raise InputError("--task is for the drawing on the page: give --html FILE too, or leave --task out.")
     page = None if html is None else new_page(html)
     text = read_prompt(prompt, prompt_file)
     writer = load(ckpt_path, encoder)

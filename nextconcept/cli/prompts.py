@@ -18,6 +18,8 @@ def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
         raise InputError("give the text to continue with either --prompt or --prompt_file (- for standard input).")
     if prompt is not None:
         return prompt
+    if prompt_file == "-" and sys.stdin is None:
+        raise InputError("there is no standard input to read the prompt from: give --prompt or a file.")
     try:
         content = sys.stdin.buffer.read() if prompt_file == "-" else Path(str(prompt_file)).read_bytes()
         return content.decode()

@@ -183,7 +183,7 @@ def _yaml(text: str) -> Any:
         content = yaml.safe_load(text)
         if isinstance(content, str) and Path(content).is_file():
             content = yaml.safe_load(Path(content).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, ValueError):
+    except (yaml.YAMLError, OSError, ValueError, RecursionError):
         return None
     return content
 

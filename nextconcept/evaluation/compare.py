@@ -65,12 +65,7 @@ class Comparison:
             raise InputError(
                 f"tuning_seeds must be between 1 and the number of seeds, {len(self.seeds)}, not {self.tuning_seeds}."
             )
-        for name in (name for grid in (self.grid, *(one.grid for one in self.entries.values())) for name in grid):
-            if name in ("model.optimizer.lr", "seed_everything") or name.startswith("budget."):
-                raise InputError(
-                    f"the grid can't search {name}, which the comparison sets: give learning_rates, seeds, and flops "
-                    "or tokens, which may be lists."
-                )
+        self._check_options()
         if self.draws is not None and self.draws < 1:
             raise InputError(f"draws must be 1 or more combinations, or null for all of the grid, not {self.draws}.")
         if self.baseline is not None and self.baseline not in self.entries:
@@ -92,6 +87,25 @@ class Comparison:
                 f"{', '.join(shown)}."
             )
 
+    def _check_options(self) -> None:
+        """Check that no entry sets or searches what the comparison itself sets."""
+        entries = self.entries.values()
+        given = [
+            self.options,
+            *(entry.options for entry in entries),
+            *(one.growth.before for one in entries if one.growth),
+        ]
+        owned, advice = ("model.optimizer.lr", "seed_everything"), "give learning_rates, seeds, and flops or tokens"
+        for name in (name for grid in (self.grid, *(one.grid for one in entries)) for name in grid):
+            if name in owned or name.startswith("budget."):
+                raise InputError(
+                    f"the grid can't search {name}, which the comparison sets: {advice}, which may be lists."
+                )
+        budget = self.flops is not None or self.tokens is not None
+        for name in (name for options in given for name in options):
+            if name in owned or (budget and name.startswith("budget.")):
+                raise InputError(f"options can't set {name}, which the comparison sets: {advice}.")
+
     def run(self, runner: Runner) -> Path:
         """Make the runs that are not finished, and write the results and their report.
 
@@ -104,6 +118,8 @@ class Comparison:
         Raises:
             InputError: if an entry can't be run, a run fails, or another comparison writes the
                 same results.
+            TrainingError: if a run diverges at the learning rate that was chosen; the other runs
+                of its budget are finished before.
         """
         path = self.output / f"{self.name}.json"
         candidates = {
@@ -151,12 +167,18 @@ class Comparison:
             "command": "nextconcept " + " ".join(sys.argv[1:]),
         }
 
-    @staticmethod
-    def _finished(results: ResultsFile, runs: list[Run]) -> list[str]:
-        """Return the keys of finished runs, and add their budgets to records of older versions."""
+    def _finished(self, results: ResultsFile, runs: list[Run]) -> list[str]:
+        """Return the keys of finished runs.
+
+        Their records get what they lack: the budget those of older versions, its new name an entry
+        that was renamed.
+        """
         finished = [run for run in runs if run.key in results]
         for run in finished:
-            results[run.key].setdefault("budget", run.budget)
+            record = results[run.key]
+            record.setdefault("budget", run.budget)
+            if record["entry"] not in self.entries:
+                record["entry"] = run.entry
         return [run.key for run in finished]
 
     def _run(self, entry: str, candidate: Candidate, seed: int, budget: dict[str, float]) -> Run:
@@ -281,6 +303,7 @@ def compare(
     Raises:
         InputError: if there is nothing to compare, an option is out of range, a run fails, or
             another comparison writes the same results.
+        TrainingError: if a run diverges at the learning rate that was chosen.
     """
     comparison = Comparison(
         name,

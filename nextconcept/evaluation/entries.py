@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -146,6 +147,8 @@ def _input_files(settings: dict[str, Any]) -> set[Path]:
         reads = (name.startswith("data.") and not name.endswith("cache_dir")) or name == "model.init_from"
         if not reads or not isinstance(value, str) or "\0" in value or len(value) > 1000:
             continue
+        if not any(map(str.isalnum, value)):
+            continue  # a separator such as "." or "/", which is no path of data
         for path in map(Path, glob.glob(value, recursive=True)):
             found |= {file for file in path.rglob("*") if file.is_file()} if path.is_dir() else {path}
     return found
@@ -194,7 +197,8 @@ def _stages(entry: Entry, settings: dict[str, Any]) -> tuple[tuple[str, ...], ..
         # The later stages' files describe the grown model.
         options = {key: value for key, value in settings.items() if not (stage and key.startswith("model.config."))}
         before = entry.growth.before if stage + 1 < len(shares) else {}
-        budget = {budgets[0]: settings[budgets[0]] * sum(shares[: stage + 1])}
+        whole = stage + 1 == len(shares)  # whose sum may miss 1 by a rounding error
+        budget = {budgets[0]: settings[budgets[0]] * (1.0 if whole else math.fsum(shares[: stage + 1]))}
         stages.append((*files, *_to_cli_args(options | before | budget)))
     return tuple(stages)
 

@@ -47,7 +47,15 @@ def read_points(paths: Sequence[Path], families: Sequence[str], metric: str = LO
         try:
             for run in json.loads(path.read_text(encoding="utf-8"))["runs"]:
                 settings = json.dumps([run["learning_rate"], run.get("grid", {})])
-                cells.setdefault((run["entry"], budget_of(run)), {}).setdefault(settings, []).append(run)
+                some = cells.setdefault((run["entry"], budget_of(run)), {}).setdefault(settings, [])
+                if any(run["seed"] == one["seed"] for one in some):
+                    raise InputError(
+                        f"{path} has two runs of {run['entry']} with seed {run['seed']} and equal settings, of which "
+                        "one is of an earlier state of the comparison: start it anew under another --name."
+                    )
+                if metric not in run["final"]:
+                    raise InputError(f"{path} has no {metric}: give comparisons that log it.")
+                some.append(run)
         except (OSError, ValueError, KeyError, TypeError):
             raise InputError(f"{path} is not the results file of a comparison: give the JSON files.") from None
         if not {entry for entry, _ in cells} & set(families):

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from nextconcept.evaluation.metrics import ANSWER, EXACT, LOSS, SOLVED, named_answers
-from nextconcept.evaluation.records import Groups, course, format_budget, stages, tflops
+from nextconcept.evaluation.records import Groups, course, format_budget, spread, stages, tflops
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,8 +131,8 @@ def _draw_finals(
 ) -> None:
     """Draw means of the final values over seeds, and their standard deviations."""
     finals = [[_scale(metric) * run["final"][metric] for run in runs] for runs in groups]
-    spreads = [stdev(values) if len(values) > 1 else 0.0 for values in finals]
-    axes.errorbar(list(places), list(map(mean, finals)), spreads, marker="o", markersize=4, capsize=3, **look)
+    means, deviations = zip(*map(spread, finals), strict=True)
+    axes.errorbar(list(places), means, deviations, marker="o", markersize=4, capsize=3, **look)
 
 
 def _is_share(metric: str) -> bool:

@@ -1,9 +1,11 @@
 """What the records of finished runs say: compute spent, the course of training, budgets."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from statistics import mean, stdev
 from typing import Any
 
-__all__ = ["Budget", "Groups", "budget_of", "course", "format_budget", "reaches", "stages", "tflops"]
+__all__ = ["Budget", "Groups", "budget_of", "course", "format_budget", "reaches", "spread", "stages", "tflops"]
 
 Budget = tuple[str, float]
 """Kind of a budget, ``flops`` or ``tokens``, and its amount."""
@@ -35,6 +37,17 @@ def tflops(run: Mapping[str, Any], steps: int) -> float:
     """Return the training TFLOPs of the first ``steps`` steps, of all stages."""
     first, before, cost = next(stage for stage in reversed(stages(run)) if stage[0] <= steps)
     return (before + (steps - first) * cost) / 1e12
+
+
+def spread(values: Iterable[float]) -> tuple[float, float]:
+    """Return mean and standard deviation; both are NaN if a value is not finite.
+
+    The deviation of a single value is 0.
+    """
+    some = list(values)
+    if not all(map(math.isfinite, some)):
+        return math.nan, math.nan
+    return mean(some), stdev(some) if len(some) > 1 else 0.0
 
 
 def course(run: Mapping[str, Any], metric: str) -> list[tuple[int, float]]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from nextconcept.evaluation.metrics import ANSWER, EXACT, LOSS, SOLVED, named_answers
 from nextconcept.evaluation.pictures import draw_comparison
-from nextconcept.evaluation.records import Groups, budget_of, format_budget, reaches, tflops
+from nextconcept.evaluation.records import Groups, budget_of, format_budget, reaches, spread, tflops
 
 __all__ = ["write_report"]
 
@@ -35,7 +35,8 @@ def write_report(content: dict[str, Any], chosen: list[str], tried: list[str], p
 
 def _spread(values: Iterable[float]) -> str:
     values = list(values)
-    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
+    middle, deviation = spread(values)
+    return f"{middle:.4f}" + (f" ± {deviation:.4f}" if len(values) > 1 else "")
 
 
 def _gap(finals: list[dict[str, float]], source: str) -> str:

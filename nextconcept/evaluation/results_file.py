@@ -39,7 +39,7 @@ class ResultsFile:
             # Older files hold machine and versions once for all runs.
             shared = {key: stored[key] for key in ("machine", "versions") if key in stored}
             self.content = head | {"runs": [_checked(shared | record) for record in stored["runs"]]}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InputError(f"{path} is not the results file of a comparison: move it away, or repair it.") from None
 
     @staticmethod
@@ -87,7 +87,16 @@ class ResultsFile:
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:
     """Return a record, or raise a ValueError if it is none."""
-    if any(name not in record for name in NEEDED) or not isinstance(record["final"], dict):
+    if any(name not in record for name in NEEDED):
+        raise ValueError(record)
+    kinds = {"entry": str, "key": str, "machine": str, "stages": list, "final": dict, "curves": dict, "versions": dict}
+    numbers = [record[name] for name in ("learning_rate", "seed", "steps", "parameters", "flops_per_token")]
+    numbers += [record["tokens_per_second"], *record["final"].values(), *record.get("budget", {}).values()]
+    numbers += [number for stage in record["stages"] for number in stage]
+    numbers += [number for points in record["curves"].values() for point in points for number in point]
+    if not all(isinstance(record[name], kind) for name, kind in kinds.items()) or not record["stages"]:
+        raise ValueError(record)
+    if not all(isinstance(number, int | float) for number in numbers):
         raise ValueError(record)
     return record
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
@@ -55,19 +55,24 @@ def finish_runs(
         runs: the runs.
         results: the finished runs.
         runner: trains a run.
-        may_diverge: leave out runs whose training diverges; otherwise they are errors.
+        may_diverge: leave out runs whose training diverges; otherwise they are an error, once the
+            other runs are finished.
 
     Yields:
         The record of each run, once the results file has it.
+
+    Raises:
+        InputError: if a run fails.
+        TrainingError: if one diverged.
     """
     waiting, writing = [run for run in runs if run.key not in results], threading.Lock()
+    diverged: list[TrainingError] = []
 
     def finish(run: Run) -> dict[str, Any] | None:
         try:
             record = runner.train(run) | {"budget": run.budget}
         except TrainingError as error:
-            if not may_diverge:
-                raise
+            diverged.append(error)
             print(f"{run.entry} diverged at learning rate {run.learning_rate:g}, seed {run.seed}: {error}", flush=True)
             return None
         with writing:
@@ -76,8 +81,8 @@ def finish_runs(
 
     with ThreadPoolExecutor(runner.jobs) as pool:
         try:
-            for record in pool.map(finish, waiting):
-                if record is None:
+            for done in as_completed([pool.submit(finish, run) for run in waiting]):
+                if (record := done.result()) is None:
                     continue
                 rate, seed = record["learning_rate"], record["seed"]
                 print(f"finished {record['entry']}, learning rate {rate:g}, seed {seed}", flush=True)
@@ -86,6 +91,8 @@ def finish_runs(
             runner.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if diverged and not may_diverge:
+        raise diverged[0]
 
 
 class ProcessRunner:
@@ -94,16 +101,21 @@ class ProcessRunner:
     Args:
         jobs: number of runs at the same time; on GPUs each gets one.
         threads: threads of each run on a CPU; default: the cores divided by ``jobs``.
+
+    Raises:
+        InputError: if ``threads`` is below 1.
     """
 
     def __init__(self, jobs: int = 1, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(f"each run needs 1 thread or more, not {threads}.")
         self.jobs = jobs
         self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
         self._slots: queue.Queue[int] = queue.Queue()
         for slot in range(jobs):
             self._slots.put(slot)
         self._processes: set[subprocess.Popen[bytes]] = set()
-        self._stopped = False
+        self._stopped, self._starting = False, threading.Lock()
 
     def train(self, run: Run) -> dict[str, Any]:
         """Train and validate a run in the folder ``run.folder / run.key``, and return its record.
@@ -125,7 +137,8 @@ class ProcessRunner:
 
     def stop(self) -> None:
         """Terminate the processes, which save first, and start no more."""
-        self._stopped = True
+        with self._starting:
+            self._stopped = True
         for process in tuple(self._processes):
             process.terminate()
 
@@ -160,22 +173,25 @@ class ProcessRunner:
 
     def _call(self, command: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
         log = folder / f"{command}.log"
-        if self._stopped:
-            raise InputError("the comparison was stopped.")
+        call = [sys.executable, "-m", "nextconcept", command, *arguments]
         with log.open("ab") as file:
-            call = [sys.executable, "-m", "nextconcept", command, *arguments]
-            with subprocess.Popen(call, stdout=file, stderr=subprocess.STDOUT, env=environment) as process:
+            earlier = file.tell()  # attempts, whose errors do not count
+            with self._starting:  # or a process could begin after all were stopped
+                if self._stopped:
+                    raise InputError("the comparison was stopped.")
+                process = subprocess.Popen(call, stdout=file, stderr=subprocess.STDOUT, env=environment)
                 self._processes.add(process)
+            with process:
                 process.wait()
-                self._processes.remove(process)
+            self._processes.remove(process)
         if process.returncode:
-            lines = log.read_text(errors="replace").splitlines()
+            lines = log.read_bytes()[earlier:].decode(errors="replace").splitlines()
             if process.returncode == 1 and lines and lines[-1].startswith("nextconcept: "):  # and no traceback
                 raise TrainingError(f"see {log}: {lines[-1]}")
-            errors = [line for line in lines if "error" in line.lower()]
-            raise InputError(
-                f"a run of the comparison failed, see {log}: {errors[-1] if errors else 'no error was printed'}"
-            )
+            errors = [line for line in lines if "error" in line.lower()] or ["no error was printed"]
+            if process.returncode < 0:
+                errors = [f"signal {-process.returncode} ended it"]
+            raise InputError(f"a run of the comparison failed, see {log}: {errors[-1]}")
 
 
 def _logger(folder: Path, name: str) -> tuple[str, ...]:
@@ -194,11 +210,11 @@ def _last_checkpoint(folder: Path, stage: int) -> Path | None:
 def _record(run: Run, folder: Path, newest: Path) -> dict[str, Any]:
     """Collect what a finished run logged."""
     curves: dict[str, dict[int, float]] = {}
-    for events in sorted(folder.glob("stage_*/version_*")):
+    for events in sorted(folder.glob("stage_*/version_*"), key=_age):
         for tag, points in _scalars(events).items():
             curves.setdefault(tag, {}).update(points)
     finals: dict[str, float] = {}
-    for events in sorted(folder.glob("final/version_*")):
+    for events in sorted(folder.glob("final/version_*"), key=_age):
         finals |= {tag: list(points.values())[-1] for tag, points in _scalars(events).items()}
     rates = curves.get("train/tokens_per_second", {0: 0.0}).values()  # a short run may log none
     costs = {tag: sorted(points.items()) for tag, points in _costs(folder, curves).items()}
@@ -220,6 +236,11 @@ def _record(run: Run, folder: Path, newest: Path) -> dict[str, Any]:
         "final": {tag: round(value, 6) for tag, value in finals.items() if tag.startswith("val/")},
         "curves": {tag: [[step, round(value, 6)] for step, value in points] for tag, points in kept.items()},
     }
+
+
+def _age(version: Path) -> tuple[int, ...]:
+    """Return the numbers of stage and version, the tenth of which comes after the second."""
+    return tuple(int(number) for name in version.parts[-2:] for number in name.split("_")[1:])
 
 
 def _costs(folder: Path, curves: dict[str, dict[int, float]]) -> dict[str, dict[int, float]]:

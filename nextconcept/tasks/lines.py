@@ -31,7 +31,8 @@ class LinesTask(Task):
         tokens: ``characters``, or ``words``, which white space divides.
         val: share of the prompts of ``train_file`` for validation, if there is no ``val_file``.
         test: share of the prompts of ``train_file`` for the test, if there is no ``test_file``.
-        split_seed: seed of the choice of held-out prompts. All lines of a prompt stay together.
+        split_seed: seed of the choice of held-out prompts. All lines of a prompt stay together;
+            each line counts its own answer as the right one.
 
     Raises:
         InputError: if a file is missing, empty or not UTF-8; if a line has no separator, no prompt,
@@ -71,7 +72,7 @@ class LinesTask(Task):
                 shares[split] = share
             else:
                 lines[split] = self._parse(file)
-        lines |= _hold_out(lines["train"], shares, split_seed)
+        lines |= _hold_out(lines["train"], shares, split_seed, self.tokenizer)
         if not lines["train"]:
             raise InputError(
                 f"{train_file} has too few prompts to hold some out: give more, or val_file and test_file."
@@ -127,20 +128,22 @@ class LinesTask(Task):
 
 
 def _hold_out(
-    lines: list[tuple[str, str, str]], shares: dict[str, float], seed: int
+    lines: list[tuple[str, str, str]], shares: dict[str, float], seed: int, tokenizer: SymbolTokenizer
 ) -> dict[str, list[tuple[str, str, str]]]:
     """Divide lines into ``train`` and the splits of ``shares``, each with its share of the prompts.
 
-    A share above 0 gets one prompt at least.
+    A share above 0 gets one prompt at least. Prompts that differ in white space between tokens are
+    one.
     """
-    prompts = list(dict.fromkeys(prompt for _, prompt, _ in lines))
+    read = [tuple(tokenizer.encode(prompt).tolist()) for _, prompt, _ in lines]
+    prompts = list(dict.fromkeys(read))
     order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
-    splits: dict[str, str] = {}
+    splits: dict[tuple[int, ...], str] = {}
     for split, share in shares.items():
         count = max(1, round(share * len(prompts))) if share else 0
         splits |= {prompts[index]: split for index in order[:count]}
         order = order[count:]
     parts: dict[str, list[tuple[str, str, str]]] = {split: [] for split in ("train", *shares)}
-    for line in lines:
-        parts[splits.get(line[1], "train")].append(line)
+    for line, prompt in zip(lines, read, strict=True):
+        parts[splits.get(prompt, "train")].append(line)
     return parts

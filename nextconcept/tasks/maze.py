@@ -30,6 +30,9 @@ from nextconcept.tasks.task_figures import maze_figure
 
 __all__ = ["Maze"]
 
+MOST_CELLS = 1000
+"""Cells of the largest grid; mazes are drawn with a matrix of cells by cells for each."""
+
 
 @dataclass(eq=False)
 class Maze(Task):
@@ -71,6 +74,10 @@ class Maze(Task):
         check_lines("maze", self.train_lines, self.test_lines, self.held_out)
         if not 2 <= self.width <= 26 or self.height < 2:
             raise InputError(f"maze: width {self.width} must be 2 to 26, and height {self.height} 2 or more.")
+        if self.cells > MOST_CELLS:
+            raise InputError(
+                f"maze: {self.width} times {self.height} cells are more than {MOST_CELLS}: give a smaller height."
+            )
         if not 0 <= self.loops <= (self.width - 1) * (self.height - 1):
             raise InputError(
                 f"maze: loops {self.loops} must be 0 to {(self.width - 1) * (self.height - 1)} in a grid of "

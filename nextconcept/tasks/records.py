@@ -117,6 +117,9 @@ def task_from_record(record: dict[str, Any], source: str, own: type[Task] | None
     if own is None and name not in OWN:
         return None
     cls: type[Task] = own or getattr(nextconcept.tasks, name)
+    if own is None and any(str(setting).endswith("_file") for setting in settings):
+        # Whoever made the model has no say in what is read on this machine.
+        raise InputError(f"the record of the task in {source} names files to read: export the model again.")
     try:
         task = cls(**settings)
         if is_dataclass(task) and own is None:

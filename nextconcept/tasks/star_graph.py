@@ -93,7 +93,8 @@ class StarGraph(Task):
     def draw(self, split: str, seed: int, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return prompts (B, P) and answers (B, A), each line a function of seed and index alone.
 
-        No training seed draws held-out lines, which are the same for every seed.
+        Held-out lines are the same for every seed, and are drawn with other random numbers than
+        training lines; in tiny graphs, of which there are few, they may coincide.
         """
         if split in self._lines:
             lines = self._lines[split][indices]

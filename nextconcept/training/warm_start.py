@@ -48,8 +48,22 @@ class TrainingState:
     shapes: dict[str, list[int]]
 
     @classmethod
-    def of(cls, checkpoint: dict[str, Any], model: NextConceptModel) -> "TrainingState":
-        """Extract the state from a Lightning checkpoint of ``model``."""
+    def of(cls, checkpoint: dict[str, Any], model: NextConceptModel, source: str | Path) -> "TrainingState":
+        """Extract the state from a Lightning checkpoint of ``model``.
+
+        Args:
+            checkpoint: the checkpoint.
+            model: its model.
+            source: its file, for messages.
+
+        Raises:
+            InputError: if it has weights alone.
+        """
+        if not checkpoint.get("optimizer_states") or "fit_loop" not in checkpoint.get("loops", {}):
+            raise InputError(
+                f"{source} has weights alone, so that training can't go on where it was: give a checkpoint with the "
+                "optimizer's state, or export the model and grow the export."
+            )
         saved = checkpoint["optimizer_states"][0]
         names = [name for name, _ in model.named_parameters()]  # the module numbers by position
         spent = checkpoint.get(COMPUTE, {"flops": 0.0, "tokens": 0.0})

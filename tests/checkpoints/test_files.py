@@ -59,6 +59,29 @@ def test_read_checkpoint__not_one(tmp_path: Path, content: bytes):
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"state_dict": []},
+        {"state_dict": {3: 4}},
+        {KEY: []},
+        {KEY: None},
+        {KEY: {"objective": []}},
+        {KEY: {"objective": {"name": 3}}},
+        {KEY: {"record": []}},
+        {KEY: {"record": {"measured": {"val/loss": "low"}}}},
+        {"nextconcept_compute": {"flops": "many"}},
+        {"global_step": "ten"},
+    ],
+    ids=str,
+)
+def test_read_checkpoint__damaged(tmp_path: Path, wrong: dict):
+    path = write_run(tmp_path / "best.ckpt", NextConceptModel(small_config(vocab_size=256)))
+    torch.save(torch.load(path) | wrong, path)
+    with pytest.raises(InputError, match="is damaged"):
+        load_run(path)
+
+
 class Evil:
     def __reduce__(self):
         return os.system, ("touch evil",)

@@ -58,6 +58,24 @@ def test_public_names__are_imported_on_use():
         _ = nextconcept.nothing
 
 
+@pytest.mark.parametrize("command", ["fit", "generate", "compare"])
+def test_configurations_that_are_no_text(command: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("name: caf\xe9\n".encode("latin-1"))
+    assert "is not valid UTF-8 near byte 9: convert it" in fails(capsys, command, "--config", path)
+
+
+def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    def interrupt(arguments: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nextconcept.cli.generate.run", interrupt)
+    with pytest.raises(SystemExit) as stopped:
+        main(["generate"])
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "nextconcept: interrupted.\n"
+
+
 @pytest.mark.parametrize(
     "option", ["--model.encoder=quits.Own", "--model.objective=quits.Own", "--data=quits.Own", "--data.task=quits.Own"]
 )

@@ -40,6 +40,10 @@ from tests.helpers import fails, run_record
         ({"entries": {"a": Entry(["x"])}, "tuning_seeds": 4}, "between 1 and the number of seeds, 3, not 4"),
         ({"entries": {"a": Entry(["x"])}, "grid": {"model.optimizer.lr": [1.0]}}, "can't search model.optimizer.lr"),
         ({"entries": {"a": Entry(["x"], grid={"budget.flops": [1.0]})}}, "can't search budget.flops"),
+        ({"entries": {"a": Entry(["x"], {"model.optimizer.lr": 0.5})}}, "options can't set model.optimizer.lr"),
+        ({"entries": {"a": Entry(["x"])}, "options": {"seed_everything": 9}}, "options can't set seed_everything"),
+        ({"entries": {"a": Entry(["x"], {"budget.flops": 9.0})}, "flops": 1.0}, "options can't set budget.flops"),
+        ({"entries": {"a": Entry(["x"])}, "threads": 0}, "1 thread or more, not 0"),
         ({"entries": {"a": Entry(["x"])}, "draws": 0}, "draws must be 1 or more combinations"),
         ({"entries": {"a": Entry([__file__])}, "grid": {"model.config.depth": 2}}, "model.config.depth the values 2"),
         ({"entries": {"a": Entry(["x"])}, "seeds": (0, 1, 0)}, r"none of \[0, 1, 0\] can be given twice"),
@@ -244,6 +248,31 @@ def test_compare__a_rate_that_diverges_is_the_worst(
     assert ("gpt diverged at learning rate 0.008" in capsys.readouterr().out) is (broken is None)
     with pytest.raises(InputError, match="no learning rate of gpt gives a finite val/loss/tokens"):
         untrained(Diverging(lambda rate, seed: math.nan), learning_rates=(2e-2, 4e-2))
+
+
+def test_compare__a_seed_that_diverges_stops_no_other_run(tmp_path: Path):
+    class Diverging(FakeRunner):
+        def train(self, run: Run) -> dict[str, Any]:
+            if (run.entry, run.seed) == ("a", 1):
+                raise TrainingError("the loss is not finite")
+            return super().train(run)
+
+    entries = {name: Entry([__file__], {"depth": index}) for index, name in enumerate("ab")}
+    settings: dict[str, Any] = {"learning_rates": (1e-3,), "output": tmp_path, "logs": tmp_path / "logs"}
+    with pytest.raises(TrainingError, match="not finite"):
+        Comparison("trial", entries, **settings).run(Diverging())
+    found = json.loads((tmp_path / "trial.json").read_text())["runs"]
+    assert [(run["entry"], run["seed"]) for run in found] == [("a", 0), ("a", 2), ("b", 0), ("b", 1), ("b", 2)]
+    assert "| b | 2.1000 ± 0.0000 | 3 |" in (tmp_path / "trial.md").read_text()
+
+
+def test_compare__an_entry_that_was_renamed(tmp_path: Path):
+    settings: dict[str, Any] = {"learning_rates": (1e-3,), "output": tmp_path, "logs": tmp_path / "logs"}
+    Comparison("trial", {"gpt": Entry([__file__])}, **settings).run(FakeRunner())
+    Comparison("trial", {"GPT": Entry([__file__])}, baseline="GPT", **settings).run(
+        FakeRunner(lambda rate, seed: math.nan)
+    )
+    assert "| GPT | 2.1000 ± 0.0000 | 3 |" in (tmp_path / "trial.md").read_text()
 
 
 def test_compare__of_equally_good_rates_takes_one_between_others(untrained: Callable[..., dict]):

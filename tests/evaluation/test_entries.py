@@ -97,6 +97,25 @@ def test_make_run__stages_of_a_growing_entry(config: dict):
     assert "--model.optimizer.min_lr_ratio" not in second
 
 
+def test_make_run__the_last_stage_ends_with_the_whole_budget(config: dict):
+    for name in ("small.yaml", "large.yaml"):
+        Path(name).write_text("{}")
+    entry = Entry(["small.yaml"], growth=Growth(["large.yaml"], [0.7, 0.2, 0.1]))
+    run = make_run("grown", entry, {"budget.flops": 1e13}, Candidate(1e-3), 0, Path("logs"))
+    assert run.budget == {"flops": 1e13}
+
+
+def test_key__separators_are_no_paths(config: dict):
+    Path("small.yaml").write_text("{}")
+    for separator in (".", "*", "/", "=>"):
+        run = make_run("a", Entry(["small.yaml"]), {"data.task.separator": separator}, Candidate(1e-3), 0, Path("logs"))
+        Path(f"{len(separator)}{ord(separator[0])}.txt").write_text("new")
+        again = make_run(
+            "a", Entry(["small.yaml"]), {"data.task.separator": separator}, Candidate(1e-3), 0, Path("logs")
+        )
+        assert run.key == again.key
+
+
 def test_growth__shares_that_do_not_add_up():
     with pytest.raises(InputError, match="add up to 1"):
         Growth(["x"], [0.5, 0.6])

@@ -1,5 +1,6 @@
 """Tables and pictures of comparisons."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,20 @@ def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
     assert (tmp_path / "trial.png").stat().st_size > 5000
     write_report(content(*runs), ["gpt0"], [], tmp_path / "trial_1.5")
     assert {path.name for path in tmp_path.iterdir()} >= {"trial_1.5.md", "trial_1.5.png"}
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_write_report__seeds_that_diverged(broken: float, tmp_path: Path):
+    runs = [
+        run_record("gpt", 0, 2.0),
+        run_record("gpt", 1, broken),
+        run_record("gpt", 8, 3.0),
+        run_record("gpt", 9, broken),
+    ]
+    write_report(content(*runs), ["gpt0", "gpt1"], ["gpt8", "gpt9"], tmp_path / "trial")
+    table = (tmp_path / "trial.md").read_text()
+    assert "| gpt | nan ± nan | 2 |" in table
+    assert "| gpt | 0.001 | nan ± nan | 2 |" in table
 
 
 def test_write_report__options_that_were_searched(tmp_path: Path):

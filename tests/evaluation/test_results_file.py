@@ -40,6 +40,27 @@ def test_results_file__broken(content: str, tmp_path: Path):
         ResultsFile(tmp_path / "trial.json", {})
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"final": {"val/loss/tokens": "low"}},
+        {"stages": []},
+        {"stages": [["0", 1.0]]},
+        {"versions": ["torch"]},
+        {"curves": []},
+        {"curves": {"val/loss/tokens": [[0, None]]}},
+        {"budget": [1e12]},
+        {"seed": "0"},
+        {"entry": 3},
+    ],
+    ids=str,
+)
+def test_results_file__records_of_other_types(wrong: dict, tmp_path: Path):
+    (tmp_path / "trial.json").write_text(json.dumps({"runs": [run_record("gpt", 0, 1.0) | wrong]}))
+    with pytest.raises(InputError, match="is not the results file of a comparison"):
+        ResultsFile(tmp_path / "trial.json", {})
+
+
 def test_lock__one_comparison_at_a_time(tmp_path: Path):
     path = tmp_path / "trial.json"
     with (

@@ -48,6 +48,17 @@ def test_lines__a_prompt_stays_in_one_split(tmp_path: Path):
     assert sum(task.num_lines(split) for split in ("train", "val", "test")) == 18
 
 
+def test_lines__prompts_that_differ_in_white_space_are_one(tmp_path: Path):
+    path = tmp_path / "lines.txt"
+    path.write_text(
+        "".join(f"{a}{gap}plus{gap}{b}={a + b}\n" for gap in (" ", "  ") for a in range(5) for b in range(4))
+    )
+    task = LinesTask(str(path), tokens="words", val=0.2, test=0.2)
+    drawn = [task.draw(split, 0, list(range(task.num_lines(split))))[0] for split in ("train", "val", "test")]
+    prompts = [set(map(tuple, some.tolist())) for some in drawn]
+    assert len(set.union(*prompts)) == sum(map(len, prompts)) == 20
+
+
 def test_lines__files_of_their_own(sums: str, tmp_path: Path):
     for name, text in (("val.txt", "1+1=2\n"), ("test.txt", "11+11=1234\n1=1\n")):
         (tmp_path / name).write_text(text)

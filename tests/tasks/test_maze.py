@@ -197,6 +197,7 @@ def test_commands__a_bad_option_is_one_sentence(capsys: pytest.CaptureFixture):
     [
         ({"width": 27}, "width 27 must be 2 to 26"),
         ({"height": 1}, "height 1 2 or more"),
+        ({"width": 26, "height": 2000}, "are more than 1000: give a smaller height"),
         ({"loops": 10}, "loops 10 must be 0 to 9 in a grid of 4 times 4"),
         ({"min_way": 1}, "min_way 1 must be 2 or more"),
         ({"max_way": 17}, "max_way 17 from there to 16"),

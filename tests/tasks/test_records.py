@@ -95,6 +95,7 @@ def test_task_from_record__makes_only_the_tasks_of_the_package(name: str):
         (STAR | {"settings": {"arms": True}}, "can't be made from its settings"),
         (STAR | {"settings": {"arms": 99}}, "must be|has other tokens"),
         (STAR | {"settings": {"legs": 2}}, "can't be made from its settings"),
+        (STAR | {"settings": {"train_file": "/etc/hostname"}}, "names files to read"),
         ({"name": "Maze", "settings": {"height": 10**12}}, "has other tokens"),
         ({"name": "Maze", "settings": {"held_out": float("nan")}}, "has other tokens"),
         ({"name": "Maze", "settings": {}}, "has other tokens"),

@@ -81,7 +81,7 @@ def test_init_from__is_read_once(grown: Path, corpus: Path, tmp_path: Path):
 
 def test_training_state__old_blocks_keep_their_moments(grown: Path, tmp_path: Path):
     path = tmp_path / "old" / "last.ckpt"
-    old = TrainingState.of(read_checkpoint(path), load_run(path)[0])
+    old = TrainingState.of(read_checkpoint(path), load_run(path)[0], path)
     new = load_warm_start(grown)
     assert old.step == new.training.step == 5
     assert set(new.training.moments) == set(old.moments)
