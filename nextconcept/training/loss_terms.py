@@ -78,7 +78,10 @@ def _smooth_l1(at: LossInputs) -> Tensor:
 
 
 def _info_nce(at: LossInputs) -> Tensor:
-    with torch.autocast(at.plan.device.type, enabled=False):  # half precision can't tell the target from its likes
+    device = at.plan.device.type
+    if not torch.amp.is_autocast_available(device):  # shapes without data
+        return _contrast(at)
+    with torch.autocast(device, enabled=False):  # half precision can't tell the target from its likes
         return _contrast(at)
 
 
