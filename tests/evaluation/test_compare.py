@@ -328,6 +328,7 @@ def test_compare__a_growing_entry(config: Path, capsys: pytest.CaptureFixture):
     spec = {
         "name": "trial",
         "seeds": [0],
+        "learning_rates": [1e-3],
         "tokens": 1280,
         "entries": {
             "grown": {
@@ -393,7 +394,7 @@ def test_compare__trains_reports_and_repeats_nothing(config: Path, capsys: pytes
 
 @pytest.mark.slow
 def test_compare__ends_its_runs_with_itself_and_goes_on(config: Path):
-    spec = {"name": "trial", "seeds": [0], "entries": {"gpt": {"config": [str(config)]}}}
+    spec = {"name": "trial", "seeds": [0], "learning_rates": [1e-3], "entries": {"gpt": {"config": [str(config)]}}}
     Path("compare.yaml").write_text(yaml.safe_dump(spec | {"options": {"trainer.max_steps": 60}}))
     call = [sys.executable, "-m", "nextconcept", "compare", "--config", "compare.yaml"]
     with subprocess.Popen(call) as stopped:
