@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nextconcept import ModelConfig, NextConceptModel
 from nextconcept.checkpoints.files import load_run
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.draft_length import DraftLength
 from nextconcept.inference.drafts import DraftingGenerator

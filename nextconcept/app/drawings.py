@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from nextconcept.core.errors import InputError
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.plan_steps import END_MARK, PlanStep
 from nextconcept.inference.plans import PlanReport
 from nextconcept.tasks.task import Task

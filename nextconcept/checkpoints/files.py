@@ -19,7 +19,8 @@ from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.checkpoints.packaged import find_export, packaged_models
 from nextconcept.core.errors import InputError
 from nextconcept.core.suggestions import closest
-from nextconcept.data.tokenizers import Tokenizer, tokenizer_from_json
+from nextconcept.data.tokenizer_base import Tokenizer
+from nextconcept.data.tokenizers import tokenizer_from_json
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 

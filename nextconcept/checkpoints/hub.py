@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from nextconcept.checkpoints.model_card import model_card
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
-from nextconcept.data.tokenizers import Tokenizer, tokenizer_from_json
+from nextconcept.data.tokenizer_base import Tokenizer
+from nextconcept.data.tokenizers import tokenizer_from_json
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 

@@ -13,7 +13,7 @@ from nextconcept.core.chunk_ends import own_automata, rule_tables
 from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.windows import AddChunkEnds, ConceptBatch, WindowLoader, Windows, identity_collate
 
 __all__ = ["ConceptDataModule"]

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.corpus import check_document
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.windows import ConceptBatch, identity_collate
 
 if TYPE_CHECKING:  # loaded where a dataset is opened: it takes as long as torch

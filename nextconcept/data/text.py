@@ -14,8 +14,9 @@ from nextconcept.data.corpus import Corpus
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.packaged_corpora import text_corpus
 from nextconcept.data.token_cache import SplitConfig, TokenCache, encode_corpus
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.tokenizer_files import load_tokenizer
-from nextconcept.data.tokenizers import BPETokenizer, ByteTokenizer, Tokenizer
+from nextconcept.data.tokenizers import BPETokenizer, ByteTokenizer
 from nextconcept.data.windows import ContiguousWindows, TrainingWindows
 
 __all__ = ["CorpusDataModule", "TextDataModule"]

@@ -22,7 +22,8 @@ from nextconcept.core.errors import InputError
 from nextconcept.data.bpe_training import train_bpe
 from nextconcept.data.corpus import Corpus
 from nextconcept.data.pieces import Piece, batches, cut
-from nextconcept.data.tokenizers import ByteTokenizer, Tokenizer, tokenizer_from_json
+from nextconcept.data.tokenizer_base import Tokenizer
+from nextconcept.data.tokenizers import ByteTokenizer, tokenizer_from_json
 
 __all__ = ["SPLITS", "SplitConfig", "TokenCache", "encode_corpus", "split_documents"]
 

@@ -3,7 +3,6 @@
 import codecs
 import json
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,12 +12,12 @@ from tokenizers import decoders
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.subword_bytes import subword_bytes
+from nextconcept.data.tokenizer_base import CONTEXT, Tokenizer
 
 __all__ = [
     "BPETokenizer",
     "ByteTokenizer",
     "SymbolTokenizer",
-    "Tokenizer",
     "WordTokenizer",
     "tokenizer_from_json",
 ]
@@ -27,102 +26,6 @@ END_OF_TEXT = "<|endoftext|>"
 
 ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
 """Tokens that end a text, in the tokenizers of others; the first that there is counts."""
-
-CONTEXT = 64
-"""Tokens of a text that decide how its continuation is decoded: whether a space or a joiner comes
-first, and which bytes belong to one character."""
-
-
-class Tokenizer(ABC):
-    """Text to token ids and back.
-
-    Attributes:
-        vocab_size: number of ids.
-        end_of_text: id that ends a document.
-    """
-
-    vocab_size: int
-    end_of_text: int
-
-    @abstractmethod
-    def encode(self, text: str) -> np.ndarray:
-        """Return the token ids of ``text``, a 1-D integer array."""
-
-    def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
-        """Return the token ids of each of several texts."""
-        return [self.encode(text) for text in texts]
-
-    @abstractmethod
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids; an incomplete UTF-8 sequence becomes U+FFFD."""
-
-    @abstractmethod
-    def token_bytes(self) -> list[bytes]:
-        """Return the bytes of text of each id, none for the end of a document."""
-
-    def byte_counts(self) -> np.ndarray:
-        """Return (vocab_size,) int64: bytes of text of each id, 0 for the end of a document."""
-        return np.array([len(text) for text in self.token_bytes()], dtype=np.int64)
-
-    @abstractmethod
-    def to_json(self) -> str:
-        """Return a description from which :func:`tokenizer_from_json` builds the tokenizer."""
-
-    def same_tokens(self, other: "Tokenizer") -> bool:
-        """Return whether both tokenizers give the same ids to the same text."""
-        return self.to_json() == other.to_json()
-
-    def decode_behind(self, before: Sequence[int], ids: Iterable[int]) -> str:
-        """Return the text that token ids add to the text of earlier ones.
-
-        Args:
-            before: the earlier ids, of which the last few decide how the text goes on.
-            ids: token ids.
-        """
-        begun = list(before[-CONTEXT:])
-        return self.decode([*begun, *ids])[len(self.decode(begun)) :]
-
-    def stream(self, before: Sequence[int] = ()) -> Callable[[int], str]:
-        """Return a function from one id after another to the text that each id completes.
-
-        The text is empty while a character is incomplete.
-
-        Args:
-            before: ids of the text that is continued.
-        """
-        ids = list(before[-CONTEXT:])
-
-        def step(token: int) -> str:
-            before = self.decode(ids)
-            ids.append(token)
-            return self.decode(ids)[len(before) :]
-
-        return step
-
-    def encode_input(self, text: str) -> np.ndarray:
-        """Return the token ids of text that a person typed, at least one.
-
-        Raises:
-            InputError: if the text is empty, can't be written in UTF-8 or can't be encoded.
-        """
-        if not text:
-            raise InputError("the prompt is empty: give at least one character with --prompt.")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InputError("the prompt is not valid UTF-8: retype it or convert it to UTF-8.") from None
-        ids = self.encode(text)
-        if not len(ids):
-            raise InputError("the prompt has no token: give at least one with --prompt.")
-        return ids
-
-    def encode_prompt(self, text: str) -> np.ndarray:
-        """Return the token ids of a typed prompt, padded as the model saw prompts in training.
-
-        Raises:
-            InputError: if the prompt is empty, can't be written in UTF-8 or can't be encoded.
-        """
-        return self.encode_input(text)
 
 
 class ByteTokenizer(Tokenizer):

@@ -21,6 +21,9 @@ from nextconcept.evaluation.search import Candidate, best_candidate, make_candid
 
 __all__ = ["Comparison", "Entry", "Growth", "compare"]
 
+RATES = (4e-3, 8e-3, 1.6e-2)
+"""Learning rates to begin with, around the optimizer's default."""
+
 MOST_FURTHER_RATES = 6
 """Learning rates that are tried beyond those that were asked for, per entry."""
 
@@ -37,7 +40,7 @@ class Comparison:
     entries: dict[str, Entry]
     question: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
-    learning_rates: tuple[float, ...] = (4e-3, 8e-3, 1.6e-2)
+    learning_rates: tuple[float, ...] = RATES
     grid: dict[str, list[Any]] = field(default_factory=dict)
     draws: int | None = None
     tuning_seeds: int = 1
@@ -246,7 +249,7 @@ def compare(
     entries: dict[str, Entry],
     question: str = "",
     seeds: tuple[int, ...] = (0, 1, 2),
-    learning_rates: tuple[float, ...] = (4e-3, 8e-3, 1.6e-2),
+    learning_rates: tuple[float, ...] = RATES,
     grid: dict[str, list[Any]] | None = None,
     draws: int | None = None,
     tuning_seeds: int = 1,

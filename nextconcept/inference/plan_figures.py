@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.labels import families, label
 from nextconcept.inference.plan_attention import PlanAttentionRecorder
 from nextconcept.inference.plan_page import plan_fragment

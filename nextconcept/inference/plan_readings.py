@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.plan_attention import PlanAttentionRecorder
 from nextconcept.inference.plan_steps import END_MARK, PlanReading
 from nextconcept.nn.model import NextConceptModel

@@ -6,7 +6,7 @@ Shapes: T tokens, H horizon, D width of a level.
 import torch
 from torch import Tensor
 
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.generate import PlanEdit
 from nextconcept.inference.plans import PlanReport, eval_mode, first_visible, plans_at_end, report_plan
 from nextconcept.nn.model import NextConceptModel

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.core.errors import InputError
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.generate import PlanEdit, edit_plans, generate
 from nextconcept.inference.generators import PlanHook

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.core.errors import InputError
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.plan_steps import END_MARK
 from nextconcept.nn.chunk_lengths import length_odds, likeliest_lengths, likeliest_tokens
 from nextconcept.nn.matching import match

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nextconcept.checkpoints.files import load_run
 from nextconcept.core.errors import InputError
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.generate import PlanEdit, generate_tokens
 from nextconcept.inference.plans import PlanReport, eval_mode, report_plan

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.generate import PlanEdit, edit_plans
 from nextconcept.inference.plan_attention import PlanAttentionRecorder
 from nextconcept.inference.plan_readings import chunk_readings

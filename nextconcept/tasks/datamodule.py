@@ -6,7 +6,8 @@ from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.data.datamodule import ConceptDataModule
-from nextconcept.data.tokenizers import SymbolTokenizer, Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
+from nextconcept.data.tokenizers import SymbolTokenizer
 from nextconcept.tasks.records import record_of
 from nextconcept.tasks.task import Task
 from nextconcept.tasks.windows import TaskWindows

@@ -13,7 +13,7 @@ from nextconcept.checkpoints.hub import is_repository_name
 from nextconcept.checkpoints.packaged import find_export
 from nextconcept.core.errors import InputError
 from nextconcept.core.settings import check_types
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.tasks.task import Task
 
 __all__ = ["record_of", "task_from_record", "task_of", "task_record"]

@@ -12,7 +12,7 @@ from nextconcept.core.chunking import same_rules
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.chunks import Chunker
 

@@ -24,7 +24,8 @@ from nextconcept.core.config_groups import (
     ReaderConfig,
 )
 from nextconcept.data.datamodule import ConceptDataModule
-from nextconcept.data.tokenizers import Tokenizer, tokenizer_from_json
+from nextconcept.data.tokenizer_base import Tokenizer
+from nextconcept.data.tokenizers import tokenizer_from_json
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from nextconcept.checkpoints.files import COMPUTE, load_run
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.growth import top_left
 from nextconcept.nn.model import NextConceptModel

@@ -7,10 +7,10 @@ import pytest
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.bpe_training import train_bpe
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.tokenizers import (
     ByteTokenizer,
     SymbolTokenizer,
-    Tokenizer,
     WordTokenizer,
     tokenizer_from_json,
 )

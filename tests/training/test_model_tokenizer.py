@@ -12,7 +12,7 @@ from nextconcept.cli.main import main
 from nextconcept.core.errors import InputError
 from nextconcept.data.text import TextDataModule
 from nextconcept.data.token_cache import SplitConfig
-from nextconcept.data.tokenizers import Tokenizer
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.tasks.datamodule import TaskDataModule
 from nextconcept.training.callbacks import StoreModelMetadata
 from nextconcept.training.module import ConceptModule
