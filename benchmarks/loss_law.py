@@ -1,6 +1,6 @@
 """The law of the loss of families of models, from the results of comparisons at several budgets.
 
-    python benchmarks/loss_law.py --results results/law/tunes.json --families gpt,bars
+    python benchmarks/loss_law.py --results+ results/law/tunes.json --families gpt,bars
 
 Fits L(C) = E + A C^-alpha to the best of each family at each budget, E in common, and prints the
 fits, where each two of them cross, and what they say of a larger budget. The picture has the points

@@ -1,0 +1,85 @@
+"""Exact answers against training compute, a panel per planning task, from results files.
+
+    python benchmarks/planning_picture.py --results+ results/planning/g2_5.json
+    --results+ results/planning/g3_4.json --results+ results/planning/g2_8.json
+
+Thin lines are seeds, thick ones their means. Of each entry the runs with the settings that most
+seeds have are drawn, and of several such settings those with the best mean.
+"""
+
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from jsonargparse import auto_cli
+from matplotlib.figure import Figure
+
+from nextconcept.core.errors import InputError
+from nextconcept.evaluation.metrics import EXACT, SOLVED
+from nextconcept.evaluation.records import budget_of, course, tflops
+
+NAMES = {
+    "gpt": "GPT",
+    "multi_token": "multi-token",
+    "next_latent": "NextLat",
+    "teacherless": "teacherless",
+    "belief_state": "belief state",
+    "two_levels": "two levels",
+    "three_levels": "three levels",
+}
+
+
+def chosen_runs(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the runs of each entry of a results file that are to be drawn.
+
+    Raises:
+        InputError: if the file is not one of a comparison of exact answers.
+    """
+    settings: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    try:
+        for run in json.loads(path.read_text(encoding="utf-8"))["runs"]:
+            key = json.dumps([budget_of(run), run["learning_rate"], run.get("grid", {})])
+            settings.setdefault(run["entry"], {}).setdefault(key, []).append(run)
+        return {
+            entry: max(found.values(), key=lambda runs: (len(runs), mean(run["final"][EXACT] for run in runs)))
+            for entry, found in settings.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is not the results file of a comparison of {EXACT}: give its JSON file.") from None
+
+
+def main(results: list[str], output: str = "results/planning/planning.png") -> None:
+    """Draw the picture.
+
+    Args:
+        results: JSON files of comparisons, a panel each.
+        output: the picture.
+    """
+    panels = {Path(path).stem: chosen_runs(Path(path)) for path in results}
+    order = [name for name in NAMES if any(name in entries for entries in panels.values())]
+    figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
+    for axes, (name, entries) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for entry in filter(entries.get, order):
+            color = f"C{list(NAMES).index(entry)}"
+            points: dict[float, list[float]] = {}
+            for run in entries[entry]:
+                line = [(tflops(run, step + 1), 100 * value) for step, value in course(run, EXACT)]
+                axes.plot(*zip(*line, strict=True), color=color, linewidth=0.7, alpha=0.4)
+                for place, value in line:
+                    points.setdefault(place, []).append(value)
+            full = sorted(place for place, values in points.items() if len(values) == len(entries[entry]))
+            axes.plot(full, [mean(points[place]) for place in full], color=color, linewidth=2.2)
+            solved = sum(run["final"][EXACT] >= SOLVED for run in entries[entry])
+            axes.plot([], [], color=color, linewidth=2.2, label=f"{NAMES[entry]}: {solved} of {len(entries[entry])}")
+        axes.set_title(name.upper().replace("_", ", ").replace("G", "G(", 1) + ")")
+        axes.set_xlabel("training compute (TFLOPs)")
+        axes.set_ylim(-3, 103)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, title="solved seeds", title_fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.85))
+    figure.axes[0].set_ylabel("exact answers (% of held-out prompts)")
+    figure.savefig(output, dpi=110)
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)
