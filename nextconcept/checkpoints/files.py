@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from nextconcept.checkpoints.hub import (
+    check_encoder,
     check_vocabulary,
     check_weights,
     config_from_dict,
@@ -240,7 +241,9 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
         )
     try:
         stored = checkpoint[KEY]
-        model = NextConceptModel(config_from_dict(stored["config"], file), encoder)
+        config = config_from_dict(stored["config"], file)
+        check_encoder(config, encoder, file)
+        model = NextConceptModel(config, encoder)
         tokenizer = tokenizer_from_json(stored["tokenizer"])
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{file} is damaged: its configuration can't be read.") from None

@@ -35,7 +35,12 @@ Predictors plan the next concepts, and a decoder writes tokens while it reads th
 
 ```python
 import nextconcept
+{%- if config.encoder.class_name %}
+from YOUR_MODULE import {{ config.encoder.class_name }}
+writer = nextconcept.load("FOLDER_OR_REPOSITORY", encoder={{ config.encoder.class_name }})
+{%- else %}
 writer = nextconcept.load("FOLDER_OR_REPOSITORY")
+{%- endif %}
 print(writer.write("PROMPT"))
 {%- if config.levels > 1 %}
 print(writer.plan("PROMPT"))
@@ -43,9 +48,9 @@ print(writer.plan("PROMPT"))
 ```
 
 ```
-nextconcept generate --ckpt_path FOLDER --prompt "PROMPT"
+nextconcept generate --ckpt_path FOLDER --prompt "PROMPT"{{ encoder }}
 {%- if config.levels > 1 %}
-nextconcept plan --ckpt_path FOLDER --prompt "PROMPT"
+nextconcept plan --ckpt_path FOLDER --prompt "PROMPT"{{ encoder }}
 {%- endif %}
 ```
 
@@ -115,6 +120,7 @@ def model_card(config: ModelConfig, parameters: int, record: dict[str, Any]) -> 
         levels=_levels(config),
         parameters=f"{parameters / 1e6:.2f} M",
         config=config,
+        encoder=f" --encoder YOUR_MODULE.{own}" if (own := config.encoder.class_name) else "",
         chunks=_chunks(config),
         training=dict(_flat(data | {"dataset": dataset} | record.get("spent", {}))),
         measured=measured,

@@ -121,6 +121,7 @@ def adopt_stored_config(options: Namespace) -> None:
     stored = read_config(path, options.model.encoder).to_dict()
     del stored["vocab_size"]  # follows from the data
     given = options.model.config.clone().as_dict()
+    given["encoder"]["class_name"] = stored["encoder"]["class_name"]  # which nobody gives: the class itself is
     other = [
         name
         for name, value in stored.items()

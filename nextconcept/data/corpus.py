@@ -249,8 +249,11 @@ def open_hub(
         columns = loaded.column_names
     except InputError:
         raise
+    except StopIteration:  # of the reader of an empty file
+        raise InputError(f"{name} can't be read as {loader}: a file is empty.") from None
     except (DatasetsError, OSError, ValueError, ImportError) as error:
-        reason = str(error).split("\n")[0].rstrip(".")
+        # What datasets says of a broken file stands in the cause.
+        reason = str(error.__cause__ or error).split("\n")[0].rstrip(".")
         raise InputError(
             f"unknown dataset {name!r} (split {hub_split!r}): it is not a data file, and the Hugging Face Hub did not "
             f"give it: {reason}."

@@ -94,7 +94,7 @@ class Tokenizer(ABC):
             raise InputError("the prompt is not valid UTF-8: retype it or convert it to UTF-8.") from None
         ids = self.encode(text)
         if not len(ids):
-            raise InputError("the prompt has no token: give at least one with --prompt.")
+            raise InputError(f"the text {text!r} has no token of this model: give at least one.")
         return ids
 
     def encode_prompt(self, text: str) -> np.ndarray:

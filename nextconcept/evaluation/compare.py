@@ -105,6 +105,12 @@ class Comparison:
                     f"the grid can't search {name}, which the comparison sets: {advice}, which may be lists."
                 )
         budget = self.flops is not None or self.tokens is not None
+        for entry, one in self.entries.items():
+            if twice := (self.grid | one.grid).keys() & one.options.keys():
+                raise InputError(
+                    f"the entry {entry!r} sets {min(twice)}, which the grid would replace: leave it out of its "
+                    "options, or out of the grid."
+                )
         for name in (name for options in given for name in options):
             if name in owned or (budget and name.startswith("budget.")):
                 raise InputError(f"options can't set {name}, which the comparison sets: {advice}.")

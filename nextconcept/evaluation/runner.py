@@ -84,8 +84,9 @@ def finish_runs(
             for done in as_completed([pool.submit(finish, run) for run in waiting]):
                 if (record := done.result()) is None:
                     continue
-                rate, seed = record["learning_rate"], record["seed"]
-                print(f"finished {record['entry']}, learning rate {rate:g}, seed {seed}", flush=True)
+                tried = [f"learning rate {record['learning_rate']:g}"]
+                tried += [f"{name} {value}" for name, value in record["grid"].items()]
+                print(f"finished {record['entry']}, {', '.join(tried)}, seed {record['seed']}", flush=True)
                 yield record
         except BaseException:  # also SystemExit and KeyboardInterrupt: the runs end with the comparison
             runner.stop()

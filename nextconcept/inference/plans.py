@@ -82,7 +82,10 @@ def _table(level: int, steps: list[PlanStep]) -> str:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     parted = next((step.step for step in steps if step.differs), None)
-    end = "plan and text agree" if parted is None else f"plan and text part at step {parted}"
+    if all(step.written is None for step in steps):
+        end = "nothing is written yet"
+    else:
+        end = "plan and text agree" if parted is None else f"plan and text part at step {parted}"
     return "\n".join([f"level {level}", *lines, end])
 
 

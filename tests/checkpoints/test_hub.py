@@ -11,7 +11,7 @@ from nextconcept import InputError, NextConceptModel
 from nextconcept.checkpoints.files import load_run
 from nextconcept.checkpoints.hub import is_repository_name, load_pretrained, save_pretrained
 from nextconcept.data.tokenizers import ByteTokenizer
-from tests.helpers import open_model, small_config
+from tests.helpers import Doubling, open_model, small_config
 
 
 def test_save_pretrained__round_trip(tmp_path: Path):
@@ -23,6 +23,23 @@ def test_save_pretrained__round_trip(tmp_path: Path):
         assert isinstance(tokenizer, ByteTokenizer)
         assert not loaded.training
     assert "# 16-32, tokens and 1 level of concepts" in (tmp_path / "export" / "README.md").read_text()
+
+
+def test_load_pretrained__refuses_another_encoder(tmp_path: Path):
+    usual, doubling = tmp_path / "usual", tmp_path / "doubling"
+    save_pretrained(NextConceptModel(small_config(vocab_size=256)), ByteTokenizer(), usual)
+    save_pretrained(NextConceptModel(small_config(vocab_size=256), Doubling), ByteTokenizer(), doubling)
+    card = (doubling / "README.md").read_text()
+    assert 'nextconcept.load("FOLDER_OR_REPOSITORY", encoder=Doubling)' in card
+    assert card.count("--encoder YOUR_MODULE.Doubling") == 2
+    for load in (load_pretrained, load_run):
+        assert isinstance(load(doubling, Doubling)[0].encoder, Doubling)
+        with pytest.raises(
+            InputError, match="usual has the encoder ConceptEncoder, not Doubling: leave the encoder out"
+        ):
+            load(usual, Doubling)
+        with pytest.raises(InputError, match="an encoder of its own, Doubling, not ConceptEncoder"):
+            load(doubling)
 
 
 def test_load_pretrained__broken(tmp_path: Path):

@@ -268,6 +268,9 @@ def test_hub__bad_data_files(tmp_path: Path):
     (tmp_path / "bad.jsonl").write_text("{")
     with pytest.raises(InputError, match="bad.jsonl can't be read as json"):
         hub_corpus(str(tmp_path / "bad.jsonl"))
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(InputError, match="empty.jsonl can't be read as json: a file is empty"):
+        hub_corpus(str(tmp_path / "empty.jsonl"))
 
 
 @pytest.mark.parametrize(("name", "message"), [(" ", "is empty"), ("nobody/nothing", "read with --data HubDataModule")])

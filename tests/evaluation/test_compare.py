@@ -40,6 +40,10 @@ from tests.helpers import fails, run_record
         ({"entries": {"a": Entry(["x"])}, "tuning_seeds": 4}, "between 1 and the number of seeds, 3, not 4"),
         ({"entries": {"a": Entry(["x"])}, "grid": {"model.optimizer.lr": [1.0]}}, "can't search model.optimizer.lr"),
         ({"entries": {"a": Entry(["x"], grid={"budget.flops": [1.0]})}}, "can't search budget.flops"),
+        (
+            {"entries": {"a": Entry(["x"], {"model.config.width": 32})}, "grid": {"model.config.width": [64]}},
+            "the entry 'a' sets model.config.width, which the grid would replace",
+        ),
         ({"entries": {"a": Entry(["x"], {"model.optimizer.lr": 0.5})}}, "options can't set model.optimizer.lr"),
         ({"entries": {"a": Entry(["x"])}, "options": {"seed_everything": 9}}, "options can't set seed_everything"),
         ({"entries": {"a": Entry(["x"], {"budget.flops": 9.0})}, "flops": 1.0}, "options can't set budget.flops"),

@@ -119,6 +119,13 @@ def test_report_plan__shows_the_plans_that_the_model_made(known: int, alignment:
     assert shown > 3
 
 
+def test_report_plan__says_that_nothing_is_written():
+    model = open_model(small_config(vocab_size=256, levels=2))
+    text = str(report_plan(model, ByteTokenizer(), "abcdefgh", max_new_tokens=0))
+    assert text.endswith("nothing is written yet")
+    assert "agree" not in text
+
+
 @pytest.mark.parametrize("changes", [{"chunk_size": 2}, {"chunking": ["words"], "sharing": "shared"}], ids=str)
 def test_report_plan__positions_are_those_of_the_text(changes: dict):
     """Also where the model sees only the end of a prompt."""
