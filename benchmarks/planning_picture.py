@@ -8,6 +8,7 @@ seeds have are drawn, and of several such settings those with the best mean.
 """
 
 import json
+import re
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 
 from nextconcept.core.errors import InputError
 from nextconcept.evaluation.metrics import EXACT, SOLVED
-from nextconcept.evaluation.records import budget_of, course, tflops
+from nextconcept.evaluation.records import budget_of, course, mean_course, tflops
 
 NAMES = {
     "gpt": "GPT",
@@ -57,22 +58,19 @@ def main(results: list[str], output: str = "results/planning/planning.png") -> N
         output: the picture.
     """
     panels = {Path(path).stem: chosen_runs(Path(path)) for path in results}
-    order = [name for name in NAMES if any(name in entries for entries in panels.values())]
+    entries = dict.fromkeys([*NAMES, *(entry for panel in panels.values() for entry in panel)])
+    colors = {entry: f"C{index % 10}" for index, entry in enumerate(entries)}
     figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
-    for axes, (name, entries) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for entry in filter(entries.get, order):
-            color = f"C{list(NAMES).index(entry)}"
-            points: dict[float, list[float]] = {}
-            for run in entries[entry]:
-                line = [(tflops(run, step + 1), 100 * value) for step, value in course(run, EXACT)]
+    for axes, (task, panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for entry in filter(panel.get, colors):
+            runs, color = panel[entry], colors[entry]
+            lines = [[(tflops(run, step + 1), 100 * value) for step, value in course(run, EXACT)] for run in runs]
+            for line in lines:
                 axes.plot(*zip(*line, strict=True), color=color, linewidth=0.7, alpha=0.4)
-                for place, value in line:
-                    points.setdefault(place, []).append(value)
-            full = sorted(place for place, values in points.items() if len(values) == len(entries[entry]))
-            axes.plot(full, [mean(points[place]) for place in full], color=color, linewidth=2.2)
-            solved = sum(run["final"][EXACT] >= SOLVED for run in entries[entry])
-            axes.plot([], [], color=color, linewidth=2.2, label=f"{NAMES[entry]}: {solved} of {len(entries[entry])}")
-        axes.set_title(name.upper().replace("_", ", ").replace("G", "G(", 1) + ")")
+            solved = sum(run["final"][EXACT] >= SOLVED for run in runs)
+            label = f"{NAMES.get(entry, entry)}: {solved} of {len(runs)}"
+            axes.plot(*mean_course(lines), color=color, linewidth=2.2, label=label)
+        axes.set_title(re.sub(r"^g(\d+)_(\d+)$", r"G(\1, \2)", task))
         axes.set_xlabel("training compute (TFLOPs)")
         axes.set_ylim(-3, 103)
         axes.grid(alpha=0.3)

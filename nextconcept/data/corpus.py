@@ -250,7 +250,7 @@ def open_hub(
     except InputError:
         raise
     except StopIteration:  # of the reader of an empty file
-        raise InputError(f"{name} can't be read as {loader}: a file is empty.") from None
+        raise InputError(f"{name} has a data file that is empty: leave it out.") from None
     except (DatasetsError, OSError, ValueError, ImportError) as error:
         # What datasets says of a broken file stands in the cause.
         reason = str(error.__cause__ or error).split("\n")[0].rstrip(".")

@@ -91,10 +91,10 @@ class Tokenizer(ABC):
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise InputError("the prompt is not valid UTF-8: retype it or convert it to UTF-8.") from None
+            raise InputError("the text is not valid UTF-8: retype it or convert it to UTF-8.") from None
         ids = self.encode(text)
         if not len(ids):
-            raise InputError(f"the text {text!r} has no token of this model: give at least one.")
+            raise InputError("the text has no token of this model: give at least one.")
         return ids
 
     def encode_prompt(self, text: str) -> np.ndarray:

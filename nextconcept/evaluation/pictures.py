@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from nextconcept.evaluation.metrics import ANSWER, EXACT, LOSS, SOLVED, named_answers
-from nextconcept.evaluation.records import Groups, course, format_budget, spread, stages, tflops
+from nextconcept.evaluation.records import Groups, course, format_budget, mean_course, spread, stages, tflops
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +60,7 @@ def _draw_courses(axes: "Axes", content: Mapping[str, Any], groups: Groups) -> N
         courses = [[(tflops(run, step + 1), scale * value) for step, value in course(run, metric)] for run in runs]
         for points in courses:
             axes.plot(*zip(*points, strict=True), linewidth=0.8, alpha=0.5 if len(runs) > 1 else 1.0, **look)
-        axes.plot(*_mean_course(courses), linewidth=2.0, label=_entry_label(entry, runs, metric), **look)
+        axes.plot(*mean_course(courses), linewidth=2.0, label=_entry_label(entry, runs, metric), **look)
         for run in runs:
             for _, spent, _ in stages(run)[1:]:
                 axes.axvline(spent / 1e12, color=look["color"], linewidth=0.6, alpha=0.5)
@@ -71,16 +70,6 @@ def _draw_courses(axes: "Axes", content: Mapping[str, Any], groups: Groups) -> N
         axes.set_ylim(-3, 103)
     grows = any(len(run["stages"]) > 1 for runs in groups.values() for run in runs)
     axes.set_xlabel("training compute (TFLOPs)" + ("; vertical lines: growth by a level" if grows else ""))
-
-
-def _mean_course(courses: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[float]]:
-    """Return the mean over seeds at the points that all of them have."""
-    values: dict[float, list[float]] = {}
-    for points in courses:
-        for place, value in dict(points).items():
-            values.setdefault(place, []).append(value)
-    complete = sorted(place for place, found in values.items() if len(found) == len(courses))
-    return complete, [mean(values[place]) for place in complete]
 
 
 def _entry_label(entry: str, runs: Sequence[Mapping[str, Any]], metric: str) -> str:

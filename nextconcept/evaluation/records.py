@@ -1,11 +1,22 @@
 """What the records of finished runs say: compute spent, the course of training, budgets."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-__all__ = ["Budget", "Groups", "budget_of", "course", "format_budget", "reaches", "spread", "stages", "tflops"]
+__all__ = [
+    "Budget",
+    "Groups",
+    "budget_of",
+    "course",
+    "format_budget",
+    "mean_course",
+    "reaches",
+    "spread",
+    "stages",
+    "tflops",
+]
 
 Budget = tuple[str, float]
 """Kind of a budget, ``flops`` or ``tokens``, and its amount."""
@@ -53,6 +64,16 @@ def spread(values: Iterable[float]) -> tuple[float, float]:
 def course(run: Mapping[str, Any], metric: str) -> list[tuple[int, float]]:
     """Return ``(step, value)`` of a metric over training, and at its end."""
     return [*map(tuple, run["curves"].get(metric, [])), (run["steps"] - 1, run["final"][metric])]
+
+
+def mean_course(courses: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[float]]:
+    """Return places and means of the courses of several seeds, where all of them have a value."""
+    values: dict[float, list[float]] = {}
+    for points in courses:
+        for place, value in dict(points).items():
+            values.setdefault(place, []).append(value)
+    complete = sorted(place for place, found in values.items() if len(found) == len(courses))
+    return complete, [mean(values[place]) for place in complete]
 
 
 def reaches(run: Mapping[str, Any], metric: str, target: float, mode: str) -> float | None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from benchmarks.planning_picture import chosen_runs, main
@@ -46,6 +47,17 @@ def test_chosen_runs__of_another_file_say_so(tmp_path: Path, text: str):
     path.write_text(text)
     with pytest.raises(InputError, match="is not the results file of a comparison of val/answer/exact"):
         chosen_runs(path)
+
+
+def test_main__names_panels_and_all_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    star = results(tmp_path / "g2_16.json", record("gpt", 1e-3, 0, 0.5), record("more_loops", 1e-3, 0, 1.0))
+    maze = results(tmp_path / "maze.json", record("two_levels", 1e-3, 0, 1.0))
+    main([str(star), str(maze)])
+    assert [axes.get_title() for axes in drawn[0].axes] == ["G(2, 16)", "maze"]
+    found = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in drawn[0].axes]
+    assert found == [["GPT: 0 of 1", "more_loops: 1 of 1"], ["two levels: 1 of 1"]]
 
 
 def test_main__draws_a_panel_per_file(tmp_path: Path):

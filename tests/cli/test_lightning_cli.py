@@ -225,6 +225,7 @@ def test_encoder_and_loss_of_ones_own(config: Path, capsys: pytest.CaptureFixtur
     Path("own_parts.py").write_text(OWN_PARTS)
     monkeypatch.syspath_prepend(".")
     own = ["--model.encoder", "own_parts.Weighing", "--model.loss.terms", "{own_parts.angle: 1.0}"]
+    own += ["--model.config.encoder.composition", "mean"]
     main(["fit", "--config", str(config), *own])
     run = Path("logs/tiny/version_0")
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
@@ -239,6 +240,9 @@ def test_encoder_and_loss_of_ones_own(config: Path, capsys: pytest.CaptureFixtur
         assert "an encoder of its own, Weighing" in fails(capsys, *generate, "--ckpt_path", source)
         main([*generate, "--ckpt_path", source, "--encoder", "own_parts.Weighing"])
     main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", str(run)])
+    begin = ["--model.init_from", str(run), "--trainer.max_steps", "1", "--trainer.logger.init_args.name", "second"]
+    main(["fit", "--config", str(config), *own, *begin])
+    assert "an encoder of its own, Weighing" in fails(capsys, "fit", "--config", config, *own[2:], *begin)
     # What a checkpoint names is imported only if the user has named it too.
     named = "asks for code of its own, own_parts.angle"
     assert named in fails(capsys, "validate", "--config", config, "--ckpt_path", run, *own[:2])

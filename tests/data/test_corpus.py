@@ -269,7 +269,7 @@ def test_hub__bad_data_files(tmp_path: Path):
     with pytest.raises(InputError, match="bad.jsonl can't be read as json"):
         hub_corpus(str(tmp_path / "bad.jsonl"))
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(InputError, match="empty.jsonl can't be read as json: a file is empty"):
+    with pytest.raises(InputError, match="empty.jsonl has a data file that is empty"):
         hub_corpus(str(tmp_path / "empty.jsonl"))
 
 
