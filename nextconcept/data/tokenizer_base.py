@@ -80,21 +80,25 @@ class Tokenizer(ABC):
 
         return step
 
-    def encode_input(self, text: str) -> np.ndarray:
+    def encode_input(self, text: str, name: str = "prompt") -> np.ndarray:
         """Return the token ids of text that a person typed, at least one.
+
+        Args:
+            text: what was typed.
+            name: what an error calls it.
 
         Raises:
             InputError: if the text is empty, can't be written in UTF-8 or can't be encoded.
         """
         if not text:
-            raise InputError("the prompt is empty: give at least one character with --prompt.")
+            raise InputError(f"the {name} is empty: give at least one character.")
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise InputError("the text is not valid UTF-8: retype it or convert it to UTF-8.") from None
+            raise InputError(f"the {name} is not valid UTF-8: retype it or convert it to UTF-8.") from None
         ids = self.encode(text)
         if not len(ids):
-            raise InputError("the text has no token of this model: give at least one.")
+            raise InputError(f"the {name} has no token of this model: give at least one.")
         return ids
 
     def encode_prompt(self, text: str) -> np.ndarray:

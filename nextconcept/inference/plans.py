@@ -236,7 +236,7 @@ def parse_edit(
     if not words:
         raise InputError(f"the edit {text!r} has no text: give what to plan after the equals sign, as in 1:0=king.")
     device = next(model.parameters()).device
-    tokens = torch.from_numpy(tokenizer.encode_input(words).astype("int64")).to(device)
+    tokens = torch.from_numpy(tokenizer.encode_input(words, "text of the edit").astype("int64")).to(device)
     if model.chunker is not None:
         with torch.no_grad():
             return PlanEdit(level, step, model.compose(tokens, level), tokens)

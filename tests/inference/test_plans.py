@@ -130,6 +130,7 @@ def test_first_visible__follows_generation():
         ("1:0=kiwis", 'has 5 tokens, but a concept of level 1 has 4: it is cut into "k" "i" "w" "i" "s"'),
         ("1:0=kiw", "has 3 tokens, but a concept of level 1 has 4"),
         ("1:0=", "has no text"),
+        ("1:0=\udcff", "the text of the edit is not valid UTF-8"),
         ("1:9=kiw", "the plan of level 1 has steps 0 to 2, not 9"),
     ],
 )
