@@ -26,7 +26,7 @@ from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.draft_length import DraftLength
 from nextconcept.inference.drafts import DraftingGenerator
 from nextconcept.inference.generate import generate_tokens
-from nextconcept.inference.sampling import Sampling, make_generator
+from nextconcept.inference.sampling import Draws, Sampling, make_generator
 from nextconcept.tasks import StarGraph
 
 
@@ -75,7 +75,8 @@ def costs(config: ModelConfig, batches: tuple[int, ...], plans: int = 5) -> None
     for batch in batches:
         plain = 0.0
         for drafted in (count for count in (0, 1, 3, 7, 11, 15) if count < planned):
-            generator = DraftingGenerator(model, batch, config.context_length)
+            draws = Draws(Sampling(0.0), None, torch.zeros(batch, dtype=torch.long))
+            generator = DraftingGenerator(model, batch, config.context_length, draws)
             generator.length = FixedLength(config)
             generator.length.length = drafted
             ids, lengths = torch.randint(config.vocab_size, (batch, config.context_length)), torch.full((batch,), 64)

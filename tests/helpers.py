@@ -103,7 +103,7 @@ def rule_grid() -> list[dict]:
         }
         for conditioning, memory, mode, rules in ways
     ]
-    for options in grid:
+    for index, options in enumerate(grid):
         options["encoder__flat"] = draw_more.random() < 0.3
         if draw_more.random() < 0.3 and not options["encoder__flat"]:
             options["encoder__composition"] = draw_more.choice(["linear", "mlp", "norm->linear->mlp"])
@@ -111,6 +111,7 @@ def rule_grid() -> list[dict]:
         # A search at level 2 takes a search at level 1 for each element of the longest chunk.
         if options["planner__mode"] == "rollout" and readable and options["chunking"][0] == "words":
             options["planner__matching"] = {"top_k": 3, "beam": 2} if options["levels"] == 2 else None
+        options["planner__draft_width"] = 8 * (readable and index % 2)
     short = [{"ends": " ", "max_length": 3, "mean_length": 2}, {"ends": ".\n", "max_length": 3, "mean_length": 2}]
     deep = {"chunking": short, "levels": 3, "planner__matching": {"top_k": 3, "beam": 2}, "horizon": 2}
     first = next(one for one in grid if one["planner__mode"] == "rollout")

@@ -125,6 +125,11 @@ class ModelConfig:
             raise InputError(
                 f"planner.matching needs a composition that is a sum or mean, not {self.encoder.composition!r}."
             )
+        if self.planner.draft_width and not (self.encoder.additive and self.encoder.position_binding):
+            raise InputError(
+                "planner.draft_width reads tokens back from planned concepts, which takes encoder.position_binding and "
+                f"a composition of sum or mean, not {self.encoder.composition!r}: leave it out."
+            )
 
     def _read_chunking(self) -> None:
         """Check the chunking rules; equal numbers for all levels are a ``chunk_size``."""

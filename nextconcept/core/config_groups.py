@@ -129,10 +129,14 @@ class PlannerConfig:
             encoder, which has read what came before.
         detach: stop gradients where a plan is read, by the level below or by the next step of a
             rollout.
+        draft_width: hidden features of the draft head, which reads the tokens of a plan one after
+            the other, each given the ones before it, for faster drafts; 0 for none. The concept
+            loss ``draft`` trains it, and nothing else depends on it.
         matching: matching of predicted concepts in rollouts, or None.
 
     Raises:
-        InputError: if ``noise_width`` is negative, or matching is asked for without rollouts.
+        InputError: if ``noise_width`` or ``draft_width`` is negative, or matching is asked for
+            without rollouts.
     """
 
     mode: Literal["parallel", "rollout"] = "parallel"
@@ -141,14 +145,16 @@ class PlannerConfig:
     shift: bool = False
     end_state: bool = False
     detach: bool = False
+    draft_width: int = 0
     matching: MatchingConfig | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.matching, dict):
             self.matching = from_dict(MatchingConfig, self.matching, "planner.matching.")
         check_types(self, "planner.")
-        if self.noise_width < 0:
-            raise InputError(f"planner.noise_width must be 0 or more, not {self.noise_width}.")
+        for name in ("noise_width", "draft_width"):
+            if getattr(self, name) < 0:
+                raise InputError(f"planner.{name} must be 0 or more, not {getattr(self, name)}.")
         if self.matching and self.mode != "rollout":
             raise InputError(
                 "planner.matching replaces what a rollout continues from: set planner.mode to 'rollout' or drop "

@@ -16,7 +16,6 @@ vocabulary, D width of level 1, D_0 of level 0.
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.core.config import ModelConfig
@@ -24,13 +23,12 @@ from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.inference.draft_acceptance import Comparison, DraftedPass, DraftFigures
 from nextconcept.inference.draft_length import DraftLength
-from nextconcept.inference.generators import CachedGenerator, PlanHook, visible_part
+from nextconcept.inference.generators import CachedGenerator, PlanHook
 from nextconcept.inference.locations import Location, Reading, visible_from
+from nextconcept.inference.plan_drafts import PlanDrafts
 from nextconcept.inference.ring_cache import AnchorStore, RowPositions
-from nextconcept.inference.sampling import Sampling, sample
-from nextconcept.nn.concept_encoder import READ_BACK_SCALE
+from nextconcept.inference.sampling import Draws
 from nextconcept.nn.model import NextConceptModel
-from nextconcept.nn.places import unbind_at
 
 __all__ = ["DraftingGenerator", "check_drafts", "write_drafted"]
 
@@ -63,17 +61,17 @@ class DraftingGenerator(CachedGenerator):
         model: in eval mode.
         rows: B.
         size: the greatest number of tokens that are visible at once.
+        draws: how tokens are drawn.
         hook: changes plans before they are read.
     """
 
-    def __init__(self, model: NextConceptModel, rows: int, size: int, hook: PlanHook | None = None) -> None:
+    def __init__(
+        self, model: NextConceptModel, rows: int, size: int, draws: Draws, hook: PlanHook | None = None
+    ) -> None:
         length = DraftLength(model.config)
         super().__init__(model, rows, size, hook, length.longest, within=model.chunker is not None)
-        self.length = length
-        self._longest = torch.full((rows,), length.longest)
-        self.unbind = model.unbind(1)
-        self.vocabulary = F.normalize(self.embedding[:, : model.config.widths[1]], dim=-1).T
-        self.prior = model.encoder.read_back_logits(torch.zeros_like(self.vocabulary[0])) / READ_BACK_SCALE
+        self.length, self.draws = length, draws
+        self.plan_drafts = PlanDrafts(model, draws)
         # Plans of level 1, as they are read.
         self.planned = AnchorStore(rows, self.steppers[0].plans.slots)
 
@@ -118,27 +116,23 @@ class DraftingGenerator(CachedGenerator):
         reading = at.reading(0, position)
         assert reading is not None
         room = room.clamp(max=self.length.best(len(ids), self.place(lengths)))
-        drafts, counts = self._drafts(ids, starts, lengths, reading, room)
-        ahead = drafts.shape[1]
-        if not ahead:
+        drafts, counts, then = self._drafts(ids, starts, lengths, reading, room, at.rows)
+        if then is None:
             states = self._states(newest, position) if state is None else state
             logits = self._logits(states[:, 0], position, reading)[:, None]
         else:
-            logits = self._logits_of_drafts(ids, starts, lengths, at, newest, state, drafts, counts)
-        if rows is None:
-            rows = torch.arange(len(ids))
-        return DraftedPass(rows, logits, drafts, counts)
+            logits = self._logits_of_drafts(ids, starts, at, then, newest, state, drafts)
+        return DraftedPass(torch.arange(len(ids)) if rows is None else rows, logits, drafts, counts)
 
     def _logits_of_drafts(
         self,
         ids: Tensor,
         starts: Tensor,
-        lengths: Tensor,
         at: Location,
+        then: Location,
         newest: Tensor,
         state: Tensor | None,
         drafts: Tensor,
-        counts: Tensor,
     ) -> Tensor:
         """Read the newest tokens (R, 1) and drafts (R, n - 1) behind them: (R, n, V) logits.
 
@@ -146,78 +140,74 @@ class DraftingGenerator(CachedGenerator):
         plan that it would read then. What they make of rejected drafts is overwritten.
 
         Args:
-            ids: (R, L) texts, which receive the drafts.
+            ids: (R, L) texts, with the drafts behind them.
             starts: (R,) first visible token.
-            lengths: (R,) tokens of each row.
             at: where the texts stand without drafts.
+            then: where they stand with them.
             newest: (R, 1) newest tokens.
             state: (R, 1, D_0) inputs of the token decoder there, if they have been computed.
             drafts: (R, n - 1) drafted tokens.
-            counts: (R,) how many each row has.
         """
         device, ahead = ids.device, drafts.shape[1]
-        ids.scatter_(1, (lengths[:, None] + torch.arange(ahead)).to(device), drafts)
         every = at.positions(0, device, ahead)
         if state is None:
             states = self._states(torch.cat((newest, drafts), 1), every)
         else:
             behind = RowPositions(every.known + 1, at.rows, device, ahead - 1)
             states = torch.cat((state, self._states(drafts, behind)), 1)
-        then = self._locate(ids, starts, lengths, at.rows, counts)
         self._read(ids, starts, then, at.counts, states, every)
         return self._logits(states, every, then.reading(0, every))
 
     def _drafts(
-        self, ids: Tensor, starts: Tensor, lengths: Tensor, reading: Reading, room: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return (R, n - 1) drafts behind the newest token, and how many each row has, (R,).
+        self, ids: Tensor, starts: Tensor, lengths: Tensor, reading: Reading, room: Tensor, rows: Tensor | None
+    ) -> tuple[Tensor, Tensor, Location | None]:
+        """Draft tokens, and put them behind the texts.
 
-        At most ``room`` (R,). Where rules cut chunks, the last token of a chunk is no draft: the
-        position behind it would read the next plan, which says where its chunk ends only when that
-        is written.
+        Where rules cut chunks, the last token of a chunk is no draft: the position behind it would
+        read the next plan, which says where its chunk ends only when that is written.
+
+        Args:
+            ids: (R, L) texts, which receive the drafts.
+            starts: (R,) first visible token.
+            lengths: (R,) tokens of each row.
+            reading: what the newest position reads.
+            room: (R,) the greatest number of drafts.
+            rows: (R,) rows of the batch, or None for all.
+
+        Returns:
+            (R, n - 1) drafts, how many each row has, (R,) on the CPU, and where the texts stand
+            with them; None where there are none.
         """
         longest = int(room.max())
         if longest <= 0:
-            return ids.new_zeros(len(ids), 0), torch.zeros_like(lengths)
-        ahead = torch.arange(longest, device=ids.device)
-        places, plan = reading.place + ahead, self.planned.one(reading.anchors)
-        drafts = self.read_plan(plan, places)
-        inside = ahead < room[:, None].to(ids.device)
-        if self.model.chunker is None:
+            return ids.new_zeros(len(ids), 0), torch.zeros_like(lengths), None
+        ahead = torch.arange(longest)
+        places, plan = reading.place + ahead.to(ids.device), self.planned.one(reading.anchors)
+        drafts = self.plan_drafts.read(plan, places, ids, lengths, torch.arange(len(ids)) if rows is None else rows)
+        ids.scatter_(1, (lengths[:, None] + ahead).to(ids.device), drafts)
+        inside = (ahead < room[:, None]).to(ids.device)
+        chunks, window = self._cut(ids, starts, lengths + longest)
+        if chunks is None or window is None:
             inside &= places < plan.shape[1] * self.config.hierarchy.chunk_size
         else:
+            index = (lengths - starts)[:, None] + torch.arange(longest + 1)
+            chunk = chunks[1].index.gather(1, index.clamp(max=window.shape[1]).to(ids.device))
+            inside &= chunk[:, 1:] == chunk[:, :1]
             inside &= places < self.config.hierarchy.span(1) - 1
-            inside &= self._inside(ids, starts, lengths, drafts)
         counts = inside.long().cumprod(1).sum(1).cpu()
-        return drafts[:, : int(counts.max())], counts
+        if not counts.any():
+            return drafts[:, :0], counts, None
+        then = Location.of(self.config.hierarchy, lengths - starts + counts, chunks, rows, window)
+        return drafts[:, : int(counts.max())], counts, then
 
     def foresee(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> Comparison:
         """Return what would be drafted behind texts whose tokens have all been read."""
         at = self._locate(ids, starts, lengths, None)
         reading = at.reading(0, at.positions(0, ids.device))
         assert reading is not None
-        return Comparison(lengths, *self._drafts(ids, starts, lengths, reading, self._longest))
-
-    def read_plan(self, plan: Tensor, places: Tensor) -> Tensor:
-        """Read plans (R, H, D) back into tokens, at (R, n) places behind their anchors: (R, n).
-
-        Where rules cut chunks, in the first chunk alone.
-        """
-        plan = F.normalize(plan, dim=-1)
-        if self.model.chunker is None:
-            unbound = unbind_at(plan, places, self.config.hierarchy.chunk_size, 1, self.unbind)
-        else:
-            unbound = self.unbind(plan[:, :1].expand(-1, places.shape[1], -1), places)
-        return (unbound @ self.vocabulary + self.prior).argmax(-1)
-
-    def _inside(self, ids: Tensor, starts: Tensor, lengths: Tensor, drafts: Tensor) -> Tensor:
-        """Return which of (R, n) drafts the rule leaves in the chunk that they begin in, (R, n)."""
-        assert self.model.chunker is not None
-        index = (lengths - starts).to(ids.device)[:, None] + torch.arange(drafts.shape[1] + 1, device=ids.device)
-        window = F.pad(visible_part(ids, starts, lengths), (0, drafts.shape[1]))
-        window = window.scatter(1, index[:, :-1], drafts)
-        chunk: Tensor = self.model.chunker(window)[1].index.gather(1, index)
-        return chunk[:, 1:] == chunk[:, :1]
+        room = (starts + self.config.window_length - lengths).clamp(max=self.length.longest)
+        drafts, counts, _ = self._drafts(ids, starts, lengths, reading, room, None)
+        return Comparison(lengths, drafts, counts)
 
     def _set_plans(self, level: int, at: Location, anchors: RowPositions, plans: Tensor) -> None:
         """Let the level below read plans, and keep what drafts are read from."""
@@ -231,25 +221,19 @@ def write_drafted(
     ids: Tensor,
     lengths: Tensor,
     max_new_tokens: int,
-    sampling: Sampling,
-    uniform: Tensor | None,
     figures: DraftFigures,
 ) -> Iterator[Tensor]:
     """Continue texts with drafts, and yield the next tokens, (B,) at a time.
 
-    Each position draws its token from the decoder's own distribution p, and a draft is kept if it
-    is that token. This is the rejection sampling of Leviathan et al. (2023) for a draft that is
-    certain of one token x: x is kept with probability p(x), and what is drawn otherwise has the
-    distribution p without x. Because each token has a random number of its own, what is written is
-    what would have been written without drafts.
+    Each position draws its token from the decoder's own distribution, and a draft is kept if it is
+    that token. Because each token has a random number of its own, what is written is what would
+    have been written without drafts, and has the same distribution.
 
     Args:
         decoder: the model.
         ids: (B, L) texts with room for what is written, and for the longest draft behind it.
         lengths: (B,) tokens of each text.
         max_new_tokens: how many times to yield.
-        sampling: how to draw tokens.
-        uniform: see :func:`~nextconcept.inference.sampling.sample`, (B, max_new_tokens), or None.
         figures: receives how many tokens passes have written.
     """
     config, first, end = decoder.config, lengths, lengths + max_new_tokens
@@ -263,15 +247,15 @@ def write_drafted(
             logits = decoder(ids, starts, lengths)
             if decoder.length.skip():
                 watched = decoder.foresee(ids, starts, lengths)
-            drawn = sample(logits, sampling, uniform=None if uniform is None else uniform[:, done])
-            ids.scatter_(1, lengths[:, None].to(ids.device), drawn[:, None])
+            drawn = decoder.draws.draw(logits[:, None], torch.arange(len(ids)), lengths)
+            ids.scatter_(1, lengths[:, None].to(ids.device), drawn)
             lengths, ready = lengths + 1, done + 1
             figures.passes += len(ids)
         else:
             written = torch.zeros_like(lengths)
             going = _going(lengths, first, end, config.hierarchy) if pays else lengths < end
             for one in decoder.passes(ids, starts, lengths, (end - lengths) * going):
-                accepted = _write(one, ids, lengths, lengths - first, sampling, uniform)
+                accepted = _write(one, ids, lengths, decoder.draws)
                 written[one.rows] = accepted + 1
                 begin = (lengths - first)[one.rows, None]
                 from_plan[one.rows] |= (column >= begin) & (column < begin + accepted[:, None])
@@ -289,26 +273,18 @@ def write_drafted(
         done = ready
 
 
-def _write(
-    one: DraftedPass, ids: Tensor, lengths: Tensor, column: Tensor, sampling: Sampling, uniform: Tensor | None
-) -> Tensor:
+def _write(one: DraftedPass, ids: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
     """Write the tokens of a pass, and return how many drafts were accepted, (R,).
 
     Args:
         one: the pass.
         ids: (B, L) texts.
         lengths: (B,) tokens of each text.
-        column: (B,) tokens that each row has written.
-        sampling: how to draw tokens.
-        uniform: (B, max_new_tokens) random numbers, or None.
+        draws: how to draw tokens.
     """
-    rows, ahead = one.rows.to(ids.device)[:, None], torch.arange(one.width)
-    numbers = None
-    if uniform is not None:
-        drawn_at = (column[one.rows][:, None] + ahead).clamp(max=uniform.shape[1] - 1)
-        numbers = uniform[rows, drawn_at.to(ids.device)].flatten()
-    drawn = sample(one.logits.flatten(0, 1), sampling, uniform=numbers).view(-1, one.width)
-    ids[rows, (lengths[one.rows][:, None] + ahead).to(ids.device)] = drawn
+    drawn = draws.draw(one.logits, one.rows, lengths[one.rows])
+    index = lengths[one.rows, None] + torch.arange(one.width)
+    ids[one.rows.to(ids.device)[:, None], index.to(ids.device)] = drawn
     return one.accepted(drawn)
 
 

@@ -22,7 +22,7 @@ from nextconcept.inference.generators import (
     visible_part,
 )
 from nextconcept.inference.locations import visible_from
-from nextconcept.inference.sampling import Sampling, sample
+from nextconcept.inference.sampling import Draws, Sampling, sample
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.model import NextConceptModel
 
@@ -193,8 +193,8 @@ def generate_tokens(
     size = min(config.window_length, int(lengths.max()) + max_new_tokens)
     figures = DraftFigures() if figures is None else figures
     if draft is not None:
-        drafting = DraftingGenerator(model, len(ids), size, hook)
-        yield from write_drafted(drafting, ids, lengths, max_new_tokens, sampling, uniform, figures)
+        drafting = DraftingGenerator(model, len(ids), size, Draws(sampling, uniform, lengths), hook)
+        yield from write_drafted(drafting, ids, lengths, max_new_tokens, figures)
         return
     decoder = CachedGenerator(model, len(ids), size, hook) if use_cache else UncachedGenerator(model, hook)
     no_drafts = torch.zeros_like(lengths)

@@ -194,18 +194,17 @@ class CachedGenerator:
         all_logits[rest.to(ids.device)] = self._step(ids, starts, lengths, rest)
         return all_logits
 
-    def _locate(
-        self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None, drafted: Tensor | None = None
-    ) -> Location:
-        """Locate (R,) rows, or the ends of the (R,) drafts that stand behind them in the buffer."""
-        chunks, window, visible = None, None, lengths - starts
-        if self.model.chunker is not None:
-            ahead = 0 if drafted is None else int(drafted.max())
-            window = visible_part(ids, starts, lengths + ahead)[:, : self.config.window_length]
-            chunks = self.model.chunker(window)
-        return Location.of(
-            self.config.hierarchy, visible if drafted is None else visible + drafted, chunks, rows, window
-        )
+    def _locate(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None) -> Location:
+        """Locate (R,) rows."""
+        chunks, window = self._cut(ids, starts, lengths)
+        return Location.of(self.config.hierarchy, lengths - starts, chunks, rows, window)
+
+    def _cut(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> tuple[dict[int, Chunks] | None, Tensor | None]:
+        """Return the chunks that rules cut of the visible tokens, and those tokens, (R, T)."""
+        if self.model.chunker is None:
+            return None, None
+        window = visible_part(ids, starts, lengths)[:, : self.config.window_length]
+        return self.model.chunker(window), window
 
     def _prefill(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
         """Read whole rows in parallel, and fill the caches."""

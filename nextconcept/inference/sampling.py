@@ -1,6 +1,6 @@
 """Logits -> tokens.
 
-Shapes: B batch, V vocabulary.
+Shapes: B batch, R rows of a batch, n positions, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from nextconcept.core.errors import InputError
 
-__all__ = ["Sampling", "check_seed", "make_generator", "sample"]
+__all__ = ["Draws", "Sampling", "check_seed", "make_generator", "sample"]
 
 
 @dataclass
@@ -107,3 +107,34 @@ def sample(
     # The first token whose cumulative probability is greater, which has a probability above 0.
     wanted = uniform.to(dtype)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, wanted, right=True).squeeze(1)
+
+
+@dataclass
+class Draws:
+    """How the tokens of texts are drawn, each with a random number of its own.
+
+    Attributes:
+        sampling: how to draw.
+        uniform: (B, N) random numbers from 0 to below 1 of the N tokens to write, None if the
+            likeliest ones are taken.
+        first: (B,) tokens of each text before the first one to write, on the CPU.
+    """
+
+    sampling: Sampling
+    uniform: Tensor | None
+    first: Tensor
+
+    def draw(self, logits: Tensor, rows: Tensor, lengths: Tensor) -> Tensor:
+        """Draw the next tokens of some rows, (R, n).
+
+        Args:
+            logits: (R, n, V).
+            rows: (R,) the rows, on the CPU.
+            lengths: (R,) tokens before the first of the n positions, on the CPU.
+        """
+        numbers, count = None, logits.shape[1]
+        if self.uniform is not None:
+            column = (lengths - self.first[rows])[:, None] + torch.arange(count)
+            column = column.clamp(max=self.uniform.shape[1] - 1)
+            numbers = self.uniform[rows[:, None].to(logits.device), column.to(logits.device)].flatten()
+        return sample(logits.flatten(0, 1), self.sampling, uniform=numbers).view(-1, count)

@@ -216,12 +216,42 @@ class ConceptEncoder(nn.Module):
         last = (chunks[level].start[:, 1:] - 1).clamp(min=0)
         return states.gather(1, last[..., None].expand(-1, -1, states.shape[2]))
 
-    def read_back(self, concepts: Tensor, level: int) -> Tensor:
-        """Compute how near each token lies to each position of a concept.
+    def vocabulary(self, width: int) -> Tensor:
+        """Return the unit embeddings of all tokens, (V, width); gradients do not reach them."""
+        return F.normalize(self.embedding.weight[:, :width].detach(), dim=-1)
 
-        ``cos(R(-i) k, E)``: because the composition is a sum of rotated embeddings, rotating it
-        back by the position of token i leaves that token and a rest that is nearly orthogonal to
-        it.
+    def unbound(self, concepts: Tensor, level: int) -> Tensor:
+        """Rotate concepts back by the position of each of their tokens.
+
+        Because the composition is a sum of rotated embeddings, this leaves that token, and a rest
+        that is nearly orthogonal to it.
+
+        Args:
+            concepts: (..., D) concepts of ``level``.
+            level: 1 or more.
+
+        Returns:
+            (..., c^level, D) unit vectors.
+        """
+        span, width = self.config.hierarchy.span(level), concepts.shape[-1]
+        positions = F.normalize(concepts, dim=-1).unsqueeze(-2).expand(*concepts.shape[:-1], span, width)
+        return self.composition(1).bind_at(positions, torch.arange(span, device=concepts.device), undo=True)
+
+    def unbound_at(self, concepts: Tensor, offsets: Tensor) -> Tensor:
+        """Rotate concepts back by one position each.
+
+        Args:
+            concepts: (..., n, D).
+            offsets: (n,) or (..., n) tokens between the position and the first of the chunk, or
+                their rotations.
+
+        Returns:
+            (..., n, D) unit vectors, as :meth:`unbound`.
+        """
+        return self.composition(1).bind_at(F.normalize(concepts, dim=-1), offsets, undo=True)
+
+    def read_back(self, concepts: Tensor, level: int) -> Tensor:
+        """Compute how near each token lies to each position of a concept, ``cos(R(-i) k, E)``.
 
         Args:
             concepts: (..., D) concepts of ``level``.
@@ -230,24 +260,21 @@ class ConceptEncoder(nn.Module):
         Returns:
             (..., c^level, V) cosines; gradients reach the concepts, but not the embedding.
         """
-        span, width = self.config.hierarchy.span(level), concepts.shape[-1]
-        positions = F.normalize(concepts, dim=-1).unsqueeze(-2).expand(*concepts.shape[:-1], span, width)
-        return self._cosines(positions, torch.arange(span, device=concepts.device))
+        return self.unbound(concepts, level) @ self.vocabulary(concepts.shape[-1]).to(concepts.dtype).T
 
     def read_back_at(self, concepts: Tensor, offsets: Tensor) -> Tensor:
         """Compute how near each token lies to one position of each concept.
 
         Args:
             concepts: (..., n, D).
-            offsets: (n,) or (..., n) tokens between the position and the first of the chunk, or
-                their rotations.
+            offsets: as for :meth:`unbound_at`.
 
         Returns:
             (..., n, V) cosines, as :meth:`read_back`.
         """
-        return self._cosines(F.normalize(concepts, dim=-1), offsets)
+        return self.unbound_at(concepts, offsets) @ self.vocabulary(concepts.shape[-1]).to(concepts.dtype).T
 
-    def read_back_logits(self, cosines: Tensor, scale: float = READ_BACK_SCALE) -> Tensor:
+    def read_back_logits(self, cosines: Tensor, scale: float = READ_BACK_SCALE, trained: bool = True) -> Tensor:
         """Turn cosines of read-back tokens into logits: ``scale * cosines + prior``.
 
         Without the prior, all the tokens that a corpus never has would together be likelier than
@@ -256,14 +283,13 @@ class ConceptEncoder(nn.Module):
         Args:
             cosines: (..., V), of :meth:`read_back` or :meth:`read_back_at`.
             scale: inverse temperature.
+            trained: whether gradients reach the prior.
         """
         logits = scale * cosines
-        return logits if self.token_prior is None else logits + self.token_prior.to(logits.dtype)
-
-    def _cosines(self, concepts: Tensor, offsets: Tensor) -> Tensor:
-        """Compare unit vectors (..., n, D), rotated back by (..., n) offsets, with all tokens."""
-        vocabulary = F.normalize(self.embedding.weight[:, : concepts.shape[-1]].detach(), dim=-1)
-        return self.composition(1).bind_at(concepts, offsets, undo=True) @ vocabulary.to(concepts.dtype).T
+        if self.token_prior is None:
+            return logits
+        prior = self.token_prior if trained else self.token_prior.detach()
+        return logits + prior.to(logits.dtype)
 
 
 def takes_chunks(encoder: ConceptEncoder) -> bool:

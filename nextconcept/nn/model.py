@@ -19,6 +19,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunker, Chunks
 from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder, takes_chunks
 from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
+from nextconcept.nn.draft_head import DraftHead
 from nextconcept.nn.flops import flops_per_token
 from nextconcept.nn.matched_inputs import matched_input
 from nextconcept.nn.model_output import Encoding, ModelOutput
@@ -86,6 +87,8 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             # Made last, so that a seed draws the same weights as in earlier versions.
             self.transformers.insert(0, Transformer(config, [0]))
         self.decoder = TokenDecoder(config)
+        # Its random weights are drawn last: the other parts are the same with and without it.
+        self.draft_head = DraftHead(config) if config.levels > 1 and config.planner.draft_width else None
         self.chunker = chunker
 
     def forward(

@@ -71,10 +71,10 @@ class Evaluator(nn.Module):
         self._last_rows: dict[str, tuple[int, dict[int, Tensor]]] = {}
 
     def _metric_names(self) -> list[str]:
-        names = ["loss"] + [f"{name}{suffix}" for suffix in self.sources for name in ("loss/tokens", "bits_per_byte")]
+        names = [f"{name}{suffix}" for suffix in self.sources for name in ("loss/tokens", "bits_per_byte")]
         names += [f"loss/{term}" for term in self.terms]
         for level in self.config.hierarchy.concept_levels:
-            names.append(f"loss/concepts_l{level}")
+            names += [_distance(level, step) for step in range(1, self._counted_steps(level) + 1)]
             for term in (*self.loss.terms, "similarity"):
                 names += [
                     f"concepts_l{level}/{term}/step_{step}" for step in _shown_steps(self.config.horizon_of(level))
@@ -125,7 +125,6 @@ class Evaluator(nn.Module):
             output = model(inputs, choice, like=predicted)
             if predicted is None:  # the first source, of which the others take over what they can
                 predicted, losses = output, compute_losses(self.loss, model, output, tokens, mask, None, objective)
-                values["loss"] = losses.total, weight
                 values |= {f"loss/{name}": (term, weight) for name, term in losses.terms.items()}
                 values |= _concept_values(losses)
                 self._watch_collapse(output, losses)
@@ -176,6 +175,7 @@ class Evaluator(nn.Module):
         for name, (mean, weight) in means.items():
             if "_shuffled" not in name or weight == means[name.partition("_shuffled")[0]][1]:
                 values[name] = mean
+        self._add_losses(values)
         self.means.reset()
         self._last_rows = {}
         for level in self.config.hierarchy.concept_levels:
@@ -188,11 +188,39 @@ class Evaluator(nn.Module):
             target.reset()
         return values
 
+    def _counted_steps(self, level: int) -> int:
+        """Return the number of horizon steps that the concept loss counts."""
+        horizon = self.config.horizon_of(level)
+        return min(horizon, self.loss.horizon or horizon)
+
+    def _add_losses(self, values: dict[str, float]) -> None:
+        """Compute concept losses and the whole loss from the means of their parts.
+
+        Means over batches would depend on how many windows a batch holds, because a short batch may
+        have no concept at the far steps of the horizon.
+        """
+        terms = [f"loss/{name}" for name in self.terms] or ["loss/tokens"]
+        if any(name not in values for name in terms):
+            return  # no token is to be learnt
+        values["loss"] = sum(values[name] for name in terms)
+        for level in self.config.hierarchy.concept_levels:
+            steps = [_distance(level, step) for step in range(1, self._counted_steps(level) + 1)]
+            known = [values.pop(step) for step in steps if step in values]
+            if known:
+                values[f"loss/concepts_l{level}"] = sum(known) / len(known)
+                values["loss"] += self.loss.weight(level) * values[f"loss/concepts_l{level}"]
+
+
+def _distance(level: int, step: int) -> str:
+    """Return the name of the concept loss of one horizon step, from 1."""
+    return f"loss/concepts_l{level}/step_{step}"
+
 
 def _concept_values(losses: Losses) -> dict[str, tuple[Tensor, Tensor]]:
     values = {}
     for level, loss in losses.concepts.items():
-        values[f"loss/concepts_l{level}"] = loss.total, loss.counts.sum()
+        for step, distance in enumerate(loss.distances, 1):
+            values[_distance(level, step)] = distance, loss.counts[step - 1]
         for name, steps in (*loss.steps.items(), ("similarity", loss.similarity)):
             for step in _shown_steps(len(steps)):
                 values[f"concepts_l{level}/{name}/step_{step}"] = steps[step - 1], loss.counts[step - 1]

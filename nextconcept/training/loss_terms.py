@@ -16,6 +16,7 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunks, chunk_of_tokens
 from nextconcept.nn.concept_predictor import Prediction
+from nextconcept.nn.draft_head import DraftHead, tokens_before
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput, horizon_targets
 
@@ -35,7 +36,7 @@ class LossInputs:
         targets: (B, A, H, D) realised concepts, zero beyond the window.
         temperature: of ``info_nce``.
         decode_scale: inverse temperature of ``decode``.
-        decode_share: share of what ``decode`` scores in training.
+        decode_share: share of what ``decode`` and ``draft`` score in training.
     """
 
     model: NextConceptModel
@@ -111,46 +112,79 @@ def _energy(at: LossInputs) -> Tensor:
 
 
 def _decode(at: LossInputs) -> Tensor:
+    return _read_tokens(at, at.plan)
+
+
+def _draft(at: LossInputs) -> Tensor:
+    """Score what the draft head reads of level 1; it takes the plan as it is."""
+    if at.level > 1:
+        return at.plan.new_zeros(at.plan.shape[:3])
+    return _read_tokens(at, at.plan.detach(), at.model.draft_head)
+
+
+def _read_tokens(at: LossInputs, plan: Tensor, head: DraftHead | None = None) -> Tensor:
+    """Score the tokens that are read back from plans, by a head or from the plan alone."""
     if at.output.chunks is not None:
-        return _decode_chunks(at, at.output.chunks)
-    span, count = at.model.config.hierarchy.span(at.level), at.plan.shape[1] - 1
-    encoder, scored = at.model.encoder, _Scored(at, at.plan.shape[0] * at.plan.shape[1])
-    logits = encoder.read_back_logits(encoder.read_back(scored.of(at.plan), at.level), at.decode_scale)
-    chunks = at.tokens[:, : count * span].unflatten(1, (count, span)).float()
-    truth = scored.of(horizon_targets(chunks, at.plan.shape[2])[0].long())
-    losses = F.cross_entropy(logits.flatten(0, -2), truth.flatten(), reduction="none").view(truth.shape).mean(-1)
+        return _read_chunks(at, plan, head, at.output.chunks)
+    span, count = at.model.config.hierarchy.span(at.level), plan.shape[1] - 1
+    encoder, scored = at.model.encoder, _Scored(at, plan.shape[0] * plan.shape[1])
+
+    def planned(values: Tensor) -> Tensor:
+        """Bring (B, T, ...) ids to the places of the planned chunks, (n, H, span, ...)."""
+        chunks = values[:, : count * span].unflatten(1, (count, span)).flatten(2).float()
+        found = scored.of(horizon_targets(chunks, plan.shape[2])[0].long())
+        places: Tensor = found.unflatten(2, (span, *values.shape[2:]))
+        return places
+
+    unbound, truth = encoder.unbound(scored.of(plan), at.level), planned(at.tokens)
+    losses = _token_losses(at, unbound, truth, head, planned(tokens_before(at.tokens)) if head else None).mean(-1)
     if scored.index is None:
-        return losses.view(at.plan.shape[:3])
+        return losses.view(plan.shape[:3])
     every = losses.new_zeros(scored.count, losses.shape[1])
-    return every.index_add(0, scored.index, losses * scored.weight).view(at.plan.shape[:3])
+    return every.index_add(0, scored.index, losses * scored.weight).view(plan.shape[:3])
 
 
-def _decode_chunks(at: LossInputs, chunks: dict[int, Chunks]) -> Tensor:
-    """Score each token of a chunk in its place, and take the mean over the chunk."""
-    own, horizon, encoder = chunks[at.level], at.plan.shape[2], at.model.encoder
+def _read_chunks(at: LossInputs, plan: Tensor, head: DraftHead | None, chunks: dict[int, Chunks]) -> Tensor:
+    """Score each token of a chunk in its place, and take the mean over the chunk.
+
+    A head scores the next chunk alone: those behind it begin nobody knows where.
+    """
+    own, horizon, encoder = chunks[at.level], plan.shape[2], at.model.encoder
     slot = chunk_of_tokens(chunks, at.level)
     # At level 1 the places of tokens are those of their composition.
     offset = torch.arange(slot.shape[1], device=slot.device) - own.start.gather(1, slot)
-    offset = own.turns(at.plan)[:, :-1] if at.level == 1 else offset
+    offset = own.turns(plan)[:, :-1] if at.level == 1 else offset
     sizes = (own.start[:, 1:] - own.start[:, :-1]).clamp(min=1)
     scored, rows = _Scored(at, slot.numel()), torch.arange(len(slot), device=slot.device)[:, None]
     offset, truth = scored.of(offset), scored.of(at.tokens)
+    before = scored.of(tokens_before(at.tokens)) if head else None
     # Chunks and anchors of all rows one after the other.
     place = scored.of(rows * (own.most + 1) + slot)
     steps = []
-    for step in range(horizon):
-        anchor = scored.of(rows * at.plan.shape[1] + (slot - step).clamp(min=0))
-        cosines = encoder.read_back_at(at.plan[:, :, step].flatten(0, 1).index_select(0, anchor), offset)
-        logits = encoder.read_back_logits(cosines, at.decode_scale)
-        losses = F.cross_entropy(logits, truth, reduction="none") * scored.weight
+    for step in range(1 if head else horizon):
+        anchor = scored.of(rows * plan.shape[1] + (slot - step).clamp(min=0))
+        unbound = encoder.unbound_at(plan[:, :, step].flatten(0, 1).index_select(0, anchor), offset)
+        losses = _token_losses(at, unbound, truth, head, before) * scored.weight
         sums = losses.new_zeros(len(slot) * (own.most + 1)).index_add(0, place, losses).view(len(slot), -1)
         # Concept m + step is what anchor m plans at this step.
         steps.append(F.pad(sums[:, :-1] / sizes, (0, step + 1))[:, step:])
-    return torch.stack(steps, 2)
+    return F.pad(torch.stack(steps, 2), (0, horizon - len(steps)))
+
+
+def _token_losses(
+    at: LossInputs, unbound: Tensor, truth: Tensor, head: DraftHead | None, before: Tensor | None
+) -> Tensor:
+    """Return the cross-entropies of tokens (...) by unbound concepts (..., D)."""
+    encoder = at.model.encoder
+    vocabulary = encoder.vocabulary(unbound.shape[-1]).to(unbound.dtype)
+    if head is not None:
+        unbound = head(unbound, before, vocabulary)
+    logits = encoder.read_back_logits(unbound @ vocabulary.T, at.decode_scale, trained=head is None)
+    return F.cross_entropy(logits.flatten(0, -2), truth.flatten(), reduction="none").view(truth.shape)
 
 
 class _Scored:
-    """What ``decode`` scores: in training a random share, weighted so that the mean is that of all.
+    """Which tokens are read back: in training a random share, weighted to keep the mean of all.
 
     Args:
         at: arguments of the term.
@@ -181,6 +215,7 @@ TERMS: dict[str, Term] = {
     "info_nce": _info_nce,
     "energy": _energy,
     "decode": _decode,
+    "draft": _draft,
 }
 """Terms by name."""
 

@@ -35,7 +35,8 @@ __all__ = [
 class LossConfig:
     """Weights of the loss ``CE + sum_l w_l mean_j gamma^j D(p^l[m, j], sg(k^l_(m+j)))``.
 
-    With ``levels: 1`` there are no concepts, and these settings have no effect.
+    The mean is over the steps j of the horizon at which the batch has concepts to be learnt. With
+    ``levels: 1`` there are no concepts, and these settings have no effect.
 
     Args:
         terms: the parts of D and their weights, any of
@@ -47,6 +48,8 @@ class LossConfig:
               proper scoring rule; needs the model's ``noise_width``;
             - ``decode``: cross-entropy of the tokens read back from the predicted concept; needs an
               additive composition;
+            - ``draft``: cross-entropy of the tokens that the draft head reads from the plan of
+              level 1; it trains the head alone. Needs the model's ``planner.draft_width``;
             - ``package.module.function``: your own function from
               :class:`~nextconcept.training.losses.LossInputs` to (B, A, H) distances; in Python
               also the function itself, if it can be imported by its full name.
@@ -57,7 +60,8 @@ class LossConfig:
         temperature: of ``info_nce``.
         decode_scale: tau, the inverse temperature of ``decode``.
         decode_share: share of the anchors, or of the tokens where rules cut chunks, that ``decode``
-            scores in a training step. They are drawn anew in each, and weigh more accordingly.
+            and ``draft`` score in a training step. They are drawn anew in each, and weigh more
+            accordingly.
 
     Raises:
         InputError: if a term is unknown or a number is out of range.
@@ -109,6 +113,8 @@ class LossConfig:
             raise InputError(
                 "concept loss 'energy' compares plans drawn with noise: set the model's noise_width above 0."
             )
+        if "draft" in self.terms and model.draft_head is None:
+            raise InputError("concept loss 'draft' trains a draft head: set the model's planner.draft_width above 0.")
         if "decode" in self.terms and not config.encoder.additive:
             raise InputError(
                 f"concept loss 'decode' needs a composition that is a sum or mean, not {config.encoder.composition!r}."
@@ -133,6 +139,7 @@ class ConceptLoss:
 
     Attributes:
         total: scalar, ``mean_j gamma^j D``, without w.
+        distances: (H',) its parts ``gamma^j D`` at the steps that the loss counts.
         steps: per term, (H,) its mean at each horizon step, undiscounted.
         similarity: (H,) mean cosine of prediction and target at each horizon step.
         counts: (H,) number of concepts in each mean.
@@ -141,6 +148,7 @@ class ConceptLoss:
     """
 
     total: Tensor
+    distances: Tensor
     steps: dict[str, Tensor]
     similarity: Tensor
     counts: Tensor
@@ -230,14 +238,15 @@ def _concept_loss(
     steps = {name: mean(find_term(name)(inputs)) for name in config.terms}
     discounts = config.discount ** torch.arange(horizon, device=plan.device)
     # Empty sums keep every parameter of the level in the graph, as DDP demands.
-    weighted, noise = plan.sum() * 0, model.predictor(level).head.noise
+    distances, noise = (plan.sum() * 0).expand(horizon), model.predictor(level).head.noise
     if noise is not None:
-        weighted = weighted + noise.weight.sum() * 0
-    counted = slice(config.horizon)
+        distances = distances + noise.weight.sum() * 0
     for name, weight in config.terms.items():
-        weighted = weighted + weight * (discounts * steps[name])[counted].mean()
+        distances = distances + weight * discounts * steps[name]
+    distances = distances[: config.horizon]
+    total = distances.sum() / (counts[: config.horizon] > 0).sum().clamp(min=1)
     similarity = 1 - steps["cosine"] if "cosine" in steps else mean(cosine_similarity(plan.detach(), targets))
-    return ConceptLoss(weighted, steps, similarity.detach(), counts, targets, valid.bool())
+    return ConceptLoss(total, distances.detach(), steps, similarity.detach(), counts, targets, valid.bool())
 
 
 def loss_flops_per_token(

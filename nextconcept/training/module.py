@@ -125,6 +125,8 @@ class ConceptModule(ClippedModule):
         loss.check(self.model)
         if (prior := self.model.encoder.token_prior) is not None:
             prior.requires_grad_("decode" in loss.terms)
+        if self.model.draft_head is not None:
+            self.model.draft_head.requires_grad_("draft" in loss.terms)
         # Made after the model, so that a seed draws the same model for every objective.
         self.objective = (objective or Objective)(self.model)
         if compile:

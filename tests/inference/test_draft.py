@@ -12,8 +12,10 @@ from nextconcept.inference.drafts import DraftingGenerator
 from nextconcept.inference.generate import PlanEdit, generate_tokens
 from nextconcept.inference.generators import UncachedGenerator
 from nextconcept.inference.locations import visible_from
-from nextconcept.inference.sampling import Sampling
+from nextconcept.inference.plan_drafts import PlanDrafts
+from nextconcept.inference.sampling import Draws, Sampling
 from nextconcept.nn.concept_encoder import PADDING
+from nextconcept.nn.draft_head import tokens_before
 from tests.helpers import GRID, open_model, rule_grid, small_config
 
 SYMBOLS = [b"a", b" ", b".\n"]
@@ -28,6 +30,8 @@ def model_of(**changes: object) -> NextConceptModel:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:
+                if parameter.std() == 0:  # of the draft head
+                    parameter.normal_()
                 parameter *= 0.5 / parameter.std()
     return model
 
@@ -69,12 +73,12 @@ def written(model: NextConceptModel, draft: str | None, count: int, temperature:
 
 CHANGES = [
     {},
-    {"levels": 3, "encoder__chunk_alignment": "end"},
+    {"levels": 3, "encoder__chunk_alignment": "end", "planner__draft_width": 8},
     {"reader__memory": "none", "sliding_window": 5, "encoder__depth": 1, "planner__end_state": True},
     {"reader__plan_conditioning": "prefix", "planner__mode": "rollout", "block__num_kv_heads": 2},
     {"reader__plan_conditioning": "unbind", "chunk_size": 2, "horizon": 1, "sliding_window": 3},
     {"levels": 3, "chunk_size": 2, "horizon": "full", "nested__slicing": "head_size", "num_loops": [2, 1, 1]},
-    {"chunking": ["words"], "horizon": 2},
+    {"chunking": ["words"], "horizon": 2, "planner__draft_width": 8},
     {"levels": 3, "chunking": ["words", "sentences"], "reader__plan_conditioning": "unbind", "encoder__depth": 1},
     {"levels": 3, "chunking": [{"ends": " ", "max_length": 5, "mean_length": 3}, 2], "sliding_window": 4},
 ]
@@ -226,7 +230,8 @@ def compare_logits(model: NextConceptModel, passes: int = 8) -> tuple[float, int
     lengths = LENGTHS + torch.tensor([model.config.padding(length) for length in LENGTHS.tolist()])
     ids = torch.randint(model.config.vocab_size, (3, 200), generator=torch.Generator().manual_seed(2))
     ids[torch.arange(200) < (lengths - LENGTHS)[:, None]] = PADDING
-    drafting, plain = DraftingGenerator(model, 3, context), UncachedGenerator(model)
+    drafting = DraftingGenerator(model, 3, context, Draws(Sampling(0.0), None, lengths))
+    plain = UncachedGenerator(model)
     worst, compared = 0.0, 0
     for _ in range(passes):
         starts = visible_from(lengths, context, model.config.hierarchy)
@@ -276,7 +281,30 @@ def test_drafting_generator__drafts_the_likeliest_tokens_of_the_plan(chunking: l
     torch.nn.init.normal_(model.encoder.token_prior, std=4.0)
     plan, places = torch.randn(5, model.config.horizon_of(1), model.config.widths[1]), torch.arange(4).expand(5, 4)
     likeliest = model.decode_plan(plan[:, None], top_k=1)[:, 0, 0, :4, 0]
-    assert torch.equal(DraftingGenerator(model, 5, 16).read_plan(plan, places), likeliest)
+    drafts = PlanDrafts(model, Draws(Sampling(0.0), None, torch.ones(5)))
+    ids, rows = torch.zeros(5, 16, dtype=torch.long), torch.arange(5)
+    assert torch.equal(drafts.read(plan, places, ids, torch.ones(5).long(), rows), likeliest)
+
+
+@pytest.mark.parametrize("chunking", [None, ["words"]])
+def test_drafting_generator__the_draft_head_reads_one_token_after_the_other(chunking: list | None):
+    """What it drafts is what the head says of the whole text, as in training."""
+    model = open_model(small_config(chunking=chunking, vocab_size=64, planner__draft_width=16))
+    for weight in (model.draft_head.out.weight, model.draft_head.out.bias):
+        torch.nn.init.normal_(weight, std=0.2)
+    lengths, rows = torch.tensor([9, 4, 1]), torch.arange(3)
+    ids, places = torch.randint(64, (3, 20)), torch.arange(4).expand(3, 4)
+    plan = torch.randn(3, model.config.horizon_of(1), model.config.widths[1])
+    with torch.no_grad():
+        drafts = PlanDrafts(model, Draws(Sampling(0.0), None, lengths)).read(plan, places, ids, lengths, rows)
+        unbound = model.encoder.unbound(plan[:, 0], 1)[:, :4]
+        for row, length in enumerate(lengths.tolist()):
+            text = torch.cat((ids[row, :length], drafts[row]))
+            before = tokens_before(text)[length : length + 4]
+            said = model.draft_head(unbound[row], before, model.encoder.vocabulary(32))
+            logits = model.encoder.read_back_logits(said @ model.encoder.vocabulary(32).T)
+            assert torch.equal(logits.argmax(-1), drafts[row])
+    assert not torch.equal(drafts, model.decode_plan(plan[:, None], top_k=1)[:, 0, 0, :4, 0])
 
 
 def test_draft_length__stops_where_drafts_do_not_pay():

@@ -71,6 +71,25 @@ def test_update__a_batch_without_text_changes_nothing():
     assert all(found[0][name] == pytest.approx(found[1][name]) for name in names)
 
 
+@pytest.mark.parametrize("horizon", [None, 2])
+def test_loss__does_not_depend_on_how_many_rows_a_batch_has(horizon: int | None):
+    """Short texts have no concept at the far steps of the horizon."""
+    model, rows = open_model(small_config(levels=3, horizon=4)), torch.randint(64, (3, 33))
+    config = LossConfig({"cosine": 1.0, "mse": 0.5}, level_weight=[0.3, 0.2], discount=0.9, horizon=horizon)
+    mask = torch.arange(33) < torch.tensor([33, 9, 14])[:, None]
+    found = []
+    for size in (3, 1):
+        evaluator = Evaluator(model.config, config)
+        with torch.no_grad():
+            for batch in zip(rows.split(size), mask.split(size), strict=True):
+                evaluator.update(model, ConceptBatch(*batch))
+        found.append({name: value for name, value in evaluator.finish().items() if "shuffled" not in name})
+    assert found[0] == pytest.approx({name: found[1][name] for name in found[0]}, rel=1e-5, nan_ok=True)
+    whole = found[0]
+    parts = whole["loss/tokens"] + 0.3 * whole["loss/concepts_l1"] + 0.2 * whole["loss/concepts_l2"]
+    assert whole["loss"] == pytest.approx(parts)
+
+
 def test_bytes_per_token__of_ends_of_documents_alone():
     batch = ConceptBatch(torch.zeros(2, 5, dtype=torch.long), torch.ones(2, 5, dtype=torch.bool))
     assert bytes_per_token(batch, torch.zeros(64, dtype=torch.long)) > 0

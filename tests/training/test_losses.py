@@ -43,6 +43,17 @@ def test_compute_losses__is_the_formula(discount: float):
     torch.testing.assert_close(losses.concepts[1].similarity, 1 - losses.concepts[1].steps["cosine"])
 
 
+def test_compute_losses__is_a_mean_over_the_steps_that_have_concepts():
+    model, config = NextConceptModel(small_config()), LossConfig({"cosine": 1.0, "mse": 0.5})
+    tokens, mask = batch_of(8)  # two chunks, and a horizon of three
+    loss = compute_losses(config, model, model(tokens[:, :-1]), tokens, mask).concepts[1]
+    assert loss.counts.tolist() == [4, 2, 0]
+    torch.testing.assert_close(loss.total, (loss.steps["cosine"] + 0.5 * loss.steps["mse"])[:2].mean())
+    torch.testing.assert_close(loss.distances[:2].mean(), loss.total)
+    nothing = compute_losses(config, model, model(tokens[:, :-1]), tokens, torch.zeros_like(mask)).concepts[1]
+    assert nothing.total == 0
+
+
 def test_compute_losses__may_count_the_first_steps_alone():
     model, (tokens, mask) = NextConceptModel(small_config()), batch_of()
     out = model(tokens[:, :-1])
@@ -199,6 +210,50 @@ def test_decode__learns_what_tokens_are_likely(chunking: list | None):
     torch.testing.assert_close(gradient.sum(), torch.tensor(0.0), atol=1e-6, rtol=0)
 
 
+TEXT_RULE = [{"ends": " ", "max_length": 6, "mean_length": 4}]
+
+
+@pytest.mark.parametrize("chunking", [None, TEXT_RULE, [*TEXT_RULE, 2]])
+def test_draft__trains_the_draft_head_alone(chunking: list | None):
+    levels = 3 if chunking is None else len(chunking) + 1
+    config = small_config(chunking=chunking, levels=levels, planner__draft_width=8)
+    module = ConceptModule(config, LossConfig({"draft": 1.0}))
+    tokens, mask = torch.randint(64, (4, 33)), torch.ones(4, 33, dtype=torch.bool)
+    torch.nn.init.normal_(module.model.draft_head.out.weight)
+    losses = compute_losses(module.loss, module.model, module.model(tokens[:, :-1]), tokens, mask)
+    sum(loss.total for loss in losses.concepts.values()).backward()
+    for name, parameter in module.model.named_parameters():
+        reached = parameter.grad is not None and parameter.grad.abs().sum() > 0
+        assert reached == name.startswith("draft_head."), name
+
+
+@pytest.mark.parametrize("chunking", [None, TEXT_RULE])
+def test_draft__is_decode_while_the_head_says_nothing(chunking: list | None):
+    model = NextConceptModel(small_config(chunking=chunking, planner__draft_width=8))
+    tokens, mask = torch.randint(64, (4, 33)), torch.ones(4, 33, dtype=torch.bool)
+    out = model(tokens[:, :-1])
+    found = compute_losses(LossConfig({"decode": 1.0, "draft": 1.0}), model, out, tokens, mask).concepts[1].steps
+    known = slice(None) if chunking is None else slice(1)  # where the chunk after the next one begins is not
+    torch.testing.assert_close(found["draft"][known], found["decode"][known])
+
+
+@pytest.mark.parametrize("chunking", [None, TEXT_RULE])
+def test_draft__learns_what_follows_from_the_tokens_before(chunking: list | None):
+    """Plans that say nothing, and texts in which each token says which one comes next."""
+    model = NextConceptModel(small_config(chunking=chunking, planner__draft_width=32))
+    tokens = (torch.randint(64, (8, 1)) + 5 * torch.arange(33)) % 64
+    mask, config = torch.ones_like(tokens, dtype=torch.bool), LossConfig({"decode": 1.0, "draft": 1.0})
+    out = model(tokens[:, :-1])
+    out = with_plan(out, torch.ones_like(out.plans[1]))
+    optimizer = torch.optim.Adam(model.draft_head.parameters(), 0.01)
+    for _ in range(150):
+        loss = compute_losses(config, model, out, tokens, mask).concepts[1].steps
+        optimizer.zero_grad()
+        loss["draft"].sum().backward(retain_graph=True)
+        optimizer.step()
+    assert loss["draft"].max() < 0.2 < 2.0 < loss["decode"].min()
+
+
 def test_decode__is_chance_for_noise():
     model = NextConceptModel(small_config(width=512))
     tokens, mask = batch_of()
@@ -211,7 +266,11 @@ def test_decode__is_chance_for_noise():
 
 @pytest.mark.parametrize(
     ("term", "changes", "message"),
-    [("energy", {}, "noise_width above 0"), ("decode", {"encoder__composition": "max"}, "a sum or mean, not 'max'")],
+    [
+        ("energy", {}, "noise_width above 0"),
+        ("draft", {}, "planner.draft_width above 0"),
+        ("decode", {"encoder__composition": "max"}, "a sum or mean, not 'max'"),
+    ],
 )
 def test_check__a_term_that_the_model_can_not_serve(term: str, changes: dict, message: str):
     with pytest.raises(InputError, match=message):
