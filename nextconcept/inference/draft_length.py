@@ -2,8 +2,8 @@
 
 Time is counted in passes of the token level that read one token of each text. A draft of k tokens,
 the first j of which are accepted with probability a_j, brings ``1 + a_1 + ... + a_k`` tokens. Such
-a pass takes ``1 + overhead + k R / m_0``, with R texts, and if the draft ends a chunk, ``above``
-for the levels above. Without drafts those tokens take one pass each, and ``above`` for each chunk
+a pass takes ``1 + overhead + k (R / m_0 + head)``, with R texts and the time ``head`` that a draft
+head takes for each draft, and if the draft ends a chunk, ``above`` for the levels above. Without drafts those tokens take one pass each, and ``above`` for each chunk
 that they end. The k with the greatest ratio of the two is drafted, and none if no ratio is clearly
 above 1. Nothing here looks at a clock, so that the same text is drafted in the same way on every
 run.
@@ -26,6 +26,9 @@ BALANCE = 192.0
 
 OVERHEAD = 0.4
 """Share of a pass that a draft takes, whatever its length."""
+
+HEAD = 0.25
+"""Blocks of the token level that take as long as the draft head takes for one draft."""
 
 MARGIN = 1.05
 """Least ratio at which drafts are made."""
@@ -67,6 +70,8 @@ class DraftLength:
         self.above = 0.0 if rules else steps * concepts / (encoder + tokens)
         # A token encoder runs twice where a concept is composed before there is a draft.
         self.overhead = OVERHEAD + encoder / (encoder + tokens)
+        blocks = config.depths[0] * config.level_loops[0] + config.token_encoder_depth
+        self._head = HEAD / blocks if config.planner.draft_width else 0.0
         prior = PRIOR / torch.arange(1, self.longest + 1)
         self._tried, self._accepted = prior, prior
         self._rates, self._skipped = [1.0] * self.longest, 0
@@ -92,7 +97,8 @@ class DraftLength:
         for count, rate in enumerate(self._rates, 1):
             chunks, rest = divmod(place + count, self.chunk)
             gained += rate * (1 + self.above * (rest == 0))
-            ratio = gained / (1 + self.overhead + count * rows / BALANCE + self.above * (chunks > 0))
+            each = rows / BALANCE + self._head
+            ratio = gained / (1 + self.overhead + count * each + self.above * (chunks > 0))
             if ratio > most:
                 best, most = count, ratio
         return best
