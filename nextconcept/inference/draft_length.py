@@ -3,10 +3,10 @@
 Time is counted in passes of the token level that read one token of each text. A draft of k tokens,
 the first j of which are accepted with probability a_j, brings ``1 + a_1 + ... + a_k`` tokens. Such
 a pass takes ``1 + overhead + k (R / m_0 + head)``, with R texts and the time ``head`` that a draft
-head takes for each draft, and if the draft ends a chunk, ``above`` for the levels above. Without drafts those tokens take one pass each, and ``above`` for each chunk
-that they end. The k with the greatest ratio of the two is drafted, and none if no ratio is clearly
-above 1. Nothing here looks at a clock, so that the same text is drafted in the same way on every
-run.
+head takes for each draft, and if the draft ends a chunk, ``above`` for the levels above. Without
+drafts those tokens take one pass each, and ``above`` for each chunk that they end. The k with the
+greatest ratio of the two is drafted, and none if no ratio is clearly above 1. Nothing here looks at
+a clock, so that the same text is drafted in the same way on every run.
 
 Where nothing is drafted, the plan is still read back now and then, and compared with what is
 written. This tells how many drafts would have been accepted at the cost of the reading alone.

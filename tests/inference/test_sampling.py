@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nextconcept import InputError
-from nextconcept.inference.sampling import Sampling, make_generator, sample
+from nextconcept.inference.sampling import Draws, Sampling, make_generator, sample
 
 CPU = torch.device("cpu")
 
@@ -36,3 +36,18 @@ def test_make_generator__seed_out_of_range(seed: int):
 def test_make_generator__begins_with_the_seed():
     draws = [torch.rand(3, generator=make_generator(seed, CPU)).tolist() for seed in (0, 0, 2**63 - 1)]
     assert draws[0] == draws[1] != draws[2]
+
+
+def test_draws__each_place_has_a_random_number_of_its_own():
+    """So a draft and the token in its place are the same where their logits are."""
+    uniform, first = torch.rand(3, 6), torch.tensor([4, 2, 7])
+    draws, logits = Draws(Sampling(), uniform, first), torch.randn(2, 3, 50)
+    rows, lengths = torch.tensor([2, 0]), torch.tensor([9, 4])  # behind two written tokens, and behind none
+    drawn = draws.draw(logits, rows, lengths)
+    for index, (row, column) in enumerate(((2, 2), (0, 0))):
+        for place in range(3):
+            alone = sample(logits[index, place][None], Sampling(), uniform=uniform[row, column + place][None])
+            assert drawn[index, place] == alone
+    later = draws.draw(logits[:, 1:], rows, lengths + 1)
+    assert torch.equal(later, drawn[:, 1:])
+    assert torch.equal(Draws(Sampling(0.0), None, first).draw(logits, rows, lengths), logits.argmax(-1))
