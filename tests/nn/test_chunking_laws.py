@@ -98,9 +98,8 @@ def test_gradients__reach_every_parameter(rules: list):
     model = open_model(ModelConfig(**config))
     model.encoder.token_prior.requires_grad_()  # as in a module whose loss has `decode`
     mask = torch.ones_like(TOKENS, dtype=torch.bool)
-    losses = compute_losses(
-        LossConfig(terms={"decode": 1.0, "cosine": 1.0}), model, model(TOKENS[:, :-1]), TOKENS, mask
-    )
+    terms = {"decode": 1.0, "cosine": 1.0} | ({"draft": 1.0} if model.draft_head else {})
+    losses = compute_losses(LossConfig(terms), model, model(TOKENS[:, :-1]), TOKENS, mask)
     losses.total.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

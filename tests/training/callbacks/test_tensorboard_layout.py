@@ -2,8 +2,10 @@ import re
 from pathlib import Path
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from nextconcept.data.windows import ConceptBatch
 from nextconcept.training.callbacks import TensorBoardLayout
 from nextconcept.training.module import ConceptModule
 from tests.helpers import small_config
@@ -16,7 +18,9 @@ def test_on_fit_start__charts_match_the_logged_names(tmp_path: Path):
     module = ConceptModule(small_config(levels=3))
     TensorBoardLayout().on_fit_start(L.Trainer(logger=logger, accelerator="cpu", enable_checkpointing=False), module)
     (charts,) = layouts[0].values()
-    names = [f"val/{name}" for name in module.evaluator.means.names]
+    tokens = torch.randint(64, (2, 33))
+    module.evaluator.update(module.model, ConceptBatch(tokens, torch.ones_like(tokens, dtype=torch.bool)))
+    names = [f"val/{name}" for name in module.evaluator.finish()]
 
     def drawn(chart: str) -> list[str]:
         return [name for name in names if any(re.search(tag, name) for tag in charts[chart][1])]
