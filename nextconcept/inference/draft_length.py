@@ -28,7 +28,8 @@ OVERHEAD = 0.4
 """Share of a pass that a draft takes, whatever its length."""
 
 HEAD = 0.25
-"""Blocks of the token level that take as long as the draft head takes for one draft."""
+"""Blocks of the token level that take as long as the draft head does for one draft
+(results/generation.md)."""
 
 MARGIN = 1.05
 """Least ratio at which drafts are made."""
@@ -93,11 +94,10 @@ class DraftLength:
         return self._found[rows, place]
 
     def _best(self, rows: int, place: int) -> int:
-        gained, best, most = 1.0, 0, MARGIN
+        gained, best, most, each = 1.0, 0, MARGIN, rows / BALANCE + self._head
         for count, rate in enumerate(self._rates, 1):
             chunks, rest = divmod(place + count, self.chunk)
             gained += rate * (1 + self.above * (rest == 0))
-            each = rows / BALANCE + self._head
             ratio = gained / (1 + self.overhead + count * each + self.above * (chunks > 0))
             if ratio > most:
                 best, most = count, ratio

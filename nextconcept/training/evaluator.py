@@ -199,16 +199,16 @@ class Evaluator(nn.Module):
         Means over batches would depend on how many windows a batch holds, because a short batch may
         have no concept at the far steps of the horizon.
         """
-        terms = [f"loss/{name}" for name in self.terms] or ["loss/tokens"]
-        if any(name not in values for name in terms):
-            return  # no token is to be learnt
-        values["loss"] = sum(values[name] for name in terms)
+        total = 0.0
         for level in self.config.hierarchy.concept_levels:
             steps = [_distance(level, step) for step in range(1, self._counted_steps(level) + 1)]
             known = [values.pop(step) for step in steps if step in values]
             if known:
-                values[f"loss/concepts_l{level}"] = sum(known) / len(known)
-                values["loss"] += self.loss.weight(level) * values[f"loss/concepts_l{level}"]
+                mean = values[f"loss/concepts_l{level}"] = sum(known) / len(known)
+                total += self.loss.weight(level) * mean
+        terms = [f"loss/{name}" for name in self.terms] or ["loss/tokens"]
+        if all(name in values for name in terms):  # otherwise no token is to be learnt
+            values["loss"] = total + sum(values[name] for name in terms)
 
 
 def _distance(level: int, step: int) -> str:
