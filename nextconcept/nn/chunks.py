@@ -8,7 +8,7 @@ Shapes: B batch, T tokens, n elements of the level below, N chunks that a window
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -181,11 +181,12 @@ class Chunker(nn.Module):
                 rule = replace(rule, num_states=len(self._automata[level].next))
             if rule.of_text:
                 size = (rule.num_states, config.vocab_size)
-                # A rule that is not made here has no state until its table is loaded.
-                self.register_buffer(f"following_{level}", torch.full(size, 0 if level in self._automata else -1))
+                # A table has no state until it is filled or loaded.
+                self.register_buffer(f"following_{level}", torch.full(size, -1))
                 self.register_buffer(f"ends_{level}", torch.zeros(size, dtype=torch.bool))
             rules.append(rule)
         self.hierarchy, self.vocab_size = replace(config.hierarchy, rules=tuple(rules)), config.vocab_size
+        self._filled = not self.tables
         if config.vocab_size == 256:
             self.read_as([bytes([byte]) for byte in range(256)])
 
@@ -198,21 +199,35 @@ class Chunker(nn.Module):
         for level, values in rule_tables(self._automata, texts, self.vocab_size).items():
             for table, value in zip(self.tables[level], values, strict=True):
                 table.copy_(value)
+        self._filled = self._automata.keys() >= self.tables.keys()
 
     def check_tables(self) -> None:
-        """Check that the tables of all rules are filled.
+        """Check that the tables of all rules are filled; later calls cost nothing.
 
         Raises:
-            InputError: if they are neither known nor loaded, because the settings of a new model
-                give a rule of the user's own with ``num_states``.
+            InputError: if a rule does not know the texts of the tokens, which :meth:`read_as` gives
+                where tokens are not bytes; or if it is neither made nor loaded, because the
+                settings of a new model give a rule of the user's own with ``num_states``.
         """
+        if self._filled:
+            return
         for level, (following, _) in self.tables.items():
             if following.min() < 0:
                 rule = self.hierarchy.rules[level - 1].rule
+                if level in self._automata:
+                    raise InputError(
+                        f"the chunking rule {rule!r} of level {level} does not know the texts of the model's "
+                        f"{self.vocab_size} tokens: call model.chunker.read_as(tokenizer.token_bytes()) once."
+                    )
                 raise InputError(
                     f"the chunking rule {rule!r} of level {level} was never made, because its settings give "
                     "num_states, as those of a trained model do: leave num_states out."
                 )
+        self._filled = True
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._filled = all(bool(following.min() >= 0) for following, _ in self.tables.values())
 
     @property
     def tables(self) -> dict[int, Tables]:
@@ -224,7 +239,12 @@ class Chunker(nn.Module):
         }
 
     def ends(self, tokens: Tensor, whole: int | None = None) -> dict[int, Tensor]:
-        """Find where chunks end; see :func:`~nextconcept.core.chunk_ends.chunk_ends`."""
+        """Find where chunks end; see :func:`~nextconcept.core.chunk_ends.chunk_ends`.
+
+        Raises:
+            InputError: if the texts of the tokens are not known; see :meth:`check_tables`.
+        """
+        self.check_tables()
         return chunk_ends(tokens, self.hierarchy, self.tables, self.context, whole)
 
     def forward(self, tokens: Tensor, whole: int | None = None) -> dict[int, Chunks]:
@@ -232,6 +252,9 @@ class Chunker(nn.Module):
 
         With ``whole``, the tokens are those of one chunk of that level, wherever rules would cut,
         and of one of each level above; lower levels end their last chunk with it.
+
+        Raises:
+            InputError: if the texts of the tokens are not known; see :meth:`check_tables`.
         """
         time = tokens.shape[1]
         room = chunk_room(self.hierarchy, time, self.context)

@@ -1,3 +1,4 @@
+import copy
 import random
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ from nextconcept import InputError, ModelConfig, NextConceptModel
 from nextconcept.core.chunk_ends import rule_ends
 from nextconcept.core.chunk_rules import RULES, ends_behind
 from nextconcept.nn.chunks import Chunker, chunk_of_tokens
+from nextconcept.nn.growth import grow, shrink
 from tests.core.test_chunking import OWN
 
 BYTES = [bytes([byte]) for byte in range(256)]
@@ -118,6 +120,26 @@ def test_chunker__a_new_rule_of_ones_own_may_not_pass_for_a_stored_one():
     model = NextConceptModel(config)
     with pytest.raises(InputError, match="'no.such.rule' of level 1 was never made.*leave num_states out"):
         model.chunker.check_tables()
+
+
+def test_chunker__a_rule_asks_for_the_texts_of_tokens_that_are_no_bytes():
+    sizes = {"context_length": 32, "width": 32, "num_heads": 2, "depth": 1}
+    model = NextConceptModel(ModelConfig(levels=2, chunking=["words"], vocab_size=300, **sizes))
+    tokens, texts = torch.tensor([[260, 32, 97, 32]]), [*BYTES, *[b"ab"] * 44]
+    for ask in (model, lambda ids: model.compose(ids), lambda ids: model.chunker(ids)):
+        with pytest.raises(InputError, match=r"'words' of level 1 does not know.* 300 tokens.*read_as"):
+            ask(tokens)
+    model.chunker.read_as(texts)
+    assert model.chunker(tokens)[1].counts.tolist() == [2]
+    loaded = NextConceptModel(model.config)
+    loaded.load_state_dict(model.state_dict())
+    for known in (loaded, shrink(grow(model, rule="sentences")), copy.deepcopy(model)):
+        assert known.chunker(tokens)[1].counts.tolist() == [2]
+    grown = grow(model, rule="sentences")
+    with pytest.raises(InputError, match="'sentences' of level 2 does not know"):
+        grown(tokens)
+    grown.chunker.read_as(texts)
+    grown(tokens)
 
 
 def test_compose__takes_a_text_of_any_length_for_one_chunk():

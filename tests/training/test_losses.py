@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextconcept import ConceptModule, InputError, NextConceptModel
+from nextconcept import ConceptModule, InputError, ModelConfig, NextConceptModel
 from nextconcept.nn.model_output import ModelOutput, horizon_targets
 from nextconcept.training.loss_terms import find_term
 from nextconcept.training.losses import LossConfig, LossInputs, compute_losses, loss_flops_per_token
@@ -197,10 +197,18 @@ def test_compute_losses__nothing_to_learn_is_zero_not_nan():
     assert all(parameter.grad is not None for parameter in model.predictors.parameters())
 
 
-@pytest.mark.parametrize("chunking", [None, [{"ends": " ", "max_length": 6, "mean_length": 4}]])
+TEXT_RULE = [{"ends": " ", "max_length": 6, "mean_length": 4}]
+
+
+def chunked_config(chunking: list | None, **changes: object) -> ModelConfig:
+    """Tokens are bytes where a rule reads their text."""
+    return small_config(chunking=chunking, vocab_size=64 if chunking is None else 256, **changes)
+
+
+@pytest.mark.parametrize("chunking", [None, TEXT_RULE])
 def test_decode__learns_what_tokens_are_likely(chunking: list | None):
     """The gradient of the prior raises the tokens that occur and lowers those that never do."""
-    module = ConceptModule(small_config(chunking=chunking), LossConfig({"decode": 1.0}))
+    module = ConceptModule(chunked_config(chunking), LossConfig({"decode": 1.0}))
     assert not ConceptModule(small_config(), LossConfig({"cosine": 1.0})).model.encoder.token_prior.requires_grad
     tokens, mask = torch.randint(32, (4, 33)), torch.ones(4, 33, dtype=torch.bool)
     out = module.model(tokens[:, :-1])
@@ -210,13 +218,10 @@ def test_decode__learns_what_tokens_are_likely(chunking: list | None):
     torch.testing.assert_close(gradient.sum(), torch.tensor(0.0), atol=1e-6, rtol=0)
 
 
-TEXT_RULE = [{"ends": " ", "max_length": 6, "mean_length": 4}]
-
-
 @pytest.mark.parametrize("chunking", [None, TEXT_RULE, [*TEXT_RULE, 2]])
 def test_draft__trains_the_draft_head_alone(chunking: list | None):
     levels = 3 if chunking is None else len(chunking) + 1
-    config = small_config(chunking=chunking, levels=levels, planner__draft_width=8)
+    config = chunked_config(chunking, levels=levels, planner__draft_width=8)
     module = ConceptModule(config, LossConfig({"draft": 1.0}))
     tokens, mask = torch.randint(64, (4, 33)), torch.ones(4, 33, dtype=torch.bool)
     torch.nn.init.normal_(module.model.draft_head.out.weight)
@@ -229,7 +234,7 @@ def test_draft__trains_the_draft_head_alone(chunking: list | None):
 
 @pytest.mark.parametrize("chunking", [None, TEXT_RULE])
 def test_draft__is_decode_while_the_head_says_nothing(chunking: list | None):
-    model = NextConceptModel(small_config(chunking=chunking, planner__draft_width=8))
+    model = NextConceptModel(chunked_config(chunking, planner__draft_width=8))
     tokens, mask = torch.randint(64, (4, 33)), torch.ones(4, 33, dtype=torch.bool)
     out = model(tokens[:, :-1])
     found = compute_losses(LossConfig({"decode": 1.0, "draft": 1.0}), model, out, tokens, mask).concepts[1].steps
@@ -240,7 +245,7 @@ def test_draft__is_decode_while_the_head_says_nothing(chunking: list | None):
 @pytest.mark.parametrize("chunking", [None, TEXT_RULE])
 def test_draft__learns_what_follows_from_the_tokens_before(chunking: list | None):
     """Plans that say nothing, and texts in which each token says which one comes next."""
-    model = NextConceptModel(small_config(chunking=chunking, planner__draft_width=32))
+    model = NextConceptModel(chunked_config(chunking, planner__draft_width=32))
     tokens = (torch.randint(64, (8, 1)) + 5 * torch.arange(33)) % 64
     mask, config = torch.ones_like(tokens, dtype=torch.bool), LossConfig({"decode": 1.0, "draft": 1.0})
     out = model(tokens[:, :-1])
