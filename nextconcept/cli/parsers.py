@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import ActionYesNo, ArgumentParser, auto_cli
 
+from nextconcept.cli.value_errors import describe_value_error
 from nextconcept.core.errors import InputError
 from nextconcept.core.experiments import experiment_files, find_experiment
 from nextconcept.core.suggestions import closest, did_you_mean
@@ -84,6 +85,8 @@ class OneLineErrors(ArgumentParser):
             text, ending = self._unknown_option("", of_class[1]), "."
         elif no_class:
             text = f"there is no class {no_class[1]}: {did_you_mean(no_class[1], self.classes) or 'give its full name'}"
+        elif refused := describe_value_error(message):
+            text, ending = refused, "."
         if text.endswith("?"):
             ending = ""
         print(f"nextconcept: error: {text}{ending}", file=sys.stderr)

@@ -1,0 +1,50 @@
+"""One sentence for a value that jsonargparse refuses, in place of its report on every type."""
+
+import re
+
+__all__ = ["describe_value_error"]
+
+TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a mapping",
+    "NoneType": "null",
+}
+"""Types as a user would name them."""
+
+
+def describe_value_error(message: str) -> str | None:
+    """Say which values an option takes.
+
+    Args:
+        message: the error of jsonargparse.
+
+    Returns:
+        The sentence, without a full stop; None if the error is of another kind or has a type that
+        has no name here.
+    """
+    key = re.search(r'Parser key "([^"]+)"', message)
+    if key is None:
+        return None
+    not_found = re.search(r"No module named '[^']+'|module '[^']+' has no attribute '[^']+'", message)
+    if not_found:
+        return f"{key[1]} names a class that can't be imported: {not_found[0]}"
+    other = re.search(r"Expected '([^']+)' to be a subclass of <class '([^']+)'>", message)
+    if other:
+        return f"{key[1]} is to be of the class {other[2].rpartition('.')[2]}, which {other[1]} is not"
+    group = re.search(r"Unable to load config ['\"](.*?)['\"]", message)
+    if group:
+        return f"{key[1]} takes settings by name, or a file of them, not {group[1]}"
+    value = re.search(r"(?:Got|Given) value: (.+)", message, re.DOTALL)
+    kinds = re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+)\])", message)
+    if not value or not kinds or any(kind and kind not in TYPES for kind, _ in kinds):
+        return None
+    names: list[str] = []
+    for kind, choices in kinds:
+        names += [TYPES[kind]] if kind else [choice.strip("'\"") for choice in choices.split(", ")]
+    *others, last = dict.fromkeys(names)
+    return f"{key[1]} takes {', '.join(others) + ' or ' if others else ''}{last}, not {value[1].strip()}"
