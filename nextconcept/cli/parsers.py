@@ -76,12 +76,13 @@ class OneLineErrors(ArgumentParser):
         of_class = re.search(r"Option '([\w.]+)' is not accepted", text)
         no_class = re.search(r"Expected a dot import path string: (\w+)", text)
         prog = " ".join([re.sub(r" \[[^]]*\]", "", self.prog), *self.command.split()])
-        ending = f"; {prog} --help lists what is accepted."
+        # The parser that jsonargparse makes for the settings of a class has no command.
+        ending = f"; {prog} --help lists what is accepted." if " " in prog else " among the settings of a class."
         if typed:
             text = self._unknown_option("--", typed[1])
         elif in_file:
             text = self._unknown_option("", in_file[1])
-        elif of_class:  # from the parser that jsonargparse makes for a class, which has no name of its own
+        elif of_class:
             text, ending = self._unknown_option("", of_class[1]), "."
         elif no_class:
             text = f"there is no class {no_class[1]}: {did_you_mean(no_class[1], self.classes) or 'give its full name'}"

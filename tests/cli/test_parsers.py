@@ -34,6 +34,7 @@ def test_unknown_option(option: str, sentence: str, capsys: pytest.CaptureFixtur
         (["compare", "--jbos", "2"], "did you mean --jobs?"),
         (["experiments", "--all"], "there is no option --all"),
         (["fit", "--config", "shakespear"], "did you mean shakespeare?"),
+        (["fit", "--data", "HubDataModule"], "arguments are required: name among the settings of a class."),
         (["fit", "--data", "TextDataModul"], "did you mean TextDataModule?"),
         (["fit", "--model.config", "{widht: 2}"], "did you mean model.config.width?"),
     ],
