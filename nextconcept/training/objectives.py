@@ -91,10 +91,17 @@ class Objective(nn.Module):
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return what a checkpoint stores of the objective as plain values; nothing of this one."""
+        """Return what a checkpoint stores of the objective as plain values; nothing of this one.
+
+        Settings are the public attributes that are numbers or text.
+        """
         kind = type(self)
+        if kind is Objective:
+            return {}
+        values = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "training"}
+        settings = {name: value for name, value in values.items() if isinstance(value, bool | int | float | str)}
         name = f"{kind.__module__}.{kind.__qualname__}"
-        return {} if kind is Objective else {"name": name, "writes_alone": self.writes_alone}
+        return {"name": name, "writes_alone": self.writes_alone, "settings": settings}
 
     def inputs(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Return the tokens that the model reads, in training and where losses are measured.
@@ -138,7 +145,7 @@ class Objective(nn.Module):
 
 
 def check_objective(checkpoint: dict[str, Any], objective: Objective) -> None:
-    """Check that a checkpoint was trained with an objective of the same class and shape.
+    """Check that a checkpoint was trained with an objective of the same class, settings and shape.
 
     Args:
         checkpoint: a Lightning checkpoint.
@@ -152,8 +159,15 @@ def check_objective(checkpoint: dict[str, Any], objective: Objective) -> None:
     weights = checkpoint.get("state_dict", {})
     shapes = {name: value.shape for name, value in weights.items() if name.startswith("objective.")}
     wanted = {f"objective.{name}": value.shape for name, value in objective.state_dict().items()}
-    if stored != own or (weights and shapes != wanted):
-        what = f"the objective {stored}, not {own}" if stored != own else f"other settings of the objective {own}"
+    # Older checkpoints hold no settings.
+    old, new = (described.get("settings", {}) for described in found)
+    changed = [f"{name} {old[name]}, not {new[name]}" for name in old.keys() & new.keys() if old[name] != new[name]]
+    if stored != own or changed or (weights and shapes != wanted):
+        what = f"other settings of the objective {own}"
+        if stored != own:
+            what = f"the objective {stored}, not {own}"
+        elif changed:
+            what += f" ({'; '.join(sorted(changed))})"
         raise InputError(
             f"the checkpoint was trained with {what}: give the objective and the settings of its training, as "
             "model.objective or by the experiment of the run."

@@ -146,13 +146,28 @@ def test_fit__answers_are_measured_and_checkpoints_load(make: Callable[[NextConc
     assert torch.equal(writer.model(changed).logits[:, :6], writer.model(tokens).logits[:, :6])
 
 
-def test_validate__refuses_other_settings_of_an_objective(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("trained", "other", "sentence"),
+    [
+        (MAKERS["multi_token"], functools.partial(MultiToken, tokens_ahead=2), "baselines.multi_token.MultiToken: give"),
+        (
+            functools.partial(MultiToken, weight=0.5),
+            functools.partial(MultiToken, weight=0.25),
+            r"MultiToken \(weight 0.5, not 0.25\): give",
+        ),
+        (
+            functools.partial(NextLatent, steps=2, kl_weight=1.0),
+            functools.partial(NextLatent, steps=3, kl_weight=2.0),
+            r"NextLatent \(kl_weight 1.0, not 2.0; steps 2, not 3\): give",
+        ),
+    ],
+    ids=["shapes", "setting", "settings"],
+)
+def test_validate__refuses_other_settings_of_an_objective(trained: object, other: object, sentence: str, tmp_path: Path):
     trainer = trainer_of(tmp_path, 1, callbacks=[StoreModelMetadata()], limit_val_batches=0)
-    trainer.fit(module_of(MAKERS["multi_token"]), data_of())
+    trainer.fit(module_of(trained), data_of())
     path = tmp_path / "run.ckpt"
     trainer.save_checkpoint(path)
-    other = module_of(functools.partial(MultiToken, tokens_ahead=2))
-    with pytest.raises(
-        InputError, match="other settings of the objective nextconcept.baselines.multi_token.MultiToken"
-    ):
-        trainer_of(tmp_path, 1).validate(other, data_of(), path, weights_only=True)
+    trainer_of(tmp_path, 1, limit_val_batches=1).validate(module_of(trained), data_of(), path, weights_only=True)
+    with pytest.raises(InputError, match=f"other settings of the objective nextconcept.*{sentence}"):
+        trainer_of(tmp_path, 1).validate(module_of(other), data_of(), path, weights_only=True)
