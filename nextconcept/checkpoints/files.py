@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from nextconcept.checkpoints.hub import (
-    check_encoder,
     check_vocabulary,
     check_weights,
     config_from_dict,
@@ -22,7 +21,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.core.suggestions import closest
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.tokenizers import tokenizer_from_json
-from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.nn.concept_encoder import ConceptEncoder, check_encoder
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = [

@@ -20,7 +20,6 @@ from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = [
-    "check_encoder",
     "check_vocabulary",
     "check_weights",
     "config_from_dict",
@@ -112,22 +111,6 @@ def save_pretrained(
         (folder / TASK).write_text(json.dumps(task, indent=2), encoding="utf-8")
 
 
-def check_encoder(config: ModelConfig, encoder: type[ConceptEncoder], source: str | Path) -> None:
-    """Check that a stored model has the encoder that is asked for.
-
-    A model that is to have an encoder of its own and gets none is refused where it is made.
-
-    Raises:
-        InputError: if ``encoder`` is a class of one's own, and the model has another.
-    """
-    own = config.encoder.class_name
-    if encoder is not ConceptEncoder and encoder.__qualname__ != own:
-        raise InputError(
-            f"the model in {source} has the encoder {own or ConceptEncoder.__name__}, not {encoder.__qualname__}: "
-            f"{'name that class' if own else 'leave the encoder out'}."
-        )
-
-
 def load_pretrained(
     folder: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder
 ) -> tuple[NextConceptModel, Tokenizer]:
@@ -146,8 +129,7 @@ def load_pretrained(
     """
     folder = Path(folder)
     try:
-        config = config_from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder)
-        check_encoder(config, encoder, folder)
+        config_from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder)
         with contextlib.redirect_stdout(io.StringIO()):  # the Hub mixin prints where our output belongs
             model = NextConceptModel.from_pretrained(folder, encoder=encoder)
         check_weights(model, folder)

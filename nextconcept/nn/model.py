@@ -17,7 +17,7 @@ from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunker, Chunks
-from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder, takes_chunks
+from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder, check_encoder, takes_chunks
 from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
 from nextconcept.nn.draft_head import DraftHead
 from nextconcept.nn.flops import flops_per_token
@@ -182,13 +182,14 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             **kwargs: further arguments of :class:`huggingface_hub.PyTorchModelHubMixin`.
 
         Raises:
-            InputError: if the folder holds no exported model, or one of another version.
+            InputError: if the folder holds no exported model, or one of another version or with
+                another encoder.
         """
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir():
             try:
                 # The mixin would ignore settings that this version does not know.
-                ModelConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+                config = ModelConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError) as error:
                 if isinstance(error, InputError):
                     raise
@@ -196,6 +197,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                     f"{folder} holds no exported model: load a run with nextconcept.load, or export it first with "
                     "nextconcept export."
                 ) from None
+            check_encoder(config, encoder, folder)
         # Without a class of its own, the mixin would pass the group `encoder` of config.json, and
         # without `strict` leave weights that the file lacks as they were drawn.
         settings: dict[str, Any] = {"encoder": encoder, "strict": True} | kwargs

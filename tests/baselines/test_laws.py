@@ -149,7 +149,7 @@ def test_fit__answers_are_measured_and_checkpoints_load(make: Callable[[NextConc
 @pytest.mark.parametrize(
     ("trained", "other", "sentence"),
     [
-        (MAKERS["multi_token"], functools.partial(MultiToken, tokens_ahead=2), "baselines.multi_token.MultiToken: give"),
+        (MAKERS["multi_token"], functools.partial(MultiToken, tokens_ahead=2), "multi_token.MultiToken: give"),
         (
             functools.partial(MultiToken, weight=0.5),
             functools.partial(MultiToken, weight=0.25),
@@ -163,7 +163,9 @@ def test_fit__answers_are_measured_and_checkpoints_load(make: Callable[[NextConc
     ],
     ids=["shapes", "setting", "settings"],
 )
-def test_validate__refuses_other_settings_of_an_objective(trained: object, other: object, sentence: str, tmp_path: Path):
+def test_validate__refuses_other_settings_of_an_objective(
+    trained: object, other: object, sentence: str, tmp_path: Path
+):
     trainer = trainer_of(tmp_path, 1, callbacks=[StoreModelMetadata()], limit_val_batches=0)
     trainer.fit(module_of(trained), data_of())
     path = tmp_path / "run.ckpt"

@@ -40,6 +40,10 @@ def test_load_pretrained__refuses_another_encoder(tmp_path: Path):
             load(usual, Doubling)
         with pytest.raises(InputError, match="an encoder of its own, Doubling, not ConceptEncoder"):
             load(doubling)
+    direct = NextConceptModel.from_pretrained
+    assert isinstance(direct(doubling, encoder=Doubling).encoder, Doubling)
+    with pytest.raises(InputError, match="usual has the encoder ConceptEncoder, not Doubling: leave the encoder out"):
+        direct(usual, encoder=Doubling)
 
 
 def test_load_pretrained__broken(tmp_path: Path):
