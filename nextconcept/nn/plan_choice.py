@@ -19,6 +19,9 @@ PlanChoice = LevelPlan | dict[int, LevelPlan]
 def choose_plan(choice: PlanChoice, level: int, plan: Tensor, concepts: Tensor, counts: Tensor | None) -> Tensor:
     """Return the plan that the level below reads.
 
+    A shuffled plan is that of the row before. If several levels are shuffled, it was itself made
+    beside a shuffled plan of the level above: with two rows, beside that of the row that reads it.
+
     Args:
         choice: see :meth:`~nextconcept.nn.model.NextConceptModel.forward`.
         level: level of the plan.
