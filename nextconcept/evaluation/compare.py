@@ -106,11 +106,13 @@ class Comparison:
                 )
         budget = self.flops is not None or self.tokens is not None
         for entry, one in self.entries.items():
-            if twice := (self.grid | one.grid).keys() & one.options.keys():
-                raise InputError(
-                    f"the entry {entry!r} sets {min(twice)}, which the grid would replace: leave it out of its "
-                    "options, or out of the grid."
-                )
+            setters = {f"the entry {entry!r} sets": one.options, "options for all entries set": self.options}
+            for setter, options in setters.items():
+                if twice := (self.grid | one.grid).keys() & options.keys():
+                    raise InputError(
+                        f"{setter} {min(twice)}, which the grid would replace: leave it out of these options, or out "
+                        "of the grid."
+                    )
         for name in (name for options in given for name in options):
             if name in owned or (budget and name.startswith("budget.")):
                 raise InputError(f"options can't set {name}, which the comparison sets: {advice}.")

@@ -44,6 +44,10 @@ from tests.helpers import fails, run_record
             {"entries": {"a": Entry(["x"], {"model.config.width": 32})}, "grid": {"model.config.width": [64]}},
             "the entry 'a' sets model.config.width, which the grid would replace",
         ),
+        (
+            {"entries": {"a": Entry(["x"], grid={"data.batch_size": [8]})}, "options": {"data.batch_size": 4}},
+            "options for all entries set data.batch_size, which the grid would replace",
+        ),
         ({"entries": {"a": Entry(["x"], {"model.optimizer.lr": 0.5})}}, "options can't set model.optimizer.lr"),
         ({"entries": {"a": Entry(["x"])}, "options": {"seed_everything": 9}}, "options can't set seed_everything"),
         ({"entries": {"a": Entry(["x"], {"budget.flops": 9.0})}, "flops": 1.0}, "options can't set budget.flops"),
