@@ -24,7 +24,7 @@ from nextconcept.nn.flops import flops_per_token
 from nextconcept.nn.matched_inputs import matched_input
 from nextconcept.nn.model_output import Encoding, ModelOutput
 from nextconcept.nn.places import EvenPlaces, Places, Unbind, UnevenPlaces
-from nextconcept.nn.plan_choice import PlanChoice, choose_plan
+from nextconcept.nn.plan_choice import PlanChoice, check_choice, choose_plan
 from nextconcept.nn.plan_input import PlanInput
 from nextconcept.nn.prefill import PrefillState
 from nextconcept.nn.token_decoder import TokenDecoder
@@ -116,11 +116,14 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                 predict down to the first one that reads another plan.
 
         Raises:
-            InputError: if there is no token, no second row to shuffle with, or no padding vector
-                for an offset.
+            InputError: if there is no token, no such plan, no second row to shuffle with, or no
+                padding vector for an offset.
         """
         if tokens.dim() != 2 or tokens.shape[1] < 1:
             raise InputError(f"tokens must have shape (batch, time) with time >= 1, not {tuple(tokens.shape)}.")
+        if tokens.is_floating_point():
+            raise InputError(f"tokens must be int64 ids, not {tokens.dtype}.")
+        check_choice(plan, self.config.hierarchy.concept_levels)
         offset = self._offset(tokens.shape[1], offset)
         caches = prefill.caches if prefill else {}
         ids = nn.functional.pad(tokens, (offset, 0), value=PADDING)

@@ -1,7 +1,7 @@
 """The plan that the level below reads: the predicted one, a control, or one from outside."""
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Collection
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -9,11 +9,31 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.nn.model_output import horizon_targets
 
-__all__ = ["PlanChoice", "PlanSource", "choose_plan"]
+__all__ = ["PlanChoice", "PlanSource", "check_choice", "choose_plan"]
 
 PlanSource = Literal["predicted", "zero", "shuffled", "oracle"]
 LevelPlan = PlanSource | Tensor | Callable[[int, Tensor], Tensor]
 PlanChoice = LevelPlan | dict[int, LevelPlan]
+
+
+def check_choice(choice: PlanChoice, levels: Collection[int]) -> None:
+    """Check that a choice names sources that there are, for levels that make plans.
+
+    Args:
+        choice: see :meth:`~nextconcept.nn.model.NextConceptModel.forward`.
+        levels: the concept levels of the model.
+
+    Raises:
+        InputError: if a source or a level does not exist.
+    """
+    chosen = choice if isinstance(choice, dict) else {}
+    for level in chosen:
+        if level not in levels:
+            known = f"those that do are {', '.join(map(str, levels))}" if levels else "the model has tokens alone"
+            raise InputError(f"level {level!r} makes no plan: {known}.")
+    for source in chosen.values() if isinstance(choice, dict) else [choice]:
+        if not (isinstance(source, Tensor) or callable(source) or source in get_args(PlanSource)):
+            raise InputError(f"unknown plan source {source!r}: choose {', '.join(get_args(PlanSource))}.")
 
 
 def choose_plan(choice: PlanChoice, level: int, plan: Tensor, concepts: Tensor, counts: Tensor | None) -> Tensor:
@@ -23,7 +43,8 @@ def choose_plan(choice: PlanChoice, level: int, plan: Tensor, concepts: Tensor, 
     beside a shuffled plan of the level above: with two rows, beside that of the row that reads it.
 
     Args:
-        choice: see :meth:`~nextconcept.nn.model.NextConceptModel.forward`.
+        choice: see :meth:`~nextconcept.nn.model.NextConceptModel.forward`, after
+            :func:`check_choice`.
         level: level of the plan.
         plan: (B, A, H, D), the predicted plan.
         concepts: (B, N, D), the realised concepts, of which ``oracle`` takes the future.
@@ -33,14 +54,15 @@ def choose_plan(choice: PlanChoice, level: int, plan: Tensor, concepts: Tensor, 
         (B, A, H, D); ``plan`` itself for ``predicted``.
 
     Raises:
-        InputError: if the source has no such name, or there is no second row to shuffle with.
+        InputError: if a plan has another shape, or there is no second row to shuffle with.
     """
     if isinstance(choice, dict):
         choice = choice.get(level, "predicted")
-    if isinstance(choice, Tensor):
-        return choice
-    if callable(choice):
-        return choice(level, plan)
+    if isinstance(choice, Tensor) or callable(choice):
+        given = choice if isinstance(choice, Tensor) else choice(level, plan)
+        if given.shape != plan.shape:
+            raise InputError(f"the plan of level {level} needs shape {tuple(plan.shape)}, not {tuple(given.shape)}.")
+        return given
     if choice == "predicted":
         return plan
     if choice == "zero":
@@ -49,7 +71,5 @@ def choose_plan(choice: PlanChoice, level: int, plan: Tensor, concepts: Tensor, 
         if plan.shape[0] < 2:
             raise InputError("a shuffled plan is another row's: give a batch of two rows or more.")
         return plan.roll(1, 0)
-    if choice == "oracle":
-        targets, known = horizon_targets(concepts, plan.shape[2], counts)
-        return torch.where(known[..., None], targets, plan)
-    raise InputError(f"unknown plan source {choice!r}: choose predicted, zero, shuffled or oracle.")
+    targets, known = horizon_targets(concepts, plan.shape[2], counts)  # the oracle's
+    return torch.where(known[..., None], targets, plan)

@@ -209,6 +209,11 @@ def test_forward__empty():
         NextConceptModel(small_config())(torch.zeros(1, 0, dtype=torch.long))
 
 
+def test_forward__tokens_are_ids():
+    with pytest.raises(InputError, match="tokens must be int64 ids, not torch.float32"):
+        NextConceptModel(small_config())(torch.zeros(1, 8))
+
+
 @pytest.mark.parametrize("sharing", ["nested", "shared", "separate"])
 def test_state_dict__each_tensor_has_one_name(sharing: str):
     model = NextConceptModel(small_config(levels=3, sharing=sharing))

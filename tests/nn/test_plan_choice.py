@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from nextconcept import InputError
+from nextconcept import InputError, NextConceptModel
 from nextconcept.nn.plan_choice import choose_plan
+from tests.helpers import small_config
 
 PLAN = torch.arange(24.0).reshape(2, 4, 3, 1)
 CONCEPTS = 100 + torch.arange(6.0).reshape(2, 3, 1)
@@ -31,6 +32,26 @@ def test_choose_plan__shuffled_needs_another_row():
         choose_plan("shuffled", 1, PLAN[:1], CONCEPTS[:1], None)
 
 
-def test_choose_plan__refuses_unknown_sources():
-    with pytest.raises(InputError, match="unknown plan source 'guessed': choose"):
-        choose_plan("guessed", 1, PLAN, CONCEPTS, None)  # type: ignore[arg-type]
+def test_choose_plan__refuses_another_shape():
+    for given in (PLAN[:1], lambda level, plan: plan[:, :1]):
+        with pytest.raises(InputError, match=r"the plan of level 1 needs shape \(2, .*\), not \("):
+            choose_plan(given, 1, PLAN, CONCEPTS, None)
+
+
+@pytest.mark.parametrize(
+    ("levels", "choice", "message"),
+    [
+        (2, "guessed", "unknown plan source 'guessed': choose predicted, zero, shuffled, oracle"),
+        (2, {1: "guessed"}, "unknown plan source 'guessed'"),
+        (1, "guessed", "unknown plan source 'guessed'"),
+        (3, {0: "zero"}, "level 0 makes no plan: those that do are 1, 2"),
+        (2, {2: "zero"}, "level 2 makes no plan: those that do are 1"),
+        (1, {1: "zero"}, "level 1 makes no plan: the model has tokens alone"),
+        (2, torch.zeros(3), r"the plan of level 1 needs shape \(1, .*\), not \(3,\)"),
+    ],
+    ids=str,
+)
+def test_forward__refuses_plans_that_there_are_not(levels: int, choice: object, message: str):
+    model = NextConceptModel(small_config(levels=levels))
+    with pytest.raises(InputError, match=message):
+        model(torch.zeros(1, 8, dtype=torch.long), choice)
