@@ -209,7 +209,7 @@ class Chunker(nn.Module):
                 where tokens are not bytes; or if it is neither made nor loaded, because the
                 settings of a new model give a rule of the user's own with ``num_states``.
         """
-        if self._filled:
+        if self._filled or any(following.is_meta for following, _ in self.tables.values()):
             return
         for level, (following, _) in self.tables.items():
             if following.min() < 0:
@@ -227,7 +227,8 @@ class Chunker(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._filled = all(bool(following.min() >= 0) for following, _ in self.tables.values())
+        known = [following for following, _ in self.tables.values() if not following.is_meta]
+        self._filled = len(known) == len(self.tables) and all(bool(following.min() >= 0) for following in known)
 
     @property
     def tables(self) -> dict[int, Tables]:

@@ -328,6 +328,20 @@ def test_one_level__is_the_gpt_of_any_experiment(name: str, tmp_path: Path, monk
     assert shape_of(cli)[0] == 1
 
 
+def test_help__makes_the_parser_of_the_given_command_alone(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    made, add = [], ConceptCLI.add_arguments_to_parser
+    monkeypatch.setattr(
+        ConceptCLI, "add_arguments_to_parser", lambda self, parser: (made.append(parser), add(self, parser))
+    )
+    for command in ("fit", "predict"):
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+        assert f"nextconcept [options] {command}" in capsys.readouterr().out
+    assert len(made) == 2
+
+
 @pytest.mark.parametrize("text", ["null", "[END]", "# Title", "~", "{a: 1}", "1"])
 def test_sample_prompt__arrives_as_typed(text: str):
     cli = build("--sample.prompt", text)

@@ -129,6 +129,8 @@ def test_chunker__a_rule_asks_for_the_texts_of_tokens_that_are_no_bytes():
     for ask in (model, lambda ids: model.compose(ids), lambda ids: model.chunker(ids)):
         with pytest.raises(InputError, match=r"'words' of level 1 does not know.* 300 tokens.*read_as"):
             ask(tokens)
+    with torch.device("meta"):  # where shapes alone count
+        assert NextConceptModel(model.config)(torch.zeros(1, 8, dtype=torch.long)).logits.shape == (1, 8, 300)
     model.chunker.read_as(texts)
     assert model.chunker(tokens)[1].counts.tolist() == [2]
     loaded = NextConceptModel(model.config)
