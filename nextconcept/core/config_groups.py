@@ -131,7 +131,7 @@ class PlannerConfig:
             rollout.
         draft_width: hidden features of the draft head, which reads the tokens of a plan one after
             the other, each given the ones before it, for faster drafts; 0 for none. The concept
-            loss ``draft`` trains it, and nothing else depends on it.
+            loss ``draft`` trains it, and no gradient of it reaches anything else.
         matching: matching of predicted concepts in rollouts, or None.
 
     Raises:
