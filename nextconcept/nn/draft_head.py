@@ -31,9 +31,9 @@ class DraftHead(nn.Module):
 
     A concept is a sum, which says of each place on its own what stands there: a plan that holds
     ``to`` and ``in`` holds ``tn`` and ``io`` as much. The head adds to the unbound concept
-    ``u = R(-i) p`` what follows from the tokens before, ``W_2 gelu(sqrt(D) W_1 [u, e_1, ..., e_K])``,
-    with their unit embeddings e. ``W_2`` is zero at first. So a drafted token depends on those drafted
-    before it, as in Hydra (Ankner et al., 2024, arXiv:2402.05109).
+    ``u = R(-i) p`` what follows from the tokens before, with their unit embeddings e:
+    ``W_2 gelu(sqrt(D) W_1 [u, e_1, ..., e_K])``. ``W_2`` is zero at first. So a drafted token
+    depends on those drafted before it, as in Hydra (Ankner et al., 2024, arXiv:2402.05109).
 
     Args:
         config: of a model with concepts and a ``planner.draft_width``.
