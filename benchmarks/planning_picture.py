@@ -2,6 +2,7 @@
 
     python benchmarks/planning_picture.py --results+ results/planning/g2_5.json
     --results+ results/planning/g3_4.json --results+ results/planning/g2_8.json
+    --results+ results/planning/countdown.json
 
 Thin lines are seeds, thick ones their means. Of each entry the runs with the settings that most
 seeds have are drawn, and of several such settings those with the best mean.
@@ -60,7 +61,7 @@ def main(results: list[str], output: str = "results/planning/planning.png") -> N
     panels = {Path(path).stem: chosen_runs(Path(path)) for path in results}
     entries = dict.fromkeys([*NAMES, *(entry for panel in panels.values() for entry in panel)])
     colors = {entry: f"C{index % 10}" for index, entry in enumerate(entries)}
-    figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(panels), 4.8), layout="constrained")
     for axes, (task, panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for entry in filter(panel.get, colors):
             runs, color = panel[entry], colors[entry]
@@ -74,7 +75,7 @@ def main(results: list[str], output: str = "results/planning/planning.png") -> N
         axes.set_xlabel("training compute (TFLOPs)")
         axes.set_ylim(-3, 103)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, title="solved seeds", title_fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.85))
+        axes.legend(fontsize=8, title="solved seeds", title_fontsize=8, loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.16))
     figure.axes[0].set_ylabel("exact answers (% of held-out prompts)")
     figure.savefig(output, dpi=110)
 
