@@ -12,7 +12,13 @@ MODELS = {
     "GPT": {"levels": 1},
     "two levels": {"levels": 2, "chunk_size": 4},
     "three levels": {"levels": 3, "chunk_size": 2, "sharing": "separate", "encoder__depth": 1},
-    "rules": {"levels": 2, "chunking": WORDS, "sharing": "separate", "reader__plan_conditioning": "unbind"},
+    "rules": {
+        "levels": 2,
+        "vocab_size": 256,
+        "chunking": WORDS,
+        "sharing": "separate",
+        "reader__plan_conditioning": "unbind",
+    },
 }
 
 
