@@ -75,7 +75,9 @@ def main(results: list[str], output: str = "results/planning/planning.png") -> N
         axes.set_xlabel("training compute (TFLOPs)")
         axes.set_ylim(-3, 103)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, title="solved seeds", title_fontsize=8, loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.16))
+        axes.legend(
+            fontsize=8, title="solved seeds", title_fontsize=8, loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.16)
+        )
     figure.axes[0].set_ylabel("exact answers (% of held-out prompts)")
     figure.savefig(output, dpi=110)
 
