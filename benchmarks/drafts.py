@@ -7,8 +7,9 @@
 Without a run, prints what a token of an untrained model takes if so many drafts are right in each
 pass. Otherwise prints tokens per pass and the time per token behind the first one, on one thread,
 for one text and for 32, and the speed of a run of a GPT beside it. The ways of writing take turns,
-and medians are printed, of the ratios of neighbouring turns too. Time is that of the process, so
-that a machine that does other work too gives the same figures.
+and medians are printed, of the ratios of neighbouring turns too. Time on a CPU is that of the
+process, so that a machine that does other work too gives the same figures; with ``--device cuda`` it
+is that of the clock.
 """
 
 import statistics
@@ -43,6 +44,14 @@ def prompts(
             yield torch.from_numpy(task.draw("test", 0, lines)[0].astype("int64"))
 
 
+def seconds(device: torch.device) -> float:
+    """Return the seconds of the process on a CPU, of the clock on a GPU that has done its work."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def write(
     model: NextConceptModel, tokens: Tensor, count: int, temperature: float, draft: str | None, figures: DraftFigures
 ) -> tuple[float, Tensor]:
@@ -50,9 +59,9 @@ def write(
     sampling, generator = Sampling(temperature), make_generator(0, tokens.device)
     writing = generate_tokens(model, tokens, count, sampling, generator, draft=draft, figures=figures)
     written = [next(writing)]
-    started = time.process_time()
+    started = seconds(tokens.device)
     written.extend(writing)
-    return (time.process_time() - started) / (count - 1) / len(tokens), torch.stack(written, 1)
+    return (seconds(tokens.device) - started) / (count - 1) / len(tokens), torch.stack(written, 1)
 
 
 class FixedLength(DraftLength):
@@ -106,6 +115,7 @@ def main(
     width: int = 512,
     depth: int = 6,
     horizon: int = 4,
+    device: str = "cpu",
 ) -> None:
     """Print a table.
 
@@ -122,6 +132,7 @@ def main(
         width: width of the untrained model's concepts; tokens have half of it.
         depth: blocks of each of its levels.
         horizon: chunks of its plan.
+        device: ``cpu`` or ``cuda``, of trained models.
     """
     torch.set_num_threads(1)
     if ckpt_path is None:
@@ -135,7 +146,7 @@ def main(
     if gpt is not None:
         ways["gpt"] = (load_run(gpt)[0], None)
     for writer, _ in ways.values():
-        writer.eval()
+        writer.eval().to(device)
     count = tokens if arms is None else path_length
     titles = "ms per token | with drafts | times as fast | than the GPT | GPT, ms | equal"
     print(f"| texts | temperature | tokens per pass | accepted | {titles} |")
@@ -148,9 +159,9 @@ def main(
                 texts = {}
                 for way in list(ways)[:: 1 if turn % 2 else -1]:
                     writer, draft = ways[way]
-                    seconds, texts[way] = write(writer, drawn, count, temperature, draft, figures[way])
+                    each, texts[way] = write(writer, drawn.to(device), count, temperature, draft, figures[way])
                     if turn:  # the first one warms up
-                        times[way].append(seconds * 1e3)
+                        times[way].append(each * 1e3)
                 equal, total = equal + int((texts["plain"] == texts["drafts"]).all(1).sum()), total + batch
 
             def faster(way: str, times: dict[str, list[float]] = times) -> str:

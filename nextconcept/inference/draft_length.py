@@ -2,11 +2,12 @@
 
 Time is counted in passes of the token level that read one token of each text. A draft of k tokens,
 the first j of which are accepted with probability a_j, brings ``1 + a_1 + ... + a_k`` tokens. Such
-a pass takes ``1 + overhead + k (R / m_0 + head)``, with R texts and the time ``head`` that a draft
-head takes for each draft, and if the draft ends a chunk, ``above`` for the levels above. Without
-drafts those tokens take one pass each, and ``above`` for each chunk that they end. The k with the
-greatest ratio of the two is drafted, and none if no ratio is clearly above 1. Nothing here looks at
-a clock, so that the same text is drafted in the same way on every run.
+a pass takes ``1 + overhead + (R - 1) / r_0 + k (R / m_0 + head)``, with R texts, which stand at
+different places once drafts are rejected, and the time ``head`` that a draft head takes for each
+draft, and if the draft ends a chunk, ``above`` for the levels above. Without drafts those tokens
+take one pass each, and ``above`` for each chunk that they end. The k with the greatest ratio of the
+two is drafted, and none if no ratio is clearly above 1. Nothing here looks at a clock, so that the
+same text is drafted in the same way on every run.
 
 Where nothing is drafted, the plan is still read back now and then, and compared with what is
 written. This tells how many drafts would have been accepted at the cost of the reading alone.
@@ -24,6 +25,10 @@ __all__ = ["LONGEST", "DraftLength"]
 BALANCE = 192.0
 """m_0: drafted positions that take as long as a pass without them (results/generation.md)."""
 
+UNEQUAL = 80.0
+"""r_0: texts at different places whose pass takes twice the time of texts at equal ones
+(results/generation.md)."""
+
 OVERHEAD = 0.4
 """Share of a pass that a draft takes, whatever its length."""
 
@@ -35,14 +40,18 @@ MARGIN = 1.05
 """Least ratio at which drafts are made."""
 
 PRIOR = 0.25
-"""Passes in which the first draft is taken to have been accepted before anything is known; of the
-k-th one, the k-th part, because it is sure only after the ones before it."""
+"""Passes in which the first draft is taken to have been tried before anything is known; of the k-th
+one, the k-th part, because it is sure only after the ones before it."""
+
+HOPE = 0.9
+"""Share of these passes in which a draft is taken to have been accepted, if those before it were."""
 
 DECAY = 0.9
 """Weight of a pass against the next one."""
 
-WATCHED = 32
-"""Passes without drafts from one comparison of plan and text to the next."""
+WATCHED = 32, 256
+"""Passes without drafts until plan and text are compared for the first time, and at most from one
+comparison to the next: each interval is twice as long as the one before."""
 
 LONGEST = 15
 """Greatest number of tokens to draft, where plans may be longer."""
@@ -73,9 +82,10 @@ class DraftLength:
         self.overhead = OVERHEAD + encoder / (encoder + tokens)
         blocks = config.depths[0] * config.level_loops[0] + config.token_encoder_depth
         self._head = HEAD / blocks if config.planner.draft_width else 0.0
-        prior = PRIOR / torch.arange(1, self.longest + 1)
-        self._tried, self._accepted = prior, prior
-        self._rates, self._skipped = [1.0] * self.longest, 0
+        places = torch.arange(1, self.longest + 1)
+        hoped = HOPE**places
+        self._tried, self._accepted = PRIOR / places, PRIOR / places * hoped
+        self._rates, self._skipped, self._wait = hoped.tolist(), 0, WATCHED[0]
         self._found: dict[tuple[int, int], int] = {}
 
     def pays(self, rows: int) -> bool:
@@ -95,18 +105,22 @@ class DraftLength:
 
     def _best(self, rows: int, place: int) -> int:
         gained, best, most, each = 1.0, 0, MARGIN, rows / BALANCE + self._head
+        fixed = 1 + self.overhead + (rows - 1) / UNEQUAL
         for count, rate in enumerate(self._rates, 1):
             chunks, rest = divmod(place + count, self.chunk)
             gained += rate * (1 + self.above * (rest == 0))
-            ratio = gained / (1 + self.overhead + count * each + self.above * (chunks > 0))
+            ratio = gained / (fixed + count * each + self.above * (chunks > 0))
             if ratio > most:
                 best, most = count, ratio
         return best
 
     def skip(self) -> bool:
         """Count a pass without drafts, and return whether to compare plan and text from here on."""
-        self._skipped = (self._skipped + 1) % WATCHED
-        return self._skipped == 1
+        self._skipped += 1
+        if self._skipped < self._wait:
+            return False
+        self._skipped, self._wait = 0, min(2 * self._wait, WATCHED[1])
+        return True
 
     def update(self, accepted: Tensor, counts: Tensor) -> None:
         """Learn from a pass, or from a comparison.

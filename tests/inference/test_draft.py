@@ -10,7 +10,7 @@ from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.draft_length import WATCHED, DraftLength
 from nextconcept.inference.drafts import DraftingGenerator
 from nextconcept.inference.generate import PlanEdit, generate_tokens
-from nextconcept.inference.generators import UncachedGenerator
+from nextconcept.inference.generators import CachedGenerator, UncachedGenerator
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.plan_drafts import PlanDrafts
 from nextconcept.inference.sampling import Draws, Sampling
@@ -167,6 +167,22 @@ def test_generate__a_plan_of_several_chunks_is_written_in_one_pass(changes: dict
     assert torch.equal(torch.cat(figures.from_plan), torch.arange(count) % (horizon * chunk) != 0)
 
 
+def test_generate__rows_get_level_where_drafts_do_not_pay(monkeypatch: pytest.MonkeyPatch):
+    """Then all of them take a token in each pass, as without drafts."""
+    model, taken, plain = model_of(vocab_size=4), [], CachedGenerator.__call__
+
+    def watched(self: CachedGenerator, ids: torch.Tensor, *places: torch.Tensor) -> torch.Tensor:
+        taken.append(len(ids))
+        return plain(self, ids, *places)
+
+    monkeypatch.setattr(CachedGenerator, "__call__", watched)
+    ids, figures = torch.randint(4, (6, 5)), DraftFigures()
+    generator = torch.Generator().manual_seed(0)
+    assert len(list(generate_tokens(model, ids, 80, Sampling(1.0), generator, draft="plan", figures=figures))) == 80
+    assert figures.accepted > 0  # in some rows, so that they stood apart
+    assert len(taken) > 40
+
+
 def test_generate__drafts_follow_an_edited_plan():
     model = reader_of_plans()
     prompt, chunk = torch.randint(20, (1, 8)), torch.tensor([3, 1, 4, 15])
@@ -194,7 +210,8 @@ def test_generate__few_tokens(count: int):
 
 def test_generate__drafted_texts_have_the_distribution_of_the_model(monkeypatch: pytest.MonkeyPatch):
     """Chi-square of all texts of four tokens, whose probabilities the model gives."""
-    monkeypatch.setattr("nextconcept.inference.draft_length.BALANCE", 1e9)  # so many rows are not drafted otherwise
+    for price in ("BALANCE", "UNEQUAL"):  # so many rows are not drafted otherwise
+        monkeypatch.setattr(f"nextconcept.inference.draft_length.{price}", 1e9)
     model, rows, count = model_of(reader__memory="none"), 5_000, 4
     model.decoder.head.weight.data *= 0.3  # no text is impossible
     prompt = torch.tensor([[0, 1, 2, 0, 1]])
@@ -324,8 +341,12 @@ def test_draft_length__stops_where_drafts_do_not_pay():
 
 
 def test_draft_length__compares_plan_and_text_now_and_then():
-    length = DraftLength(small_config())
-    assert [step for step in range(3 * WATCHED) if length.skip()] == [0, WATCHED, 2 * WATCHED]
+    """Ever less often, down to a least frequency."""
+    length, (first, most) = DraftLength(small_config()), WATCHED
+    compared = [step for step in range(1, 8 * most) if length.skip()]
+    waits = [later - earlier for earlier, later in itertools.pairwise([0, *compared])]
+    assert waits[:3] == [first, 2 * first, 4 * first]
+    assert waits[3:] == [most] * len(waits[3:])
 
 
 def test_draft_length__many_texts_need_more_acceptance():
