@@ -8,8 +8,8 @@ Without a run, prints what a token of an untrained model takes if so many drafts
 pass. Otherwise prints tokens per pass and the time per token behind the first one, on one thread,
 for one text and for 32, and the speed of a run of a GPT beside it. The ways of writing take turns,
 and medians are printed, of the ratios of neighbouring turns too. Time on a CPU is that of the
-process, so that a machine that does other work too gives the same figures; with ``--device cuda`` it
-is that of the clock.
+process, so that a machine that does other work too gives the same figures; with ``--device cuda``
+it is that of the clock.
 """
 
 import statistics

@@ -44,14 +44,14 @@ PRIOR = 0.25
 one, the k-th part, because it is sure only after the ones before it."""
 
 HOPE = 0.9
-"""Share of these passes in which a draft is taken to have been accepted, if those before it were."""
+"""Share of these passes in which a draft is taken to be accepted, if those before it were."""
 
 DECAY = 0.9
 """Weight of a pass against the next one."""
 
-WATCHED = 32, 256
-"""Passes without drafts until plan and text are compared for the first time, and at most from one
-comparison to the next: each interval is twice as long as the one before."""
+WATCHED = 8, 256
+"""Passes from the last draft until plan and text are compared, and at most from one comparison to
+the next: each interval is twice as long as the one before."""
 
 LONGEST = 15
 """Greatest number of tokens to draft, where plans may be longer."""
@@ -122,15 +122,18 @@ class DraftLength:
         self._skipped, self._wait = 0, min(2 * self._wait, WATCHED[1])
         return True
 
-    def update(self, accepted: Tensor, counts: Tensor) -> None:
+    def update(self, accepted: Tensor, counts: Tensor, compared: bool = False) -> None:
         """Learn from a pass, or from a comparison.
 
         Args:
             accepted: (R,) tokens accepted.
             counts: (R,) tokens drafted.
+            compared: whether nothing was drafted, but plan and text were compared.
         """
         if not counts.any():
             return
+        if not compared:
+            self._skipped, self._wait = 0, WATCHED[0]
         tried, right = ((part[:, None] > torch.arange(self.longest)).float().mean(0) for part in (counts, accepted))
         kept = 1 - (1 - DECAY) * (tried > 0).float()  # what is not tried is not forgotten
         self._tried, self._accepted = kept * self._tried + tried, kept * self._accepted + right

@@ -32,6 +32,9 @@ from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["DraftingGenerator", "check_drafts", "write_drafted"]
 
+COMPARED = 8
+"""Texts at most of which plan and text are compared."""
+
 
 def check_drafts(config: ModelConfig, draft: str | None, use_cache: bool) -> None:
     """Check that a model can draft.
@@ -201,12 +204,14 @@ class DraftingGenerator(CachedGenerator):
         return drafts[:, : int(counts.max())], counts, then
 
     def foresee(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> Comparison:
-        """Return what would be drafted behind texts whose tokens have all been read."""
-        at = self._locate(ids, starts, lengths, None)
+        """Return what would be drafted behind the first texts, whose tokens have all been read."""
+        rows = None if len(ids) <= COMPARED else torch.arange(COMPARED)
+        ids, starts, lengths = ids[:COMPARED], starts[:COMPARED], lengths[:COMPARED]
+        at = self._locate(ids, starts, lengths, rows)
         reading = at.reading(0, at.positions(0, ids.device))
         assert reading is not None
         room = (starts + self.config.window_length - lengths).clamp(max=self.length.longest)
-        drafts, counts, _ = self._drafts(ids, starts, lengths, reading, room, None)
+        drafts, counts, _ = self._drafts(ids, starts, lengths, reading, room, rows)
         return Comparison(lengths, drafts, counts)
 
     def _set_plans(self, level: int, at: Location, anchors: RowPositions, plans: Tensor) -> None:
@@ -257,16 +262,18 @@ def write_drafted(
             going = _going(lengths, first, end, config.hierarchy) if pays else _behind(lengths - first)
             for one in decoder.passes(ids, starts, lengths, (end - lengths) * going):
                 accepted = _write(one, ids, lengths, decoder.draws)
+                decoder.length.update(accepted, one.counts)
+                if level and len(one.rows) == len(ids) and not decoder.length.pays(len(ids)):
+                    accepted = accepted.min().expand(len(ids))  # so that rows stay level
                 written[one.rows] = accepted + 1
                 begin = (lengths - first)[one.rows, None]
                 from_plan[one.rows] |= (column >= begin) & (column < begin + accepted[:, None])
-                decoder.length.update(accepted, one.counts)
                 figures.add(accepted, one.counts)
             lengths = lengths + written
             least, most = (lengths - first).aminmax()
             ready, level = int(least), bool(least == most)
-        if watched is not None and (right := watched.accepted(ids, lengths)) is not None:
-            decoder.length.update(right, watched.counts)
+        if watched is not None and (right := watched.accepted(ids[:COMPARED], lengths[:COMPARED])) is not None:
+            decoder.length.update(right, watched.counts, compared=True)
             watched = None
         for step in range(done, ready):
             figures.from_plan.append(from_plan[:, step])

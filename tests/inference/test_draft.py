@@ -167,20 +167,39 @@ def test_generate__a_plan_of_several_chunks_is_written_in_one_pass(changes: dict
     assert torch.equal(torch.cat(figures.from_plan), torch.arange(count) % (horizon * chunk) != 0)
 
 
-def test_generate__rows_get_level_where_drafts_do_not_pay(monkeypatch: pytest.MonkeyPatch):
+class Ending(DraftLength):
+    """Drafts four tokens in the first passes, and none afterwards."""
+
+    left = 3
+
+    def pays(self, rows: int) -> bool:
+        return self.left > 0
+
+    def best(self, rows: int, place: int = 0) -> int:
+        return 4 * self.pays(rows)
+
+    def update(self, accepted: torch.Tensor, counts: torch.Tensor, compared: bool = False) -> None:
+        self.left -= int(counts.any())
+
+
+@pytest.mark.parametrize("left", [1, 3])
+def test_generate__rows_get_level_where_drafts_do_not_pay(monkeypatch: pytest.MonkeyPatch, left: int):
     """Then all of them take a token in each pass, as without drafts."""
-    model, taken, plain = model_of(vocab_size=4), [], CachedGenerator.__call__
+    monkeypatch.setattr("nextconcept.inference.drafts.DraftLength", Ending)
+    monkeypatch.setattr(Ending, "left", left)
+    model, passes, plain = model_of(vocab_size=3), [], CachedGenerator.__call__
 
     def watched(self: CachedGenerator, ids: torch.Tensor, *places: torch.Tensor) -> torch.Tensor:
-        taken.append(len(ids))
+        passes.append(len(ids))
         return plain(self, ids, *places)
 
     monkeypatch.setattr(CachedGenerator, "__call__", watched)
-    ids, figures = torch.randint(4, (6, 5)), DraftFigures()
+    ids, figures = torch.randint(3, (6, 5)), DraftFigures()
     generator = torch.Generator().manual_seed(0)
-    assert len(list(generate_tokens(model, ids, 80, Sampling(1.0), generator, draft="plan", figures=figures))) == 80
-    assert figures.accepted > 0  # in some rows, so that they stood apart
-    assert len(taken) > 40
+    assert len(list(generate_tokens(model, ids, 40, Sampling(1.0), generator, draft="plan", figures=figures))) == 40
+    assert figures.drafted > 0
+    assert (figures.accepted > 0) == (left > 1)  # then they stood apart for a while
+    assert len(passes) > 20
 
 
 def test_generate__drafts_follow_an_edited_plan():
@@ -341,12 +360,17 @@ def test_draft_length__stops_where_drafts_do_not_pay():
 
 
 def test_draft_length__compares_plan_and_text_now_and_then():
-    """Ever less often, down to a least frequency."""
+    """Ever less often, down to a least frequency, until something is drafted again."""
     length, (first, most) = DraftLength(small_config()), WATCHED
     compared = [step for step in range(1, 8 * most) if length.skip()]
     waits = [later - earlier for earlier, later in itertools.pairwise([0, *compared])]
     assert waits[:3] == [first, 2 * first, 4 * first]
-    assert waits[3:] == [most] * len(waits[3:])
+    assert waits == sorted(waits)
+    assert waits[-1] == most
+    length.update(torch.tensor([0]), torch.tensor([3]), compared=True)
+    assert not any(length.skip() for _ in range(first))
+    length.update(torch.tensor([0]), torch.tensor([3]))
+    assert [length.skip() for _ in range(first)] == [False] * (first - 1) + [True]
 
 
 def test_draft_length__many_texts_need_more_acceptance():
