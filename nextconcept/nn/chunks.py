@@ -186,7 +186,7 @@ class Chunker(nn.Module):
                 self.register_buffer(f"ends_{level}", torch.zeros(size, dtype=torch.bool))
             rules.append(rule)
         self.hierarchy, self.vocab_size = replace(config.hierarchy, rules=tuple(rules)), config.vocab_size
-        self._filled = not self.tables
+        self._filled = not self._tables
         if config.vocab_size == 256:
             self.read_as([bytes([byte]) for byte in range(256)])
 
@@ -197,9 +197,9 @@ class Chunker(nn.Module):
             texts: per token id, its bytes; special tokens have none. Ids behind them have none.
         """
         for level, values in rule_tables(self._automata, texts, self.vocab_size).items():
-            for table, value in zip(self.tables[level], values, strict=True):
+            for table, value in zip(self._tables[level], values, strict=True):
                 table.copy_(value)
-        self._filled = self._automata.keys() >= self.tables.keys()
+        self._filled = self._automata.keys() >= self._tables.keys()
 
     def check_tables(self) -> None:
         """Check that the tables of all rules are filled; later calls cost nothing.
@@ -209,9 +209,9 @@ class Chunker(nn.Module):
                 where tokens are not bytes; or if it is neither made nor loaded, because the
                 settings of a new model give a rule of the user's own with ``num_states``.
         """
-        if self._filled or any(following.is_meta for following, _ in self.tables.values()):
+        if self._filled or any(following.is_meta for following, _ in self._tables.values()):
             return
-        for level, (following, _) in self.tables.items():
+        for level, (following, _) in self._tables.items():
             if following.min() < 0:
                 rule = self.hierarchy.rules[level - 1].rule
                 if level in self._automata:
@@ -227,12 +227,21 @@ class Chunker(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        known = [following for following, _ in self.tables.values() if not following.is_meta]
-        self._filled = len(known) == len(self.tables) and all(bool(following.min() >= 0) for following in known)
+        known = [following for following, _ in self._tables.values() if not following.is_meta]
+        self._filled = len(known) == len(self._tables) and all(bool(following.min() >= 0) for following in known)
 
     @property
     def tables(self) -> dict[int, Tables]:
-        """The rules that read the text, on tokens, by level."""
+        """The rules that read the text, on tokens, by level.
+
+        Raises:
+            InputError: if the texts of the tokens are not known; see :meth:`check_tables`.
+        """
+        self.check_tables()
+        return self._tables
+
+    @property
+    def _tables(self) -> dict[int, Tables]:
         levels = [level for level, rule in enumerate(self.hierarchy.rules, 1) if rule.of_text]
         return {
             level: (cast(Tensor, getattr(self, f"following_{level}")), cast(Tensor, getattr(self, f"ends_{level}")))
@@ -245,7 +254,6 @@ class Chunker(nn.Module):
         Raises:
             InputError: if the texts of the tokens are not known; see :meth:`check_tables`.
         """
-        self.check_tables()
         return chunk_ends(tokens, self.hierarchy, self.tables, self.context, whole)
 
     def forward(self, tokens: Tensor, whole: int | None = None) -> dict[int, Chunks]:

@@ -8,8 +8,10 @@ import torch
 from nextconcept import InputError, ModelConfig, NextConceptModel
 from nextconcept.core.chunk_ends import rule_ends
 from nextconcept.core.chunk_rules import RULES, ends_behind
+from nextconcept.nn.chunk_lengths import length_odds, likeliest_tokens
 from nextconcept.nn.chunks import Chunker, chunk_of_tokens
 from nextconcept.nn.growth import grow, shrink
+from nextconcept.nn.uneven_matching import match_uneven
 from tests.core.test_chunking import OWN
 
 BYTES = [bytes([byte]) for byte in range(256)]
@@ -126,7 +128,15 @@ def test_chunker__a_rule_asks_for_the_texts_of_tokens_that_are_no_bytes():
     sizes = {"context_length": 32, "width": 32, "num_heads": 2, "depth": 1}
     model = NextConceptModel(ModelConfig(levels=2, chunking=["words"], vocab_size=300, **sizes))
     tokens, texts = torch.tensor([[260, 32, 97, 32]]), [*BYTES, *[b"ab"] * 44]
-    for ask in (model, lambda ids: model.compose(ids), lambda ids: model.chunker(ids)):
+    concept, encoder, chunker = torch.ones(1, 32), model.encoder, model.chunker
+    for ask in (
+        model,
+        model.compose,
+        chunker,
+        lambda ids: length_odds(encoder, chunker, concept),
+        lambda ids: likeliest_tokens(encoder, chunker, concept[0], 3),
+        lambda ids: match_uneven(encoder, chunker, concept, 1, 2, 2),
+    ):
         with pytest.raises(InputError, match=r"'words' of level 1 does not know.* 300 tokens.*read_as"):
             ask(tokens)
     with torch.device("meta"):  # where shapes alone count
