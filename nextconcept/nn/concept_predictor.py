@@ -4,7 +4,7 @@ Shapes: B batch, N concepts, A = N + 1 anchors, H horizon, D width of the level,
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -30,14 +30,11 @@ class Prediction:
         plan: (B, A, H, D) predicted concepts.
         states: (B, A, D) hidden states of the anchors.
         steps: (B, A, H or 1, D) hidden states that the head maps to the plan.
-        passes: per pass through the blocks but the last, (B, A, D) the residual stream behind it;
-            none in a rollout.
     """
 
     plan: Tensor
     states: Tensor
     steps: Tensor
-    passes: list[Tensor] = field(default_factory=list, repr=False)
 
 
 class PlanHead(nn.Module):
@@ -151,10 +148,8 @@ class ConceptPredictor(nn.Module):
         inputs = self.start(concepts)
         paired = self.pair(inputs, F.pad(inputs, (0, 0, 1, 0))[:, :-1])
         if not self.rollout:
-            trace: list[Tensor] = []
-            states = transformer(paired, self.shape, plan_input, cache, trace)
-            depth = len(transformer.blocks)
-            return Prediction(self.head(states), states, states.unsqueeze(2), trace[depth::depth])
+            states = transformer(paired, self.shape, plan_input, cache)
+            return Prediction(self.head(states), states, states.unsqueeze(2))
         cache = cache or RolloutCache()
         states = [transformer(paired, self.shape, plan_input, cache)]
         plan = [self.head(states[0]).squeeze(-2)]
@@ -163,15 +158,6 @@ class ConceptPredictor(nn.Module):
             states.append(transformer(self.pair(inputs, previous), self.shape, plan_input, cache))
             plan.append(self.head(states[-1]).squeeze(-2))
         return Prediction(torch.stack(plan, 2), states[0], torch.stack(states, 2))
-
-    def early_plans(self, transformer: Transformer, prediction: Prediction) -> list[Tensor]:
-        """Return the plans (B, A, H, D) that each pass but the last would have made.
-
-        Args:
-            transformer: the weights.
-            prediction: from every anchor, by one pass or more.
-        """
-        return [self.head(transformer.norm(stream)) for stream in prediction.passes]
 
     def sample(self, steps: Tensor, count: int) -> Tensor:
         """Draw plans with a noise vector for each.

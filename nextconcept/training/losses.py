@@ -62,9 +62,6 @@ class LossConfig:
         decode_share: share of the anchors, or of the tokens where rules cut chunks, that ``decode``
             and ``draft`` score in a training step. They are drawn anew in each, and weigh more
             accordingly.
-        deep_supervision: weight of the mean concept loss of the plans that each pass through the
-            blocks but the last would have made (Lee et al., 2015), of levels with ``num_loops``
-            above 1. So each pass is told how far it should have come.
 
     Raises:
         InputError: if a term is unknown or a number is out of range.
@@ -77,7 +74,6 @@ class LossConfig:
     temperature: float = 0.1
     decode_scale: float = READ_BACK_SCALE
     decode_share: float = 1.0
-    deep_supervision: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.terms, dict):
@@ -99,8 +95,6 @@ class LossConfig:
             raise InputError(f"temperature {self.temperature} and decode_scale {self.decode_scale} must be positive.")
         if not 0 < self.decode_share <= 1:
             raise InputError(f"decode_share must be above 0 and at most 1, not {self.decode_share}.")
-        if not 0 <= self.deep_supervision < math.inf:
-            raise InputError(f"deep_supervision must be 0 or more, not {self.deep_supervision}.")
 
     def check(self, model: NextConceptModel) -> None:
         """Check that a model offers what the terms need.
@@ -121,12 +115,6 @@ class LossConfig:
             )
         if "draft" in self.terms and model.draft_head is None:
             raise InputError("concept loss 'draft' trains a draft head: set the model's planner.draft_width above 0.")
-        looped = any(config.level_loops[level] > 1 for level in config.hierarchy.concept_levels)
-        if self.deep_supervision and (config.planner.mode == "rollout" or not looped):
-            raise InputError(
-                "deep_supervision scores the plans of passes before the last: give a concept level num_loops above 1, "
-                "without planner.mode 'rollout', or leave it at 0."
-            )
         if "decode" in self.terms and not config.encoder.additive:
             raise InputError(
                 f"concept loss 'decode' needs a composition that is a sum or mean, not {config.encoder.composition!r}."
@@ -220,29 +208,15 @@ def compute_losses(
     inputs, known = (F.pad(part[:, :-1], (output.offset, 0)) for part in (tokens, mask))
     concepts = {}
     for level in output.plans:
-        weight = config.weight(level) * (level_factors or {}).get(level, 1.0)
-        concepts[level] = _concept_loss(config, model, output, level, output.plans[level], inputs, known)
-        total = total + weight * concepts[level].total
-        if config.deep_supervision and output.predictions[level].passes:
-            early = [
-                _concept_loss(config, model, output, level, plan, inputs, known).total
-                for plan in model.predictor(level).early_plans(model.transformer(level), output.predictions[level])
-            ]
-            total = total + weight * config.deep_supervision * torch.stack(early).mean()
+        concepts[level] = _concept_loss(config, model, output, level, inputs, known)
+        total = total + config.weight(level) * (level_factors or {}).get(level, 1.0) * concepts[level].total
     return Losses(total, tokens_loss, concepts, terms)
 
 
 def _concept_loss(
-    config: LossConfig,
-    model: NextConceptModel,
-    output: ModelOutput,
-    level: int,
-    plan: Tensor,
-    tokens: Tensor,
-    mask: Tensor,
+    config: LossConfig, model: NextConceptModel, output: ModelOutput, level: int, tokens: Tensor, mask: Tensor
 ) -> ConceptLoss:
-    """Compare a plan (B, A, H, D) of a level with what came."""
-    plan, horizon = plan.float(), plan.shape[2]
+    plan, horizon = output.plans[level].float(), output.plans[level].shape[2]
     targets, known = horizon_targets(output.concepts[level].detach().float(), horizon, output.counts(level))
     if output.chunks is None:
         span, count = model.config.hierarchy.span(level), targets.shape[1] - 1
@@ -295,10 +269,7 @@ def loss_flops_per_token(
         return tensor.detach().requires_grad_()
 
     plans = {level: leaf(plan) for level, plan in output.plans.items()}
-    predictions = {
-        level: replace(one, steps=leaf(one.steps), passes=[leaf(stream) for stream in one.passes])
-        for level, one in output.predictions.items()
-    }
+    predictions = {level: replace(one, steps=leaf(one.steps)) for level, one in output.predictions.items()}
     leaves = replace(
         output,
         logits=leaf(output.logits),

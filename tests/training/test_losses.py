@@ -299,7 +299,6 @@ def test_check__a_model_without_concepts_needs_nothing():
         ({"terms": {"wishes": 1.0}}, "unknown concept loss 'wishes': choose from cosine"),
         ({"terms": {"mse": -1.0}}, "must be 0 or more"),
         ({"discount": 0.0}, "discount must be"),
-        ({"deep_supervision": -1.0}, "deep_supervision must be 0 or more"),
     ],
 )
 def test_loss_config__bad(options: dict, message: str):
@@ -326,48 +325,11 @@ def test_loss_flops_per_token__is_that_of_the_read_back():
 @pytest.mark.parametrize("term", TERMS)
 def test_loss_flops_per_token__is_that_of_the_loss_alone(term: str):
     """What the model does is counted elsewhere, in the backward pass too."""
-    settings = LossConfig({term: 1.0}, deep_supervision=0.5)
-    costs = [
-        loss_flops_per_token(
-            settings,
-            NextConceptModel(
-                small_config(
-                    depth=depth, num_loops=2, planner__noise_width=4, planner__draft_width=8, sharing="separate"
-                )
-            ),
-            64,
-        )
-        for depth in (1, 3)
-    ]
+    costs = []
+    for depth in (1, 3):
+        model = NextConceptModel(small_config(depth=depth, planner__noise_width=4, planner__draft_width=8))
+        costs.append(loss_flops_per_token(LossConfig({term: 1.0}), model, 64))
     assert costs[0] == costs[1]
-    assert costs[0] > 0
-
-
-@pytest.mark.parametrize("chunking", [None, ["words"]])
-def test_compute_losses__deep_supervision_scores_the_plan_of_each_pass(chunking: list | None):
-    """A pass makes the plan that a model with so many passes makes."""
-    options = {"chunking": chunking, "sharing": "separate", "vocab_size": 256}
-    model = open_model(small_config(num_loops=3, **options))
-    tokens, mask = batch_of()
-    out = model(tokens[:, :-1])
-    losses = {
-        weight: compute_losses(LossConfig(deep_supervision=weight), model, out, tokens, mask) for weight in (0.0, 2.0)
-    }
-    early = []
-    for passes in (1, 2):
-        fewer = NextConceptModel(small_config(num_loops=[3, passes], **options))
-        fewer.load_state_dict(model.state_dict())
-        plan = fewer(tokens[:, :-1]).plans[1]
-        early.append(compute_losses(LossConfig(), model, with_plan(out, plan), tokens, mask).concepts[1].total)
-    extra = 0.3 * 2.0 * sum(early) / 2
-    torch.testing.assert_close(losses[2.0].total, losses[0.0].total + extra)
-    assert losses[2.0].concepts[1].total == losses[0.0].concepts[1].total
-
-
-@pytest.mark.parametrize("changes", [{}, {"num_loops": [2, 1]}, {"num_loops": 2, "planner__mode": "rollout"}])
-def test_check__deep_supervision_needs_passes(changes: dict):
-    with pytest.raises(InputError, match="num_loops above 1, without planner.mode 'rollout'"):
-        LossConfig(deep_supervision=1.0).check(NextConceptModel(small_config(sharing="separate", **changes)))
 
 
 @pytest.mark.parametrize(
