@@ -9,20 +9,11 @@ from typing import Any, cast
 import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from nextconcept.checkpoints.files import KEY
 from nextconcept.core.config import ModelConfig
-from nextconcept.core.config_groups import (
-    BlockConfig,
-    EncoderConfig,
-    MatchingConfig,
-    NestedConfig,
-    PlannerConfig,
-    ReaderConfig,
-)
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.tokenizers import tokenizer_from_json
@@ -45,27 +36,16 @@ from nextconcept.training.optim import (
     make_schedule,
     number_by_position,
 )
-from nextconcept.training.sharding import check_sharding, gather, release, shard
+from nextconcept.training.sharded_module import ShardedModule
+from nextconcept.training.stored_classes import allow_stored_classes
 from nextconcept.training.warm_start import WarmStart, load_warm_start
 
 __all__ = ["ConceptModule"]
 
-torch.serialization.add_safe_globals(
-    [
-        ModelConfig,
-        EncoderConfig,
-        PlannerConfig,
-        MatchingConfig,
-        ReaderConfig,
-        BlockConfig,
-        NestedConfig,
-        LossConfig,
-        OptimizerConfig,
-    ]
-)
+allow_stored_classes()
 
 
-class ConceptModule(ClippedModule):
+class ConceptModule(ClippedModule, ShardedModule):
     """Trains a model with ``CE(tokens) + sum_l w_l mean_j gamma^j D(plan, concepts)``.
 
     A batch is a :class:`~nextconcept.data.windows.ConceptBatch` or a plain (B, T + 1) int64 tensor,
@@ -160,25 +140,6 @@ class ConceptModule(ClippedModule):
     def named_losses(self) -> dict[str, Tensor]:
         """Return the losses of the latest training step by the names that messages use."""
         return dict(self._named_losses)
-
-    def configure_model(self) -> None:
-        """Shard the parameters, under Lightning's ``ModelParallelStrategy`` (FSDP2).
-
-        Raises:
-            InputError: if the strategy's settings do not suit this model.
-        """
-        mesh = self.device_mesh
-        if mesh is None or isinstance(self.model, FSDPModule):
-            return
-        check_sharding(
-            mesh["tensor_parallel"].size(), self.trainer.world_size, self.trainer.validate_loop.inference_mode
-        )
-        for part in self._sharded_parts():
-            shard(part, mesh["data_parallel"])
-
-    def _sharded_parts(self) -> list[nn.Module]:
-        """The model, and its objective if that has parameters."""
-        return [part for part in (self.model, self.objective) if next(part.parameters(), None) is not None]
 
     def forward(self, tokens: Tensor) -> ModelOutput:
         """Run the model on (B, T) token ids."""
@@ -395,19 +356,6 @@ class ConceptModule(ClippedModule):
         if self.config.encoder.chunk_alignment == "start":
             return None
         return int(torch.randint(self.config.hierarchy.top_span, ()))
-
-    def on_validation_start(self) -> None:
-        """Gather sharded parameters, so that callbacks may run the model on one process."""
-        for part in self._sharded_parts():
-            gather(part)
-
-    def on_validation_end(self) -> None:
-        """Shard gathered parameters again."""
-        for part in self._sharded_parts():
-            release(part)
-
-    on_test_start = on_predict_start = on_validation_start
-    on_test_end = on_predict_end = on_validation_end
 
     def validation_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> None:
         """Add the losses of a batch of the validation split; fewer plan sources inside a fit."""
