@@ -5,7 +5,7 @@
     --results+ results/planning/countdown.json
 
 Thin lines are seeds, thick ones their means. Of each entry the runs with the settings that most
-seeds have are drawn, and of several such settings those with the best mean.
+seeds have are drawn, and of several such settings those of the largest budget with the best mean.
 """
 
 import json
@@ -43,12 +43,14 @@ def chosen_runs(path: Path) -> dict[str, list[dict[str, Any]]]:
         for run in json.loads(path.read_text(encoding="utf-8"))["runs"]:
             key = json.dumps([budget_of(run), run["learning_rate"], run.get("grid", {})])
             settings.setdefault(run["entry"], {}).setdefault(key, []).append(run)
-        return {
-            entry: max(found.values(), key=lambda runs: (len(runs), mean(run["final"][EXACT] for run in runs)))
-            for entry, found in settings.items()
-        }
+        return {entry: max(found.values(), key=_worth) for entry, found in settings.items()}
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path} is not the results file of a comparison of {EXACT}: give its JSON file.") from None
+
+
+def _worth(runs: list[dict[str, Any]]) -> tuple[int, float, float]:
+    """Compare runs with equal settings by seeds, then by training FLOPs, then by their answers."""
+    return len(runs), tflops(runs[0], runs[0]["steps"]), mean(run["final"][EXACT] for run in runs)
 
 
 def main(results: list[str], output: str = "results/planning/planning.png") -> None:

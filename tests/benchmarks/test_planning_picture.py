@@ -41,6 +41,12 @@ def test_chosen_runs__those_of_most_seeds_and_then_the_best(tmp_path: Path):
     }
 
 
+def test_chosen_runs__of_equal_seeds_those_of_the_largest_budget(tmp_path: Path):
+    longer = record("gpt", 1e-3, 0, 0.5) | {"budget": {"flops": 4e12}, "steps": 40}
+    runs = [record("gpt", 1e-3, 0, 0.6), longer, record("gpt", 2e-3, 0, 0.7)]
+    assert chosen_runs(results(tmp_path / "a.json", *runs)) == {"gpt": [longer]}
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"runs": [{"entry": "gpt"}]}'])
 def test_chosen_runs__of_another_file_say_so(tmp_path: Path, text: str):
     path = tmp_path / "a.json"
