@@ -2,7 +2,7 @@
 
     python benchmarks/planning_picture.py --results+ results/planning/g2_5.json
     --results+ results/planning/g3_4.json --results+ results/planning/g2_8.json
-    --results+ results/planning/countdown.json
+    --results+ results/planning/countdown.json --results+ results/planning/maze.json
 
 Thin lines are seeds, thick ones their means. Of each entry the runs with the settings that most
 seeds have are drawn, and of several such settings those of the largest budget with the best mean.
