@@ -29,7 +29,7 @@ UNEQUAL = 80.0
 """r_0: texts at different places whose pass takes twice the time of texts at equal ones
 (results/generation.md)."""
 
-OVERHEAD = 0.4
+OVERHEAD = 0.6
 """Share of a pass that a draft takes, whatever its length."""
 
 HEAD = 0.25
@@ -49,9 +49,9 @@ HOPE = 0.9
 DECAY = 0.9
 """Weight of a pass against the next one."""
 
-WATCHED = 8, 256
+WATCHED = 1, 256
 """Passes from the last draft until plan and text are compared, and at most from one comparison to
-the next: each interval is twice as long as the one before."""
+the next: each interval is four times as long as the one before."""
 
 LONGEST = 15
 """Greatest number of tokens to draft, where plans may be longer."""
@@ -119,7 +119,7 @@ class DraftLength:
         self._skipped += 1
         if self._skipped < self._wait:
             return False
-        self._skipped, self._wait = 0, min(2 * self._wait, WATCHED[1])
+        self._skipped, self._wait = 0, min(4 * self._wait, WATCHED[1])
         return True
 
     def update(self, accepted: Tensor, counts: Tensor, compared: bool = False) -> None:

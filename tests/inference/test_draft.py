@@ -364,7 +364,7 @@ def test_draft_length__compares_plan_and_text_now_and_then():
     length, (first, most) = DraftLength(small_config()), WATCHED
     compared = [step for step in range(1, 8 * most) if length.skip()]
     waits = [later - earlier for earlier, later in itertools.pairwise([0, *compared])]
-    assert waits[:3] == [first, 2 * first, 4 * first]
+    assert waits[:3] == [first, 4 * first, 16 * first]
     assert waits == sorted(waits)
     assert waits[-1] == most
     length.update(torch.tensor([0]), torch.tensor([3]), compared=True)
@@ -382,7 +382,7 @@ def test_draft_length__many_texts_need_more_acceptance():
 
 
 def test_draft_length__a_draft_that_ends_its_chunk_takes_the_levels_above():
-    length = DraftLength(small_config(depth=[1, 8], sharing="separate"))
+    length = DraftLength(small_config(depth=[1, 16], sharing="separate"))
     for _ in range(100):
         length.update(torch.tensor([3]), torch.tensor([12]))
     assert [length.best(1, place) for place in range(4)] == [3, 2, 1, 3]
