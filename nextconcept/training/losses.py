@@ -263,13 +263,16 @@ def loss_flops_per_token(
     if own is not None:
         own.eval()  # what is recomputed in the backward pass does not count
     tokens = torch.zeros(1, time + 1, dtype=torch.long, device="meta")
-    output = ghost(tokens[:, :-1])
+    with torch.no_grad():  # so that no backward pass goes on into the model
+        output = ghost(tokens[:, :-1])
 
     def leaf(tensor: Tensor) -> Tensor:
         return tensor.detach().requires_grad_()
 
     plans = {level: leaf(plan) for level, plan in output.plans.items()}
-    predictions = {level: replace(one, steps=leaf(one.steps)) for level, one in output.predictions.items()}
+    predictions = {
+        level: replace(one, states=leaf(one.states), steps=leaf(one.steps)) for level, one in output.predictions.items()
+    }
     leaves = replace(
         output,
         logits=leaf(output.logits),

@@ -322,7 +322,14 @@ def test_loss_flops_per_token__is_that_of_the_read_back():
     assert loss_flops_per_token(LossConfig(), NextConceptModel(small_config(levels=1)), 64) == 0
 
 
-@pytest.mark.parametrize("term", TERMS)
+def reads_all(at: LossInputs) -> torch.Tensor:
+    """A user's own term with a product of all that the model has made of a level."""
+    prediction, concepts = at.output.predictions[at.level], at.output.concepts[at.level]
+    parts = torch.cat((prediction.states, prediction.steps.flatten(1, 2), concepts), 1)
+    return at.plan.sum(-1) * (parts @ parts.mT).mean()
+
+
+@pytest.mark.parametrize("term", [*TERMS, f"{__name__}.reads_all"])
 def test_loss_flops_per_token__is_that_of_the_loss_alone(term: str):
     """What the model does is counted elsewhere, in the backward pass too."""
     costs = []
