@@ -231,8 +231,9 @@ def write_drafted(
     """Continue texts with drafts, and yield the next tokens, (B,) at a time.
 
     Each position draws its token from the decoder's own distribution, and a draft is kept if it is
-    that token. Because each token has a random number of its own, what is written is what would
-    have been written without drafts, and has the same distribution.
+    that token, unless texts are to stay level that are drafted no more. Because each token has a
+    random number of its own, what is written is what would have been written without drafts, and
+    has the same distribution.
 
     Args:
         decoder: the model.
@@ -250,7 +251,7 @@ def write_drafted(
         if level and not (pays and decoder.length.best(len(ids), decoder.place(lengths))):
             # As plain decoding does, and as fast.
             logits = decoder(ids, starts, lengths)
-            if decoder.length.skip():
+            if watched is None and decoder.length.skip():
                 watched = decoder.foresee(ids, starts, lengths)
             drawn = decoder.draws.draw(logits[:, None], torch.arange(len(ids)), lengths)
             ids.scatter_(1, lengths[:, None].to(ids.device), drawn)

@@ -202,6 +202,31 @@ def test_generate__rows_get_level_where_drafts_do_not_pay(monkeypatch: pytest.Mo
     assert len(passes) > 20
 
 
+class Watching(DraftLength):
+    """Drafts nothing, and would always compare."""
+
+    compared = 0
+
+    def pays(self, rows: int) -> bool:
+        return False
+
+    def skip(self) -> bool:
+        return True
+
+    def update(self, accepted: torch.Tensor, counts: torch.Tensor, compared: bool = False) -> None:
+        type(self).compared += compared
+
+
+def test_generate__a_comparison_ends_before_the_next_one_begins(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("nextconcept.inference.drafts.DraftLength", Watching)
+    monkeypatch.setattr(Watching, "compared", 0)
+    model = model_of()
+    generate(model, torch.randint(3, (2, 5)), 40, draft="plan")
+    longest = DraftLength(model.config).longest
+    assert longest > 4
+    assert Watching.compared == 39 // longest
+
+
 def test_generate__drafts_follow_an_edited_plan():
     model = reader_of_plans()
     prompt, chunk = torch.randint(20, (1, 8)), torch.tensor([3, 1, 4, 15])

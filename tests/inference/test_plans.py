@@ -169,4 +169,4 @@ def test_report_plan__marks_the_tokens_that_were_drafted():
         shown = [str(one.position) for one in drafted.tokens if one.drafted and one.text]
         assert re.findall('class="p([0-9]+) drafted"', page) == shown
         assert (f"{len(marked)} of 30 tokens were drafted" in page) == (len(marked) > 0)
-    assert most > 3
+    assert most > 1
