@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_training.py --width 1024 --contexts '[2048, 8192]' [--compile true]
 
-The hierarchies are the GPT with its blocks shared out over the token encoder and the decoder, and
+The hierarchies are the GPT with its blocks divided between the token encoder and the decoder, and
 thinner levels above. MFU is the share of ``--peak_tflops`` that the counted training FLOPs make up,
 in the time of the forward and backward pass. The time of the optimizer's step depends on the
 parameters alone, and weighs less the more tokens a step has.

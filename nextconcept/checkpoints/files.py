@@ -12,11 +12,13 @@ from nextconcept.checkpoints.hub import (
     download_pretrained,
     is_repository_name,
     load_pretrained,
+    read_pretrained_config,
     read_pretrained_task,
     read_pretrained_vocabulary,
 )
 from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.checkpoints.packaged import find_export, packaged_models
+from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.core.suggestions import closest
 from nextconcept.data.tokenizer_base import Tokenizer
@@ -32,6 +34,7 @@ __all__ = [
     "find_checkpoint",
     "load_run",
     "read_checkpoint",
+    "read_config",
     "read_record",
     "read_task",
     "read_vocabulary",
@@ -167,15 +170,43 @@ def read_task(path: str | Path) -> dict[str, Any] | None:
     Raises:
         InputError: if there is no model at ``path``, or what is stored is no record of a task.
     """
-    if is_repository_name(path):
-        path = download_pretrained(str(path))
-    if (export := find_export(path)) is not None:
+    if (export := _export_of(path)) is not None:
         return read_pretrained_task(export)
     file = find_checkpoint(path)
     task = read_checkpoint(file)[KEY].get(TASK)
     if task is not None and not isinstance(task, dict):
         raise InputError(f"{file} is damaged: its record of a task can't be read.")
     return task
+
+
+def _export_of(path: str | Path) -> Path | None:
+    """Return the exported folder at ``path``, downloaded if need be; None for a run."""
+    return find_export(download_pretrained(str(path)) if is_repository_name(path) else path)
+
+
+def read_config(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> ModelConfig:
+    """Read the configuration of a trained model.
+
+    Args:
+        path: as for :func:`load_run`.
+        encoder: class of the concept encoder, if the model was trained with one of your own.
+
+    Raises:
+        InputError: if there is no model at ``path``, it is damaged, or has another encoder.
+    """
+    if (export := _export_of(path)) is not None:
+        return read_pretrained_config(export, encoder)
+    file = find_checkpoint(path)
+    config = _stored_config(read_checkpoint(file)[KEY], file)
+    check_encoder(config, encoder, file)
+    return config
+
+
+def _stored_config(stored: dict[str, Any], file: Path) -> ModelConfig:
+    try:
+        return config_from_dict(stored["config"], file)
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{file} is damaged: its configuration can't be read.") from None
 
 
 def read_vocabulary(path: str | Path) -> tuple[Tokenizer, int] | None:
@@ -190,15 +221,13 @@ def read_vocabulary(path: str | Path) -> tuple[Tokenizer, int] | None:
     Raises:
         InputError: if there is no model at ``path``, or it is damaged.
     """
-    if is_repository_name(path):
-        path = download_pretrained(str(path))
-    if (export := find_export(path)) is not None:
+    if (export := _export_of(path)) is not None:
         return read_pretrained_vocabulary(export)
     file = find_checkpoint(path)
     stored = read_checkpoint(file)[KEY]
     if "tokenizer" not in stored:
         return None
-    tokenizer, config = tokenizer_from_json(stored["tokenizer"]), config_from_dict(stored["config"], file)
+    tokenizer, config = tokenizer_from_json(stored["tokenizer"]), _stored_config(stored, file)
     check_vocabulary(tokenizer, config.vocab_size, file)
     return tokenizer, config.vocab_size
 
@@ -221,9 +250,7 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
             another encoder, does not write without the objective it was trained with, does not
             know all tokens of its tokenizer, or its weights are not finite.
     """
-    if is_repository_name(path):
-        path = download_pretrained(str(path))
-    if (export := find_export(path)) is not None:
+    if (export := _export_of(path)) is not None:
         return load_pretrained(export, encoder)
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)
@@ -240,7 +267,7 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
         )
     try:
         stored = checkpoint[KEY]
-        config = config_from_dict(stored["config"], file)
+        config = _stored_config(stored, file)
         check_encoder(config, encoder, file)
         model = NextConceptModel(config, encoder)
         tokenizer = tokenizer_from_json(stored["tokenizer"])

@@ -16,7 +16,7 @@ from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.tokenizers import tokenizer_from_json
-from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.nn.concept_encoder import ConceptEncoder, check_encoder
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "is_export",
     "is_repository_name",
     "load_pretrained",
+    "read_pretrained_config",
     "read_pretrained_task",
     "read_pretrained_vocabulary",
     "save_pretrained",
@@ -142,6 +143,26 @@ def load_pretrained(
     except (OSError, SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).split("\n")[0]
         raise InputError(f"{folder} is not an exported model: {reason}.") from None
+
+
+def read_pretrained_config(folder: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> ModelConfig:
+    """Read the configuration of an exported model.
+
+    Args:
+        folder: the exported folder.
+        encoder: class of the concept encoder, if the model was trained with one of your own.
+
+    Raises:
+        InputError: if the file is missing or broken, or the model has another encoder.
+    """
+    try:
+        config = config_from_dict(json.loads(Path(folder, CONFIG).read_text(encoding="utf-8")), folder)
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder} is not an exported model: {str(error).splitlines()[0]}.") from None
+    check_encoder(config, encoder, folder)
+    return config
 
 
 def read_pretrained_vocabulary(folder: str | Path) -> tuple[Tokenizer, int]:

@@ -8,14 +8,13 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 
-from nextconcept.checkpoints.files import KEY
+from nextconcept.checkpoints.files import KEY, read_config
 from nextconcept.checkpoints.hub import config_from_dict
 from nextconcept.cli.linked_settings import SHAPE
 from nextconcept.core.chunking import same_chunking
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.nn.concept_encoder import ConceptEncoder
-from nextconcept.training.warm_start import read_config
 
 __all__ = ["GivenSettings", "adopt_checkpoint", "adopt_stored_config"]
 

@@ -12,10 +12,10 @@ from nextconcept.core.config_groups import (
     ReaderConfig,
 )
 from nextconcept.core.errors import InputError
-from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.core.hierarchy import DEFAULT_CONTEXT_LENGTH, Hierarchy
 from nextconcept.core.settings import check_types, from_dict
 
-__all__ = ["ModelConfig"]
+__all__ = ["PER_LEVEL", "ModelConfig"]
 
 PER_LEVEL = ("width", "depth", "num_loops", "num_heads", "sliding_window", "horizon")
 """Settings that may be a list with one value per level."""
@@ -115,7 +115,7 @@ class ModelConfig:
                     # Of the windows of blocks, those of a token encoder are left out with it.
                     setattr(self, name, [value[0][-_first(self.depth) :]] if isinstance(value[0], list) else value[0])
         if self.context_length is None:
-            self.context_length = -(-256 // hierarchy.alignment) * hierarchy.alignment
+            self.context_length = hierarchy.round_up(DEFAULT_CONTEXT_LENGTH)
         hierarchy.check_context(self.context_length)
         self._check_numbers()
         self._check_lists()

@@ -214,7 +214,7 @@ class BlockConfig:
         post_norm: also normalise what attention and feed-forward layers add to the residual stream.
         rope_base: base of the rotary position frequencies (Su et al., 2021).
         gradient_checkpointing: recompute blocks in the backward pass instead of storing their
-            activations.
+            activations; not those of a predictor with ``planner.mode: rollout``.
 
     Raises:
         InputError: if a number is not positive.

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from nextconcept.core.chunking import ChunkingConfig, RuleEntry, parse_chunking
 from nextconcept.core.errors import InputError
 
-__all__ = ["Hierarchy"]
+__all__ = ["DEFAULT_CONTEXT_LENGTH", "Hierarchy"]
+
+DEFAULT_CONTEXT_LENGTH = 256
+"""Tokens of a window where none are given, before they are rounded up to whole chunks."""
 
 
 @dataclass(frozen=True)
@@ -93,17 +96,24 @@ class Hierarchy:
         """Anchors of ``level`` in ``time`` tokens: one before each element, one after the last."""
         return self.length(time, level) + 1
 
-    def check_context(self, context: int) -> None:
+    def round_up(self, tokens: int) -> int:
+        """Round a number of tokens up to whole elements at every level."""
+        return -(-tokens // self.alignment) * self.alignment
+
+    def check_context(self, context_length: int) -> None:
         """Check that a window holds whole elements at every level.
 
         Args:
-            context: tokens in the window.
+            context_length: tokens in the window.
 
         Raises:
             InputError: if the window does not.
         """
-        if context < 1 or context % self.alignment:
+        if context_length < 1:
+            raise InputError(f"context_length must be 1 or more, not {context_length}.")
+        if context_length % self.alignment:
             raise InputError(
-                f"context {context} is not divisible by {self.alignment} = chunk_size {self.chunk_size} to the power "
-                f"of {self.levels - 1} concept levels: choose a multiple of {self.alignment}."
+                f"context_length {context_length} is not divisible by {self.alignment} = chunk_size "
+                f"{self.chunk_size} to the power of {self.levels - 1} concept levels: choose a multiple of "
+                f"{self.alignment}."
             )

@@ -28,7 +28,7 @@ def from_dict(cls: type[Group], values: dict[str, Any], prefix: str = "") -> Gro
     if unknown:
         hint = did_you_mean(unknown[0], [one.name for one in fields(cls)])
         raise InputError(
-            f"unknown model settings {', '.join(prefix + name for name in unknown)}: "
+            f"unknown settings {', '.join(prefix + name for name in unknown)}: "
             + (f"{hint} " if hint else "")
             + "A stored model with such settings comes from another version of nextconcept: train it again with this "
             "one, or load it with the version that made it."

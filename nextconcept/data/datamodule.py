@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from nextconcept.core.chunk_ends import own_automata, rule_tables
 from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.errors import InputError
-from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.core.hierarchy import DEFAULT_CONTEXT_LENGTH, Hierarchy
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.windows import AddChunkEnds, ConceptBatch, WindowLoader, Windows, identity_collate
 
@@ -67,7 +67,7 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         super().__init__()
         self.hierarchy = Hierarchy.of(levels, chunk_size, chunking)
         if context_length is None:
-            context_length = -(-256 // self.hierarchy.alignment) * self.hierarchy.alignment
+            context_length = self.hierarchy.round_up(DEFAULT_CONTEXT_LENGTH)
         self.hierarchy.check_context(context_length)
         if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
             raise InputError(f"batch_size {batch_size} and eval_batch_size {eval_batch_size} must be 1 or more.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nextconcept.core.errors import InputError
+from nextconcept.core.settings import from_dict
 from nextconcept.data.corpus import Corpus
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.packaged_corpora import text_corpus
@@ -52,7 +53,9 @@ class CorpusDataModule(ConceptDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.split = SplitConfig(**split) if isinstance(split, Mapping) else split  # a mapping from a checkpoint
+        if isinstance(split, Mapping):  # from a checkpoint
+            split = from_dict(SplitConfig, dict(split), "split.")
+        self.split = split
         # Checkpoints hold plain values, which any process can load.
         self.save_hyperparameters({"split": asdict(self.split)})
         self._tokenizer_kind, self._bpe_size = tokenizer, vocab_size

@@ -19,6 +19,7 @@ from filelock import FileLock
 from rich.progress import Progress
 
 from nextconcept.core.errors import InputError
+from nextconcept.core.settings import check_types
 from nextconcept.data.bpe_training import train_bpe
 from nextconcept.data.corpus import Corpus
 from nextconcept.data.pieces import Piece, batches, cut
@@ -42,7 +43,7 @@ class SplitConfig:
         test: fraction of documents or characters for the test.
 
     Raises:
-        InputError: if the fractions leave nothing to train on.
+        InputError: if a value has another type, or the fractions leave nothing to train on.
     """
 
     by: Literal["document", "contiguous"] = "document"
@@ -50,6 +51,7 @@ class SplitConfig:
     test: float = 0.05
 
     def __post_init__(self) -> None:
+        check_types(self, "split.")
         if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):  # NaN fails it too
             raise InputError(f"split fractions val {self.val} and test {self.test} must be 0 or more and sum below 1.")
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from nextconcept.core.errors import InputError
 
-__all__ = ["CONTEXT", "Tokenizer"]
+__all__ = ["DECODED_BEFORE", "Tokenizer"]
 
-CONTEXT = 64
+DECODED_BEFORE = 64
 """Tokens of a text that decide how its continuation is decoded: whether a space or a joiner comes
 first, and which bytes belong to one character."""
 
@@ -60,7 +60,7 @@ class Tokenizer(ABC):
             before: the earlier ids, of which the last few decide how the text goes on.
             ids: token ids.
         """
-        begun = list(before[-CONTEXT:])
+        begun = list(before[-DECODED_BEFORE:])
         return self.decode([*begun, *ids])[len(self.decode(begun)) :]
 
     def stream(self, before: Sequence[int] = ()) -> Callable[[int], str]:
@@ -71,12 +71,14 @@ class Tokenizer(ABC):
         Args:
             before: ids of the text that is continued.
         """
-        ids = list(before[-CONTEXT:])
+        ids = list(before[-DECODED_BEFORE:])
 
         def step(token: int) -> str:
-            before = self.decode(ids)
+            known = self.decode(ids)
             ids.append(token)
-            return self.decode(ids)[len(before) :]
+            text = self.decode(ids)[len(known) :]
+            del ids[:-DECODED_BEFORE]
+            return text
 
         return step
 

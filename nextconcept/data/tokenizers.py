@@ -12,7 +12,7 @@ from tokenizers import decoders
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.subword_bytes import subword_bytes
-from nextconcept.data.tokenizer_base import CONTEXT, Tokenizer
+from nextconcept.data.tokenizer_base import DECODED_BEFORE, Tokenizer
 
 __all__ = [
     "BPETokenizer",
@@ -111,7 +111,7 @@ class BPETokenizer(Tokenizer):
     def stream(self, before: Sequence[int] = ()) -> Callable[[int], str]:
         """Return a function from one id after another to the text that each id completes."""
         decoder = decoders.DecodeStream(skip_special_tokens=True)
-        for token in before[-CONTEXT:]:
+        for token in before[-DECODED_BEFORE:]:
             decoder.step(self.library, token)
         return lambda token: decoder.step(self.library, token) or ""
 

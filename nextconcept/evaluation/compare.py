@@ -57,6 +57,8 @@ class Comparison:
     def __post_init__(self) -> None:
         if not self.entries or not self.seeds or not self.learning_rates:
             raise InputError("a comparison needs entries, seeds, learning_rates, and jobs of 1 or more.")
+        if self.mode not in ("min", "max"):
+            raise InputError(f"mode can't be {self.mode!r}: choose min or max.")
         if not Path(self.name).name or self.name.endswith("/"):
             raise InputError(f"the name of a comparison names its files, which {self.name!r} does not.")
         if len(set(self.seeds)) < len(self.seeds):

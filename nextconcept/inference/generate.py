@@ -24,6 +24,7 @@ from nextconcept.inference.generators import (
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.sampling import Draws, Sampling, sample
 from nextconcept.nn.concept_encoder import PADDING
+from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["PlanEdit", "PlanEdits", "check_prompt", "edit_plans", "generate", "generate_tokens"]
@@ -74,7 +75,10 @@ def check_prompt(tokens: Tensor, vocab_size: int, lengths: Tensor | None = None)
         )
     if lengths is None:
         return torch.full((len(tokens),), tokens.shape[1])
-    lengths = lengths.cpu()
+    if not isinstance(lengths, Tensor) or lengths.dtype not in (torch.int32, torch.int64):
+        kind = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
+        raise InputError(f"lengths must be a tensor of int64, not {kind}.")
+    lengths = lengths.cpu().long()
     if lengths.shape != (len(tokens),) or lengths.min() < 1 or lengths.max() > tokens.shape[1]:
         raise InputError(f"lengths must be one number from 1 to {tokens.shape[1]} per row, not {lengths.tolist()}.")
     return lengths
@@ -174,7 +178,7 @@ def generate_tokens(
         raise InputError("a plan is changed by edits or by a hook, not by both: leave one out.")
     config, hierarchy = model.config, model.config.hierarchy
     lengths = check_prompt(tokens, config.vocab_size, lengths)
-    if not 0 <= max_new_tokens <= MOST_TOKENS:
+    if not isinstance(max_new_tokens, int) or not 0 <= max_new_tokens <= MOST_TOKENS:
         raise InputError(f"max_new_tokens must be 0 to {MOST_TOKENS:,}, not {max_new_tokens}.")
     for edit in edits or []:
         _check_edit(edit, model, len(tokens))
@@ -259,10 +263,8 @@ def generate(
             range, or the model's plan can't be read back as a draft.
     """
     lengths = check_prompt(tokens, model.config.vocab_size, lengths)
-    training = model.training
-    model.eval()
-    try:
-        sampling = Sampling(temperature, top_k, top_p, min_p)
+    sampling = Sampling(temperature, top_k, top_p, min_p)
+    with eval_mode(model):
         writing = generate_tokens(
             model,
             tokens,
@@ -277,8 +279,6 @@ def generate(
             hook=hook,
         )
         written = list(writing)
-    finally:
-        model.train(training)
     positions = torch.arange(tokens.shape[1] + max_new_tokens)
     result = torch.nn.functional.pad(tokens, (0, max_new_tokens)) * (positions < lengths[:, None]).to(tokens.device)
     if written:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nextconcept.inference.sampling import Draws
 from nextconcept.nn.concept_encoder import PADDING, READ_BACK_SCALE
-from nextconcept.nn.draft_head import CONTEXT, DraftHead
+from nextconcept.nn.draft_head import TOKENS_BEFORE, DraftHead
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.places import unbind_at
 
@@ -56,13 +56,13 @@ class PlanDrafts:
         logits = torch.matmul(unbound, self.logits_of) + self.prior
         if self.chain is None:
             return self.draws.draw(logits, rows, lengths)
-        index = lengths[:, None] - CONTEXT + torch.arange(CONTEXT)
+        index = lengths[:, None] - TOKENS_BEFORE + torch.arange(TOKENS_BEFORE)
         before = ids.gather(1, index.clamp(min=0).to(ids.device)).masked_fill((index < 0).to(ids.device), PADDING)
         hidden = self.chain.of_plan(unbound)
         for place in range(places.shape[1]):
-            said = logits[:, place] + self.chain.of_tokens(hidden[:, place], before[:, -CONTEXT:])
+            said = logits[:, place] + self.chain.of_tokens(hidden[:, place], before[:, -TOKENS_BEFORE:])
             before = torch.cat((before, self.draws.draw(said[:, None], rows, lengths + place)), 1)
-        return before[:, CONTEXT:]
+        return before[:, TOKENS_BEFORE:]
 
 
 class _Chain:
@@ -78,7 +78,7 @@ class _Chain:
         scale = width**0.5
         self.plan = scale * head.hidden.weight[:, :width].T
         # A text has its nearest token last.
-        tokens = head.hidden.weight[:, width:].unflatten(1, (CONTEXT, width)).flip(1).flatten(1)
+        tokens = head.hidden.weight[:, width:].unflatten(1, (TOKENS_BEFORE, width)).flip(1).flatten(1)
         self.tokens, self.bias = scale * tokens.T, head.hidden.bias
         self.said = READ_BACK_SCALE * (head.out.weight.T @ vocabulary.T)
         self.said_bias = READ_BACK_SCALE * (head.out.bias @ vocabulary.T)

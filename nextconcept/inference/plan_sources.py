@@ -8,7 +8,8 @@ from torch import Tensor
 
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.generate import PlanEdit
-from nextconcept.inference.plans import PlanReport, eval_mode, first_visible, plans_at_end, report_plan
+from nextconcept.inference.plans import PlanReport, first_visible, plans_at_end, report_plan
+from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["compare_sources", "plan_of"]

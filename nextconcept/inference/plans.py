@@ -5,8 +5,7 @@ Shapes: T tokens, H horizon, D width of a level, S tokens of a concept.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -27,6 +26,7 @@ from nextconcept.inference.plan_steps import CONTROL_CHARACTERS, LevelPlans, Pla
 from nextconcept.inference.read_back import check_readable, decode_chunk, decode_tokens, read_concepts
 from nextconcept.inference.sampling import make_generator
 from nextconcept.inference.text_plans import text_plans
+from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.plan_choice import PlanChoice
@@ -91,17 +91,6 @@ def _table(level: int, steps: list[PlanStep]) -> str:
 
 def _quoted(text: str | None) -> str:
     return "-" if text is None else json.dumps(text, ensure_ascii=False).translate(CONTROL_CHARACTERS)
-
-
-@contextmanager
-def eval_mode(model: NextConceptModel) -> Iterator[None]:
-    """Put a model into eval mode, and back afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def first_visible(model: NextConceptModel, length: int) -> int:

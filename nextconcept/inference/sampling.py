@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from nextconcept.core.errors import InputError
+from nextconcept.core.settings import check_types
 
 __all__ = ["Draws", "Sampling", "check_seed", "make_generator", "sample"]
 
@@ -25,7 +26,7 @@ class Sampling:
         min_p: keep tokens at least this times as likely as the likeliest (Nguyen et al., 2024).
 
     Raises:
-        InputError: if a number is out of range.
+        InputError: if a value is no such number, or out of range.
     """
 
     temperature: float = 1.0
@@ -34,6 +35,7 @@ class Sampling:
     min_p: float | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 0 <= self.temperature < float("inf"):
             raise InputError(f"temperature must be 0 or more, not {self.temperature}.")
         if self.top_k is not None and self.top_k < 1:

@@ -20,9 +20,10 @@ from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.generate import PlanEdit, generate_tokens
-from nextconcept.inference.plans import PlanReport, eval_mode, report_plan
+from nextconcept.inference.plans import PlanReport, report_plan
 from nextconcept.inference.sampling import Sampling, make_generator
 from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["TextStream", "Writer", "batch_prompts", "continue_tokens", "generate_text", "load"]
@@ -186,7 +187,9 @@ class Writer:
         if level not in hierarchy.concept_levels:
             raise InputError(f"there is no concept level {level}: the model has {self.model.config.levels} levels.")
         span = hierarchy.span(level)
-        tokens = batch_prompts(self.tokenizer, [text])[0][0].to(next(self.model.parameters()).device)
+        _check_texts([text])
+        ids = self.tokenizer.encode_input(text, "text")  # no prompt, which tasks pad and take for a question
+        tokens = torch.from_numpy(ids.astype("int64")).to(next(self.model.parameters()).device)
         if self.model.chunker is None and len(tokens) != span:
             raise InputError(f"the text {text!r} has {len(tokens)} tokens, but a concept of level {level} has {span}.")
         return self.model.compose(tokens, level)
@@ -218,7 +221,10 @@ def _check_texts(texts: Sequence[object]) -> None:
 
 
 def _as_list(stop: str | Sequence[str] | None) -> list[str]:
-    return [stop] if isinstance(stop, str) else list(stop or [])
+    strings = [stop] if isinstance(stop, str) else stop or []
+    if not isinstance(strings, Sequence) or not all(isinstance(one, str) for one in strings):
+        raise InputError(f"stop must be a text or a list of texts, not {stop!r}.")
+    return list(strings)
 
 
 def batch_prompts(tokenizer: Tokenizer, prompts: list[str]) -> tuple[Tensor, Tensor]:

@@ -188,7 +188,7 @@ class Chunker(nn.Module):
         self.hierarchy, self.vocab_size = replace(config.hierarchy, rules=tuple(rules)), config.vocab_size
         self._filled = not self._tables
         if config.vocab_size == 256:
-            self.read_as([bytes([byte]) for byte in range(256)])
+            self.read_as([b"", *(bytes([byte]) for byte in range(1, 256))])  # id 0 ends documents
 
     def read_as(self, texts: Sequence[bytes]) -> None:
         """Fill the tables.

@@ -11,9 +11,9 @@ from nextconcept.core.config import ModelConfig
 from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import Linear
 
-__all__ = ["CONTEXT", "DraftHead", "tokens_before"]
+__all__ = ["TOKENS_BEFORE", "DraftHead", "tokens_before"]
 
-CONTEXT = 4
+TOKENS_BEFORE = 4
 """K, the tokens before a place that the head reads."""
 
 
@@ -22,8 +22,8 @@ def tokens_before(tokens: Tensor) -> Tensor:
 
     Before the first one stand negative ids.
     """
-    padded = F.pad(tokens, (CONTEXT, 0), value=-1)
-    return padded.unfold(-1, CONTEXT, 1)[..., : tokens.shape[-1], :].flip(-1)
+    padded = F.pad(tokens, (TOKENS_BEFORE, 0), value=-1)
+    return padded.unfold(-1, TOKENS_BEFORE, 1)[..., : tokens.shape[-1], :].flip(-1)
 
 
 class DraftHead(nn.Module):
@@ -42,7 +42,7 @@ class DraftHead(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, hidden = config.widths[1], config.planner.draft_width
-        self.hidden = Linear((1 + CONTEXT) * width, hidden, bias=True)
+        self.hidden = Linear((1 + TOKENS_BEFORE) * width, hidden, bias=True)
         self.out = Linear(hidden, width, bias=True)
         draw(self.hidden.weight)
         nn.init.zeros_(self.out.weight)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nextconcept.core.chunking import RuleEntry
-from nextconcept.core.config import ModelConfig
+from nextconcept.core.config import PER_LEVEL, ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.nn.model import NextConceptModel
@@ -58,7 +58,7 @@ def grown_config(config: ModelConfig, rule: RuleEntry | None = None) -> ModelCon
     if rules or rule is not None:
         values["chunking"] = [*(config.chunking or [])[: config.levels - 1], rule or config.chunk_size]
     hierarchy = Hierarchy.of(config.levels + 1, config.chunk_size, values["chunking"])
-    values["context_length"] = -(-config.window_length // hierarchy.alignment) * hierarchy.alignment
+    values["context_length"] = hierarchy.round_up(config.window_length)
     if config.levels == 1:
         values["encoder"]["depth"] = 0  # a new token encoder would change the function
     if config.sharing == "nested":
@@ -95,7 +95,7 @@ def shrunk_config(config: ModelConfig) -> ModelConfig:
         for name, below in (("num_kv_heads", config.level_kv_heads), ("head_size", config.level_head_sizes)):
             if values["block"][name] is not None:
                 values["block"][name] = below[-2]
-    for name in ("width", "depth", "num_loops", "num_heads", "sliding_window", "horizon"):
+    for name in PER_LEVEL:
         if isinstance(values[name], list):
             values[name] = values[name][:-1]
     if values["chunking"] is not None:
@@ -127,7 +127,9 @@ def grow(
         model: the model to start from, which is not changed.
         init: values of the new blocks: ``copy`` (the new level starts as the old top level on
             duplicated features: copies of the old block along the diagonal, zeros elsewhere),
-            ``random`` (as in a new model), or ``zeros``.
+            ``random`` (as in a new model), or ``zeros``. Matrices that no old one is a block of, as
+            those of new modules where weights are ``separate`` or ``shared``, are drawn by
+            ``zeros`` as by ``random``.
         levels: number of levels to add.
         rule: the chunking rule of each new level; see :func:`grown_config`.
 

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from huggingface_hub import PyTorchModelHubMixin
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from nextconcept.core.chunking import RuleEntry
@@ -50,11 +52,13 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             level, tokens first.
 
     Raises:
-        InputError: if the configuration is that of a model with another encoder.
+        InputError: if the configuration is no ModelConfig, or that of a model with another encoder.
     """
 
     def __init__(self, config: ModelConfig, encoder: type[ConceptEncoder] = ConceptEncoder) -> None:
         super().__init__()
+        if not isinstance(config, ModelConfig):
+            raise InputError(f"a model takes a ModelConfig, not {type(config).__name__}: use ModelConfig.from_dict.")
         name = "" if encoder is ConceptEncoder else encoder.__qualname__
         if config.encoder.class_name not in ("", name):
             raise InputError(
@@ -116,13 +120,14 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                 predict down to the first one that reads another plan.
 
         Raises:
-            InputError: if there is no token, no such plan, no second row to shuffle with, or no
-                padding vector for an offset.
+            InputError: if there is no token, an id is outside the vocabulary (on the CPU), there is
+                no such plan, no second row to shuffle with, or no padding vector for an offset.
         """
         if tokens.dim() != 2 or tokens.shape[1] < 1:
             raise InputError(f"tokens must have shape (batch, time) with time >= 1, not {tuple(tokens.shape)}.")
-        if tokens.is_floating_point():
-            raise InputError(f"tokens must be int64 ids, not {tokens.dtype}.")
+        # Generation puts the padding in front itself.
+        padded = offset == 0 and self.encoder.padding is not None
+        self._check_ids(tokens, PADDING if padded else 0)
         check_choice(plan, self.config.hierarchy.concept_levels)
         offset = self._offset(tokens.shape[1], offset)
         caches = prefill.caches if prefill else {}
@@ -193,7 +198,7 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             try:
                 # The mixin would ignore settings that this version does not know.
                 config = ModelConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, AttributeError) as error:
                 if isinstance(error, InputError):
                     raise
                 raise InputError(
@@ -206,9 +211,13 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         settings: dict[str, Any] = {"encoder": encoder, "strict": True} | kwargs
         try:
             model: NextConceptModel = super().from_pretrained(pretrained_model_name_or_path, **settings)
-        except RuntimeError as error:
-            if "state_dict" not in str(error):
+        except (RuntimeError, SafetensorError, OSError) as error:
+            if isinstance(error, RuntimeError) and "state_dict" not in str(error):
                 raise
+            if isinstance(error, OSError) and not folder.is_dir():
+                raise  # the Hub's own words say more
+            if not isinstance(error, RuntimeError):
+                raise InputError(f"the weights in {folder} can't be read: export the model again.") from None
             raise InputError(
                 f"the weights in {folder} do not fit its configuration: export the model again, or load it with the "
                 "version that made it."
@@ -253,9 +262,17 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             (..., D_level).
 
         Raises:
-            InputError: if a composition without a reduction has no matrix for so many elements.
+            InputError: if there is no such level, chunks of one length have another, or a
+                composition without a reduction has no matrix for so many elements.
         """
-        flat = tokens.reshape(-1, tokens.shape[-1])
+        self._check_level(level)
+        count, span = tokens.shape[-1], self.config.hierarchy.span(level)
+        if count < 1 or (self.chunker is None and count != span):
+            raise InputError(
+                f"{count} tokens are no concept of level {level}, which has "
+                + (f"{span}: give as many." if self.chunker is None else "one or more.")
+            )
+        flat = tokens.reshape(-1, count)
         if self.chunker is None:
             concepts: Tensor = self.encoder(flat)[level]
         else:
@@ -281,7 +298,19 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             (B, A, H, c^level, top_k) token ids, the likeliest first; where rules cut chunks, at as
             many places as a chunk may have. Without position binding the ids are equal at all
             positions.
+
+        Raises:
+            InputError: if there is no such level or not so many tokens, or the composition is not
+                additive, so that nothing can be read back.
         """
+        self._check_level(level)
+        if not self.config.encoder.additive:
+            raise InputError(
+                f"a concept of the composition {self.config.encoder.composition!r} can't be read back into tokens: "
+                "that takes one of sum or mean."
+            )
+        if not 1 <= top_k <= self.config.vocab_size:
+            raise InputError(f"top_k must be from 1 to the {self.config.vocab_size} tokens of the model, not {top_k}.")
         return self.encoder.read_back_logits(self.encoder.read_back(plan, level)).topk(top_k).indices
 
     def flops_per_token(self, time: int) -> float:
@@ -291,6 +320,24 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
         costs three times as many. See :func:`~nextconcept.nn.flops.flops_per_token`.
         """
         return flops_per_token(self, time)
+
+    def _check_ids(self, tokens: Tensor, least: int) -> None:
+        """Check token ids; a GPU would have to wait for their range, which the look-up checks."""
+        if tokens.dtype not in (torch.int32, torch.int64):
+            raise InputError(f"tokens must be int64 ids, not {tokens.dtype}.")
+        if torch.compiler.is_compiling() or tokens.device.type != "cpu" or not tokens.numel():
+            return
+        lowest, highest = (int(value) for value in tokens.aminmax())
+        if lowest < least or highest >= self.config.vocab_size:
+            raise InputError(
+                f"token id {lowest if lowest < least else highest} is outside the model's vocabulary, from 0 to "
+                f"{self.config.vocab_size - 1}."
+            )
+
+    def _check_level(self, level: int) -> None:
+        if level not in (levels := self.config.hierarchy.concept_levels):
+            known = f"those are {', '.join(map(str, levels))}" if levels else "it has tokens alone"
+            raise InputError(f"the model has no concept level {level!r}: {known}.")
 
     def _offset(self, time: int, offset: int | None) -> int:
         if offset is None:

@@ -9,10 +9,37 @@ import numpy as np
 
 from nextconcept.core.errors import InputError
 
-__all__ = ["check_lines", "draw_lines", "splits_of"]
+__all__ = ["check_lines", "draw_lines", "random_rows", "splits_of"]
 
 ATTEMPTS = 10_000
 """Attempts after which a task is thought to have no line."""
+
+
+def random_rows(split: str, seed: int, indices: Sequence[int], count: int, skip: int = 0) -> np.ndarray:
+    """Draw random numbers from 0 to below 1, each row a function of split, seed and index alone.
+
+    No training seed draws the numbers of held-out lines, which are the same for every seed.
+
+    Args:
+        split: ``train``, ``val`` or ``test``.
+        seed: seed of the training, 0 or more.
+        indices: numbers of the B lines.
+        count: numbers of a line.
+        skip: numbers of each line that come before these.
+
+    Returns:
+        (B, count).
+    """
+    source = np.random.Philox(key={"train": 3 * seed, "val": 1, "test": 2}[split])
+    # Each index has its own part of the counter, so that lines do not overlap. To move one source
+    # there is a fifth of the work of making a new one.
+    generator, state = np.random.Generator(source), source.state
+    numbers = np.empty((len(indices), skip + count))
+    for row, index in enumerate(indices):
+        state["state"]["counter"] = np.array([0, index, 0, 0], dtype=np.uint64)
+        source.state = state
+        generator.random(out=numbers[row])
+    return numbers[:, skip:]
 
 
 def draw_lines(
@@ -22,10 +49,7 @@ def draw_lines(
     count: int,
     propose: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
 ) -> np.ndarray:
-    """Draw lines, each a function of split, seed and index alone.
-
-    No training seed draws with the random numbers of held-out lines, which are the same for every
-    seed.
+    """Draw lines, each a function of split, seed and index alone, as :func:`random_rows`.
 
     Args:
         split: ``train``, ``val`` or ``test``.
@@ -41,22 +65,20 @@ def draw_lines(
     Raises:
         InputError: if a line is refused ten thousand times.
     """
-    key = {"train": 3 * seed, "val": 1, "test": 2}[split]
-    # Each index has its own part of the counter, so that lines do not overlap.
-    generators = [np.random.Generator(np.random.Philox(key=key, counter=[0, i, 0, 0])) for i in indices]
-    waiting = np.arange(len(generators))
-    lines, tried = np.empty((len(generators), 0), dtype=np.int64), 0
+    waiting, tried = np.arange(len(indices)), 0
+    lines = np.empty((len(indices), 0), dtype=np.int64)
     while tried < ATTEMPTS:
         # The fewer lines are left and the rarer lines fit, the more attempts at once: the lines are
         # the same, found in fewer calls.
-        attempts = min(64, max(2 * len(generators) // len(waiting), tried))
-        drawn = np.concatenate([generators[row].random((attempts, count)) for row in waiting])
+        attempts = min(64, max(2 * len(indices) // len(waiting), tried))
+        rows = [indices[row] for row in waiting.tolist()]
+        drawn = random_rows(split, seed, rows, attempts * count, tried * count).reshape(-1, count)
         found, wanted = (part.reshape(len(waiting), attempts, *part.shape[1:]) for part in propose(drawn))
         if not tried:
-            lines = np.zeros((len(generators), found.shape[2]), dtype=np.int64)
-        rows, first = wanted.any(1), wanted.argmax(1)
-        lines[waiting[rows]] = found[rows, first[rows]]
-        waiting, tried = waiting[~rows], tried + attempts
+            lines = np.zeros((len(indices), found.shape[2]), dtype=np.int64)
+        done, first = wanted.any(1), wanted.argmax(1)
+        lines[waiting[done]] = found[done, first[done]]
+        waiting, tried = waiting[~done], tried + attempts
         if not len(waiting):
             return lines
     raise InputError(f"no line of the {split} split was found in {ATTEMPTS:,} attempts: choose wider settings.")

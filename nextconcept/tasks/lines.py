@@ -52,6 +52,8 @@ class LinesTask(Task):
     ) -> None:
         if not separator:
             raise InputError("the separator of the lines is empty: give the text between prompt and answer.")
+        if tokens not in ("characters", "words"):
+            raise InputError(f"lines: tokens can't be {tokens!r}: choose characters or words.")
         if val < 0 or test < 0 or val + test >= 1 or split_seed < 0:
             raise InputError(
                 f"lines: val {val} and test {test} must be 0 or more and sum below 1, and split_seed "

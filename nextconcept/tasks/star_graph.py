@@ -21,6 +21,7 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import SymbolTokenizer
+from nextconcept.tasks.draws import random_rows
 from nextconcept.tasks.files import read_lines
 from nextconcept.tasks.task import Task
 from nextconcept.tasks.task_figures import star_figure
@@ -96,22 +97,13 @@ class StarGraph(Task):
         Held-out lines are the same for every seed, and are drawn with other random numbers than
         training lines; in tiny graphs, of which there are few, they may coincide.
         """
-        if split in self._lines:
-            lines = self._lines[split][indices]
-        else:
-            lines = self._draw({"train": 3 * seed, "val": 1, "test": 2}[split], indices)
+        lines = self._lines[split][indices] if split in self._lines else self._draw(split, seed, indices)
         return lines[:, : self.prompt_length], lines[:, self.prompt_length :]
 
-    def _draw(self, key: int, indices: Sequence[int]) -> np.ndarray:
-        """Draw (B, P + A) lines from the random numbers of a key."""
+    def _draw(self, split: str, seed: int, indices: Sequence[int]) -> np.ndarray:
+        """Draw (B, P + A) lines."""
         arms, length, edges, nodes = self.arms, self.path_length, self.edges, self.nodes
-        # Each index has its own part of the counter, so that lines do not overlap.
-        numbers = np.stack(
-            [
-                np.random.Generator(np.random.Philox(key=key, counter=[0, i, 0, 0])).random(nodes + edges)
-                for i in indices
-            ]
-        )
+        numbers = random_rows(split, seed, indices, nodes + edges)
         labels = numbers[:, :nodes].argsort(1)
         start, ends = labels[:, :1], labels[:, 1 : 1 + edges].reshape(-1, arms, length - 1)
         sources = np.concatenate((np.repeat(start[:, None], arms, 1), ends[:, :, :-1]), 2).reshape(-1, edges)

@@ -16,17 +16,14 @@ class ClippedModule(L.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self._gradient_norm: Tensor | None = None
-
-    def forget_gradient(self) -> None:
-        """Forget the norm of the last step's gradient, as every step has to begin."""
-        self._gradient_norm = None
+        self._measured: tuple[int, Tensor] | None = None
 
     def gradient_norm(self) -> Tensor:
-        """Return the norm of the gradient before it is clipped, computed once per step."""
-        if self._gradient_norm is None:
-            self._gradient_norm = gradient_norm(self)
-        return self._gradient_norm
+        """Return the norm of the gradient before it is clipped, computed once per batch."""
+        batch = self.trainer.fit_loop.total_batch_idx
+        if self._measured is None or self._measured[0] != batch:
+            self._measured = batch, gradient_norm(self)
+        return self._measured[1]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the norm of the gradient."""

@@ -100,7 +100,9 @@ class LossConfig:
         """Check that a model offers what the terms need.
 
         Raises:
-            InputError: if it does not, or if ``level_weight`` is a list that is too short.
+            InputError: if it does not, or if ``level_weight`` is a list that is too short. Values
+                for levels that the model lacks do nothing, so that an experiment can be run with
+                fewer levels.
         """
         config = model.config
         for level in config.hierarchy.concept_levels:

@@ -21,7 +21,7 @@ from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput
-from nextconcept.nn.plan_choice import PlanSource
+from nextconcept.nn.plan_choice import PlanSource, check_choice
 from nextconcept.training.batches import as_concept_batch, check_batch, check_data, check_ends, check_tokenizer
 from nextconcept.training.clipping import ClippedModule
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
@@ -103,6 +103,7 @@ class ConceptModule(ClippedModule, ShardedModule):
         self.model = NextConceptModel(config, encoder)
         self.config = self.model.config
         loss.check(self.model)
+        check_choice(train_plan, self.config.hierarchy.concept_levels)
         if (prior := self.model.encoder.token_prior) is not None:
             prior.requires_grad_("decode" in loss.terms)
         if self.model.draft_head is not None:
@@ -299,7 +300,6 @@ class ConceptModule(ClippedModule, ShardedModule):
 
     def on_train_batch_start(self, batch: ConceptBatch, batch_idx: int) -> None:
         """Make all that is drawn in a step a function of seed, rank and step alone."""
-        self.forget_gradient()
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         seed = hash((seed, self.global_rank, self.trainer.fit_loop.total_batch_idx))
         if self.device.type == "cpu":

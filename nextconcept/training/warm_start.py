@@ -15,14 +15,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nextconcept.checkpoints.files import COMPUTE, load_run
-from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.growth import top_left
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["TrainingState", "WarmStart", "load_warm_start", "read_config"]
+__all__ = ["TrainingState", "WarmStart", "load_warm_start"]
 
 FILE = "training.ckpt"
 
@@ -184,12 +183,3 @@ def load_warm_start(path: str | Path, encoder: type[ConceptEncoder] = ConceptEnc
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, TypeError):
         raise InputError(f"{file} is broken: grow the model again with nextconcept grow.") from None
     return WarmStart(model, tokenizer, training, path)
-
-
-def read_config(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> ModelConfig:
-    """Return the configuration of the model at ``path``, whose encoder is of class ``encoder``.
-
-    Raises:
-        InputError: if there is no model at ``path``.
-    """
-    return load_run(path, encoder)[0].config

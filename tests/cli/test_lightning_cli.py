@@ -170,7 +170,7 @@ def test_fit__unknown_dataset(config: Path, capsys: pytest.CaptureFixture, monke
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
-        ("--model.config.context_length", "30", "context 30 is not divisible by 4"),
+        ("--model.config.context_length", "30", "context_length 30 is not divisible by 4"),
         ("--model.config.wings", "2", "wings"),
         ("--model.config.sharing", "none", "sharing"),
         ("--model.loss.terms", "{wishes: 1.0}", "unknown concept loss 'wishes'"),

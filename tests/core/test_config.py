@@ -54,7 +54,7 @@ def test_from_dict__restores_to_dict():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"context_length": 30}, "context 30 is not divisible by 4"),
+        ({"context_length": 30}, "context_length 30 is not divisible by 4"),
         ({"levels": 3, "width": 250}, "width 250 is not divisible by 4"),
         ({"width": [64, 128]}, "width must be one number when sharing is 'nested'"),
         ({"sharing": "separate", "depth": [1, 2, 3]}, "depth has 3 values where 2 levels need 2"),
@@ -90,7 +90,7 @@ def test_from_dict__restores_to_dict():
         ({"encoder": {"flat": True, "composition": "mlp"}}, "encoder.flat needs a composition with sum, mean or max"),
         ({"encoder": {"composition": "geglu"}}, "or ends in linear or mlp"),
         ({"nested": {"width_ratio": 0}}, "nested.width_ratio must be 1 or more"),
-        ({"planner": {"wings": 2}}, "unknown model settings planner.wings"),
+        ({"planner": {"wings": 2}}, "unknown settings planner.wings"),
         ({"width": "wide"}, "width can't be 'wide'"),
         ({"block": {"feed_forward_ratio": math.inf}}, "block.feed_forward_ratio must be positive"),
         ({"block": {"rope_base": math.nan}}, "block.rope_base must be positive"),
@@ -103,7 +103,7 @@ def test_init__names_what_does_not_fit(changes: dict, message: str):
 
 
 def test_from_dict__unknown_name():
-    with pytest.raises(InputError, match="unknown model settings wings"):
+    with pytest.raises(InputError, match="unknown settings wings"):
         ModelConfig.from_dict({"wings": 2})
 
 

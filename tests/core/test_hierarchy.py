@@ -14,8 +14,11 @@ def test_lengths_and_anchors_follow_the_chunk_size():
 
 def test_check_context__names_the_divisor():
     Hierarchy(3, 4).check_context(64)
-    with pytest.raises(InputError, match="context 60 is not divisible by 16"):
+    with pytest.raises(InputError, match="context_length 60 is not divisible by 16"):
         Hierarchy(3, 4).check_context(60)
+    for hierarchy in (Hierarchy(1, 4), Hierarchy(3, 4)):
+        with pytest.raises(InputError, match="context_length must be 1 or more, not 0"):
+            hierarchy.check_context(0)
 
 
 @pytest.mark.parametrize(("levels", "chunk_size"), [(0, 4), (2, 1)])

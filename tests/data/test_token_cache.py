@@ -10,6 +10,7 @@ import pytest
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.corpus import Corpus
+from nextconcept.data.text import TextDataModule
 from nextconcept.data.token_cache import SPLITS, SplitConfig, encode_corpus, split_documents
 
 
@@ -45,6 +46,13 @@ def test_split_documents__every_character_once_and_in_the_right_share(config: Sp
 def test_split_documents__contiguous_takes_the_last_tenth_of_one_document():
     pieces = list(split_documents(corpus_of(["0123456789"]), SplitConfig("contiguous", 0.1, 0.0)))
     assert pieces == [("train", "012345678", False), ("val", "9", True)]
+
+
+def test_split_config__bad_values():
+    with pytest.raises(InputError, match="split.by can't be 'contigous': choose from document, contiguous"):
+        SplitConfig(by="contigous")
+    with pytest.raises(InputError, match="unknown settings split.bye: did you mean by"):
+        TextDataModule("shakespeare", split={"bye": 1})
 
 
 def test_split_documents__a_stream_has_no_fraction():

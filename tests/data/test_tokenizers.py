@@ -1,6 +1,6 @@
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -45,6 +45,21 @@ def test_stream__continues_a_text(tokenizer: Tokenizer, text: str):
         if "\ufffd" not in begun:
             assert begun + "".join(map(tokenizer.stream(before), after)) == text
             assert begun + tokenizer.decode_behind(before, after) == text
+
+
+def test_stream__takes_no_longer_the_longer_the_text():
+    class Counting(SymbolTokenizer):
+        longest = 0
+
+        def decode(self, ids: Sequence[int]) -> str:
+            Counting.longest = max(Counting.longest, len(ids))
+            return super().decode(ids)
+
+    step, written = Counting(["a", "b", "="], joiner="+").stream(), "ab=" * 200
+    assert "".join(step("ab=".index(symbol)) for symbol in written) == SymbolTokenizer(
+        ["a", "b", "="], joiner="+"
+    ).decode(["ab=".index(symbol) for symbol in written])
+    assert Counting.longest < 100
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

@@ -61,6 +61,7 @@ from tests.helpers import fails, run_record
             {"entries": {name: Entry(["x"], {"depth": 1}) for name in "ab"}, "against": "depth"},
             "two entries have the same value: 1, 1",
         ),
+        ({"entries": {"a": Entry(["x"])}, "mode": "minimum"}, "mode can't be 'minimum': choose min or max"),
         ({"entries": {"a": Entry(["x"])}, "baseline": "b"}, "'b' is none of the entries a"),
         ({"entries": {"a": Entry([__file__], growth=Growth([__file__], [0.5, 0.5]))}}, "budget of flops or tokens"),
     ],

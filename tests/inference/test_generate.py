@@ -162,6 +162,11 @@ def test_sample__keeps_what_is_likely(options: dict, allowed: set):
         (torch.tensor([[1]]), {"top_p": 1.5}, "top_p must be above 0"),
         (torch.tensor([[1]]), {"min_p": 0.0}, "min_p must be above 0"),
         (torch.tensor([[1]]), {"lengths": torch.tensor([2])}, "lengths must be one number from 1 to 1"),
+        (torch.tensor([[1]]), {"lengths": torch.tensor([1.0])}, "lengths must be a tensor of int64, not torch.float32"),
+        (torch.tensor([[1]]), {"lengths": [1]}, "lengths must be a tensor of int64, not list"),
+        (torch.tensor([[1]]), {"top_k": 2.5}, "top_k can't be 2.5"),
+        (torch.tensor([[1]]), {"temperature": "hot"}, "temperature can't be 'hot'"),
+        (torch.tensor([[1]]), {"max_new_tokens": 2.5}, "max_new_tokens must be 0 to .*, not 2.5"),
         (
             torch.tensor([[1]]),
             {"edits": [PlanEdit(2, 0, torch.zeros(32))]},
@@ -173,7 +178,7 @@ def test_sample__keeps_what_is_likely(options: dict, allowed: set):
 )
 def test_generate__bad_input(tokens: torch.Tensor, options: dict, message: str):
     with pytest.raises(InputError, match=message):
-        generate(NextConceptModel(small_config()), tokens, 2, **options)
+        generate(NextConceptModel(small_config()), tokens, **{"max_new_tokens": 2} | options)
 
 
 @pytest.mark.parametrize("index", [*range(0, 120, 4), 120])

@@ -143,16 +143,24 @@ def test_plan__edits_as_text_or_as_concepts(writer: Writer):
     assert "edited" in str(by_text)
 
 
+def test_compose__takes_a_text_as_it_is_on_a_planning_task_too():
+    writer = load("star-graph")
+    tokens = torch.from_numpy(writer.tokenizer.encode("1,2|")).long()
+    assert torch.equal(writer.compose("1,2|"), writer.model.compose(tokens))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda writer: writer.write(""), "prompt is empty"),
+        (lambda writer: writer.compose(3), "must be a text, .* not int"),
         (lambda writer: writer.write(3), "a prompt must be a text, .* not int"),
         (lambda writer: writer.write(["a", None]), "not NoneType"),
         (lambda writer: writer.plan(["a"]), "not list"),
         (lambda writer: writer.write([]), "list of prompts is empty"),
         (lambda writer: writer.write("a", temperature=-1), "temperature must be 0 or more"),
         (lambda writer: writer.write("a", stop=""), "stop string is empty"),
+        (lambda writer: writer.write("a", stop=3), "stop must be a text or a list of texts, not 3"),
         (lambda writer: writer.plan("a", "1:7=kiwi"), "has steps 0 to 2, not 7"),
         (lambda writer: writer.compose("kiwis"), "has 5 tokens, but a concept of level 1 has 4"),
         (lambda writer: writer.compose("kiwi", 2), "there is no concept level 2"),

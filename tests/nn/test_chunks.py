@@ -8,6 +8,7 @@ import torch
 from nextconcept import InputError, ModelConfig, NextConceptModel
 from nextconcept.core.chunk_ends import rule_ends
 from nextconcept.core.chunk_rules import RULES, ends_behind
+from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.nn.chunk_lengths import length_odds, likeliest_tokens
 from nextconcept.nn.chunks import Chunker, chunk_of_tokens
 from nextconcept.nn.growth import grow, shrink
@@ -152,6 +153,15 @@ def test_chunker__a_rule_asks_for_the_texts_of_tokens_that_are_no_bytes():
         grown(tokens)
     grown.chunker.read_as(texts)
     grown(tokens)
+
+
+@pytest.mark.parametrize("rule", ["words", "lines", "sentences"])
+def test_chunker__of_a_new_model_reads_bytes_as_the_tokenizer_does(rule: str):
+    config = ModelConfig(levels=2, chunking=[rule], width=32, num_heads=2, depth=1)
+    fresh, told = Chunker(config), Chunker(config)
+    told.read_as(ByteTokenizer().token_bytes())
+    for ours, theirs in zip(fresh.tables[1], told.tables[1], strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_compose__takes_a_text_of_any_length_for_one_chunk():

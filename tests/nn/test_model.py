@@ -3,6 +3,7 @@
 import copy
 import itertools
 import random
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -251,6 +252,17 @@ def test_save_pretrained__round_trip(sharing: str, tmp_path):
     assert torch.equal(again(tokens).logits, model(tokens).logits)
 
 
+@pytest.mark.parametrize("content", ["[1]", '"a"', "nonsense", None])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_from_pretrained__of_a_broken_folder(name: str, content: str | None, tmp_path):
+    open_model(small_config()).save_pretrained(tmp_path)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=f"{tmp_path}.* export"):
+        NextConceptModel.from_pretrained(tmp_path)
+
+
 def test_encoder_of_ones_own__is_named_when_a_model_is_loaded(tmp_path):
     model, tokens = open_model(small_config(), Doubling), torch.randint(17, (1, 9))
     assert model.config.encoder.class_name == "Doubling"
@@ -274,6 +286,44 @@ def test_decode_plan__reads_true_concepts():
     model, tokens = NextConceptModel(small_config(width=512, num_heads=4)), torch.randint(64, (1, 16))
     targets, _ = horizon_targets(model(tokens).concepts[1], 3)
     assert torch.equal(model.decode_plan(targets, top_k=2)[0, 0, :, :, 0].flatten(), tokens[0, :12])
+
+
+@pytest.mark.parametrize(
+    ("options", "call", "message"),
+    [
+        ({}, lambda model: model.compose(torch.zeros(6, dtype=torch.int64)), "6 tokens are no concept .* which has 4"),
+        ({}, lambda model: model.compose(torch.zeros(3, dtype=torch.int64)), "3 tokens are no concept .* which has 4"),
+        ({}, lambda model: model.compose(torch.zeros(4, dtype=torch.int64), 0), "no concept level 0: those are 1"),
+        (
+            {"chunking": ["words"], "vocab_size": 256},
+            lambda model: model.compose(torch.zeros(0, dtype=torch.int64)),
+            "which has one or more",
+        ),
+        (
+            {},
+            lambda model: model(torch.tensor([[1, 64]])),
+            "token id 64 is outside .* from 0 to 63",
+        ),
+        (
+            {"encoder__chunk_alignment": "end"},
+            lambda model: model(torch.tensor([[-1, 3]])),
+            "token id -1 is outside the model's vocabulary",
+        ),
+        ({}, lambda model: model(torch.tensor([[True, False]])), "int64 ids, not torch.bool"),
+        ({}, lambda model: NextConceptModel({"levels": 2}), "takes a ModelConfig, not dict: use ModelConfig.from_dict"),
+        ({"levels": 1}, lambda model: model.decode_plan(torch.zeros(1, 1, 1, 32)), "it has tokens alone"),
+        ({}, lambda model: model.decode_plan(torch.zeros(1, 1, 1, 32), level=2), "no concept level 2: those are 1"),
+        ({}, lambda model: model.decode_plan(torch.zeros(1, 1, 1, 32), top_k=99), "from 1 to the 64 tokens"),
+        (
+            {"encoder__composition": "max"},
+            lambda model: model.decode_plan(torch.zeros(1, 1, 1, 32)),
+            "'max' can't be read back",
+        ),
+    ],
+)
+def test_model__what_it_can_not_take(options: dict, call: Callable, message: str):
+    with pytest.raises(InputError, match=message):
+        call(NextConceptModel(small_config(**{"width": 32, "levels": 2} | options)))
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,10 @@ def test_lines__a_held_out_file_with_an_unknown_token(tokens: str, tmp_path: Pat
         LinesTask(str(train), str(val), str(val), tokens=tokens)
 
 
-@pytest.mark.parametrize("options", [{"separator": ""}, {"val": -0.1}, {"val": 0.5, "test": 0.5}, {"split_seed": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"separator": ""}, {"val": -0.1}, {"val": 0.5, "test": 0.5}, {"split_seed": -1}, {"tokens": "character"}],
+)
 def test_lines__bad_options(options: dict, sums: str):
     with pytest.raises(InputError, match="lines"):
         LinesTask(sums, **options)

@@ -139,6 +139,11 @@ def test_init__level_weights_too_few():
         ConceptModule(small_config(levels=3), LossConfig(level_weight=[0.1]))
 
 
+def test_init__no_such_plan():
+    with pytest.raises(InputError, match="unknown plan source 'zer': choose predicted, zero"):
+        ConceptModule(small_config(), train_plan="zer")
+
+
 def test_plain_loader__a_bare_trainer_fits_validates_tests_and_predicts(tmp_path: Path):
     module, windows = module_of(levels=3), torch.randint(256, (8, 33))
     loader = DataLoader(windows, batch_size=4)

@@ -1,11 +1,10 @@
 """Pictures of plans at each validation."""
 
-from typing import Any
-
 import lightning as L
 
 from nextconcept.core.errors import InputError
 from nextconcept.inference.plan_figures import look_at_plan
+from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.training.access import data_of, module_of
 from nextconcept.training.callbacks.media import media_of
 
@@ -46,12 +45,11 @@ class PlanView(L.Callback):
         model, data, media = module_of(pl_module).model, data_of(trainer), media_of(trainer)
         if trainer.sanity_checking or not media or data is None or model.config.levels == 1:
             return
-        training = model.training
-        model.eval()
-        windows: Any = data.val_dataloader().dataset
+        windows = data.held_out_windows("val") if self.windows else ()
         for index in range(min(self.windows, len(windows))):
             tokens = windows[index].tokens[0, : self.length].to(pl_module.device)
-            picture = look_at_plan(model, data.tokenizer, tokens)
+            with eval_mode(model):
+                picture = look_at_plan(model, data.tokenizer, tokens)
             figures = {f"level_{level}": figure for level, figure in picture.agreement.items()}
             if picture.attention is not None:
                 figures["level_1_attention"] = picture.attention  # behind the plans, by name
@@ -60,4 +58,3 @@ class PlanView(L.Callback):
                     one.figure(f"plan/window_{index}/{name}", figure, trainer.global_step)
                 if picture.table:
                     one.text(f"plan/window_{index}/table", picture.table, trainer.global_step, markdown=True)
-        model.train(training)

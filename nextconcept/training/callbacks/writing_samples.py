@@ -66,5 +66,5 @@ class WritingSamples(L.Callback):
     def _prompt(self, data: ConceptDataModule) -> torch.Tensor:
         if self.prompt is not None:
             return torch.from_numpy(data.tokenizer.encode_prompt(self.prompt).astype("int64"))[None]
-        tokens, mask = data.val_dataloader().dataset[0][:2]
+        tokens, mask = data.held_out_windows("val")[0][:2]
         return tokens[:, : max(1, int(mask[0].int().argmax()))]

@@ -7,7 +7,8 @@ import torch
 
 from nextconcept.core.errors import TrainingError
 from nextconcept.training.callbacks import FiniteGradients, LastCheckpoint, StoreModelMetadata
-from tests.helpers import data_of, module_of, trainer_of
+from nextconcept.training.module import ConceptModule
+from tests.helpers import data_of, module_of, small_config, trainer_of
 
 
 class Poison(L.Callback):
@@ -35,6 +36,17 @@ def test_nan__stops_with_step_level_windows_and_checkpoint(corpus: Path, tmp_pat
     assert str(tmp_path / "kept" / "last.ckpt") in message
     assert torch.load(tmp_path / "kept" / "last.ckpt", weights_only=True)["global_step"] == 3
     assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
+def test_nan__is_seen_in_a_subclass_with_a_hook_of_its_own(corpus: Path, tmp_path: Path):
+    class Own(ConceptModule):
+        def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+            pass
+
+    module = Own(small_config(vocab_size=256, context_length=32))
+    trainer = trainer_of(tmp_path, 9, callbacks=[Poison(5), FiniteGradients()], limit_val_batches=0)
+    with pytest.raises(TrainingError, match="step 5"):
+        trainer.fit(module, data_of(corpus))
 
 
 def test_overflow_of_the_gradient_alone(corpus: Path, tmp_path: Path):

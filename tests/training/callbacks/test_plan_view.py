@@ -40,6 +40,17 @@ def test_on_validation_end__draws_fixed_windows(tmp_path: Path):
     assert tags(tmp_path) == set(names)
 
 
+def test_on_validation_end__leaves_the_mode_as_it_was_after_an_error():
+    module = ConceptModule(small_config(vocab_size=256)).train()
+    data = FixedData(ContiguousWindows(np.arange(200, dtype=np.uint8), 64))
+    module.model.predictor(1).head.register_forward_hook(lambda *_: 1 / 0)
+    loggers = [SimpleNamespace(log_dir="unused")]
+    trainer = SimpleNamespace(datamodule=data, sanity_checking=False, is_global_zero=True, loggers=loggers)
+    with pytest.raises(ZeroDivisionError):
+        PlanView().on_validation_end(trainer, module)
+    assert module.model.training
+
+
 def test_on_validation_end__one_process_draws_and_a_model_without_plans_has_none(tmp_path: Path):
     assert not tags(tmp_path / "a", is_global_zero=False)
     assert not tags(tmp_path / "b", sanity_checking=True)
