@@ -36,7 +36,7 @@ __all__ = [
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
 """The files of an export."""
 
-TASK = "task.json"
+TASK_FILE = "task.json"
 """The file of an export with class and settings of its planning task, if it was trained on one."""
 
 FLAT_SETTINGS = {"heads", "window", "context", "grid", "loops", "plan_mode", "split"}
@@ -104,12 +104,11 @@ def save_pretrained(
             :func:`~nextconcept.checkpoints.files.read_task` returns them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    model_card(model.config, parameters, record or {}).save(folder / CARD)
+    model_card(model.config, model.num_parameters, record or {}).save(folder / CARD)
     model.save_pretrained(folder)  # the Hub mixin keeps the card that is already there
     (folder / TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
     if task is not None:
-        (folder / TASK).write_text(json.dumps(task, indent=2), encoding="utf-8")
+        (folder / TASK_FILE).write_text(json.dumps(task, indent=2), encoding="utf-8")
 
 
 def load_pretrained(
@@ -201,7 +200,7 @@ def read_pretrained_task(folder: str | Path) -> dict[str, Any] | None:
     Raises:
         InputError: if the file is broken.
     """
-    file = Path(folder, TASK)
+    file = Path(folder, TASK_FILE)
     try:
         task = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     except (OSError, ValueError, RecursionError):
@@ -225,7 +224,7 @@ def download_pretrained(repository: str) -> Path:
             there.
     """
     try:
-        folder = Path(snapshot_download(repository, allow_patterns=[WEIGHTS, CONFIG, TOKENIZER, TASK]))
+        folder = Path(snapshot_download(repository, allow_patterns=[WEIGHTS, CONFIG, TOKENIZER, TASK_FILE]))
     except Exception as error:  # the client raises errors of several libraries
         raise InputError(
             f"there is no checkpoint or run at {repository}, nor can a model of that name be loaded from the Hugging "

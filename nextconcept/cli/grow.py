@@ -65,6 +65,6 @@ def grow(
 
 
 def _size(model: NextConceptModel) -> str:
-    widths, parameters = model.config.widths, sum(parameter.numel() for parameter in model.parameters())
+    widths, parameters = model.config.widths, model.num_parameters
     levels = f"1 level of width {widths[0]}" if len(widths) == 1 else f"{len(widths)} levels of widths {widths}"
     return f"{levels} ({parameters / 1e6:.2f} M parameters)"

@@ -95,7 +95,7 @@ class Comparison:
     def _check_options(self) -> None:
         """Check that no entry sets or searches what the comparison itself sets."""
         entries = self.entries.values()
-        given = [
+        every = [
             self.options,
             *(entry.options for entry in entries),
             *(one.growth.before for one in entries if one.growth),
@@ -115,7 +115,7 @@ class Comparison:
                         f"{setter} {min(twice)}, which the grid would replace: leave it out of these options, or out "
                         "of the grid."
                     )
-        for name in (name for options in given for name in options):
+        for name in (name for options in every for name in options):
             if name in owned or (budget and name.startswith("budget.")):
                 raise InputError(f"options can't set {name}, which the comparison sets: {advice}.")
 
@@ -319,23 +319,23 @@ def compare(
         TrainingError: if a run diverges at the learning rate that was chosen.
     """
     comparison = Comparison(
-        name,
-        entries,
-        question,
-        tuple(seeds),
-        tuple(learning_rates),
-        grid or {},
-        draws,
-        tuning_seeds,
-        metric,
-        mode,
-        baseline,
-        flops,
-        tokens,
-        against,
-        options or {},
-        Path(output),
-        Path(logs),
+        name=name,
+        entries=entries,
+        question=question,
+        seeds=tuple(seeds),
+        learning_rates=tuple(learning_rates),
+        grid=grid or {},
+        draws=draws,
+        tuning_seeds=tuning_seeds,
+        metric=metric,
+        mode=mode,
+        baseline=baseline,
+        flops=flops,
+        tokens=tokens,
+        against=against,
+        options=options or {},
+        output=Path(output),
+        logs=Path(logs),
     )
     if jobs < 1:
         raise InputError("a comparison needs entries, seeds, learning_rates, and jobs of 1 or more.")

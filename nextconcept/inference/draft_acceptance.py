@@ -15,6 +15,9 @@ __all__ = ["Comparison", "DraftFigures", "DraftedPass"]
 class DraftFigures:
     """How many tokens passes have written.
 
+    The tokens of a pass count whole, those behind the end of a text among them, and so do rows that
+    have ended in a batch that has not: they are computed like the others.
+
     Attributes:
         passes: passes of the token level, each row counted.
         drafted: tokens drafted.

@@ -5,6 +5,7 @@ Shapes: B batch, T tokens, V vocabulary, D width of a level, H horizon.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Generator, Tensor
@@ -178,7 +179,8 @@ def generate_tokens(
         raise InputError("a plan is changed by edits or by a hook, not by both: leave one out.")
     config, hierarchy = model.config, model.config.hierarchy
     lengths = check_prompt(tokens, config.vocab_size, lengths)
-    if not isinstance(max_new_tokens, int) or not 0 <= max_new_tokens <= MOST_TOKENS:
+    number = isinstance(max_new_tokens, Integral) and not isinstance(max_new_tokens, bool)
+    if not number or not 0 <= max_new_tokens <= MOST_TOKENS:
         raise InputError(f"max_new_tokens must be 0 to {MOST_TOKENS:,}, not {max_new_tokens}.")
     for edit in edits or []:
         _check_edit(edit, model, len(tokens))

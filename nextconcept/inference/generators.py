@@ -25,7 +25,9 @@ __all__ = ["CachedGenerator", "PlanHook", "UncachedGenerator", "anchor_numbers",
 PlanHook = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Maps ``(level, plan (R, A, H, D), anchors (R, A), rows (R,))`` to the plan that is read.
 
-Anchors are counted from the first token of the text.
+Anchors are counted from the first token of the text. What a hook returns is to be a function of its
+arguments alone: with drafts it is also called for text that is then rejected, and anew for what
+takes its place.
 """
 
 
@@ -156,14 +158,14 @@ class CachedGenerator:
                 model.transformer(level),
                 part.shape,
                 rows,
-                hierarchy.length(room, level) + 1,
-                part.gates,
-                int(level == 0),
-                hierarchy.length(room, level + 1) + 2 if part.gates is not None else 0,
-                window_above,
-                model.unbind(level + 1) if part.gates is not None else None,
-                passed[level],
-                passed[level + 1],
+                size=hierarchy.length(room, level) + 1,
+                gates=part.gates,
+                first=int(level == 0),
+                anchors=hierarchy.length(room, level + 1) + 2 if part.gates is not None else 0,
+                memory_window=window_above,
+                unbind=model.unbind(level + 1) if part.gates is not None else None,
+                ahead=passed[level],
+                anchors_ahead=passed[level + 1],
             )
         token_encoder, shape = self.encoder.token_encoder, self.encoder.shape
         self.token_encoder = None

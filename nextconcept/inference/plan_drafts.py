@@ -60,8 +60,8 @@ class PlanDrafts:
         before = ids.gather(1, index.clamp(min=0).to(ids.device)).masked_fill((index < 0).to(ids.device), PADDING)
         hidden = self.chain.of_plan(unbound)
         for place in range(places.shape[1]):
-            said = logits[:, place] + self.chain.of_tokens(hidden[:, place], before[:, -TOKENS_BEFORE:])
-            before = torch.cat((before, self.draws.draw(said[:, None], rows, lengths + place)), 1)
+            scores = logits[:, place] + self.chain.of_tokens(hidden[:, place], before[:, -TOKENS_BEFORE:])
+            before = torch.cat((before, self.draws.draw(scores[:, None], rows, lengths + place)), 1)
         return before[:, TOKENS_BEFORE:]
 
 
@@ -80,8 +80,8 @@ class _Chain:
         # A text has its nearest token last.
         tokens = head.hidden.weight[:, width:].unflatten(1, (TOKENS_BEFORE, width)).flip(1).flatten(1)
         self.tokens, self.bias = scale * tokens.T, head.hidden.bias
-        self.said = READ_BACK_SCALE * (head.out.weight.T @ vocabulary.T)
-        self.said_bias = READ_BACK_SCALE * (head.out.bias @ vocabulary.T)
+        self.out = READ_BACK_SCALE * (head.out.weight.T @ vocabulary.T)
+        self.out_bias = READ_BACK_SCALE * (head.out.bias @ vocabulary.T)
         # The last row, of PADDING, is zero.
         self.vocabulary = F.pad(vocabulary, (0, 0, 0, 1))
 
@@ -92,4 +92,4 @@ class _Chain:
     def of_tokens(self, hidden: Tensor, before: Tensor) -> Tensor:
         """Return the logits (R, V) of hidden features (R, h) and of (R, K) tokens, in order."""
         tokens = self.vocabulary[before].flatten(1)
-        return torch.addmm(self.said_bias, F.gelu(torch.addmm(hidden, tokens, self.tokens)), self.said)
+        return torch.addmm(self.out_bias, F.gelu(torch.addmm(hidden, tokens, self.tokens)), self.out)

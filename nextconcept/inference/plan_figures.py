@@ -133,12 +133,7 @@ def _chunks(
 
     A last entry is for what follows them.
     """
-    if output.chunks is None:
-        span = model.config.hierarchy.span(level)
-        starts = [index * span - output.offset for index in range(output.concepts[level].shape[1] + 1)]
-    else:
-        cut = output.chunks[level]
-        starts = cut.start[0, : int(cut.counts[0]) + 1].tolist()
+    starts = output.starts(level, model.config.hierarchy.span(level))
     parts = [tokens[max(0, start) : max(0, end)] for start, end in pairwise([*starts, len(tokens)])]
     names = [_shorten(label(decode_chunk(tokenizer, part, ordered=True))) for part in parts]
     return starts, [name or ("(padding)" if start < 0 else "(next)") for name, start in zip(names, starts, strict=True)]

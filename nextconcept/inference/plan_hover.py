@@ -41,7 +41,7 @@ def token_spans(levels: Sequence[LevelPlans], written: str, tokens: Sequence[Wri
     for one in tokens:
         if not one.text:  # there is nothing to point at
             continue
-        read = [said for plans in levels if (said := _said(plans, one.position))]
+        read = [sentence for plans in levels if (sentence := _sentence(plans, one.position))]
         title = f' title="{escape("; ".join(read))}"' if read else ""
         drafted = " drafted" * one.drafted
         spans.append(f'<span class="p{one.position}{drafted}"{title}>{escape(one.text)}</span>')
@@ -89,7 +89,7 @@ def _piece(name: str, text: str) -> str:
     return f'<span class="{name}">{end.join(escape(visible(part)) for part in text.split(END_MARK))}</span>'
 
 
-def _said(plans: LevelPlans, position: int) -> str:
+def _sentence(plans: LevelPlans, position: int) -> str:
     """Say what the piece at a position read of a level, "" if nothing is known."""
     for anchor in plans.anchors:
         for one in anchor.readings:

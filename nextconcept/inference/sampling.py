@@ -4,6 +4,7 @@ Shapes: B batch, R rows of a batch, n positions, V vocabulary.
 """
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Generator, Tensor
@@ -50,9 +51,9 @@ def check_seed(seed: int) -> None:
     """Check the seed of a sampling.
 
     Raises:
-        InputError: if the seed is negative or has more than 63 bits.
+        InputError: if the seed is no integer, negative, or has more than 63 bits.
     """
-    if not 0 <= seed < 2**63:
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**63:
         raise InputError(f"the seed of the sampling must be from 0 to {2**63 - 1}, not {seed}.")
 
 
@@ -63,7 +64,7 @@ def make_generator(seed: int, device: torch.device) -> Generator:
         InputError: if the seed is out of range.
     """
     check_seed(seed)
-    return Generator(device).manual_seed(seed)
+    return Generator(device).manual_seed(int(seed))
 
 
 def sample(

@@ -43,7 +43,7 @@ class Writer:
 
     def __repr__(self) -> str:
         """Say what was loaded, in a line."""
-        config, parameters = self.model.config, sum(parameter.numel() for parameter in self.model.parameters())
+        config, parameters = self.model.config, self.model.num_parameters
         return f"Writer({config.levels} levels of widths {config.widths}, {parameters / 1e6:.2f} M parameters)"
 
     @overload
@@ -307,7 +307,6 @@ def generate_text(
     sampling: Sampling = Sampling(),
     seed: int = 0,
     stop: list[str] | None = None,
-    edits: list[PlanEdit] | None = None,
     draft: str | None = None,
     figures: DraftFigures | None = None,
 ) -> Iterator[tuple[int, str]]:
@@ -321,7 +320,6 @@ def generate_text(
         sampling: how tokens are drawn.
         seed: seed of the sampling.
         stop: strings at which a continuation ends; they are not part of the text.
-        edits: planned concepts to replace.
         draft: see :meth:`Writer.write`.
         figures: receives how many tokens passes have written.
 
@@ -332,7 +330,7 @@ def generate_text(
         InputError: if prompts or options can't be used.
     """
     ids: list[list[int]] = [tokenizer.encode_prompt(prompt).tolist() for prompt in prompts]
-    yield from continue_tokens(model, tokenizer, ids, max_new_tokens, sampling, seed, stop, edits, draft, figures)
+    yield from continue_tokens(model, tokenizer, ids, max_new_tokens, sampling, seed, stop, draft, figures)
 
 
 def continue_tokens(
@@ -343,7 +341,6 @@ def continue_tokens(
     sampling: Sampling = Sampling(),
     seed: int = 0,
     stop: list[str] | None = None,
-    edits: list[PlanEdit] | None = None,
     draft: str | None = None,
     figures: DraftFigures | None = None,
 ) -> Iterator[tuple[int, str]]:
@@ -362,7 +359,6 @@ def continue_tokens(
             sampling,
             generator,
             lengths=lengths,
-            edits=edits,
             draft=draft,
             figures=figures,
         )

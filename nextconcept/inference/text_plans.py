@@ -90,7 +90,7 @@ def _anchors(
 ) -> list[AnchorPlan]:
     """Return the plan at each anchor of a level; ``read`` is (1, A, H, D), edits included."""
     own = [(edit.concept, edit.tokens) for edit in edits if edit.level == level and edit.tokens is not None]
-    starts = _starts(model, tokens, output, level)
+    starts = output.starts(level, model.config.hierarchy.span(level))
     count = len(starts) - 1
     plan = model.encoder.composition(level).norm(read[0, : count + 1])
     edited = (read != output.plans[level])[0, : count + 1].any(-1).tolist()
@@ -122,13 +122,3 @@ def _anchors(
             steps.append(one)
         anchors.append(AnchorPlan(start, chunks[anchor], steps))
     return anchors
-
-
-def _starts(model: NextConceptModel, tokens: Tensor, output: ModelOutput, level: int) -> list[int]:
-    """Return where each complete chunk of a level begins, and what follows the last of them."""
-    if output.chunks is None:
-        span = model.config.hierarchy.span(level)
-        return [index * span - output.offset for index in range(output.concepts[level].shape[1] + 1)]
-    cut = output.chunks[level]
-    starts: list[int] = cut.start[0, : int(cut.counts[0]) + 1].tolist()
-    return starts

@@ -61,5 +61,5 @@ class DraftHead(nn.Module):
         """
         tokens = F.embedding(before.clamp(min=0), vocabulary) * (before >= 0)[..., None]
         features = torch.cat((unbound[..., None, :], tokens), -2) * unbound.shape[-1] ** 0.5
-        said: Tensor = self.out(F.gelu(self.hidden(features.flatten(-2))))
-        return unbound + said
+        added: Tensor = self.out(F.gelu(self.hidden(features.flatten(-2))))
+        return unbound + added

@@ -224,6 +224,11 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
             ) from None
         return model
 
+    @property
+    def num_parameters(self) -> int:
+        """Number of weights; those that parts share count once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
     def transformer(self, level: int) -> Transformer:
         """Return the transformer that runs at a level."""
         return cast(Transformer, self.transformers[min(level, len(self.transformers) - 1)])

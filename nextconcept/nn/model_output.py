@@ -60,6 +60,22 @@ class ModelOutput:
     states: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
     trunk: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
 
+    def starts(self, level: int, span: int) -> list[int]:
+        """Return where each complete chunk of a level begins in the first row, and what follows.
+
+        Args:
+            level: 1 or more.
+            span: tokens of a chunk of that level, where chunks have one length.
+
+        Returns:
+            Positions in the tokens, negative in the padding in front.
+        """
+        if self.chunks is None:
+            return [index * span - self.offset for index in range(self.concepts[level].shape[1] + 1)]
+        cut = self.chunks[level]
+        starts: list[int] = cut.start[0, : int(cut.counts[0]) + 1].tolist()
+        return starts
+
     def counts(self, level: int) -> Tensor | None:
         """Return the (B,) complete concepts of a level, None if all N are complete."""
         return None if self.chunks is None else self.chunks[level].counts

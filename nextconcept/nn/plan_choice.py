@@ -59,10 +59,10 @@ def choose_plan(choice: PlanChoice, level: int, plan: Tensor, concepts: Tensor, 
     if isinstance(choice, dict):
         choice = choice.get(level, "predicted")
     if isinstance(choice, Tensor) or callable(choice):
-        given = choice if isinstance(choice, Tensor) else choice(level, plan)
-        if given.shape != plan.shape:
-            raise InputError(f"the plan of level {level} needs shape {tuple(plan.shape)}, not {tuple(given.shape)}.")
-        return given
+        chosen = choice if isinstance(choice, Tensor) else choice(level, plan)
+        if chosen.shape != plan.shape:
+            raise InputError(f"the plan of level {level} needs shape {tuple(plan.shape)}, not {tuple(chosen.shape)}.")
+        return chosen
     if choice == "predicted":
         return plan
     if choice == "zero":

@@ -167,6 +167,7 @@ def test_sample__keeps_what_is_likely(options: dict, allowed: set):
         (torch.tensor([[1]]), {"top_k": 2.5}, "top_k can't be 2.5"),
         (torch.tensor([[1]]), {"temperature": "hot"}, "temperature can't be 'hot'"),
         (torch.tensor([[1]]), {"max_new_tokens": 2.5}, "max_new_tokens must be 0 to .*, not 2.5"),
+        (torch.tensor([[1]]), {"max_new_tokens": True}, "max_new_tokens must be 0 to .*, not True"),
         (
             torch.tensor([[1]]),
             {"edits": [PlanEdit(2, 0, torch.zeros(32))]},

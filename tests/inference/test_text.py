@@ -160,6 +160,7 @@ def test_compose__takes_a_text_as_it_is_on_a_planning_task_too():
         (lambda writer: writer.write([]), "list of prompts is empty"),
         (lambda writer: writer.write("a", temperature=-1), "temperature must be 0 or more"),
         (lambda writer: writer.write("a", stop=""), "stop string is empty"),
+        (lambda writer: writer.write("a", seed="x"), "seed of the sampling must be from 0 to .*, not x"),
         (lambda writer: writer.write("a", stop=3), "stop must be a text or a list of texts, not 3"),
         (lambda writer: writer.plan("a", "1:7=kiwi"), "has steps 0 to 2, not 7"),
         (lambda writer: writer.compose("kiwis"), "has 5 tokens, but a concept of level 1 has 4"),

@@ -10,8 +10,9 @@ from nextconcept.core.chunk_ends import rule_ends
 from nextconcept.core.chunk_rules import RULES, ends_behind
 from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.nn.chunk_lengths import length_odds, likeliest_tokens
-from nextconcept.nn.chunks import Chunker, chunk_of_tokens
+from nextconcept.nn.chunks import Chunker, chunk_of_tokens, in_tokens
 from nextconcept.nn.growth import grow, shrink
+from nextconcept.nn.layers import binding_angles, rotations
 from nextconcept.nn.uneven_matching import match_uneven
 from tests.core.test_chunking import OWN
 
@@ -175,3 +176,12 @@ def test_compose__takes_a_text_of_any_length_for_one_chunk():
         found = model.encoder(torch.cat((text, text), 1), model.chunker(torch.cat((text, text), 1)))
         torch.testing.assert_close(found[2][0, 0], model.compose(text[0], 2))
         torch.testing.assert_close(found[1][0, 0], model.compose(text[0, :4], 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_turns__are_the_rotations_by_the_offsets(dtype: torch.dtype):
+    cut = chunker_of("words", 4)(torch.tensor([list(TEXT)]))
+    for chunks in (*cut.values(), in_tokens(cut, 2)):
+        assert torch.equal(
+            chunks.turns(torch.zeros(34, dtype=dtype)), rotations(binding_angles(chunks.offset, 34, dtype))
+        )

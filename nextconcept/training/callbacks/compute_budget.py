@@ -56,7 +56,7 @@ class ComputeBudget(L.Callback):
         per_token = model.flops_per_token(time)
         self.flops_per_token = 3 * per_token + loss_flops_per_token(module.loss, model, time, module.objective)
         self._costs = {
-            "model/parameters": float(sum(parameter.numel() for parameter in model.parameters())),
+            "model/parameters": float(model.num_parameters),
             "model/flops_per_token": per_token,
         }
         self._tokens_per_step: int | None = None
