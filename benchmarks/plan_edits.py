@@ -24,7 +24,7 @@ from nextconcept import NextConceptModel, generate
 from nextconcept.checkpoints.files import load_run
 from nextconcept.core.errors import InputError
 from nextconcept.data.text import TextDataModule
-from nextconcept.inference.generate import PlanEdit
+from nextconcept.inference.plan_edits import PlanEdit
 from nextconcept.tasks import Countdown, LinesTask, Maze, StarGraph, Task
 from nextconcept.tasks.datamodule import TaskDataModule
 from nextconcept.tasks.grids import adjacency

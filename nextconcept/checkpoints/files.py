@@ -23,7 +23,8 @@ from nextconcept.core.errors import InputError
 from nextconcept.core.suggestions import closest
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.tokenizers import tokenizer_from_json
-from nextconcept.nn.concept_encoder import ConceptEncoder, check_encoder
+from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.nn.hub_model import check_encoder
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = [

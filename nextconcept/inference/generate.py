@@ -3,8 +3,7 @@
 Shapes: B batch, T tokens, V vocabulary, D width of a level, H horizon.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from numbers import Integral
 
 import torch
@@ -18,39 +17,18 @@ from nextconcept.inference.generators import (
     CachedGenerator,
     PlanHook,
     UncachedGenerator,
-    anchor_numbers,
-    visible_anchors,
-    visible_part,
 )
 from nextconcept.inference.locations import visible_from
+from nextconcept.inference.plan_edits import PlanEdit, PlanEdits, check_edit
 from nextconcept.inference.sampling import Draws, Sampling, sample
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["PlanEdit", "PlanEdits", "check_prompt", "edit_plans", "generate", "generate_tokens"]
+__all__ = ["check_prompt", "generate", "generate_tokens"]
 
 MOST_TOKENS = 10_000_000
 """Most tokens to generate at once; room for them and their random numbers is taken at the start."""
-
-
-@dataclass
-class PlanEdit:
-    """Replaces a planned concept until it has been written.
-
-    Attributes:
-        level: level of the plan, 1 or more.
-        step: step of the plan that is made at the end of the prompt, from 0.
-        concept: (D,) the concept to plan instead, or (B, D), one for each row; see
-            :meth:`~nextconcept.NextConceptModel.compose`.
-        tokens: (n,) ids that the concept is composed of, if reports are to show them; otherwise
-            they show what can be read back from it, which in a narrow model may be something else.
-    """
-
-    level: int
-    step: int
-    concept: Tensor
-    tokens: Tensor | None = None
 
 
 def check_prompt(tokens: Tensor, vocab_size: int, lengths: Tensor | None = None) -> Tensor:
@@ -83,63 +61,6 @@ def check_prompt(tokens: Tensor, vocab_size: int, lengths: Tensor | None = None)
     if lengths.shape != (len(tokens),) or lengths.min() < 1 or lengths.max() > tokens.shape[1]:
         raise InputError(f"lengths must be one number from 1 to {tokens.shape[1]} per row, not {lengths.tolist()}.")
     return lengths
-
-
-class PlanEdits:
-    """Applies edits to the plans of the anchors from the end of the prompt on.
-
-    Args:
-        edits: planned concepts to replace.
-        model: the model.
-        ids: (B, L) texts, with :data:`~nextconcept.nn.concept_encoder.PADDING` in front.
-        lengths: (B,) ids of each prompt, its padding included.
-    """
-
-    def __init__(self, edits: list[PlanEdit], model: NextConceptModel, ids: Tensor, lengths: Tensor) -> None:
-        starts = visible_from(lengths, model.config.window_length, model.config.hierarchy)
-        window, ends = visible_part(ids, starts, lengths), (lengths - starts)[:, None]
-        self.edits, self.first = edits, dict[int, Tensor]()
-        for level in {edit.level for edit in edits}:
-            begun = visible_anchors(model, window, level)
-            newest = torch.where(begun <= ends, begun, 0).amax(1, keepdim=True)
-            self.first[level] = anchor_numbers(model, ids, starts[:, None] + newest, level)[:, 0]
-
-    def __call__(self, level: int, plan: Tensor, anchors: Tensor, rows: Tensor) -> Tensor:
-        """Return the plan with the edits; a :data:`~nextconcept.inference.generators.PlanHook`."""
-        if level not in self.first:
-            return plan
-        since = self.first[level][rows][:, None]
-        for edit in self.edits:
-            if edit.level == level:
-                steps = (since + edit.step - anchors)[..., None] == torch.arange(plan.shape[2])
-                here = (steps & (anchors >= since)[..., None]).to(plan.device)
-                concept = edit.concept if edit.concept.dim() == 1 else edit.concept[rows.to(plan.device)][:, None, None]
-                plan = torch.where(here[..., None], concept.to(plan.dtype), plan)
-        return plan
-
-
-def edit_plans(
-    edits: Sequence[PlanEdit], model: NextConceptModel, tokens: Tensor, known: int
-) -> Callable[[int, Tensor], Tensor]:
-    """Return a function that edits the plans of a text that the model reads as a whole.
-
-    Args:
-        edits: planned concepts to replace.
-        model: the model.
-        tokens: (T,) the text, at most a context.
-        known: tokens of the prompt, behind which edits apply.
-
-    Returns:
-        Maps a level and its plans (1, A, H, D) to those that are read.
-    """
-    offset, rows = model.config.padding(known), torch.zeros(1, dtype=torch.int64)
-    ids = torch.nn.functional.pad(tokens[None], (offset, 0), value=PADDING)
-    hook = PlanEdits(list(edits), model, ids, torch.tensor([known + offset]))
-
-    def edited(level: int, plan: Tensor) -> Tensor:
-        return hook(level, plan, anchor_numbers(model, ids, visible_anchors(model, ids, level), level), rows)
-
-    return edited
 
 
 @torch.no_grad()
@@ -183,7 +104,7 @@ def generate_tokens(
     if not number or not 0 <= max_new_tokens <= MOST_TOKENS:
         raise InputError(f"max_new_tokens must be 0 to {MOST_TOKENS:,}, not {max_new_tokens}.")
     for edit in edits or []:
-        _check_edit(edit, model, len(tokens))
+        check_edit(edit, model, len(tokens))
     check_drafts(config, draft, use_cache)
     offsets = torch.tensor([config.padding(length) for length in lengths.tolist()])
     uniform = None
@@ -287,18 +208,3 @@ def generate(
         index = (lengths[:, None] + torch.arange(max_new_tokens)).to(tokens.device)
         result.scatter_(1, index, torch.stack(written, 1))
     return result
-
-
-def _check_edit(edit: PlanEdit, model: NextConceptModel, rows: int) -> None:
-    levels = model.config.hierarchy.concept_levels
-    if edit.level not in levels:
-        known = ", ".join(map(str, levels)) or "no level, for it has tokens alone"
-        raise InputError(f"there is no plan of level {edit.level}: this model plans at {known}.")
-    horizon, width = model.config.horizon_of(edit.level), model.config.widths[edit.level]
-    if not 0 <= edit.step < horizon:
-        raise InputError(f"the plan of level {edit.level} has steps 0 to {horizon - 1}, not {edit.step}.")
-    if edit.concept.shape not in ((width,), (rows, width)):
-        raise InputError(
-            f"a concept of level {edit.level} has shape ({width},), or ({rows}, {width}) for {rows} rows, not "
-            f"{tuple(edit.concept.shape)}: make one with compose()."
-        )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nextconcept.data.tokenizer_base import Tokenizer
-from nextconcept.inference.generate import PlanEdit
+from nextconcept.inference.plan_edits import PlanEdit
 from nextconcept.inference.plans import PlanReport, first_visible, plans_at_end, report_plan
 from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.model import NextConceptModel

@@ -1,5 +1,6 @@
 """Planned concepts in words, beside what was written: plain values, without tensors."""
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ __all__ = [
     "PlanReading",
     "PlanStep",
     "WrittenToken",
+    "quoted",
     "visible",
 ]
 
@@ -152,3 +154,8 @@ def visible(text: str) -> str:
     """Make blanks, line breaks and control characters of a text visible."""
     blanks = {ord(" "): "␣", ord("\n"): "\\n", ord("\t"): "\\t", ord("\r"): "\\r"}
     return text.translate(CONTROL_CHARACTERS | blanks)
+
+
+def quoted(text: str | None) -> str:
+    """Return a text as a JSON string on one line, and a dash for None."""
+    return "-" if text is None else json.dumps(text, ensure_ascii=False).translate(CONTROL_CHARACTERS)

@@ -3,7 +3,6 @@
 Shapes: T tokens, H horizon, D width of a level, S tokens of a concept.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,21 +16,21 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.draft_acceptance import DraftFigures
-from nextconcept.inference.generate import PlanEdit, edit_plans, generate
+from nextconcept.inference.generate import generate
 from nextconcept.inference.generators import PlanHook
 from nextconcept.inference.locations import visible_from
+from nextconcept.inference.plan_edits import PlanEdit, edit_plans, parse_edit
 from nextconcept.inference.plan_page import plan_fragment
 from nextconcept.inference.plan_readings import token_texts
-from nextconcept.inference.plan_steps import CONTROL_CHARACTERS, LevelPlans, PlanStep, WrittenToken
+from nextconcept.inference.plan_steps import LevelPlans, PlanStep, WrittenToken, quoted
 from nextconcept.inference.read_back import check_readable, decode_chunk, decode_tokens, read_concepts
 from nextconcept.inference.sampling import make_generator
 from nextconcept.inference.text_plans import text_plans
 from nextconcept.nn.eval_mode import eval_mode
-from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.plan_choice import PlanChoice
 
-__all__ = ["PlanReport", "compare_plan", "first_visible", "parse_edit", "plans_at_end", "report_plan"]
+__all__ = ["PlanReport", "compare_plan", "first_visible", "plans_at_end", "report_plan"]
 
 
 @dataclass
@@ -61,7 +60,7 @@ class PlanReport:
 
     def __str__(self) -> str:
         """Format the tables."""
-        parts = [f"prompt   {_quoted(self.prompt)}\nwritten  {_quoted(self.written)}"]
+        parts = [f"prompt   {quoted(self.prompt)}\nwritten  {quoted(self.written)}"]
         for level in dict.fromkeys(step.level for step in self.steps):
             parts.append(_table(level, [step for step in self.steps if step.level == level]))
         return "\n\n".join(parts)
@@ -77,8 +76,8 @@ def _table(level: int, steps: list[PlanStep]) -> str:
         cosine = "-" if step.cosine is None else f"{step.cosine:.2f}"
         marks = ["edited"] * step.edited + ["differs"] * step.differs
         if step.in_prompt:
-            marks.append(f"prompt ends after {_quoted(step.in_prompt)}")
-        cells.append((str(step.step), _quoted(step.planned), _quoted(step.written), cosine, ", ".join(marks)))
+            marks.append(f"prompt ends after {quoted(step.in_prompt)}")
+        cells.append((str(step.step), quoted(step.planned), quoted(step.written), cosine, ", ".join(marks)))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     parted = next((step.step for step in steps if step.differs), None)
@@ -87,10 +86,6 @@ def _table(level: int, steps: list[PlanStep]) -> str:
     else:
         end = "plan and text agree" if parted is None else f"plan and text part at step {parted}"
     return "\n".join([f"level {level}", *lines, end])
-
-
-def _quoted(text: str | None) -> str:
-    return "-" if text is None else json.dumps(text, ensure_ascii=False).translate(CONTROL_CHARACTERS)
 
 
 def first_visible(model: NextConceptModel, length: int) -> int:
@@ -195,62 +190,6 @@ def _bounds(
     return [*pairs, *[(starts[-1], None)], *[(len(tokens), None)] * horizon][:horizon]
 
 
-def parse_edit(
-    model: NextConceptModel, tokenizer: Tokenizer, text: str, plans: dict[int, Tensor] | None = None
-) -> PlanEdit:
-    """Parse ``LEVEL:STEP=TEXT``: plan the concept that TEXT composes to.
-
-    Args:
-        model: in eval mode.
-        tokenizer: the model's tokenizer.
-        text: the edit.
-        plans: the current plan of each level, (H, D). If given, a TEXT shorter than the concept is
-            filled up with the last tokens of the planned concept.
-
-    Raises:
-        InputError: if ``text`` has another form, there is no such plan, or TEXT does not fit into
-            one concept.
-    """
-    target, equals, words = text.partition("=")
-    left, colon, right = target.partition(":")
-    if not equals or not colon or not left.strip().isdecimal() or not right.strip().isdecimal():
-        raise InputError(f"the edit {text!r} is not of the form LEVEL:STEP=TEXT, as in 1:0=king.")
-    level, step = int(left), int(right)
-    if level not in model.config.hierarchy.concept_levels:
-        raise InputError(
-            f"the edit {text!r} names level {level}, but plans have levels 1 to {model.config.levels - 1}."
-        )
-    if step >= (horizon := model.config.horizon_of(level)):
-        raise InputError(f"the edit {text!r}: the plan of level {level} has steps 0 to {horizon - 1}, not {step}.")
-    if not words:
-        raise InputError(f"the edit {text!r} has no text: give what to plan after the equals sign, as in 1:0=king.")
-    device = next(model.parameters()).device
-    tokens = torch.from_numpy(tokenizer.encode_input(words, "text of the edit").astype("int64")).to(device)
-    if model.chunker is not None:
-        with torch.no_grad():
-            return PlanEdit(level, step, model.compose(tokens, level), tokens)
-    span = model.config.hierarchy.span(level)
-    if len(tokens) < span and plans is not None and step < len(plans[level]):
-        tokens = _fill(model, plans[level][step], level, tokens)
-    if len(tokens) != span:
-        pieces = " ".join(_quoted(tokenizer.decode([token])) for token in tokens.tolist())
-        raise InputError(
-            f"the edit {text!r} has {len(tokens)} tokens, but a concept of level {level} has {span}: it is cut into "
-            f"{pieces}."
-        )
-    with torch.no_grad():
-        return PlanEdit(level, step, model.compose(tokens, level), tokens)
-
-
-@torch.no_grad()
-def _fill(model: NextConceptModel, concept: Tensor, level: int, tokens: Tensor) -> Tensor:
-    """Fill ``tokens`` up to a whole concept with the last tokens of a planned concept, (D,)."""
-    if not (model.config.encoder.additive and model.config.encoder.position_binding):
-        return tokens
-    planned = match(model.encoder, model.encoder.composition(level).norm(concept)[None], level, top_k=8, beam=8)
-    return torch.cat((tokens, planned.tokens[0, 0, len(tokens) :]))
-
-
 def _usual_tokens(model: NextConceptModel, level: int) -> int:
     """Return the tokens that a plan covers; where rules cut chunks, twice the mean."""
     hierarchy, horizon = model.config.hierarchy, model.config.horizon_of(level)
@@ -277,8 +216,9 @@ def report_plan(
         model: a model with concepts, whose composition is additive.
         tokenizer: the model's tokenizer.
         prompt: the text to continue.
-        edits: planned concepts to replace, each a :class:`~nextconcept.inference.generate.PlanEdit`
-            or ``LEVEL:STEP=TEXT``, such as ``1:0=king``.
+        edits: planned concepts to replace, each a
+            :class:`~nextconcept.inference.plan_edits.PlanEdit` or ``LEVEL:STEP=TEXT``, such as
+            ``1:0=king``.
         max_new_tokens: tokens to write; default: as many as the longest plan covers.
         temperature: divides the logits; 0 takes the most likely token.
         seed: seed of the sampling.

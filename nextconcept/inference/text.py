@@ -19,7 +19,8 @@ from nextconcept.checkpoints.files import load_run
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.draft_acceptance import DraftFigures
-from nextconcept.inference.generate import PlanEdit, generate_tokens
+from nextconcept.inference.generate import generate_tokens
+from nextconcept.inference.plan_edits import PlanEdit
 from nextconcept.inference.plans import PlanReport, report_plan
 from nextconcept.inference.sampling import Sampling, make_generator
 from nextconcept.nn.concept_encoder import ConceptEncoder
@@ -152,7 +153,7 @@ class Writer:
         Args:
             prompt: the text to continue.
             edits: planned concepts to replace: ``LEVEL:STEP=TEXT``, such as ``1:0=king``, a
-                :class:`~nextconcept.inference.generate.PlanEdit`, or a list of these. A TEXT
+                :class:`~nextconcept.inference.plan_edits.PlanEdit`, or a list of these. A TEXT
                 shorter than the concept is filled up with the last tokens of the planned concept.
             max_new_tokens: tokens to write; default: as many as the longest plan covers.
             temperature: divides the logits; 0 takes the most likely token.

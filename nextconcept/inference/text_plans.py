@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.data.tokenizer_base import Tokenizer
-from nextconcept.inference.generate import PlanEdit, edit_plans
 from nextconcept.inference.plan_attention import PlanAttentionRecorder
+from nextconcept.inference.plan_edits import PlanEdit, edit_plans
 from nextconcept.inference.plan_readings import chunk_readings
 from nextconcept.inference.plan_steps import AnchorPlan, LevelPlans, PlanStep
 from nextconcept.inference.read_back import ReadChunk, check_readable, decode_chunk, read_concepts

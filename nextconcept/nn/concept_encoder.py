@@ -6,7 +6,6 @@ V vocabulary.
 
 import inspect
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -14,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
-from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunks, in_tokens
 from nextconcept.nn.composition import Composition
 from nextconcept.nn.initial_weights import draw
@@ -23,7 +21,7 @@ from nextconcept.nn.level_context import RolloutCache
 from nextconcept.nn.level_weights import LevelShape
 from nextconcept.nn.transformer import Transformer
 
-__all__ = ["PADDING", "READ_BACK_SCALE", "ConceptEncoder", "check_encoder", "takes_chunks"]
+__all__ = ["PADDING", "READ_BACK_SCALE", "ConceptEncoder", "takes_chunks"]
 
 PADDING = -1
 """The id of the learned padding vector that may stand in front of the tokens."""
@@ -301,27 +299,6 @@ def takes_chunks(encoder: ConceptEncoder) -> bool:
     except TypeError:
         return False
     return True
-
-
-def check_encoder(config: ModelConfig, encoder: type[ConceptEncoder], source: str | Path) -> None:
-    """Check that a stored model has the encoder that is asked for.
-
-    A model that is to have an encoder of its own and gets none is refused where it is made.
-
-    Args:
-        config: the stored configuration.
-        encoder: the class that is asked for.
-        source: file or folder that ``config`` comes from, for the message.
-
-    Raises:
-        InputError: if ``encoder`` is a class of one's own, and the model has another.
-    """
-    own = config.encoder.class_name
-    if encoder is not ConceptEncoder and encoder.__qualname__ != own:
-        raise InputError(
-            f"the model in {source} has the encoder {own or ConceptEncoder.__name__}, not {encoder.__qualname__}: "
-            f"{'name that class' if own else 'leave the encoder out'}."
-        )
 
 
 def _add_token_prior(encoder: ConceptEncoder, weights: dict[str, Tensor], prefix: str, *_: object) -> None:

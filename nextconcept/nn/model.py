@@ -5,24 +5,21 @@ Shapes: B batch, T tokens, V vocabulary, A anchors, H horizon, D width of a leve
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunker, Chunks
-from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder, check_encoder, takes_chunks
+from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder, takes_chunks
 from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
 from nextconcept.nn.draft_head import DraftHead
 from nextconcept.nn.flops import flops_per_token
+from nextconcept.nn.hub_model import HubModel
 from nextconcept.nn.matched_inputs import matched_input
 from nextconcept.nn.model_output import Encoding, ModelOutput
 from nextconcept.nn.places import EvenPlaces, Places, Unbind, UnevenPlaces
@@ -35,7 +32,7 @@ from nextconcept.nn.transformer import Transformer
 __all__ = ["NextConceptModel"]
 
 
-class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcept", tags=["next-concept-prediction"]):
+class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept-prediction"]):
     """A language model that plans in concepts and writes in tokens.
 
     ``logits[:, t]`` is a function of ``tokens[:, :t+1]`` alone and ``plans[l][:, m]`` of the tokens
@@ -177,52 +174,6 @@ class NextConceptModel(nn.Module, PyTorchModelHubMixin, library_name="nextconcep
                 ends = self.encoder.end_states(states, level, chunks)
                 inputs = inputs | {level: self.predictor(level).with_end(composed, ends)}
         return Encoding(states, concepts, inputs, chunks)
-
-    @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, *, encoder: type[ConceptEncoder] = ConceptEncoder, **kwargs: Any
-    ) -> "NextConceptModel":
-        """Load a model from a folder that ``save_pretrained`` wrote, or from the Hugging Face Hub.
-
-        Args:
-            pretrained_model_name_or_path: the folder, or a repository as ``OWNER/NAME``.
-            encoder: class of the concept encoder, if the model has one of the user's own.
-            **kwargs: further arguments of :class:`huggingface_hub.PyTorchModelHubMixin`.
-
-        Raises:
-            InputError: if the folder holds no exported model, or one of another version or with
-                another encoder.
-        """
-        folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir():
-            try:
-                # The mixin would ignore settings that this version does not know.
-                config = ModelConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError, AttributeError) as error:
-                if isinstance(error, InputError):
-                    raise
-                raise InputError(
-                    f"{folder} holds no exported model: load a run with nextconcept.load, or export it first with "
-                    "nextconcept export."
-                ) from None
-            check_encoder(config, encoder, folder)
-        # Without a class of its own, the mixin would pass the group `encoder` of config.json, and
-        # without `strict` leave weights that the file lacks as they were drawn.
-        settings: dict[str, Any] = {"encoder": encoder, "strict": True} | kwargs
-        try:
-            model: NextConceptModel = super().from_pretrained(pretrained_model_name_or_path, **settings)
-        except (RuntimeError, SafetensorError, OSError) as error:
-            if isinstance(error, RuntimeError) and "state_dict" not in str(error):
-                raise
-            if isinstance(error, OSError) and not folder.is_dir():
-                raise  # the Hub's own words say more
-            if not isinstance(error, RuntimeError):
-                raise InputError(f"the weights in {folder} can't be read: export the model again.") from None
-            raise InputError(
-                f"the weights in {folder} do not fit its configuration: export the model again, or load it with the "
-                "version that made it."
-            ) from None
-        return model
 
     @property
     def num_parameters(self) -> int:

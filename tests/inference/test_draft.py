@@ -9,10 +9,11 @@ from nextconcept import InputError, NextConceptModel, generate
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.draft_length import WATCHED, DraftLength
 from nextconcept.inference.drafts import DraftingGenerator
-from nextconcept.inference.generate import PlanEdit, generate_tokens
+from nextconcept.inference.generate import generate_tokens
 from nextconcept.inference.generators import CachedGenerator, UncachedGenerator
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.plan_drafts import PlanDrafts
+from nextconcept.inference.plan_edits import PlanEdit
 from nextconcept.inference.sampling import Draws, Sampling
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.draft_head import tokens_before

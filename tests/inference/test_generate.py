@@ -3,8 +3,8 @@ import torch
 
 from nextconcept import InputError, NextConceptModel, generate
 from nextconcept.core.hierarchy import Hierarchy
-from nextconcept.inference.generate import PlanEdit
 from nextconcept.inference.locations import visible_from
+from nextconcept.inference.plan_edits import PlanEdit
 from nextconcept.inference.sampling import Sampling, sample
 from tests.helpers import RULE_TEXT, open_model, rule_grid, small_config
 

@@ -5,7 +5,8 @@ import torch
 
 from nextconcept import InputError
 from nextconcept.data.tokenizers import ByteTokenizer
-from nextconcept.inference.generate import PlanEdit, generate
+from nextconcept.inference.generate import generate
+from nextconcept.inference.plan_edits import PlanEdit
 from nextconcept.inference.plan_sources import compare_sources
 from tests.helpers import open_model, small_config
 

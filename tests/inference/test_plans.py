@@ -9,7 +9,8 @@ from nextconcept import InputError
 from nextconcept.data.tokenizers import ByteTokenizer, SymbolTokenizer
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.generate import generate
-from nextconcept.inference.plans import compare_plan, first_visible, parse_edit, plans_at_end, report_plan
+from nextconcept.inference.plan_edits import parse_edit
+from nextconcept.inference.plans import compare_plan, first_visible, plans_at_end, report_plan
 from nextconcept.inference.read_back import decode_chunk
 from nextconcept.nn.model_output import horizon_targets
 from tests.helpers import open_model, small_config

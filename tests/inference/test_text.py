@@ -10,7 +10,7 @@ from nextconcept import InputError, generate, load
 from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.data.bpe_training import train_bpe
 from nextconcept.data.tokenizers import ByteTokenizer
-from nextconcept.inference.generate import PlanEdit
+from nextconcept.inference.plan_edits import PlanEdit
 from nextconcept.inference.sampling import Sampling
 from nextconcept.inference.text import TextStream, Writer, batch_prompts, generate_text
 from tests.helpers import open_model, small_config

@@ -6,7 +6,8 @@ import torch
 from nextconcept import InputError
 from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.inference.generate import generate
-from nextconcept.inference.plans import compare_plan, parse_edit, plans_at_end, report_plan
+from nextconcept.inference.plan_edits import parse_edit
+from nextconcept.inference.plans import compare_plan, plans_at_end, report_plan
 from nextconcept.inference.read_back import decode_chunk, read_concepts
 from nextconcept.inference.text_plans import gate_size, text_plans
 from tests.helpers import open_model, small_config

@@ -1,0 +1,178 @@
+"""Edits of plans: what replaces a planned concept, and how a person writes it.
+
+Shapes: B batch, T tokens, L size of the buffer, R rows, A anchors, H horizon, D width of a level.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nextconcept.core.errors import InputError
+from nextconcept.data.tokenizer_base import Tokenizer
+from nextconcept.inference.generators import anchor_numbers, visible_anchors, visible_part
+from nextconcept.inference.locations import visible_from
+from nextconcept.inference.plan_steps import quoted
+from nextconcept.nn.concept_encoder import PADDING
+from nextconcept.nn.matching import match
+from nextconcept.nn.model import NextConceptModel
+
+__all__ = ["PlanEdit", "PlanEdits", "check_edit", "edit_plans", "parse_edit"]
+
+
+@dataclass
+class PlanEdit:
+    """Replaces a planned concept until it has been written.
+
+    Attributes:
+        level: level of the plan, 1 or more.
+        step: step of the plan that is made at the end of the prompt, from 0.
+        concept: (D,) the concept to plan instead, or (B, D), one for each row; see
+            :meth:`~nextconcept.NextConceptModel.compose`.
+        tokens: (n,) ids that the concept is composed of, if reports are to show them; otherwise
+            they show what can be read back from it, which in a narrow model may be something else.
+    """
+
+    level: int
+    step: int
+    concept: Tensor
+    tokens: Tensor | None = None
+
+
+def check_edit(edit: PlanEdit, model: NextConceptModel, rows: int) -> None:
+    """Check that a model makes the plan that an edit changes.
+
+    Args:
+        edit: the edit.
+        model: the model.
+        rows: texts that are written at once, B.
+
+    Raises:
+        InputError: if there is no such level or step, or the concept has another shape.
+    """
+    levels = model.config.hierarchy.concept_levels
+    if edit.level not in levels:
+        known = ", ".join(map(str, levels)) or "no level, for it has tokens alone"
+        raise InputError(f"there is no plan of level {edit.level}: this model plans at {known}.")
+    horizon, width = model.config.horizon_of(edit.level), model.config.widths[edit.level]
+    if not 0 <= edit.step < horizon:
+        raise InputError(f"the plan of level {edit.level} has steps 0 to {horizon - 1}, not {edit.step}.")
+    if edit.concept.shape not in ((width,), (rows, width)):
+        raise InputError(
+            f"a concept of level {edit.level} has shape ({width},), or ({rows}, {width}) for {rows} rows, not "
+            f"{tuple(edit.concept.shape)}: make one with compose()."
+        )
+
+
+class PlanEdits:
+    """Applies edits to the plans of the anchors from the end of the prompt on.
+
+    Args:
+        edits: planned concepts to replace.
+        model: the model.
+        ids: (B, L) texts, with :data:`~nextconcept.nn.concept_encoder.PADDING` in front.
+        lengths: (B,) ids of each prompt, its padding included.
+    """
+
+    def __init__(self, edits: list[PlanEdit], model: NextConceptModel, ids: Tensor, lengths: Tensor) -> None:
+        starts = visible_from(lengths, model.config.window_length, model.config.hierarchy)
+        window, ends = visible_part(ids, starts, lengths), (lengths - starts)[:, None]
+        self.edits, self.first = edits, dict[int, Tensor]()
+        for level in {edit.level for edit in edits}:
+            begun = visible_anchors(model, window, level)
+            newest = torch.where(begun <= ends, begun, 0).amax(1, keepdim=True)
+            self.first[level] = anchor_numbers(model, ids, starts[:, None] + newest, level)[:, 0]
+
+    def __call__(self, level: int, plan: Tensor, anchors: Tensor, rows: Tensor) -> Tensor:
+        """Return the plan with the edits; a :data:`~nextconcept.inference.generators.PlanHook`."""
+        if level not in self.first:
+            return plan
+        since = self.first[level][rows][:, None]
+        for edit in self.edits:
+            if edit.level == level:
+                steps = (since + edit.step - anchors)[..., None] == torch.arange(plan.shape[2])
+                here = (steps & (anchors >= since)[..., None]).to(plan.device)
+                concept = edit.concept if edit.concept.dim() == 1 else edit.concept[rows.to(plan.device)][:, None, None]
+                plan = torch.where(here[..., None], concept.to(plan.dtype), plan)
+        return plan
+
+
+def edit_plans(
+    edits: Sequence[PlanEdit], model: NextConceptModel, tokens: Tensor, known: int
+) -> Callable[[int, Tensor], Tensor]:
+    """Return a function that edits the plans of a text that the model reads as a whole.
+
+    Args:
+        edits: planned concepts to replace.
+        model: the model.
+        tokens: (T,) the text, at most a context.
+        known: tokens of the prompt, behind which edits apply.
+
+    Returns:
+        Maps a level and its plans (1, A, H, D) to those that are read.
+    """
+    offset, rows = model.config.padding(known), torch.zeros(1, dtype=torch.int64)
+    ids = torch.nn.functional.pad(tokens[None], (offset, 0), value=PADDING)
+    hook = PlanEdits(list(edits), model, ids, torch.tensor([known + offset]))
+
+    def edited(level: int, plan: Tensor) -> Tensor:
+        return hook(level, plan, anchor_numbers(model, ids, visible_anchors(model, ids, level), level), rows)
+
+    return edited
+
+
+def parse_edit(
+    model: NextConceptModel, tokenizer: Tokenizer, text: str, plans: dict[int, Tensor] | None = None
+) -> PlanEdit:
+    """Parse ``LEVEL:STEP=TEXT``: plan the concept that TEXT composes to.
+
+    Args:
+        model: in eval mode.
+        tokenizer: the model's tokenizer.
+        text: the edit.
+        plans: the current plan of each level, (H, D). If given, a TEXT shorter than the concept is
+            filled up with the last tokens of the planned concept.
+
+    Raises:
+        InputError: if ``text`` has another form, there is no such plan, or TEXT does not fit into
+            one concept.
+    """
+    target, equals, words = text.partition("=")
+    left, colon, right = target.partition(":")
+    if not equals or not colon or not left.strip().isdecimal() or not right.strip().isdecimal():
+        raise InputError(f"the edit {text!r} is not of the form LEVEL:STEP=TEXT, as in 1:0=king.")
+    level, step = int(left), int(right)
+    if level not in model.config.hierarchy.concept_levels:
+        raise InputError(
+            f"the edit {text!r} names level {level}, but plans have levels 1 to {model.config.levels - 1}."
+        )
+    if step >= (horizon := model.config.horizon_of(level)):
+        raise InputError(f"the edit {text!r}: the plan of level {level} has steps 0 to {horizon - 1}, not {step}.")
+    if not words:
+        raise InputError(f"the edit {text!r} has no text: give what to plan after the equals sign, as in 1:0=king.")
+    device = next(model.parameters()).device
+    tokens = torch.from_numpy(tokenizer.encode_input(words, "text of the edit").astype("int64")).to(device)
+    if model.chunker is not None:
+        with torch.no_grad():
+            return PlanEdit(level, step, model.compose(tokens, level), tokens)
+    span = model.config.hierarchy.span(level)
+    if len(tokens) < span and plans is not None and step < len(plans[level]):
+        tokens = _fill(model, plans[level][step], level, tokens)
+    if len(tokens) != span:
+        pieces = " ".join(quoted(tokenizer.decode([token])) for token in tokens.tolist())
+        raise InputError(
+            f"the edit {text!r} has {len(tokens)} tokens, but a concept of level {level} has {span}: it is cut into "
+            f"{pieces}."
+        )
+    with torch.no_grad():
+        return PlanEdit(level, step, model.compose(tokens, level), tokens)
+
+
+@torch.no_grad()
+def _fill(model: NextConceptModel, concept: Tensor, level: int, tokens: Tensor) -> Tensor:
+    """Fill ``tokens`` up to a whole concept with the last tokens of a planned concept, (D,)."""
+    if not (model.config.encoder.additive and model.config.encoder.position_binding):
+        return tokens
+    planned = match(model.encoder, model.encoder.composition(level).norm(concept)[None], level, top_k=8, beam=8)
+    return torch.cat((tokens, planned.tokens[0, 0, len(tokens) :]))
