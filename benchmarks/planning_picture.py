@@ -2,7 +2,8 @@
 
     python benchmarks/planning_picture.py --results+ results/planning/g2_5.json
     --results+ results/planning/g3_4.json --results+ results/planning/g2_8.json
-    --results+ results/planning/countdown.json --results+ results/planning/maze.json
+    --results+ results/planning/g5_5.json --results+ results/planning/countdown.json
+    --results+ results/planning/maze.json
 
 Thin lines are seeds, thick ones their means. Of each entry the runs with the settings that most
 seeds have are drawn, and of several such settings those of the largest budget with the best mean.
@@ -30,6 +31,9 @@ NAMES = {
     "two_levels": "two levels",
     "three_levels": "three levels",
 }
+
+COLUMNS = 3
+"""Panels side by side."""
 
 
 def chosen_runs(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -63,8 +67,11 @@ def main(results: list[str], output: str = "results/planning/planning.png") -> N
     panels = {Path(path).stem: chosen_runs(Path(path)) for path in results}
     entries = dict.fromkeys([*NAMES, *(entry for panel in panels.values() for entry in panel)])
     colors = {entry: f"C{index % 10}" for index, entry in enumerate(entries)}
-    figure = Figure(figsize=(4.2 * len(panels), 4.8), layout="constrained")
-    for axes, (task, panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 4.8 * rows), layout="constrained")
+    every = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, (task, panel) in zip(every, panels.items(), strict=False):
         for entry in filter(panel.get, colors):
             runs, color = panel[entry], colors[entry]
             lines = [[(tflops(run, step + 1), 100 * value) for step, value in course(run, EXACT)] for run in runs]
@@ -80,7 +87,10 @@ def main(results: list[str], output: str = "results/planning/planning.png") -> N
         axes.legend(
             fontsize=8, title="solved seeds", title_fontsize=8, loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.16)
         )
-    figure.axes[0].set_ylabel("exact answers (% of held-out prompts)")
+    for axes in figure.axes[::columns]:
+        axes.set_ylabel("exact answers (% of held-out prompts)")
+    for axes in figure.axes[len(panels) :]:
+        axes.remove()
     figure.savefig(output, dpi=110)
 
 
