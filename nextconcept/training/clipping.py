@@ -19,7 +19,9 @@ class ClippedModule(L.LightningModule):
         self._measured: tuple[int, Tensor] | None = None
 
     def gradient_norm(self) -> Tensor:
-        """Return the norm of the gradient before it is clipped, computed once per batch."""
+        """Return the norm of the gradient before it is clipped, computed once in each batch."""
+        if self._trainer is None:
+            return gradient_norm(self)
         batch = self.trainer.fit_loop.total_batch_idx
         if self._measured is None or self._measured[0] != batch:
             self._measured = batch, gradient_norm(self)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nextconcept import InputError, NextConceptModel
-from nextconcept.nn.draft_head import CONTEXT, DraftHead, tokens_before
+from nextconcept.nn.draft_head import TOKENS_BEFORE, DraftHead, tokens_before
 from tests.helpers import small_config
 
 
@@ -18,7 +18,7 @@ def test_tokens_before__the_nearest_first():
 
 def test_draft_head__says_nothing_at_first():
     unbound, vocabulary = torch.randn(2, 5, 32), torch.randn(64, 32)
-    before = torch.randint(64, (2, 5, CONTEXT))
+    before = torch.randint(64, (2, 5, TOKENS_BEFORE))
     assert torch.equal(head_of()(unbound, before, vocabulary), unbound)
 
 
