@@ -130,7 +130,7 @@ def load_pretrained(
     """
     folder = Path(folder)
     try:
-        config_from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder)
+        read_pretrained_config(folder, encoder)  # says more of a file of another version
         with contextlib.redirect_stdout(io.StringIO()):  # the Hub mixin prints where our output belongs
             model = NextConceptModel.from_pretrained(folder, encoder=encoder)
         check_weights(model, folder)
@@ -171,8 +171,8 @@ def read_pretrained_vocabulary(folder: str | Path) -> tuple[Tokenizer, int]:
     Raises:
         InputError: if a file is missing or broken.
     """
+    config = read_pretrained_config(folder)
     try:
-        config = config_from_dict(json.loads(Path(folder, CONFIG).read_text(encoding="utf-8")), folder)
         tokenizer = tokenizer_from_json(Path(folder, TOKENIZER).read_text(encoding="utf-8"))
         check_vocabulary(tokenizer, config.vocab_size, folder)
         return tokenizer, config.vocab_size

@@ -57,13 +57,13 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
         settings: dict[str, Any] = {"encoder": encoder, "strict": True} | kwargs
         try:
             model: Model = super().from_pretrained(pretrained_model_name_or_path, **settings)
-        except (RuntimeError, SafetensorError, OSError) as error:
-            if isinstance(error, RuntimeError) and "state_dict" not in str(error):
-                raise
+        except (SafetensorError, OSError) as error:
             if isinstance(error, OSError) and not folder.is_dir():
                 raise  # the Hub's own words say more
-            if not isinstance(error, RuntimeError):
-                raise InputError(f"the weights in {folder} can't be read: export the model again.") from None
+            raise InputError(f"the weights in {folder} can't be read: export the model again.") from None
+        except RuntimeError as error:
+            if "state_dict" not in str(error):
+                raise
             raise InputError(
                 f"the weights in {folder} do not fit its configuration: export the model again, or load it with the "
                 "version that made it."

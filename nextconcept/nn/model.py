@@ -218,10 +218,12 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
             (..., D_level).
 
         Raises:
-            InputError: if there is no such level, chunks of one length have another, or a
-                composition without a reduction has no matrix for so many elements.
+            InputError: if there is no such level, an id is outside the vocabulary (on the CPU),
+                chunks of one length have another, or a composition without a reduction has no
+                matrix for so many elements.
         """
         self._check_level(level)
+        self._check_ids(tokens, 0)
         count, span = tokens.shape[-1], self.config.hierarchy.span(level)
         if count < 1 or (self.chunker is None and count != span):
             raise InputError(

@@ -311,6 +311,7 @@ def test_decode_plan__reads_true_concepts():
         ),
         ({}, lambda model: model(torch.tensor([[True, False]])), "int64 ids, not torch.bool"),
         ({}, lambda model: NextConceptModel({"levels": 2}), "takes a ModelConfig, not dict: use ModelConfig.from_dict"),
+        ({}, lambda model: model.compose(torch.tensor([1, 2, 3, 64])), "token id 64 is outside"),
         ({"levels": 1}, lambda model: model.decode_plan(torch.zeros(1, 1, 1, 32)), "it has tokens alone"),
         ({}, lambda model: model.decode_plan(torch.zeros(1, 1, 1, 32), level=2), "no concept level 2: those are 1"),
         ({}, lambda model: model.decode_plan(torch.zeros(1, 1, 1, 32), top_k=99), "from 1 to the 64 tokens"),
