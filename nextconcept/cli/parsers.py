@@ -71,7 +71,7 @@ class OneLineErrors(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one sentence to standard error and exit with code 2."""
         text = " ".join(line.strip(" -") for line in message.split("\n") if line.strip()).rstrip(".")
-        typed = re.search(r"unrecognized arguments: --([\w.]+)", text)
+        typed = re.search(r"unrecognized arguments: --([\w.]+\+?)", text)
         in_file = re.search(r"does not accept option '([\w.]+)'", text)
         of_class = re.search(r"Option '([\w.]+)' is not accepted", text)
         no_class = re.search(r"Expected a dot import path string: (\w+)", text)
@@ -111,6 +111,8 @@ class OneLineErrors(ArgumentParser):
         if name in RENAMED:
             return f"{dashes}{name} of version 0.1.0 is now {dashes}{RENAMED[name]}"
         known = {option.removeprefix("--") for option in self._options() if option.startswith("--")}
+        if (whole := name.removesuffix("+")) != name and whole in known:
+            return f"{dashes}{name} can't add to {whole}: give all of it as {dashes}{whole}"
         group, dot, last = name.rpartition(".")
         siblings = {option.rpartition(".")[2]: option for option in known if option.rpartition(".")[0] == group}
         namesakes = [option for option in known if option.rpartition(".")[2] == last]

@@ -21,6 +21,8 @@ from tests.helpers import fails
         ("--model.config.past", "of version 0.1.0 is now --model.config.reader.memory"),
         ("--data.batchsize", "did you mean batch_size?"),
         ("--data.star_graph", "is now data.task"),
+        ("--model.config.levels+", "--model.config.levels+ can't add to model.config.levels"),
+        ("--model.config.widht+", "did you mean --model.config.width+?"),
     ],
 )
 def test_unknown_option(option: str, sentence: str, capsys: pytest.CaptureFixture):
@@ -32,6 +34,7 @@ def test_unknown_option(option: str, sentence: str, capsys: pytest.CaptureFixtur
     [
         (["generate", "--prmpt", "x"], "did you mean --prompt?"),
         (["compare", "--jbos", "2"], "did you mean --jobs?"),
+        (["compare", "--options+", "{a: 1}"], "give all of it as --options;"),
         (["experiments", "--all"], "there is no option --all"),
         (["fit", "--config", "shakespear"], "did you mean shakespeare?"),
         (["fit", "--data", "HubDataModule"], "arguments are required: name among the settings of a class."),
