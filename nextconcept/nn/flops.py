@@ -1,7 +1,9 @@
 """Counting floating-point operations."""
 
 import copy
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +13,32 @@ from torch.utils.flop_counter import FlopCounterMode
 from nextconcept.nn.attention import PlanAttention
 from nextconcept.nn.attention_kernels import LARGEST_ELEMENTWISE
 
-__all__ = ["flops_per_token"]
+__all__ = ["counted_products", "flops_per_token", "without_data"]
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def without_data(module: Module) -> Module:
+    """Return a copy that has shapes but no data, in eval mode, in which nothing is recomputed."""
+    return copy.deepcopy(module).to("meta").eval()
+
+
+@contextmanager
+def counted_products() -> Iterator[FlopCounterMode]:
+    """Count the matrix products of what is computed in this context, by torch's own counter.
+
+    Attention is counted in full, including the half above the diagonal, as is usual: its plain
+    kernel consists of matrix products, which the counter knows on every device.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
 
 
 @torch.no_grad()
 def flops_per_token(model: nn.Module, time: int) -> float:
     """Count the operations of ``model`` on ``time`` token ids, per token.
 
-    torch's own counter watches a copy of the model that has shapes but no data. It counts matrix
-    products. Attention is counted in full, including the half above the diagonal, as is usual. The
-    products of attention to small plans, which
+    Matrix products are counted (:func:`counted_products`). Those of attention to small plans, which
     :func:`~nextconcept.nn.attention_kernels.small_attention` computes element by element, are added
     as if they were matrix products.
 
@@ -28,7 +46,7 @@ def flops_per_token(model: nn.Module, time: int) -> float:
         model: maps (1, ``time``) token ids to anything.
         time: number of tokens.
     """
-    ghost = copy.deepcopy(model).to("meta").eval()
+    ghost = without_data(model)
     small_products: list[int] = []
 
     def count(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
@@ -47,7 +65,6 @@ def flops_per_token(model: nn.Module, time: int) -> float:
         if isinstance(module, PlanAttention):
             module.register_forward_hook(count)
     tokens = torch.zeros(1, time, dtype=torch.long, device="meta")
-    # The plain kernel consists of matrix products, which the counter knows on every device.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with counted_products() as counter:
         ghost(tokens)
     return float(counter.get_total_flops() + sum(small_products)) / time

@@ -3,19 +3,17 @@
 Shapes: B batch, T tokens, A anchors, H horizon, D width of a level, V vocabulary.
 """
 
-import copy
 import math
 from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept.core.errors import InputError
 from nextconcept.core.settings import check_types
 from nextconcept.nn.concept_encoder import READ_BACK_SCALE
+from nextconcept.nn.flops import counted_products, without_data
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput, horizon_targets
 from nextconcept.training.loss_terms import TERMS, LossInputs, cosine_similarity, find_term, name_of_term, try_term
@@ -261,9 +259,8 @@ def loss_flops_per_token(
     scores the whole vocabulary at every position of every planned chunk, or of a share of them. Of
     an objective, all that it computes from the model's output is counted.
     """
-    ghost, own = copy.deepcopy(model).to("meta").train(), copy.deepcopy(objective).to("meta") if objective else None
-    if own is not None:
-        own.eval()  # what is recomputed in the backward pass does not count
+    ghost = without_data(model).train()  # a part of the losses is computed in training alone
+    own = None if objective is None else without_data(objective)
     tokens = torch.zeros(1, time + 1, dtype=torch.long, device="meta")
     with torch.no_grad():  # so that no backward pass goes on into the model
         output = ghost(tokens[:, :-1])
@@ -283,8 +280,7 @@ def loss_flops_per_token(
         states=leaf(output.states),
         trunk=leaf(output.trunk),
     )
-    # The plain kernel of attention consists of matrix products, which the counter knows everywhere.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with counted_products() as counter:
         losses = compute_losses(config, ghost, leaves, tokens, torch.ones_like(tokens, dtype=torch.bool), None, own)
         losses.total.backward()
     return float(counter.get_total_flops()) / time

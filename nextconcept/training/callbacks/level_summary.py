@@ -1,14 +1,11 @@
 """A table of the levels of a model."""
 
-import copy
-
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelSummary
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from nextconcept.nn.flops import counted_products, without_data
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.training.access import module_of
 
@@ -72,9 +69,8 @@ def _count(*modules: nn.Module) -> int:
 @torch.no_grad()
 def _level_flops(model: NextConceptModel, time: int) -> dict[int, float]:
     """Return the matrix products of each concept level in a forward pass, as FLOPs per token."""
-    ghost = copy.deepcopy(model).to("meta").eval()
-    # Only the plain attention kernel consists of matrix products, which the counter knows.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    ghost = without_data(model)
+    with counted_products() as counter:
         ghost(torch.zeros(1, time, dtype=torch.long, device="meta"))
     by_module, name = counter.get_flop_counts(), type(model).__name__
     levels = model.config.hierarchy.concept_levels
