@@ -48,7 +48,7 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run of a few seconds."""
+    """A run of a second or two, without pictures of plans, which take a third of it."""
     monkeypatch.chdir(tmp_path)
     logger = {
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
@@ -58,6 +58,7 @@ def config(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         "model": {"config": {"levels": 2, "width": 32, "depth": 1, "num_heads": 2, "horizon": 2, "context_length": 32}},
         "data": {"dataset": str(corpus), "batch_size": 4, "split": {"by": "contiguous", "val": 0.1, "test": 0.1}},
         "sample": {"max_new_tokens": 5},
+        "plan_view": {"windows": 0},
         "trainer": {
             "accelerator": "cpu",
             "max_steps": 6,

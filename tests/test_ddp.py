@@ -31,6 +31,7 @@ def fit(folder: Path, corpus: Path, devices: int, sharing: str, **options: objec
         "data.eval_batch_size": 4,
         "data.split": "{by: contiguous, val: 0.15, test: 0.1}",
         "sample.max_new_tokens": 5,
+        "plan_view.windows": 0,
         "trainer.accelerator": "cpu",
         "trainer.devices": devices,
         "trainer.max_steps": 20,

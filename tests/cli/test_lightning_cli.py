@@ -34,7 +34,8 @@ def test_fit__mesh_that_is_not_the_processes(
 
 
 def test_fit_validate_test_predict_generate_export(config: Path, capsys: pytest.CaptureFixture):
-    assert main(["fit", "--config", str(config)]) is None, "an installed script exits with what main returns"
+    pictures = ["--plan_view.windows", "1"]
+    assert main(["fit", "--config", str(config), *pictures]) is None, "an installed script exits with what main returns"
     run = Path("logs/tiny/version_0")
     assert {"config.yaml", "tokenizer.json"} <= {path.name for path in run.iterdir()}
     last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
@@ -369,7 +370,8 @@ def test_csv_logger__a_resumed_run_keeps_its_curves_and_gets_samples_and_plans(c
     for name, ways in {"whole": [["9"]], "halves": [["6"], ["9", "--ckpt_path", "last"]]}.items():
         for way in ways:
             constant = ["--model.optimizer.min_lr_ratio", "1", "--trainer.logger.name", name]
-            main(["fit", "--config", str(config), *logger, *constant, "--trainer.max_steps", *way])
+            shown = ["--plan_view.windows", "1", "--trainer.max_steps", *way]
+            main(["fit", "--config", str(config), *logger, *constant, *shown])
     whole, halves = (Path("csv", name, "version_0") for name in ("whole", "halves"))
     assert rows_of(halves) == rows_of(whole)
     assert {row[0] for row in rows_of(whole)} == {str(step) for step in range(9)}

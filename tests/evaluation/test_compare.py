@@ -404,7 +404,8 @@ def test_compare__trains_reports_and_repeats_nothing(config: Path, capsys: pytes
 @pytest.mark.slow
 def test_compare__ends_its_runs_with_itself_and_goes_on(config: Path):
     spec = {"name": "trial", "seeds": [0], "learning_rates": [1e-3], "entries": {"gpt": {"config": [str(config)]}}}
-    Path("compare.yaml").write_text(yaml.safe_dump(spec | {"options": {"trainer.max_steps": 60}}))
+    options = {"trainer.max_steps": 60, "trainer.val_check_interval": 20}
+    Path("compare.yaml").write_text(yaml.safe_dump(spec | {"options": options}))
     call = [sys.executable, "-m", "nextconcept", "compare", "--config", "compare.yaml"]
     with subprocess.Popen(call) as stopped:
         while not list(Path("lightning_logs").glob("**/last.ckpt")):
