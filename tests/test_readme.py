@@ -26,7 +26,7 @@ SMALL = {
     "data.batch_size": 2,
     "data.eval_batch_size": 2,
     "sample.max_new_tokens": 2,
-    "plan_view.length": 12,
+    "plan_view.windows": 0,  # pictures have their own tests
 }
 # Comparisons and the app have their own tests; other runs need the Hub or several processes, or
 # take minutes.
