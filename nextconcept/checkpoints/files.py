@@ -114,7 +114,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         )
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise InputError(
-            f"{path} is not a checkpoint of nextconcept: give the .ckpt file of a run made with nextconcept fit."
+            f"{path} is not a checkpoint of nextconcept: give the .ckpt file of a run made with nextconcept fit, or "
+            "the folder of an export."
         )
     if not _well_formed(checkpoint):
         raise InputError(f"{path} is damaged: what it says of the model can't be read.")
@@ -257,8 +258,8 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
     checkpoint = read_checkpoint(file)
     if "tokenizer" not in checkpoint[KEY] and "config" in checkpoint[KEY]:
         raise InputError(
-            f"{file} has no tokenizer, because its run had no ConceptDataModule: load its weights with "
-            "ConceptModule.load_from_checkpoint."
+            f"{file} has no tokenizer, because its run had no ConceptDataModule: load its module with "
+            "ConceptModule.load_from_checkpoint, and write with nextconcept.Writer(module.model, tokenizer)."
         )
     objective = checkpoint[KEY].get(OBJECTIVE, {})
     if not objective.get("writes_alone", True):

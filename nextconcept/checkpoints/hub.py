@@ -141,8 +141,7 @@ def load_pretrained(
         message = str(error)
         raise InputError(message if str(folder) in message else f"{folder} can't be used: {message}") from None
     except (OSError, SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{folder} is not an exported model: {reason}.") from None
+        raise _no_export(folder, error) from None
 
 
 def read_pretrained_config(folder: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> ModelConfig:
@@ -160,7 +159,7 @@ def read_pretrained_config(folder: str | Path, encoder: type[ConceptEncoder] = C
     except InputError:
         raise
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder} is not an exported model: {str(error).splitlines()[0]}.") from None
+        raise _no_export(folder, error) from None
     check_encoder(config, encoder, folder)
     return config
 
@@ -179,7 +178,17 @@ def read_pretrained_vocabulary(folder: str | Path) -> tuple[Tokenizer, int]:
     except InputError:
         raise
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder} is not an exported model: {str(error).splitlines()[0]}.") from None
+        raise _no_export(folder, error) from None
+
+
+def _no_export(folder: str | Path, error: Exception) -> InputError:
+    """Return our own error for one that reading a folder has raised."""
+    if isinstance(error, FileNotFoundError) and Path(folder, CONFIG).is_file() and not Path(folder, TOKENIZER).exists():
+        return InputError(
+            f"{folder} has a model without {TOKENIZER}, as save_pretrained and push_to_hub write it: load it with "
+            "NextConceptModel.from_pretrained, or write the folder with nextconcept export."
+        )
+    return InputError(f"{folder} is not an exported model: {str(error).splitlines()[0]}.")
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, source: str | Path) -> None:

@@ -17,7 +17,13 @@ from nextconcept.cli.lightning_settings import check_sharding, check_trainer, in
 from nextconcept.cli.linked_settings import SHAPE, check_linked
 from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
 from nextconcept.cli.run_folders import folder_of_run, logger_settings, newest_checkpoint, own_run_folders
-from nextconcept.cli.stored_settings import GivenSettings, adopt_checkpoint, adopt_stored_config
+from nextconcept.cli.stored_settings import (
+    GivenSettings,
+    adopt_checkpoint,
+    adopt_stored_config,
+    check_chunk_size,
+    note_other_data,
+)
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
@@ -213,6 +219,9 @@ class ConceptCLI(LightningCLI):
         if self._checkpoint is not None:
             for note in adopt_checkpoint(options, read_checkpoint(self._checkpoint), given, self._checkpoint):
                 _say(note)
+        else:
+            check_chunk_size(options, given)
+        self._given_settings = given
         if self.config.subcommand != "fit" and not logs:
             # What evaluation finds is printed; a logger would begin a run of its own.
             options.trainer.logger = False
@@ -270,6 +279,8 @@ class ConceptCLI(LightningCLI):
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise input_error(error) from error
         if self._checkpoint is not None:
+            if note := note_other_data(read_checkpoint(self._checkpoint), self.datamodule):
+                _say(note)
             self.config_init[self.config.subcommand].ckpt_path = str(self._checkpoint)
             # Where the run began, which its checkpoints and its config.yaml keep.
             self.config[self.config.subcommand].model.init_from = self._init_from
@@ -322,7 +333,7 @@ class ConceptCLI(LightningCLI):
         if self._checkpoint is not None:
             options.model.init_from = None  # the checkpoint has gone on from it
         if options.model.init_from is not None:
-            adopt_stored_config(options)
+            adopt_stored_config(options, self._given_settings)
         with warnings.catch_warnings():
             # LightningCLI uses this deprecated method too, and does not pass what replaces it.
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -1,5 +1,6 @@
 """Settings of the trainer that are refused, and what Lightning refuses, in one sentence each."""
 
+import textwrap
 import traceback
 from typing import Any
 
@@ -61,4 +62,5 @@ def input_error(error: BaseException) -> InputError:
         if isinstance(cause, InputError):
             return cause
         cause = cause.__cause__ or cause.__context__
-    return InputError(f"these settings can't be used: {' '.join(str(error).split())[:600].rstrip('.')}.")
+    reason = textwrap.shorten(str(error), 600, placeholder=" ...").rstrip(".!")
+    return InputError(f"these settings can't be used: {reason}.")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from jsonargparse import ActionYesNo, ArgumentParser, auto_cli
 
 from nextconcept.cli.value_errors import describe_value_error
@@ -75,6 +76,7 @@ class OneLineErrors(ArgumentParser):
         in_file = re.search(r"does not accept option '([\w.]+)'", text)
         of_class = re.search(r"Option '([\w.]+)' is not accepted", text)
         no_class = re.search(r"Expected a dot import path string: (\w+)", text)
+        missing = re.fullmatch(r"the following arguments are required: ([\w., ]+)", text)
         prog = " ".join([re.sub(r" \[[^]]*\]", "", self.prog), *self.command.split()])
         # The parser that jsonargparse makes for the settings of a class has no command.
         ending = f"; {prog} --help lists what is accepted." if " " in prog else " among the settings of a class."
@@ -86,6 +88,9 @@ class OneLineErrors(ArgumentParser):
             text, ending = self._unknown_option("", of_class[1]), "."
         elif no_class:
             text = f"there is no class {no_class[1]}: {did_you_mean(no_class[1], self.classes) or 'give its full name'}"
+        elif missing:
+            names = missing[1].split(", ")
+            text = f"{', '.join(f'--{name}' for name in names) if ' ' in prog else missing[1]} must be given"
         elif refused := describe_value_error(message):
             text, ending = refused, "."
         if text.endswith("?"):
@@ -201,9 +206,13 @@ def _find_for(command: str, name: str) -> Path:
         kind, suitable = ("a comparison", "compare") if comparison else ("an experiment", "fit")
         raise InputError(f"{name} is {kind}: use nextconcept {suitable} --config {name}.")
     try:
-        path.read_text(encoding="utf-8")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(
             f"the configuration {path} is not valid UTF-8 near byte {error.start}: convert it to UTF-8."
         ) from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return path  # the parser says where it is broken
+    if not isinstance(content, dict | None):
+        raise InputError(f"{path} is not a configuration, which is a YAML mapping of settings to values.")
     return path

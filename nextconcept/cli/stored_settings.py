@@ -10,13 +10,15 @@ from jsonargparse import Namespace
 
 from nextconcept.checkpoints.files import KEY, read_config
 from nextconcept.checkpoints.hub import config_from_dict
+from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.cli.linked_settings import SHAPE
 from nextconcept.core.chunking import same_chunking
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
+from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.nn.concept_encoder import ConceptEncoder
 
-__all__ = ["GivenSettings", "adopt_checkpoint", "adopt_stored_config"]
+__all__ = ["GivenSettings", "adopt_checkpoint", "adopt_stored_config", "check_chunk_size", "note_other_data"]
 
 CHANGEABLE = ("loss", "optimizer", "train_plan", "compile")
 """Settings that may change when a run goes on."""
@@ -99,7 +101,7 @@ def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: Give
             if not parts and old is not None:
                 new = old
             if new != old and old is not None:
-                notes.append(f"model.{name} is {new} from here on; the checkpoint had {old}.")
+                notes.append(f"model.{name} is {new} now; the checkpoint had {old}.")
             options.model[name] = new
     code = [name for name in options.model.loss.terms if "." in name and name not in wanted["loss"]["terms"]]
     if code or "encoder" in stored:
@@ -110,8 +112,48 @@ def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: Give
     return notes
 
 
-def adopt_stored_config(options: Namespace) -> None:
+def check_chunk_size(options: Namespace, given: GivenSettings) -> None:
+    """Check that a chunk size on the command line is not one that rules of a file replace.
+
+    Raises:
+        InputError: if it is.
+    """
+    config = options.model.config
+    if "config.chunk_size" in given.typed and config.chunking is not None and config.levels != 1:
+        raise InputError(
+            f"model.config.chunk_size {config.chunk_size} has no effect beside the chunking of the configuration: give "
+            "--model.config.chunking, a number or a rule for each concept level, instead."
+        )
+
+
+def note_other_data(checkpoint: dict[str, Any], data: ConceptDataModule) -> str | None:
+    """Say that a checkpoint was trained on other data than it is now given; None if it was not.
+
+    Args:
+        checkpoint: the checkpoint, which has no description of data that are no
+            :class:`~nextconcept.data.datamodule.ConceptDataModule`.
+        data: the data of this command.
+    """
+    before, now = (_plain(one) for one in (checkpoint[KEY].get(RECORD, {}).get("data", {}), data.describe()))
+    if not before:
+        return None
+    # The model brings its tokenizer and its context along.
+    names = [name for name in {**now, **before} if name not in ("tokenizer", "vocabulary", "context_length")]
+    other = next((name for name in names if before.get(name) != now.get(name)), None)
+    if other is None:
+        return None
+    return (
+        f"the data differ from those that the model was trained on: {other} is {now.get(other)}, not "
+        f"{before.get(other)}."
+    )
+
+
+def adopt_stored_config(options: Namespace, given: GivenSettings) -> None:
     """Give model and data the shape of the model at ``model.init_from``.
+
+    Args:
+        options: all options, changed in place.
+        given: what the user has given; the rest of ``options.model`` are defaults.
 
     Raises:
         InputError: if another shape was asked for.
@@ -119,18 +161,20 @@ def adopt_stored_config(options: Namespace) -> None:
     path, defaults = options.model.init_from, ModelConfig().to_dict()
     stored = read_config(path, options.model.encoder).to_dict()
     del stored["vocab_size"]  # follows from the data
-    given = options.model.config.clone().as_dict()
-    given["encoder"]["class_name"] = stored["encoder"]["class_name"]  # which nobody gives: the class itself is
+    wanted = options.model.config.clone().as_dict()
+    wanted["encoder"]["class_name"] = stored["encoder"]["class_name"]  # which nobody gives: the class itself is
+    typed = {name.split(".")[1] for name in given.typed if name.startswith("config.")}
     other = [
         name
         for name, value in stored.items()
-        if given[name] not in (None, defaults[name], value)
-        and not (name == "chunking" and same_chunking(given[name], value))
+        if wanted[name] not in (None, value)
+        and (wanted[name] != defaults[name] or name in typed)
+        and not (name == "chunking" and same_chunking(wanted[name], value))
     ]
     if other:
         raise InputError(
-            f"the model in {path} has {other[0]} {stored[other[0]]}, not {given[other[0]]}: leave out model.config "
-            "with model.init_from."
+            f"the model in {path} has {other[0]} {stored[other[0]]}, not {wanted[other[0]]}: with model.init_from "
+            "leave out model.config, and experiments that have one, which is all but grown."
         )
     options.model.config = as_namespace(stored)
     for name in SHAPE:
@@ -152,6 +196,7 @@ def _adopt_shape(
             "--model.encoder, or leave that option out for ConceptEncoder."
         )
     notes = []
+    wanted = {**wanted, "config": _as_built(wanted["config"], stored)}
     for names, typed in ((given.typed, True), (given.in_files - given.typed, False)):
         for name in _names(wanted, "config"):
             new, old = _get(wanted, name), _get({"config": stored}, name)
@@ -171,6 +216,19 @@ def _adopt_shape(
     for name in SHAPE:
         options.data.init_args[name] = stored.get(name)
     return notes
+
+
+def _as_built(wanted: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as a model has them that is built of them, or as they are if none can be.
+
+    A model with one level, for example, has the first of two depths.
+    """
+    from_data = {name: stored[name] for name in ("vocab_size", "context_length") if wanted.get(name) is None}
+    try:
+        built: dict[str, Any] = _plain(ModelConfig.from_dict(wanted | from_data).to_dict())
+    except (InputError, TypeError, AttributeError):
+        return wanted
+    return {name: built.get(name, value) for name, value in wanted.items()}
 
 
 def _class_name(encoder: Any) -> str:

@@ -49,6 +49,10 @@ class Hierarchy:
         """
         if chunking is None or levels == 1:
             return cls(levels, chunk_size)
+        if isinstance(chunking, str):
+            raise InputError(
+                f"chunking is a list with a rule for each concept level, such as [{chunking}], not a text."
+            )
         if len(chunking) != levels - 1:
             raise InputError(f"chunking has {len(chunking)} rules where {levels} levels need {levels - 1}: {chunking}.")
         rules = parse_chunking(chunking)

@@ -56,6 +56,8 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         super().__init__()
         if not isinstance(config, ModelConfig):
             raise InputError(f"a model takes a ModelConfig, not {type(config).__name__}: use ModelConfig.from_dict.")
+        if not (isinstance(encoder, type) and issubclass(encoder, ConceptEncoder)):
+            raise InputError(f"the encoder of a model is a subclass of ConceptEncoder, not {encoder!r}.")
         name = "" if encoder is ConceptEncoder else encoder.__qualname__
         if config.encoder.class_name not in ("", name):
             raise InputError(

@@ -48,7 +48,8 @@ class TaskDataModule(ConceptDataModule):
         if context_length not in (None, layout.context_length):
             raise InputError(
                 f"the task {type(task).__name__} in chunks of {hierarchy.alignment} tokens needs context_length "
-                f"{layout.context_length}, not {context_length}: leave context_length out."
+                f"{layout.context_length}, not {context_length}: leave context_length out, or give the task that the "
+                "model was trained on."
             )
         super().__init__(levels, chunk_size, layout.context_length, chunking, **kwargs)
         if isinstance(self.hparams["task"], Task):

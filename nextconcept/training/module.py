@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from nextconcept.checkpoints.files import KEY
 from nextconcept.core.config import ModelConfig
+from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.tokenizers import tokenizer_from_json
@@ -76,8 +77,9 @@ class ConceptModule(ClippedModule, ShardedModule):
             read with it.
 
     Raises:
-        InputError: if the loss does not fit the model; when a run begins, if data and model do not
-            fit each other; at a batch, if it is malformed or holds unknown token ids.
+        InputError: if a setting is of the wrong type, or the loss does not fit the model; when a
+            run begins, if data and model do not fit each other; at a batch, if it is malformed or
+            holds unknown token ids.
     """
 
     def __init__(
@@ -92,6 +94,11 @@ class ConceptModule(ClippedModule, ShardedModule):
         objective: Callable[[NextConceptModel], Objective] | None = None,
     ) -> None:
         super().__init__()
+        for name, value, kind in (("loss", loss, LossConfig), ("optimizer", optimizer, OptimizerConfig)):
+            if not isinstance(value, kind):
+                raise InputError(f"{name} must be of the class {kind.__name__}, not {value!r}.")
+        if not (objective is None or callable(objective)):
+            raise InputError(f"objective must be a class or function that makes one of a model, not {objective!r}.")
         # Encoder and objective are left out: a checkpoint holds plain values, and its user names
         # the code to import.
         self.save_hyperparameters(ignore=["encoder", "objective"])

@@ -9,7 +9,12 @@ from safetensors.torch import load_file, save_file
 
 from nextconcept import InputError, NextConceptModel
 from nextconcept.checkpoints.files import load_run
-from nextconcept.checkpoints.hub import is_repository_name, load_pretrained, save_pretrained
+from nextconcept.checkpoints.hub import (
+    is_repository_name,
+    load_pretrained,
+    read_pretrained_vocabulary,
+    save_pretrained,
+)
 from nextconcept.data.tokenizers import ByteTokenizer
 from tests.helpers import Doubling, open_model, small_config
 
@@ -50,6 +55,13 @@ def test_load_pretrained__broken(tmp_path: Path):
     (tmp_path / "model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="is not an exported model"):
         load_pretrained(tmp_path)
+
+
+def test_load_pretrained__weights_without_a_tokenizer(tmp_path: Path):
+    NextConceptModel(small_config(vocab_size=256)).save_pretrained(tmp_path)
+    for read in (load_run, read_pretrained_vocabulary):
+        with pytest.raises(InputError, match="a model without tokenizer.json.* NextConceptModel.from_pre"):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "cut"])

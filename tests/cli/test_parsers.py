@@ -37,13 +37,23 @@ def test_unknown_option(option: str, sentence: str, capsys: pytest.CaptureFixtur
         (["compare", "--options+", "{a: 1}"], "give all of it as --options;"),
         (["experiments", "--all"], "there is no option --all"),
         (["fit", "--config", "shakespear"], "did you mean shakespeare?"),
-        (["fit", "--data", "HubDataModule"], "arguments are required: name among the settings of a class."),
+        (["fit", "--data", "HubDataModule"], "name must be given among the settings of a class."),
         (["fit", "--data", "TextDataModul"], "did you mean TextDataModule?"),
+        (["export", "--ckpt_path", "star-graph"], "--output must be given;"),
+        (["fit", "--config", "shakespeare", "--model.config.chunk_size", "8"], "no effect beside the chunking"),
         (["fit", "--model.config", "{widht: 2}"], "did you mean model.config.width?"),
     ],
 )
 def test_unknown_name(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture):
     assert sentence in fails(capsys, *arguments)
+
+
+def test_configuration__that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture):
+    text = tmp_path / "one.txt"
+    text.write_text("Tomorrow and tomorrow\n" * 1000)
+    assert "is not a configuration, which is a YAML mapping" in fails(capsys, "fit", "--config", str(text))
+    text.write_text("model: [")
+    assert len(fails(capsys, "fit", "--config", str(text))) < 1000
 
 
 def test_renamed__leads_to_settings_that_exist():

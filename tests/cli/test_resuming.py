@@ -127,6 +127,20 @@ def test_logger_false__leaves_nothing_in_the_working_directory(config: Path, cap
     assert {"here/config.yaml", "here/checkpoints/last.ckpt", "here/checkpoints/best.ckpt"} <= files()
 
 
+def test_notes__name_other_data_and_nothing_that_is_the_same(config: Path, corpus: Path, capsys: pytest.CaptureFixture):
+    one_level = ("--model.config.levels", 1, "--model.config.depth", "[1, 2]")
+    train(config, *one_level)
+    capsys.readouterr()
+    train(config, *one_level, "--ckpt_path", RUN, "--trainer.max_steps", 7)
+    assert "not" not in capsys.readouterr().err.replace(str(RUN), "")
+    other = corpus.with_name("other.txt")
+    other.write_text(corpus.read_text() * 2)
+    main(["validate", "--config", str(config), "--ckpt_path", str(RUN), "--data.dataset", str(other)])
+    assert f"trained on: dataset is {other}, not {corpus}." in capsys.readouterr().err
+    main(["validate", "--config", str(config), "--ckpt_path", str(RUN), "--data.split.val", "0.2"])
+    assert "trained on: split is {'by': 'contiguous', 'val': 0.2" in capsys.readouterr().err
+
+
 def test_settings__of_optimizer_and_loss_change_when_a_run_goes_on(config: Path, capsys: pytest.CaptureFixture):
     train(config, "--model.optimizer.lr", "4e-3", "--model.optimizer.warmup_steps", 2)
     capsys.readouterr()
@@ -134,7 +148,7 @@ def test_settings__of_optimizer_and_loss_change_when_a_run_goes_on(config: Path,
     more = (*changes, "--model.optimizer", "{weight_decay: 0.3}", "--trainer.max_steps", 8, "--ckpt_path", RUN)
     train(config, *more)
     said = capsys.readouterr().err
-    assert "model.optimizer.lr is 0.001 from here on; the checkpoint had 0.004" in said
+    assert "model.optimizer.lr is 0.001 now; the checkpoint had 0.004" in said
     assert "warmup_steps" not in said
     stored = checkpoint(Path("logs/tiny/version_1"))
     muon, *adamw = stored["optimizer_states"][0]["param_groups"]
@@ -228,6 +242,16 @@ def test_flags_of_the_trainer__refused(
 ):
     assert sentence in fails(capsys, "fit", "--config", config, f"--trainer.{flag}", value)
     assert not Path("logs").exists()
+
+
+def test_init_from__takes_no_other_shape(config: Path, capsys: pytest.CaptureFixture):
+    train(config, "--model.config.levels", 1)
+    without = yaml.safe_load(config.read_text())
+    del without["model"]
+    config.write_text(yaml.safe_dump(without))
+    for option, value in (("--model.config.levels", "2"), ("--model.config.dropout", "0.1")):
+        start = ("--model.init_from", str(RUN), option, value)
+        assert "leave out model.config" in fails(capsys, "fit", "--config", str(config), *start)
 
 
 def test_init_from__is_kept_by_the_run_that_goes_on(config: Path):

@@ -21,6 +21,11 @@ def test_check_context__names_the_divisor():
             hierarchy.check_context(0)
 
 
+def test_of__a_text_is_no_list_of_rules():
+    with pytest.raises(InputError, match=r"such as \[words\], not a text"):
+        Hierarchy.of(2, 4, "words")
+
+
 @pytest.mark.parametrize(("levels", "chunk_size"), [(0, 4), (2, 1)])
 def test_init__impossible_grid(levels: int, chunk_size: int):
     with pytest.raises(InputError):

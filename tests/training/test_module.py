@@ -175,6 +175,20 @@ def test_plain_loader__callbacks_do_without_a_data_module(tmp_path: Path):
         trainer_of(tmp_path, 2, callbacks=[ComputeBudget(tokens=100)]).fit(module_of(), loader, loader)
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"loss": {"terms": {"cosine": 1.0}}}, "loss must be of the class LossConfig, not {"),
+        ({"optimizer": "adamw"}, "optimizer must be of the class OptimizerConfig, not 'adamw'"),
+        ({"objective": "own.Objective"}, "objective must be a class or function that makes one of a model, not 'own"),
+        ({"encoder": "own.Encoder"}, "the encoder of a model is a subclass of ConceptEncoder, not 'own.Encoder'"),
+    ],
+)
+def test_init__a_setting_of_another_type(setting: dict[str, object], message: str):
+    with pytest.raises(InputError, match=message):
+        ConceptModule(small_config(), **setting)
+
+
 def test_plain_loader__a_bad_batch_is_refused(tmp_path: Path):
     loader = DataLoader(torch.full((8, 33), 256), batch_size=4)
     with pytest.raises(InputError, match="holds token id 256"):
