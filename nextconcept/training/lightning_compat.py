@@ -27,6 +27,7 @@ __all__ = [
     "keep_csv_curves",
     "may_save",
     "next_version",
+    "restore_loaders",
     "save",
     "shows_step",
     "stops_early",
@@ -47,6 +48,16 @@ def hide_tips() -> None:
 
 def _is_no_tip(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(TIPS)
+
+
+def restore_loaders(trainer: L.Trainer) -> None:
+    """Set the training loaders of a resumed run to the place that its checkpoint says.
+
+    Uses ``_FitLoop._load_combined_loader_states``, which Lightning calls when it makes the loaders.
+    A schedule that asks for the number of steps has them made before a checkpoint is read, where
+    epochs are limited. Where they have been set already, nothing happens.
+    """
+    trainer.fit_loop._load_combined_loader_states()
 
 
 def shows_step(trainer: L.Trainer) -> bool:

@@ -26,7 +26,7 @@ from nextconcept.nn.plan_choice import PlanSource, check_choice
 from nextconcept.training.batches import as_concept_batch, check_batch, check_data, check_ends, check_tokenizer
 from nextconcept.training.clipping import ClippedModule
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
-from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves, shows_step
+from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves, restore_loaders, shows_step
 from nextconcept.training.losses import LossConfig, Losses, compute_losses
 from nextconcept.training.objectives import Objective, check_objective, token_losses
 from nextconcept.training.optim import (
@@ -256,7 +256,8 @@ class ConceptModule(ClippedModule, ShardedModule):
             training.restore_optimizer(self.trainer.optimizers[0], self.model)
 
     def on_train_start(self) -> None:
-        """Apply the optimizer's settings, which may differ from those of the checkpoint."""
+        """Go on at the checkpoint's place in the data, with the optimizer's settings of this run."""
+        restore_loaders(self.trainer)
         if self._own_optimizer:
             optimizer = self.trainer.optimizers[0]
             apply_settings(self.optimizer_config, self.model, optimizer, self._schedule, self.objective)

@@ -34,7 +34,7 @@ def trainer(tmp_path: Path) -> L.Trainer:
 
 def test_members__exist(trainer: L.Trainer):
     owners = {
-        trainer.fit_loop: ["_data_fetcher", "_can_stop_early"],
+        trainer.fit_loop: ["_data_fetcher", "_can_stop_early", "_load_combined_loader_states"],
         trainer.fit_loop.epoch_loop: ["_should_check_val_fx", "_should_accumulate"],
         ModelCheckpoint(): ["_should_skip_saving_checkpoint", "_save_topk_checkpoint", "_monitor_candidates"],
         CSVLogger("."): ["_experiment"],

@@ -100,15 +100,18 @@ def test_predict__gives_the_surprisal_of_each_token(corpus: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("stop", "windows"), [(7, 120), (30, 120), (35, 120)], ids=["mid-epoch", "at its end", "in the next"]
 )
-@pytest.mark.parametrize("shape", [{}, {"chunking": ["words"]}], ids=str)
-def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, windows: int, shape: dict):
+@pytest.mark.parametrize(
+    ("shape", "limits"), [({}, {}), ({"chunking": ["words"]}, {}), ({}, {"max_epochs": 2})], ids=str
+)
+def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, windows: int, shape: dict, limits: dict):
     """An epoch has about 36 batches; a resumed run has the same weights, wherever it stopped."""
 
     def trainer(name: str, steps: int) -> L.Trainer:
         last = LastCheckpoint(every_n_train_steps=stop)
         last.dirpath = str(tmp_path / name)
         callbacks = [StoreModelMetadata(), last]
-        return trainer_of(tmp_path / name, steps, callbacks=callbacks, enable_checkpointing=True, limit_val_batches=0)
+        options = {"callbacks": callbacks, "enable_checkpointing": True, "limit_val_batches": 0, **limits}
+        return trainer_of(tmp_path / name, steps, **options)
 
     whole = weights_after(trainer("whole", 41), module_of(**shape), data_of(corpus))
     # The schedule needs to know the planned length, so the first part is stopped from outside.
