@@ -146,8 +146,9 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
             memory = None if self.config.reader.memory == "none" else predicted.states
             if self.config.reader.memory == "concepts":
                 memory = predictor.start(inputs[level])
-            counts = None if chunks is None else chunks[level].counts
-            source = choose_plan(plan, level, predicted.plan, concepts[level], counts)
+            source = choose_plan(
+                plan, level, predicted.plan, concepts[level], None if chunks is None else chunks[level]
+            )
             if source is not predicted.plan:
                 like = None  # the levels below read another plan
             plan_input = self._plan_input(level, source, memory, chunks)

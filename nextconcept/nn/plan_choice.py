@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nextconcept.core.errors import InputError
+from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.model_output import horizon_targets
 
 __all__ = ["PlanChoice", "PlanSource", "check_choice", "choose_plan"]
@@ -36,11 +37,13 @@ def check_choice(choice: PlanChoice, levels: Collection[int]) -> None:
             raise InputError(f"unknown plan source {source!r}: choose {', '.join(get_args(PlanSource))}.")
 
 
-def choose_plan(choice: PlanChoice, level: int, plan: Tensor, concepts: Tensor, counts: Tensor | None) -> Tensor:
+def choose_plan(choice: PlanChoice, level: int, plan: Tensor, concepts: Tensor, chunks: Chunks | None) -> Tensor:
     """Return the plan that the level below reads.
 
-    A shuffled plan is that of the row before. If several levels are shuffled, it was itself made
-    beside a shuffled plan of the level above: with two rows, beside that of the row that reads it.
+    A shuffled plan is that of the row before, at the same anchor; where chunks differ in length, at
+    its last anchor that is not later in the text. If several levels are shuffled, it was itself
+    made beside a shuffled plan of the level above: with two rows, beside that of the row that reads
+    it.
 
     Args:
         choice: see :meth:`~nextconcept.nn.model.NextConceptModel.forward`, after
@@ -48,7 +51,7 @@ def choose_plan(choice: PlanChoice, level: int, plan: Tensor, concepts: Tensor, 
         level: level of the plan.
         plan: (B, A, H, D), the predicted plan.
         concepts: (B, N, D), the realised concepts, of which ``oracle`` takes the future.
-        counts: (B,) complete concepts, None if all N are complete.
+        chunks: the chunks of the level, None if all have one length and all N are complete.
 
     Returns:
         (B, A, H, D); ``plan`` itself for ``predicted``.
@@ -70,6 +73,15 @@ def choose_plan(choice: PlanChoice, level: int, plan: Tensor, concepts: Tensor, 
     if choice == "shuffled":
         if plan.shape[0] < 2:
             raise InputError("a shuffled plan is another row's: give a batch of two rows or more.")
-        return plan.roll(1, 0)
+        return plan.roll(1, 0) if chunks is None else _at_same_token(plan, chunks)
+    counts = None if chunks is None else chunks.counts
     targets, known = horizon_targets(concepts, plan.shape[2], counts)  # the oracle's
     return torch.where(known[..., None], targets, plan)
+
+
+def _at_same_token(plan: Tensor, chunks: Chunks) -> Tensor:
+    """Return for each anchor the last plan of the row before that was made at or before its token."""
+    anchors = torch.arange(plan.shape[1], device=plan.device)
+    starts = torch.where(anchors <= chunks.counts[:, None], chunks.start, chunks.index.shape[1] + chunks.start.amax())
+    latest = torch.searchsorted(starts.roll(1, 0), starts, right=True) - 1
+    return plan.roll(1, 0).gather(1, latest[..., None, None].expand_as(plan))

@@ -31,6 +31,17 @@ def test_causality__logits_and_plans_depend_on_what_came_before(options: dict):
                 torch.testing.assert_close(plan[row, : count + 1], other.plans[level][row, : count + 1], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("options", GRID, ids=str)
+def test_causality__another_rows_plan_is_of_earlier_text(options: dict):
+    """Anchors of two rows stand at different places; with two rows, plans of plans come back."""
+    model = open_model(small_config(**options)).eval()
+    whole = model(TOKENS, "shuffled").logits
+    for known in (1, 30, 51):
+        changed = TOKENS.clone()
+        changed[:, known:] = torch.randint(32, 127, changed[:, known:].shape)
+        assert torch.equal(whole[:, :known], model(changed, "shuffled").logits[:, :known])
+
+
 @pytest.mark.parametrize("rules", RULES, ids=str)
 def test_causality__an_oracle_plan_leaks(rules: list):
     options = next(one for one in GRID if one["chunking"] == rules)

@@ -4,11 +4,16 @@ import pytest
 import torch
 
 from nextconcept import InputError, NextConceptModel
+from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.plan_choice import choose_plan
 from tests.helpers import small_config
 
 PLAN = torch.arange(24.0).reshape(2, 4, 3, 1)
 CONCEPTS = 100 + torch.arange(6.0).reshape(2, 3, 1)
+STARTS = torch.tensor([[0, 2, 3, 5], [0, 3, 7, 9]])
+EMPTY = torch.zeros(2, 10, dtype=torch.long)
+CHUNKS = Chunks(torch.tensor([3, 2]), EMPTY, EMPTY, EMPTY, EMPTY, STARTS, STARTS)
+"""Three chunks of 2, 1 and 2 tokens, and two of 3 and 4."""
 
 
 def test_choose_plan__takes_a_plan_from_outside():
@@ -22,9 +27,15 @@ def test_choose_plan__takes_a_plan_from_outside():
 def test_choose_plan__controls():
     assert not choose_plan("zero", 1, PLAN, CONCEPTS, None).any()
     assert torch.equal(choose_plan("shuffled", 1, PLAN, CONCEPTS, None), PLAN.flip(0))
-    oracle = choose_plan("oracle", 1, PLAN, CONCEPTS, torch.tensor([3, 2]))[..., 0]
+    oracle = choose_plan("oracle", 1, PLAN, CONCEPTS, CHUNKS)[..., 0]
     assert torch.equal(oracle[0, 0], CONCEPTS[0, :, 0])
     assert torch.equal(oracle[1, 1], torch.stack([CONCEPTS[1, 1, 0], *PLAN[1, 1, 1:, 0]]))
+
+
+def test_choose_plan__shuffled_is_not_later_in_the_text():
+    shuffled = choose_plan("shuffled", 1, PLAN, CONCEPTS, CHUNKS)
+    assert torch.equal(shuffled[0], PLAN[1, [0, 0, 1, 1]])
+    assert torch.equal(shuffled[1, :3], PLAN[0, [0, 2, 3]])  # the last anchor is one that is not there
 
 
 def test_choose_plan__shuffled_needs_another_row():
