@@ -125,7 +125,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _well_formed(checkpoint: dict[str, Any]) -> bool:
     """Whether a checkpoint has the types that this package writes."""
     stored, weights, compute = checkpoint[KEY], checkpoint["state_dict"], checkpoint.get(COMPUTE, {})
-    if not all(isinstance(part, dict) for part in (stored, weights, compute)):
+    if not all(isinstance(part, dict) for part in (stored, weights, compute, checkpoint.get("loops", {}))):
+        return False
+    states = [checkpoint.get(name, []) for name in ("optimizer_states", "lr_schedulers")]
+    if not all(isinstance(some, list) and all(isinstance(one, dict) for one in some) for some in states):
+        return False
+    if "optimizer_states" in checkpoint and not {"global_step", "loops", "lr_schedulers"} <= checkpoint.keys():
         return False
     objective, record = stored.get(OBJECTIVE, {}), stored.get(RECORD, {})
     if not isinstance(objective, dict) or not isinstance(record, dict):

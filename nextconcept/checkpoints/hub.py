@@ -158,7 +158,7 @@ def read_pretrained_config(folder: str | Path, encoder: type[ConceptEncoder] = C
         config = config_from_dict(json.loads(Path(folder, CONFIG).read_text(encoding="utf-8")), folder)
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _no_export(folder, error) from None
     check_encoder(config, encoder, folder)
     return config

@@ -11,6 +11,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from importlib import import_module
+from typing import NoReturn
 
 from nextconcept import __version__
 from nextconcept.core.errors import InputError, TrainingError
@@ -145,11 +146,16 @@ def main(args: list[str] | None = None) -> None:
                 raise
             raise InputError(f"the module {module} exits while it is imported: mend it, or name another.") from None
     except InputError as error:
-        print(f"nextconcept: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except TrainingError as error:
         print(f"nextconcept: {error}", file=sys.stderr)
         sys.exit(1)
+    except (OverflowError, MemoryError) as error:
+        _fail(f"a number that was given is too large{f' ({error})' if str(error) else ''}: give a smaller one.")
+    except RuntimeError as error:
+        if "allocate" not in str(error):  # what PyTorch says on all devices; its class is loaded with torch alone
+            raise
+        _fail(f"there is not enough memory: choose a smaller model, batch or context. {str(error).splitlines()[0]}")
     except KeyboardInterrupt:
         print("nextconcept: interrupted.", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
@@ -160,8 +166,12 @@ def main(args: list[str] | None = None) -> None:
         if error.errno not in FILE_ERRORS:
             raise
         where = f"{error.filename} can't be read or written" if error.filename else "a file can't be written"
-        print(f"nextconcept: error: {where}: {error.strerror}.", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"{where}: {error.strerror}.")
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"nextconcept: error: {sentence}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _module_that_exits(stop: SystemExit) -> str | None:

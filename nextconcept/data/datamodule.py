@@ -40,7 +40,8 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         chunking: rules that cut the chunks of the model instead.
         batch_size: windows per batch and process.
         eval_batch_size: windows per batch and process outside training; default: ``batch_size``.
-        seed: seed of the training windows, 0 or more; default: the seed of ``seed_everything``.
+        seed: seed of the training windows, from 0 to 2^63 - 1; default: the seed of
+            ``seed_everything``.
         num_workers: processes that prepare batches; 0 prepares them in the training process.
 
     Attributes:
@@ -73,8 +74,8 @@ class ConceptDataModule(L.LightningDataModule, ABC):
             raise InputError(f"batch_size {batch_size} and eval_batch_size {eval_batch_size} must be 1 or more.")
         if num_workers < 0:
             raise InputError(f"num_workers must be 0 or more, not {num_workers}.")
-        if seed is not None and seed < 0:
-            raise InputError(f"the seed of the data must be 0 or more, not {seed}.")
+        if seed is not None and not 0 <= seed < 2**63:
+            raise InputError(f"the seed of the data must be from 0 to {2**63 - 1}, not {seed}.")
         self.context_length = context_length
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self._seed = seed

@@ -99,6 +99,7 @@ def sample(
         ordered, index = logits.sort(descending=True)
         probabilities = ordered.softmax(-1)
         beyond = probabilities.cumsum(-1) - probabilities >= options.top_p
+        beyond[:, 0] = False  # a top_p close to 0 rounds to 0, and the likeliest token stays
         logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, index, beyond), -torch.inf)
     probabilities = logits.softmax(-1)
     if options.min_p is not None:

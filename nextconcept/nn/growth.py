@@ -23,6 +23,9 @@ from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["grow", "grown_config", "shrink", "shrunk_config", "top_left"]
 
+MOST_LEVELS = 16
+"""Levels that can be added at a time; nested ones are twice as wide each."""
+
 Init = Literal["copy", "random", "zeros"]
 
 
@@ -134,13 +137,13 @@ def grow(
         rule: the chunking rule of each new level; see :func:`grown_config`.
 
     Raises:
-        InputError: if ``init`` is unknown, ``levels`` below 1, the model reads plans without gates,
-            or its chunks do not go with the rule.
+        InputError: if ``init`` is unknown, ``levels`` out of range, the model reads plans without
+            gates, or its chunks do not go with the rule.
     """
     if init not in ("copy", "random", "zeros"):
         raise InputError(f"unknown init {init!r} of new blocks: choose copy, random or zeros.")
-    if levels < 1:
-        raise InputError(f"levels to add must be 1 or more, not {levels}.")
+    if not 1 <= levels <= MOST_LEVELS:
+        raise InputError(f"levels to add must be from 1 to {MOST_LEVELS}, not {levels}.")
     for _ in range(levels):
         model = _grow_once(model, init, rule)
     return model

@@ -80,7 +80,7 @@ def choose_plan(choice: PlanChoice, level: int, plan: Tensor, concepts: Tensor, 
 
 
 def _at_same_token(plan: Tensor, chunks: Chunks) -> Tensor:
-    """Return for each anchor the last plan of the row before that was made at or before its token."""
+    """Return for each anchor the last plan of the row before that was not made at a later token."""
     anchors = torch.arange(plan.shape[1], device=plan.device)
     starts = torch.where(anchors <= chunks.counts[:, None], chunks.start, chunks.index.shape[1] + chunks.start.amax())
     latest = torch.searchsorted(starts.roll(1, 0), starts, right=True) - 1

@@ -256,7 +256,7 @@ class ConceptModule(ClippedModule, ShardedModule):
             training.restore_optimizer(self.trainer.optimizers[0], self.model)
 
     def on_train_start(self) -> None:
-        """Go on at the checkpoint's place in the data, with the optimizer's settings of this run."""
+        """Go on at the checkpoint's place in the data, with this run's optimizer settings."""
         restore_loaders(self.trainer)
         if self._own_optimizer:
             optimizer = self.trainer.optimizers[0]

@@ -181,5 +181,24 @@ def load_warm_start(path: str | Path, encoder: type[ConceptEncoder] = ConceptEnc
     try:
         training = TrainingState(**torch.load(file, map_location="cpu", weights_only=True))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, TypeError):
-        raise InputError(f"{file} is broken: grow the model again with nextconcept grow.") from None
+        training = None
+    if training is None or not _well_formed(training):
+        raise InputError(f"{file} is broken: grow the model again with nextconcept grow.")
     return WarmStart(model, tokenizer, training, path)
+
+
+def _well_formed(state: TrainingState) -> bool:
+    """Whether a state that was read has the types of one that was written."""
+    numbers = isinstance(state.step, int) and all(isinstance(one, int | float) for one in (state.flops, state.tokens))
+    try:
+        epochs = state.loops["epoch_progress"]["current"]["completed"]
+        moments = [moment for parameter in state.moments.values() for moment in parameter.values()]
+        shapes = [size for shape in state.shapes.values() for size in shape]
+    except (KeyError, TypeError, AttributeError):
+        return False
+    return (
+        numbers
+        and isinstance(epochs, int)
+        and all(isinstance(moment, Tensor) for moment in moments)
+        and all(isinstance(size, int) for size in shapes)
+    )

@@ -72,6 +72,10 @@ def test_read_checkpoint__not_one(tmp_path: Path, content: bytes):
         {KEY: {"record": {"measured": {"val/loss": "low"}}}},
         {"nextconcept_compute": {"flops": "many"}},
         {"global_step": "ten"},
+        {"loops": None},
+        {"optimizer_states": [None]},
+        {"optimizer_states": [], "loops": {}, "global_step": 3},
+        {"optimizer_states": [], "loops": {}, "lr_schedulers": {}, "global_step": 3},
     ],
     ids=str,
 )

@@ -65,6 +65,33 @@ def test_configurations_that_are_no_text(command: str, tmp_path: Path, capsys: p
     assert "is not valid UTF-8 near byte 9: convert it" in fails(capsys, command, "--config", path)
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OverflowError("int too large"), "a number that was given is too large (int too large): give a smaller one."),
+        (MemoryError(), "a number that was given is too large: give a smaller one."),
+        (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB"), "there is not enough memory: choose a smaller"),
+    ],
+)
+def test_numbers_that_are_too_large(
+    error: Exception, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def run(arguments: list[str]) -> None:
+        raise error
+
+    monkeypatch.setattr("nextconcept.cli.generate.run", run)
+    assert sentence in fails(capsys, "generate")
+
+
+def test_errors_of_the_program_keep_their_traceback(monkeypatch: pytest.MonkeyPatch):
+    def run(arguments: list[str]) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("nextconcept.cli.generate.run", run)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        main(["generate"])
+
+
 def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     def interrupt(arguments: list[str]) -> None:
         raise KeyboardInterrupt

@@ -68,7 +68,8 @@ def test_train_dataloader__seed(monkeypatch: pytest.MonkeyPatch):
         ({"batch_size": 0}, "batch_size 0"),
         ({"eval_batch_size": 0}, "eval_batch_size 0"),
         ({"num_workers": -1}, "num_workers must be 0 or more"),
-        ({"seed": -1}, "the seed of the data must be 0 or more, not -1"),
+        ({"seed": -1}, "the seed of the data must be from 0 to .*, not -1"),
+        ({"seed": 2**128}, "the seed of the data must be from 0 to .*, not 3402"),
         ({"levels": 0}, "levels must be 1"),
     ],
 )

@@ -14,6 +14,12 @@ def test_sample__a_temperature_close_to_zero_takes_the_likeliest(temperature: fl
     assert torch.equal(sample(logits, Sampling(temperature, **options), None), logits.argmax(-1))
 
 
+@pytest.mark.parametrize("top_p", [1e-46, 5e-324])
+def test_sample__a_top_p_close_to_zero_takes_the_likeliest(top_p: float):
+    logits = torch.randn(5, 64)
+    assert torch.equal(sample(logits, Sampling(1.0, top_p=top_p), None), logits.argmax(-1))
+
+
 def test_sample__draws_by_probability():
     logits = torch.tensor([[0.0, 1.0, -torch.inf]]).expand(20_000, 3)
     drawn = sample(logits, Sampling(0.5), make_generator(0, CPU))

@@ -167,5 +167,6 @@ def test_grow_and_shrink__bad_input():
         shrink(model)
     with pytest.raises(InputError, match="unknown init 'magic'"):
         grow(model, "magic")
-    with pytest.raises(InputError, match="1 or more"):
-        grow(model, levels=0)
+    for levels in (0, 10**20):
+        with pytest.raises(InputError, match="levels to add must be from 1 to 16"):
+            grow(model, levels=levels)

@@ -46,11 +46,12 @@ def grown(corpus: Path, tmp_path: Path) -> Path:
     return tmp_path / "grown"
 
 
-def test_fit__of_a_grown_model_goes_on(grown: Path, corpus: Path, tmp_path: Path):
+@pytest.mark.parametrize("limits", [{"steps": 12}, {"steps": 12, "max_epochs": 9}], ids=str)
+def test_fit__of_a_grown_model_goes_on(grown: Path, corpus: Path, tmp_path: Path, limits: dict[str, int]):
     """Steps, windows, compute and moments go on; the resumed run equals the uninterrupted one."""
     old = read_checkpoint(tmp_path / "old" / "last.ckpt")
     budget = ComputeBudget()
-    whole = read_checkpoint(fit(tmp_path / "whole", corpus, module_from(grown), budget, steps=12))
+    whole = read_checkpoint(fit(tmp_path / "whole", corpus, module_from(grown), budget, **limits))
     assert whole["global_step"] == 12
     loader = [state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["windows"] for state in (old, whole)]
     assert loader == [5 * 4, 12 * 4]
@@ -59,10 +60,10 @@ def test_fit__of_a_grown_model_goes_on(grown: Path, corpus: Path, tmp_path: Path
     assert whole["nextconcept_compute"]["flops"] == pytest.approx(spent + 7 * budget.flops_per_token * 4 * 32)
     assert whole["lr_schedulers"][0]["last_epoch"] == 7
 
-    part = fit(tmp_path / "part", corpus, module_from(grown), ComputeBudget(), StopAt(8), steps=12)
+    part = fit(tmp_path / "part", corpus, module_from(grown), ComputeBudget(), StopAt(8), **limits)
     module = module_from(grown)
     module.init_from = None  # as the command line does where a run is resumed
-    rest = fit(tmp_path / "rest", corpus, module, ComputeBudget(), steps=12, ckpt_path=part)
+    rest = fit(tmp_path / "rest", corpus, module, ComputeBudget(), **limits, ckpt_path=part)
     resumed = read_checkpoint(rest)
     assert resumed["nextconcept_compute"] == whole["nextconcept_compute"]
     for name, value in whole["state_dict"].items():
@@ -160,6 +161,18 @@ def test_init_from__another_shape_or_tokenizer(grown: Path, corpus: Path, tmp_pa
 def test_load_warm_start__broken_training_state(grown: Path):
     (grown / "training.ckpt").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="grow the model again"):
+        load_warm_start(grown)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"step": None}, {"loops": {}}, {"loops": None}, {"moments": None}, {"moments": {"a": {"b": 1}}}, {"shapes": [3]}],
+    ids=str,
+)
+def test_load_warm_start__training_state_of_other_types(grown: Path, wrong: dict):
+    file = grown / "training.ckpt"
+    torch.save(torch.load(file, weights_only=True) | wrong, file)
+    with pytest.raises(InputError, match="is broken: grow the model again"):
         load_warm_start(grown)
 
 

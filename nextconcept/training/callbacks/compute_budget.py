@@ -23,8 +23,10 @@ class ComputeBudget(L.Callback):
     with attention) and, with data of a :class:`~nextconcept.ConceptDataModule`,
     ``model/flops_per_step`` (training: three times the forward pass, plus the losses); with
     every step, ``train/flops`` and ``train/tokens_seen``. The tokens of each batch are counted,
-    whatever its size; a grown model's run also counts what its smaller forms have spent. On the
-    command line: ``--budget.flops 2e15`` or ``--budget.tokens 1e8``.
+    whatever its size; a grown model's run also counts what its smaller forms have spent. With
+    ``accumulate_grad_batches``, the last step of an epoch may have fewer batches than the steps
+    that the budget was divided into; the run then spends less. On the command line:
+    ``--budget.flops 2e15`` or ``--budget.tokens 1e8``.
 
     Args:
         flops: floating-point operations of the whole training.
@@ -45,6 +47,7 @@ class ComputeBudget(L.Callback):
         self._before = {"flops": 0.0, "tokens": 0.0}
         self._seen = 0  # tokens since then
         self._costs = dict[str, float]()
+        self._planned = dict[str, Any]()  # the budget, what a step takes of it, and the last step
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Count the costs, and set the number of steps before the schedule asks for it."""
@@ -85,9 +88,11 @@ class ComputeBudget(L.Callback):
                 raise InputError(
                     f"the budget of {budget:g} {kind} is spent: the model to go on from has taken {spent:g}."
                 )
-            steps = (budget - spent) / (costs[kind] * self._tokens_per_step)
+            per_step = costs[kind] * self._tokens_per_step
             # Rounding of the sums must not add a step.
-            trainer.fit_loop.epoch_loop.max_steps = step + max(0, math.ceil(steps - 1e-6))
+            last = step + max(0, math.ceil((budget - spent) / per_step - 1e-6))
+            self._planned = {kind: budget, "per_step": per_step, "last": last}
+            trainer.fit_loop.epoch_loop.max_steps = last
 
     def spent(self) -> dict[str, float]:
         """Return the ``flops`` and ``tokens`` that the training has spent so far."""
@@ -119,7 +124,7 @@ class ComputeBudget(L.Callback):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store what was spent."""
         costs = {"costs": dict(self._costs), "first_step": module_of(pl_module).first_step}
-        checkpoint[COMPUTE] = {"before": dict(self._before), **self.spent(), **costs}
+        checkpoint[COMPUTE] = {"before": dict(self._before), **self.spent(), **costs, "planned": dict(self._planned)}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Continue counting from what the checkpoint says was spent."""
@@ -127,4 +132,10 @@ class ComputeBudget(L.Callback):
             stored = checkpoint[COMPUTE]
             self._before = {name: float(stored["before"][name]) for name in ("flops", "tokens")}
             self._seen = round(stored["tokens"] - self._before["tokens"])
-            self._limit_steps(trainer, int(checkpoint["global_step"]))
+            planned = stored.get("planned", {})
+            known = isinstance(planned, dict) and isinstance(planned.get("last"), int)
+            if known and planned == self._planned | {"last": planned["last"]}:
+                self._planned = planned  # as many steps as if the run had not been interrupted
+                trainer.fit_loop.epoch_loop.max_steps = planned["last"]
+            else:
+                self._limit_steps(trainer, int(checkpoint["global_step"]))

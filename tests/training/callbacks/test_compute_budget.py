@@ -51,6 +51,25 @@ def test_spent__counts_the_tokens_of_each_batch_across_a_change_of_batch_size(co
     assert budgets[1].spent()["flops"] == pytest.approx(2 * stored["flops"])
 
 
+@pytest.mark.parametrize("stop", [3, 7, 9])
+def test_budget__a_resumed_run_makes_as_many_steps(corpus: Path, tmp_path: Path, stop: int):
+    """An epoch of seven batches has three steps of two batches and one of a single one."""
+    corpus.write_text(corpus.read_text()[:1000])
+    options = {"limit_val_batches": 0, "accumulate_grad_batches": 2}
+    budgets = [ComputeBudget(tokens=26 * 4 * 32) for _ in range(3)]
+    whole = trainer_of(tmp_path / "whole", 99, callbacks=budgets[:1], **options)
+    whole.fit(module_of(), data_of(corpus))
+    assert whole.num_training_batches % 2 == 1
+    first = trainer_of(tmp_path / "first", 99, callbacks=[budgets[1], StopAt(stop)], **options)
+    first.fit(module_of(), data_of(corpus))
+    first.save_checkpoint(tmp_path / "first.ckpt")
+    second = trainer_of(tmp_path / "second", 99, callbacks=budgets[2:], **options)
+    second.fit(module_of(), data_of(corpus), ckpt_path=tmp_path / "first.ckpt", weights_only=True)
+    assert second.global_step == whole.global_step == 13
+    assert budgets[2].spent() == budgets[0].spent()
+    assert budgets[0].spent()["tokens"] < 26 * 4 * 32
+
+
 @pytest.mark.parametrize(
     ("options", "message"), [({"flops": 1, "tokens": 1}, "not in both"), ({"tokens": 0}, "must be positive")]
 )
