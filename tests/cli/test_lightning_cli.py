@@ -180,7 +180,7 @@ def test_fit__unknown_dataset(config: Path, capsys: pytest.CaptureFixture, monke
         ("--ckpt_path", "nowhere.ckpt", "there is no checkpoint or run at nowhere.ckpt"),
         ("--ckpt_path", "tiny.yaml", "tiny.yaml is not a checkpoint of nextconcept"),
         ("--config", "nowhere.yaml", "nowhere.yaml"),
-        ("--data.seed", "-1", "seed of the data must be 0 or more"),
+        ("--data.seed", "-1", "the seed of the data must be from 0 to"),
         ("--data.levels", "3", "set --model.config.levels"),
         ("--data.init_args.context_length", "3", "set --model.config.context_length"),
         ("--model.optimizer.betas", "[1.5, 0.9]", "betas must be"),
