@@ -35,11 +35,10 @@ def test_causality__logits_and_plans_depend_on_what_came_before(options: dict):
 def test_causality__another_rows_plan_is_of_earlier_text(options: dict):
     """Anchors of two rows stand at different places; with two rows, plans of plans come back."""
     model = open_model(small_config(**options)).eval()
-    whole = model(TOKENS, "shuffled").logits
-    for known in (1, 30, 51):
-        changed = TOKENS.clone()
-        changed[:, known:] = torch.randint(32, 127, changed[:, known:].shape)
-        assert torch.equal(whole[:, :known], model(changed, "shuffled").logits[:, :known])
+    changed = TOKENS.clone()
+    changed[:, 51:] = torch.randint(32, 127, changed[:, 51:].shape)
+    whole, other = (model(tokens, "shuffled").logits[:, :51] for tokens in (TOKENS, changed))
+    assert torch.equal(whole, other)
 
 
 @pytest.mark.parametrize("rules", RULES, ids=str)
