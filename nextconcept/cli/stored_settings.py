@@ -135,7 +135,7 @@ def note_other_data(checkpoint: dict[str, Any], data: ConceptDataModule) -> str 
         data: the data of this command.
     """
     before, now = (_plain(one) for one in (checkpoint[KEY].get(RECORD, {}).get("data", {}), data.describe()))
-    if not before:
+    if not isinstance(before, dict) or not before:
         return None
     # The model brings its tokenizer and its context along.
     names = [name for name in {**now, **before} if name not in ("tokenizer", "vocabulary", "context_length")]
