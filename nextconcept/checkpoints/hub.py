@@ -40,6 +40,9 @@ WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenize
 TASK_FILE = "task.json"
 """The file of an export with class and settings of its planning task, if it was trained on one."""
 
+UNREADABLE = (OSError, SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError, OverflowError)
+"""What reading the files of an export raises if they are missing, broken or of other content."""
+
 FLAT_SETTINGS = {"heads", "window", "context", "grid", "loops", "plan_mode", "split"}
 """Names that only configurations of version 0.1 have."""
 
@@ -140,7 +143,7 @@ def load_pretrained(
     except InputError as error:
         message = str(error)
         raise InputError(message if str(folder) in message else f"{folder} can't be used: {message}") from None
-    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except UNREADABLE as error:
         raise _no_export(folder, error) from None
 
 
@@ -158,7 +161,7 @@ def read_pretrained_config(folder: str | Path, encoder: type[ConceptEncoder] = C
         config = config_from_dict(json.loads(Path(folder, CONFIG).read_text(encoding="utf-8")), folder)
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except UNREADABLE as error:
         raise _no_export(folder, error) from None
     check_encoder(config, encoder, folder)
     return config
@@ -177,7 +180,7 @@ def read_pretrained_vocabulary(folder: str | Path) -> tuple[Tokenizer, int]:
         return tokenizer, config.vocab_size
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise _no_export(folder, error) from None
 
 
@@ -188,7 +191,8 @@ def _no_export(folder: str | Path, error: Exception) -> InputError:
             f"{folder} has a model without {TOKENIZER}, as save_pretrained and push_to_hub write it: load it with "
             "NextConceptModel.from_pretrained, or write the folder with nextconcept export."
         )
-    return InputError(f"{folder} is not an exported model: {str(error).splitlines()[0]}.")
+    reason, *_ = str(error).split("\n")
+    return InputError(f"{folder} is not an exported model: {reason}.")
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, source: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Settings of the model where a checkpoint has some already."""
+"""Settings and data that were given, where a checkpoint or a file has others."""
 
 import dataclasses
 from collections.abc import Iterator

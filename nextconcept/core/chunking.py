@@ -63,10 +63,10 @@ class ChunkingConfig:
             raise InputError(
                 f"chunks of {self.rule} elements have a max_length of {self.rule}, not {self.max_length}: leave it out."
             )
-        if self.max_length < 1 or not 1 <= self.mean_length <= self.max_length:
+        if not 1 <= self.max_length < 2**63 or not 1 <= self.mean_length <= self.max_length:
             raise InputError(
-                f"chunking: max_length {self.max_length} must be 1 or more, and mean_length {self.mean_length} between "
-                "1 and max_length."
+                f"chunking: max_length {self.max_length} must be from 1 to {2**63 - 1}, and mean_length "
+                f"{self.mean_length} between 1 and max_length."
             )
         if self.num_states < 0:
             raise InputError(f"chunking.num_states must be 0 or more, not {self.num_states}: leave it out.")

@@ -63,7 +63,10 @@ def _choices(hint: Any) -> list[Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether ``value`` has the type ``hint``; integers fit a float, truth values no number."""
+    """Whether ``value`` has the type ``hint``.
+
+    Integers of 64 bits fit a float too, longer ones nothing, and truth values no number.
+    """
     kind, parts = get_origin(hint), get_args(hint)
     if kind in (Union, UnionType):
         return any(_fits(value, part) for part in parts)
@@ -78,4 +81,6 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict)
     if isinstance(value, bool) or hint is bool:
         return isinstance(value, bool) and hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
+    if isinstance(value, int):
+        return hint in (int, float) and abs(value) < 2**63
+    return isinstance(value, hint)

@@ -109,7 +109,7 @@ def test_page__in_a_browser(exported: Path):
         pytest.skip("there is no chromium: apt-get install chromium")
     writer, prompt = load(exported), "the quick brown"
     with served(exported) as address, browsers.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
         page = browser.new_page()
         requests: list[str] = []
         errors: list[str] = []

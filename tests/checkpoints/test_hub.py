@@ -57,6 +57,15 @@ def test_load_pretrained__broken(tmp_path: Path):
         load_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"block": {"rope_base": 1' + "0" * 400 + "}}", "[1]", "{"], ids=len)
+def test_config__that_is_none(text: str, tmp_path: Path):
+    save_pretrained(NextConceptModel(small_config(vocab_size=256)), ByteTokenizer(), tmp_path)
+    (tmp_path / "config.json").write_text(text)
+    for read in (load_pretrained, read_pretrained_vocabulary):
+        with pytest.raises(InputError):
+            read(tmp_path)
+
+
 def test_load_pretrained__weights_without_a_tokenizer(tmp_path: Path):
     NextConceptModel(small_config(vocab_size=256)).save_pretrained(tmp_path)
     for read in (load_run, read_pretrained_vocabulary):

@@ -92,6 +92,8 @@ def test_from_dict__restores_to_dict():
         ({"nested": {"width_ratio": 0}}, "nested.width_ratio must be 1 or more"),
         ({"planner": {"wings": 2}}, "unknown settings planner.wings"),
         ({"width": "wide"}, "width can't be 'wide'"),
+        ({"context_length": 2**63}, "context_length can't be 9223372036854775808"),
+        ({"block": {"rope_base": 10**400}}, "block.rope_base can't be 1000"),
         ({"block": {"feed_forward_ratio": math.inf}}, "block.feed_forward_ratio must be positive"),
         ({"block": {"rope_base": math.nan}}, "block.rope_base must be positive"),
         ({"planner": {"matching": {"temperature": math.nan}}}, "temperature nan 0 or more"),
