@@ -16,7 +16,7 @@ from nextconcept.evaluation.entries import Entry, Growth, Run, make_run
 from nextconcept.evaluation.metrics import LOSS
 from nextconcept.evaluation.report import write_report
 from nextconcept.evaluation.results_file import ResultsFile
-from nextconcept.evaluation.runner import ProcessRunner, Runner, finish_runs
+from nextconcept.evaluation.runner import ProcessRunner, Runner, check_runs, finish_runs
 from nextconcept.evaluation.search import Candidate, best_candidate, make_candidates, rates_beyond
 
 __all__ = ["Comparison", "Entry", "Growth", "compare"]
@@ -142,6 +142,7 @@ class Comparison:
         searches = [(budget, self._trials(candidates, budget)) for budget in self.budgets]
         with ResultsFile.lock(path):
             results, keys, tried = ResultsFile(path, self._head()), [], []
+            self._check_entries(searches[0][1], results, runner)
             for budget, trials in searches:
                 self._search(trials, budget, results, runner)
                 tried += self._finished(results, [run for runs in trials.values() for run in runs])
@@ -203,6 +204,18 @@ class Comparison:
             entry: [self._run(entry, one, seed, budget) for one in some for seed in self.tuned_with]
             for entry, some in candidates.items()
         }
+
+    def _check_entries(self, trials: dict[str, list[Run]], results: ResultsFile, runner: Runner) -> None:
+        """Check the entries, at each point of the grid, that begin when others are finished.
+
+        Raises:
+            InputError: if one can't be run.
+        """
+        waiting = [run for runs in trials.values() for run in runs if run.key not in results]
+        first: dict[tuple[str, str], Run] = {}
+        for run in waiting:  # runs that differ in rate and seed alone begin alike
+            first.setdefault((run.entry, str(run.candidate.options)), run)
+        check_runs([run for run in first.values() if run not in waiting[: runner.jobs]], runner)
 
     def _search(
         self, trials: dict[str, list[Run]], budget: dict[str, float], results: ResultsFile, runner: Runner
@@ -284,6 +297,8 @@ def compare(
     from it as its neighbour, until the best lies between two others; a rate at which training
     diverges counts as the worst. A single rate is taken as it is. Finished runs stay in the JSON
     file: a comparison that is started again continues where it was stopped, inside a run too.
+    Entries that wait for others make one step first, so that one that can't be run is reported at
+    once.
 
     Args:
         name: name of the result files.

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ from nextconcept.evaluation.environment import machine, versions
 from nextconcept.evaluation.metrics import is_curve
 from nextconcept.evaluation.results_file import ResultsFile
 
-__all__ = ["ProcessRunner", "Runner", "finish_runs"]
+__all__ = ["ProcessRunner", "Runner", "check_runs", "finish_runs"]
 
 
 class Runner(Protocol):
@@ -37,6 +38,14 @@ class Runner(Protocol):
 
     jobs: int
 
+    def check(self, run: Run) -> None:
+        """See whether a run can begin; called from several threads.
+
+        Raises:
+            InputError: if it can't.
+        """
+        ...
+
     def train(self, run: Run) -> dict[str, Any]:
         """Train and validate a run, and return its record; called from several threads."""
         ...
@@ -44,6 +53,21 @@ class Runner(Protocol):
     def stop(self) -> None:
         """Stop all runs; they save what they have."""
         ...
+
+
+def check_runs(runs: list[Run], runner: Runner) -> None:
+    """See whether runs can begin.
+
+    Raises:
+        InputError: if one can't.
+    """
+    with ThreadPoolExecutor(runner.jobs) as pool:
+        try:
+            list(pool.map(runner.check, runs))
+        except BaseException:
+            runner.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def finish_runs(
@@ -118,6 +142,23 @@ class ProcessRunner:
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._stopped, self._starting = False, threading.Lock()
 
+    def check(self, run: Run) -> None:
+        """Make one step of a run and keep nothing of it; of later stages only read the settings.
+
+        A run that has begun is taken to be sound.
+
+        Raises:
+            InputError: if a process fails or the runner was stopped.
+        """
+        folder, (first, *later) = run.folder / run.key, run.stages
+        if _last_checkpoint(folder, 0) is not None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._environment() as environment, suppress(TrainingError):  # which train() finds again
+            self._call("fit", [*first, "--trainer.fast_dev_run", "1"], folder, environment, "check")
+            for stage in later:
+                self._call("fit", [*stage, "--print_config"], folder, environment, "check")
+
     def train(self, run: Run) -> dict[str, Any]:
         """Train and validate a run in the folder ``run.folder / run.key``, and return its record.
 
@@ -127,14 +168,8 @@ class ProcessRunner:
             InputError: if a process fails or the runner was stopped.
             TrainingError: if the training diverges.
         """
-        slot = self._slots.get()
-        try:
-            environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
-            if torch.cuda.is_available() and self.jobs > 1:
-                environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+        with self._environment() as environment:
             return self._train(run, run.folder / run.key, environment)
-        finally:
-            self._slots.put(slot)
 
     def stop(self) -> None:
         """Terminate the processes, which save first, and start no more."""
@@ -142,6 +177,18 @@ class ProcessRunner:
             self._stopped = True
         for process in tuple(self._processes):
             process.terminate()
+
+    @contextmanager
+    def _environment(self) -> Iterator[dict[str, str]]:
+        """Wait for a slot, and yield the environment of its processes."""
+        slot = self._slots.get()
+        try:
+            environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
+            if torch.cuda.is_available() and self.jobs > 1:
+                environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+            yield environment
+        finally:
+            self._slots.put(slot)
 
     def _train(self, run: Run, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
         start: tuple[str, ...] = ()
@@ -172,8 +219,10 @@ class ProcessRunner:
             partial.rename(grown)
         return grown
 
-    def _call(self, command: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
-        log = folder / f"{command}.log"
+    def _call(
+        self, command: str, arguments: list[str], folder: Path, environment: dict[str, str], name: str | None = None
+    ) -> None:
+        log = folder / f"{name or command}.log"
         call = [sys.executable, "-m", "nextconcept", command, *arguments]
         with log.open("ab") as file:
             earlier = file.tell()  # attempts, whose errors do not count

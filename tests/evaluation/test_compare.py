@@ -83,7 +83,10 @@ class FakeRunner:
     jobs = 1
 
     def __init__(self, loss: Callable[[float, int], float] = loss) -> None:
-        self.loss, self.stopped = loss, False
+        self.loss, self.stopped, self.checked = loss, False, list[str]()
+
+    def check(self, run: Run) -> None:
+        self.checked.append(run.entry)
 
     def train(self, run: Run) -> dict[str, Any]:
         record = run_record(run.entry, run.seed, self.loss(run.learning_rate, run.seed))
@@ -315,6 +318,32 @@ def test_compare__a_run_that_fails_stops_the_others(untrained: Callable[..., dic
     assert [run["seed"] for run in json.loads((tmp_path / "trial.json").read_text())["runs"]] == [0]
 
 
+def test_compare__checks_the_entries_that_wait_before_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.argv", ["nextconcept", "compare"])
+
+    class Refusing(FakeRunner):
+        def check(self, run: Run) -> None:
+            super().check(run)
+            if run.entry == "c":
+                raise InputError("c can't be run")
+
+    def run(names: str, runner: FakeRunner, **settings: Any) -> list[str]:
+        entries = {name: Entry([__file__], {"model.config.width": ord(name)}) for name in names}
+        settings = {"learning_rates": (1e-3, 2e-3), "output": tmp_path, "logs": tmp_path} | settings
+        Comparison("trial", entries, **settings).run(runner)
+        return runner.checked
+
+    refusing = Refusing(lambda rate, seed: rate)
+    with pytest.raises(InputError, match="c can't be run"):
+        run("abc", refusing)
+    assert refusing.stopped
+    assert not (tmp_path / "trial.json").exists()
+    rated = {"loss": lambda rate, seed: rate}
+    assert run("ab", FakeRunner(**rated)) == ["b"]  # a begins at once
+    assert run("abde", FakeRunner(**rated)) == ["e"]  # a and b are finished, d begins at once
+    assert run("f", FakeRunner(**rated), grid={"model.config.depth": [1, 2, 3]}) == ["f", "f"]
+
+
 def test_compare__another_comparison_of_the_same_name(untrained: Callable[..., dict], tmp_path: Path):
     with ResultsFile.lock(tmp_path / "trial.json"), pytest.raises(InputError, match="another comparison is writing"):
         untrained()
@@ -399,6 +428,13 @@ def test_compare__trains_reports_and_repeats_nothing(config: Path, capsys: pytes
     Path("compare.yaml").write_text(yaml.safe_dump(spec))
     assert "wings" in fails(capsys, "compare", "--config", "compare.yaml")
     assert json.loads(Path("results/trial.json").read_text())["runs"]
+
+    spec["entries"] = {"gpt": {"config": [str(config)]}, "wide": {"config": [str(config)]}}
+    spec["entries"]["gpt"]["options"] = {"model.config.levels": 1, "model.config.depth": 1}
+    spec["entries"]["wide"]["options"] = {"model.config.num_heads": 3}
+    Path("compare.yaml").write_text(yaml.safe_dump(spec))
+    assert "see lightning_logs/compare/trial/wide/" in fails(capsys, "compare", "--config", "compare.yaml")
+    assert len(json.loads(Path("results/trial.json").read_text())["runs"]) == 4  # and gpt has not been trained
 
 
 @pytest.mark.slow
