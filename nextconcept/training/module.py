@@ -308,8 +308,18 @@ class ConceptModule(ClippedModule, ShardedModule):
 
     def on_train_batch_start(self, batch: ConceptBatch, batch_idx: int) -> None:
         """Make all that is drawn in a step a function of seed, rank and step alone."""
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        seed = hash((seed, self.global_rank, self.trainer.fit_loop.total_batch_idx))
+        self._seed_draws(self.trainer.fit_loop.total_batch_idx)
+
+    def on_validation_batch_start(self, batch: ConceptBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure all models, whenever they are measured, with the same noise."""
+        self._seed_draws(batch_idx)
+
+    def on_test_batch_start(self, batch: ConceptBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure all models with the same noise."""
+        self._seed_draws(batch_idx)
+
+    def _seed_draws(self, number: int) -> None:
+        seed = hash((int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_rank, number))
         if self.device.type == "cpu":
             torch.default_generator.manual_seed(seed)  # a tenth of a small step sooner than all devices
         else:

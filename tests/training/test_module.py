@@ -96,6 +96,20 @@ def test_predict__gives_the_surprisal_of_each_token(corpus: Path, tmp_path: Path
     assert logged["test/loss/tokens"] == pytest.approx(nats.nanmean().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_evaluation__draws_the_same_noise_each_time(command: str, corpus: Path, tmp_path: Path):
+    """A resumed run has another state of the generator that energy scores draw their noise from."""
+    config = small_config(vocab_size=256, context_length=32, horizon=2, planner__noise_width=4)
+    module = ConceptModule(config, LossConfig({"energy": 1.0}))
+    found = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        found += getattr(trainer_of(tmp_path, -1, limit_val_batches=2, limit_test_batches=2), command)(
+            module, data_of(corpus), verbose=False
+        )
+    assert found[0] == found[1]
+
+
 @pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
 @pytest.mark.parametrize(
     ("stop", "shape", "limits"),
