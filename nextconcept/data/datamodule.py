@@ -18,6 +18,9 @@ from nextconcept.data.windows import AddChunkEnds, ConceptBatch, WindowLoader, W
 
 __all__ = ["ConceptDataModule"]
 
+MOST_TOKENS = 2**31
+"""Tokens in the largest batch; far more would fill the memory with its indices alone."""
+
 
 class HeldOutSampler(UnrepeatedDistributedSampler, SequentialSampler):  # type: ignore[misc]
     """The indices of this process, each window once, so that every token counts once.
@@ -72,6 +75,11 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         self.hierarchy.check_context(context_length)
         if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
             raise InputError(f"batch_size {batch_size} and eval_batch_size {eval_batch_size} must be 1 or more.")
+        if (tokens := max(batch_size, eval_batch_size or 0) * (context_length + 1)) > MOST_TOKENS:
+            raise InputError(
+                f"a batch would hold {tokens} tokens, more than {MOST_TOKENS}: choose a smaller batch_size or "
+                "context_length."
+            )
         if num_workers < 0:
             raise InputError(f"num_workers must be 0 or more, not {num_workers}.")
         if seed is not None and not 0 <= seed < 2**63:

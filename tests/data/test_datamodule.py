@@ -67,6 +67,8 @@ def test_train_dataloader__seed(monkeypatch: pytest.MonkeyPatch):
         ({"context_length": 30}, "context.* 30 is not divisible"),
         ({"batch_size": 0}, "batch_size 0"),
         ({"eval_batch_size": 0}, "eval_batch_size 0"),
+        ({"batch_size": 10**13}, "a batch would hold .* choose a smaller batch_size"),
+        ({"eval_batch_size": 10**13}, "a batch would hold .* choose a smaller batch_size"),
         ({"num_workers": -1}, "num_workers must be 0 or more"),
         ({"seed": -1}, "the seed of the data must be from 0 to .*, not -1"),
         ({"seed": 2**128}, "the seed of the data must be from 0 to .*, not 3402"),
