@@ -23,6 +23,9 @@ __all__ = ["GivenSettings", "adopt_checkpoint", "adopt_stored_config", "check_ch
 CHANGEABLE = ("loss", "optimizer", "train_plan", "compile")
 """Settings that may change when a run goes on."""
 
+OF_TRAINING = ("config.dropout", "config.planner.detach", "config.block.gradient_checkpointing")
+"""Settings of a model that say how it is trained, not what it computes: these may change too."""
+
 
 @dataclasses.dataclass
 class GivenSettings:
@@ -162,6 +165,9 @@ def adopt_stored_config(options: Namespace, given: GivenSettings) -> None:
     stored = read_config(path, options.model.encoder).to_dict()
     del stored["vocab_size"]  # follows from the data
     wanted = options.model.config.clone().as_dict()
+    for name in OF_TRAINING:
+        if any(_covers(part, name) for part in given.typed | given.in_files):
+            _set({"config": stored}, name, _get({"config": wanted}, name))
     wanted["encoder"]["class_name"] = stored["encoder"]["class_name"]  # which nobody gives: the class itself is
     typed = {name.split(".")[1] for name in given.typed if name.startswith("config.")}
     other = [
@@ -205,6 +211,10 @@ def _adopt_shape(
             if not any(_covers(part, name) for part in names) or new == old:
                 continue
             if name == "config.chunking" and same_chunking(new, old):
+                continue
+            if name in OF_TRAINING:
+                _set({"config": stored}, name, new)
+                notes.append(f"model.{name} is {new} now; the checkpoint had {old}.")
                 continue
             if typed:
                 raise InputError(
@@ -272,6 +282,13 @@ def _get(values: Any, name: str) -> Any:
     for key in name.split("."):
         values = values.get(key) if isinstance(values, dict) else None
     return values
+
+
+def _set(values: dict[str, Any], name: str, value: Any) -> None:
+    *groups, last = name.split(".")
+    for group in groups:
+        values = values[group]
+    values[last] = value
 
 
 def as_namespace(values: dict[str, Any]) -> Namespace:

@@ -249,9 +249,31 @@ def test_init_from__takes_no_other_shape(config: Path, capsys: pytest.CaptureFix
     without = yaml.safe_load(config.read_text())
     del without["model"]
     config.write_text(yaml.safe_dump(without))
-    for option, value in (("--model.config.levels", "2"), ("--model.config.dropout", "0.1")):
+    for option, value in (("--model.config.levels", "2"), ("--model.config.block.post_norm", "true")):
         start = ("--model.init_from", str(RUN), option, value)
         assert "leave out model.config" in fails(capsys, "fit", "--config", str(config), *start)
+
+
+def test_settings_of_training__may_change_when_a_model_goes_on(config: Path, capsys: pytest.CaptureFixture):
+    """They change no weight and no output."""
+    train(config, "--trainer.max_steps", 1)
+    given = ["--model.config.dropout", 0.25, "--model.config.planner.detach", "true"]
+    train(config, *given, "--ckpt_path", "last", "--trainer.max_steps", 2)
+    notes = capsys.readouterr().err
+    assert "model.config.dropout is 0.25 now; the checkpoint had 0.0." in notes
+    assert "model.config.planner.detach is True now; the checkpoint had False." in notes
+    kept = checkpoint(RUN)["nextconcept"]["config"]
+    assert (kept["dropout"], kept["planner"]["detach"]) == (0.25, True)
+    train(config, "--ckpt_path", "last", "--trainer.max_steps", 3)
+    assert checkpoint(RUN)["nextconcept"]["config"]["dropout"] == 0.25  # which is not asked for again
+
+    without = yaml.safe_load(config.read_text())
+    without["model"] = {"config": {"block": {"gradient_checkpointing": True}}}
+    config.write_text(yaml.safe_dump(without))
+    begin = ("--model.init_from", RUN, "--model.config.dropout", 0.5, "--trainer.logger.init_args.name", "second")
+    train(config, *begin, "--trainer.max_steps", 1)
+    config_of_second = checkpoint(Path("logs/second/version_0"))["nextconcept"]["config"]
+    assert config_of_second == {**kept, "dropout": 0.5, "block": {**kept["block"], "gradient_checkpointing": True}}
 
 
 def test_init_from__is_kept_by_the_run_that_goes_on(config: Path):
