@@ -1,5 +1,6 @@
 """Settings of the trainer that are refused, and what Lightning refuses, in one sentence each."""
 
+import re
 import textwrap
 import traceback
 from typing import Any
@@ -62,5 +63,16 @@ def input_error(error: BaseException) -> InputError:
         if isinstance(cause, InputError):
             return cause
         cause = cause.__cause__ or cause.__context__
-    reason = textwrap.shorten(str(error), 600, placeholder=" ...").rstrip(".!")
+    message = _reason_in(str(error))
+    reason = textwrap.shorten(message, 600, placeholder=" ...").rstrip(".!")
     return InputError(f"these settings can't be used: {reason}.")
+
+
+def _reason_in(message: str) -> str:
+    """Return what is wrong, out of a report of jsonargparse on every type that a setting can have."""
+    _, union, errors = message.partition("\nErrors:")
+    if not union or "any of the Union subtypes" not in message:
+        return message
+    reasons = errors.partition("\nGiven value type:")[0].split("\n  - ")[1:]
+    wrong = next((one for one in reasons if not one.startswith(("Expected a", "Not a valid subclass"))), message)
+    return re.sub(r"Problem with given class_path '[\w.]*?(\w+)':\s*", r"\1 can't be made: ", wrong)
