@@ -61,7 +61,7 @@ nextconcept plan --ckpt_path FOLDER --prompt "PROMPT"{{ encoder }}
 {% endfor %}
 ## Measured
 {% if measured %}
-On {{ batches }} batches of the validation split, at step {{ step }}.
+On {{ batches }} batch{{ "" if batches == 1 else "es" }} of the validation split, at step {{ step }}.
 `zero` and `shuffled`: without the plan, and with the plan of another text.
 
 | metric | value |

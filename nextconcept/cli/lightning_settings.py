@@ -69,7 +69,7 @@ def input_error(error: BaseException) -> InputError:
 
 
 def _reason_in(message: str) -> str:
-    """Return what is wrong, out of a report of jsonargparse on every type that a setting can have."""
+    """Return what is wrong, out of a report of jsonargparse on all types of a setting."""
     _, union, errors = message.partition("\nErrors:")
     if not union or "any of the Union subtypes" not in message:
         return message
