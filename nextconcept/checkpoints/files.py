@@ -33,6 +33,7 @@ __all__ = [
     "OBJECTIVE",
     "TASK",
     "find_checkpoint",
+    "find_exported",
     "load_run",
     "read_checkpoint",
     "read_config",
@@ -73,8 +74,8 @@ def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "la
     """
     if find_export(path) is not None:
         raise InputError(
-            f"{path} is an exported model and has no checkpoint: give a .ckpt file or the folder of a run here; to "
-            "train from an export, use --model.init_from."
+            f"{path} is an exported model, whose training can't be resumed: give a .ckpt file or the folder of a run "
+            "here; to train from an export, use --model.init_from."
         )
     path = Path(path)
     if path.is_file():
@@ -177,7 +178,7 @@ def read_task(path: str | Path) -> dict[str, Any] | None:
     Raises:
         InputError: if there is no model at ``path``, or what is stored is no record of a task.
     """
-    if (export := _export_of(path)) is not None:
+    if (export := find_exported(path)) is not None:
         return read_pretrained_task(export)
     file = find_checkpoint(path)
     task = read_checkpoint(file)[KEY].get(TASK)
@@ -186,8 +187,12 @@ def read_task(path: str | Path) -> dict[str, Any] | None:
     return task
 
 
-def _export_of(path: str | Path) -> Path | None:
-    """Return the exported folder at ``path``, downloaded if need be; None for a run."""
+def find_exported(path: str | Path) -> Path | None:
+    """Return the exported folder at ``path``, downloaded if need be; None for a run.
+
+    Args:
+        path: as for :func:`load_run`.
+    """
     return find_export(download_pretrained(str(path)) if is_repository_name(path) else path)
 
 
@@ -201,7 +206,7 @@ def read_config(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder
     Raises:
         InputError: if there is no model at ``path``, it is damaged, or has another encoder.
     """
-    if (export := _export_of(path)) is not None:
+    if (export := find_exported(path)) is not None:
         return read_pretrained_config(export, encoder)
     file = find_checkpoint(path)
     config = _stored_config(read_checkpoint(file)[KEY], file)
@@ -228,7 +233,7 @@ def read_vocabulary(path: str | Path) -> tuple[Tokenizer, int] | None:
     Raises:
         InputError: if there is no model at ``path``, or it is damaged.
     """
-    if (export := _export_of(path)) is not None:
+    if (export := find_exported(path)) is not None:
         return read_pretrained_vocabulary(export)
     file = find_checkpoint(path)
     stored = read_checkpoint(file)[KEY]
@@ -257,7 +262,7 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
             another encoder, does not write without the objective it was trained with, does not
             know all tokens of its tokenizer, or its weights are not finite.
     """
-    if (export := _export_of(path)) is not None:
+    if (export := find_exported(path)) is not None:
         return load_pretrained(export, encoder)
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, Mod
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 
-from nextconcept.checkpoints.files import find_checkpoint, read_checkpoint, read_vocabulary
+from nextconcept.checkpoints.files import find_checkpoint, find_exported, read_checkpoint, read_vocabulary
 from nextconcept.cli.lightning_settings import check_sharding, check_trainer, input_error, is_refusal
 from nextconcept.cli.linked_settings import SHAPE, check_linked
 from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
@@ -20,6 +20,7 @@ from nextconcept.cli.run_folders import folder_of_run, logger_settings, newest_c
 from nextconcept.cli.stored_settings import (
     GivenSettings,
     adopt_checkpoint,
+    adopt_export,
     adopt_stored_config,
     check_chunk_size,
     note_other_data,
@@ -212,11 +213,19 @@ class ConceptCLI(LightningCLI):
             raise InputError(f"seed_everything must be from 0 to {2**32 - 1}, not {seed}.")
         check_trainer(options.trainer)
         self._checkpoint, self._continues = None, False
+        export = None
         if options.get("ckpt_path"):
-            self._checkpoint = self._find_checkpoint(options)
+            if self.config.subcommand != "fit":
+                export = find_exported(options.ckpt_path)
+            if export is None:
+                self._checkpoint = self._find_checkpoint(options)
             # instantiate_classes gives the checkpoint to the trainer; config.yaml leaves it out.
             options.ckpt_path = None
-        if self._checkpoint is not None:
+        if export is not None:
+            _say(f"{self.config.subcommand} measures {export}.")
+            for note in adopt_export(options, export, given):
+                _say(note)
+        elif self._checkpoint is not None:
             for note in adopt_checkpoint(options, read_checkpoint(self._checkpoint), given, self._checkpoint):
                 _say(note)
         else:

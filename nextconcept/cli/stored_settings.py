@@ -18,7 +18,14 @@ from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.nn.concept_encoder import ConceptEncoder
 
-__all__ = ["GivenSettings", "adopt_checkpoint", "adopt_stored_config", "check_chunk_size", "note_other_data"]
+__all__ = [
+    "GivenSettings",
+    "adopt_checkpoint",
+    "adopt_export",
+    "adopt_stored_config",
+    "check_chunk_size",
+    "note_other_data",
+]
 
 CHANGEABLE = ("loss", "optimizer", "train_plan", "compile")
 """Settings that may change when a run goes on."""
@@ -112,6 +119,28 @@ def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: Give
             f"the checkpoint {path} asks for code of its own, {(*code, stored.get('encoder'))[0]}: if "
             "you trust it, name it with the settings it was trained with, --model.loss.terms and --model.encoder."
         )
+    return notes
+
+
+def adopt_export(options: Namespace, export: Path, given: GivenSettings) -> list[str]:
+    """Take the model and its weights from an export, which is to be measured.
+
+    Args:
+        options: all options, changed in place.
+        export: the folder.
+        given: what the user has given.
+
+    Returns:
+        A sentence for each setting that is not that of the user's files.
+
+    Raises:
+        InputError: if the command line asks for another model.
+    """
+    if options.model.init_from is not None:
+        raise InputError("the model to measure is that of --ckpt_path or of --model.init_from: leave one of them out.")
+    shape = read_config(export, options.model.encoder).to_dict()
+    notes = _adopt_shape(options, _plain(shape), _plain(options.model), given, export)
+    options.model.init_from = str(export)
     return notes
 
 
@@ -221,7 +250,7 @@ def _adopt_shape(
                     f"the model in {path} has model.{name} {old}, not {new}: leave out --model.{name}, or train such a "
                     "model from the beginning."
                 )
-            notes.append(f"model.{name} is that of the checkpoint, {old}, not {new} as in the configuration file.")
+            notes.append(f"model.{name} is that of the trained model, {old}, not {new} as in the configuration file.")
     options.model.config = as_namespace({name: value for name, value in stored.items() if name != "vocab_size"})
     for name in SHAPE:
         options.data.init_args[name] = stored.get(name)

@@ -19,6 +19,7 @@ from nextconcept.inference.ring_cache import AnchorStore, RowPositions
 from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.prefill import PrefillState
+from nextconcept.nn.rows import take_rows
 
 __all__ = ["CachedGenerator", "PlanHook", "UncachedGenerator", "anchor_numbers", "visible_anchors", "visible_part"]
 
@@ -313,8 +314,7 @@ class CachedGenerator:
         concepts = self._compose(level, ids, starts, at, anchors)
         if predictor.end is not None:
             ends = at.first_tokens(level, anchors) - 1 - positions.last[:, None]
-            ends = ends.clamp(0, positions.ahead)[..., None].expand(-1, -1, states.shape[2])
-            concepts = predictor.with_end(concepts, states.gather(1, ends))
+            concepts = predictor.with_end(concepts, take_rows(states, ends.clamp(0, positions.ahead)))
         previous = concepts
         if predictor.shift is not None:
             last = RowPositions(before, at.rows, ids.device)
@@ -353,8 +353,7 @@ class CachedGenerator:
         if self.token_encoder is None:
             concepts: Tensor = self.encoder(chunks)[level]
             return concepts
-        slots = slots.clamp(max=self.states.shape[1] - 1)[..., None].expand(-1, -1, self.states.shape[2])
-        states = self._rows(self.states, at).gather(1, slots)
+        states = take_rows(self._rows(self.states, at), slots.clamp(max=self.states.shape[1] - 1))
         return self.encoder.concepts(self.encoder.elements(chunks, states, level), level)
 
     def _compose_chunks(
@@ -367,8 +366,7 @@ class CachedGenerator:
             states = self._rows(self.states, at)[:, : window.shape[1]]
             concepts = self.encoder.concepts(self.encoder.elements(window, states, level), level, chunks)
         index = (anchors.every() - 1).clamp(max=concepts.shape[1] - 1)
-        newest: Tensor = concepts.gather(1, index[..., None].expand(-1, -1, concepts.shape[2]))
-        return newest
+        return take_rows(concepts, index)
 
     def _rows(self, stored: Tensor, at: Location) -> Tensor:
         return stored if at.rows is None else stored[at.rows.to(stored.device)]

@@ -17,6 +17,7 @@ from nextconcept.core.chunk_ends import Tables, chunk_ends, chunk_room, own_auto
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.nn.layers import binding_angles, compute_dtype, rotations
+from nextconcept.nn.rows import add_rows, take_rows
 
 __all__ = ["Chunker", "Chunks", "chunk_of_tokens", "in_tokens"]
 
@@ -92,8 +93,7 @@ class Chunks:
 
     def sum(self, x: Tensor) -> Tensor:
         """Add up (B, n, D) elements by chunk: (B, N, D), zero where there is no complete chunk."""
-        sums = x.new_zeros(x.shape[0], self.most + 1, x.shape[2])
-        return sums.scatter_add(1, self.slot[..., None].expand(-1, -1, x.shape[2]), x)[:, :-1]
+        return add_rows(x, self.slot, self.most + 1)[:, :-1]
 
     def max(self, x: Tensor) -> Tensor:
         """Take the greatest of (B, n, D) elements by chunk: (B, N, D), zero where there is none."""
@@ -113,8 +113,7 @@ class Chunks:
         """
         place = torch.arange(most, device=x.device)
         index = (self.first[:, :-1, None] + place).clamp(max=x.shape[1] - 1).flatten(1)
-        gathered = x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
-        gathered = gathered.view(len(x), self.most, most, x.shape[2])
+        gathered: Tensor = take_rows(x, index).unflatten(1, (self.most, most))
         return gathered.masked_fill((place >= self.lengths[..., None])[..., None], 0)
 
     def all(self, x: Tensor) -> Tensor:

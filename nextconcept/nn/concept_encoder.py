@@ -19,6 +19,7 @@ from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import normalise
 from nextconcept.nn.level_context import RolloutCache
 from nextconcept.nn.level_weights import LevelShape
+from nextconcept.nn.rows import take_rows
 from nextconcept.nn.transformer import Transformer
 
 __all__ = ["PADDING", "READ_BACK_SCALE", "ConceptEncoder", "takes_chunks"]
@@ -214,7 +215,7 @@ class ConceptEncoder(nn.Module):
             span = self.config.hierarchy.span(level)
             return states[:, span - 1 :: span]
         last = (chunks[level].start[:, 1:] - 1).clamp(min=0)
-        return states.gather(1, last[..., None].expand(-1, -1, states.shape[2]))
+        return take_rows(states, last)
 
     def vocabulary(self, width: int) -> Tensor:
         """Return the unit embeddings of all tokens, (V, width); gradients do not reach them."""

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.nn.rows import take_rows
 
 __all__ = ["Matches", "match", "nearest_tokens"]
 
@@ -72,17 +73,16 @@ def _match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, be
         tokens, elements = (part.unflatten(0, (-1, chunk)) for part in (below.tokens, below.concepts))
     bound = composition.bind(elements.transpose(1, 2), stride).transpose(1, 2)  # (M, c, K, D)
     chosen = _beam_search(bound, concepts, beam, ordered=encoder.config.encoder.position_binding)  # (M, W, c)
-    index = chosen[..., None]
-    picked = tokens[:, None].expand(-1, chosen.shape[1], *[-1] * (tokens.dim() - 1))
-    picked = picked.gather(3, index[..., None].expand(*index.shape, tokens.shape[-1])).squeeze(3)
-    parts = elements[:, None].expand(-1, chosen.shape[1], -1, -1, -1)
-    parts = parts.gather(3, index[..., None].expand(*index.shape, elements.shape[-1])).squeeze(3)
+    by_place = chosen.transpose(1, 2).flatten(0, 1)  # (M c, W)
+    picked, parts = (
+        take_rows(part.flatten(0, 1), by_place).unflatten(0, (-1, chunk)).transpose(1, 2) for part in (tokens, elements)
+    )
     composed = composition(parts, stride)  # (M, W, D)
     cosine = F.cosine_similarity(composed, concepts[:, None], dim=-1)
     order = cosine.argsort(dim=1, descending=True, stable=True)
     return Matches(
-        picked.flatten(2).gather(1, order[..., None].expand(-1, -1, picked[0, 0].numel())),
-        composed.gather(1, order[..., None].expand_as(composed)),
+        take_rows(picked.flatten(2), order),
+        take_rows(composed, order),
         cosine.gather(1, order),
     )
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nextconcept.nn.attention_kernels import ChunkFold, causal_attention
 from nextconcept.nn.chunks import Chunks
+from nextconcept.nn.rows import take_rows
 
 __all__ = ["EvenPlaces", "Places", "Unbind", "UnevenPlaces", "unbind_at"]
 
@@ -41,8 +42,9 @@ def unbind_at(plan: Tensor, places: Tensor, chunk_size: int, stride: int, unbind
         (..., n, D): ``R(-(i mod c)) p[i div c]``, zero behind the end of the plan.
     """
     step, place = places // chunk_size, places % chunk_size
-    index = step.clamp(max=plan.shape[-2] - 1).unsqueeze(-1).expand(*plan.shape[:-2], -1, plan.shape[-1])
-    return unbind(plan.gather(-2, index), place * stride) * (step < plan.shape[-2]).unsqueeze(-1)
+    index = step.clamp(max=plan.shape[-2] - 1).expand(*plan.shape[:-2], -1)
+    picked = take_rows(plan.flatten(0, -3), index.flatten(0, -2)).unflatten(0, plan.shape[:-2])
+    return unbind(picked, place * stride) * (step < plan.shape[-2]).unsqueeze(-1)
 
 
 class Places(ABC):
@@ -156,8 +158,7 @@ class UnevenPlaces(Places):
 
     def spread(self, x: Tensor) -> Tensor:
         """Give each position what belongs to its anchor: (B, A, ...) to (B, T, ...)."""
-        index = self.anchor.view(*self.anchor.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
-        return x.gather(1, index)
+        return take_rows(x, self.anchor)
 
     def in_chunk(self, device: torch.device) -> Tensor:
         """Return the place of each position, (B, T, 1, 1)."""

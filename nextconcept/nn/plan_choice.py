@@ -9,6 +9,7 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.model_output import horizon_targets
+from nextconcept.nn.rows import take_rows
 
 __all__ = ["PlanChoice", "PlanSource", "check_choice", "choose_plan"]
 
@@ -84,4 +85,4 @@ def _at_same_token(plan: Tensor, chunks: Chunks) -> Tensor:
     anchors = torch.arange(plan.shape[1], device=plan.device)
     starts = torch.where(anchors <= chunks.counts[:, None], chunks.start, chunks.index.shape[1] + chunks.start.amax())
     latest = torch.searchsorted(starts.roll(1, 0), starts, right=True) - 1
-    return plan.roll(1, 0).gather(1, latest[..., None, None].expand_as(plan))
+    return take_rows(plan.roll(1, 0), latest)

@@ -21,6 +21,7 @@ from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.nn.chunks import Chunker
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.matching import Matches, nearest_tokens
+from nextconcept.nn.rows import take_rows
 
 __all__ = ["match_uneven"]
 
@@ -50,7 +51,7 @@ def match_uneven(
     )
     order = found.cosine.argsort(dim=1, descending=True, stable=True)
     parts = (found.tokens, found.concepts, found.cosine, found.lengths)
-    return Matches(*(_pick(part, order).reshape(*leading, -1, *part.shape[2:]) for part in parts))
+    return Matches(*(take_rows(part, order).reshape(*leading, -1, *part.shape[2:]) for part in parts))
 
 
 @dataclass
@@ -107,11 +108,11 @@ class _Search:
             extended = index < self.beam * width
             parent = torch.where(extended, index // width, index - self.beam * width)
             beam = self._chosen(beam, more, parent, index.clamp(max=self.beam * width - 1), extended)
-            beam.cosine, count = best, _pick(count, parent) + extended
+            beam.cosine, count = best, take_rows(count, parent) + extended
             ended = torch.zeros_like(done)
             if rule.of_text:
-                ended = _pick(more.ended[level].flatten(1), index.clamp(max=self.beam * width - 1)) & extended
-            done = _pick(done, parent) | ended | (place + 1 == rule.max_length)
+                ended = take_rows(more.ended[level].flatten(1), index.clamp(max=self.beam * width - 1)) & extended
+            done = take_rows(done, parent) | ended | (place + 1 == rule.max_length)
         beam.concepts = composition.after_sum(beam.concepts, count.clamp(min=1))
         # A norm behind the sum may change directions.
         cosine = F.cosine_similarity(beam.concepts, wanted[:, None], dim=-1)
@@ -183,24 +184,21 @@ class _Search:
         """
 
         def chosen(old: Tensor, new: Tensor) -> Tensor:
-            old, new = _pick(old, parent), _pick(new.flatten(1, 2), index)
+            old, new = take_rows(old, parent), take_rows(new.flatten(1, 2), index)
             return torch.where(extended.view(*extended.shape, *[1] * (old.dim() - 2)), new, old)
 
-        tokens, lengths = _pick(beam.tokens, parent), _pick(beam.lengths, parent)
-        added, sizes = _pick(more.tokens.flatten(1, 2), index), _pick(more.lengths.flatten(1, 2), index) * extended
+        tokens, lengths = take_rows(beam.tokens, parent), take_rows(beam.lengths, parent)
+        added, sizes = (
+            take_rows(more.tokens.flatten(1, 2), index),
+            take_rows(more.lengths.flatten(1, 2), index) * extended,
+        )
         place = torch.arange(added.shape[2], device=added.device)
         # What is not there goes into a column of its own.
         target = torch.where(place < sizes[..., None], lengths[..., None] + place, tokens.shape[2])
         tokens = F.pad(tokens, (0, 1)).scatter(2, target, added)[..., :-1]
         ended = {
-            rule: _pick(old, parent) | (_pick(more.ended[rule].flatten(1, 2), index) & extended)
+            rule: take_rows(old, parent) | (take_rows(more.ended[rule].flatten(1, 2), index) & extended)
             for rule, old in beam.ended.items()
         }
         states = {rule: chosen(old, more.states[rule]) for rule, old in beam.states.items()}
         return _Chunks(tokens, lengths + sizes, chosen(beam.concepts, more.concepts), beam.cosine, states, ended)
-
-
-def _pick(values: Tensor, index: Tensor) -> Tensor:
-    """Take entries (M, n) of the second axis of (M, W, ...)."""
-    shaped = index.view(*index.shape, *[1] * (values.dim() - 2)).expand(*index.shape, *values.shape[2:])
-    return values.gather(1, shaped)

@@ -10,6 +10,7 @@ from nextconcept.nn.chunk_lengths import length_odds, likeliest_lengths
 from nextconcept.nn.concept_encoder import READ_BACK_SCALE
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput
+from nextconcept.nn.rows import take_rows
 
 __all__ = ["MOST_PLACES", "right_by_place", "right_lengths"]
 
@@ -49,7 +50,7 @@ def right_by_place(
         chunks = output.chunks[1]
         anchor, place = chunks.index[:, :-1], chunks.place[:, :-1]
         turns = chunks.turns(plan)[:, :-1]
-    own = plan.gather(1, anchor[..., None].expand(-1, -1, plan.shape[2]))
+    own = take_rows(plan, anchor)
     read = model.encoder.read_back_logits(model.encoder.read_back_at(own, turns), scale)
     right = read.argmax(-1) == tokens
     counted = mask & (place < places)

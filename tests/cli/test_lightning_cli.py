@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nextconcept.checkpoints.files import load_run
@@ -85,6 +86,31 @@ def test_fit_validate_test_predict_generate_export(config: Path, capsys: pytest.
     assert capsys.readouterr().out == written
     assert "grown exists" in fails(capsys, "grow", "--source", run, "--output", "grown")
     assert "exported exists" in fails(capsys, "export", "--ckpt_path", run, "--output", "exported")
+    check_measuring_the_export(config, capsys)
+
+
+def check_measuring_the_export(config: Path, capsys: pytest.CaptureFixture) -> None:
+    """It is measured as its run is, with the experiment that trained it or any other."""
+    for command in ("validate", "test"):
+        tables = []
+        for source in ("logs/tiny", "exported"):
+            capsys.readouterr()
+            main([command, "--config", str(config), "--ckpt_path", source])
+            tables.append([line for line in capsys.readouterr().out.splitlines() if "│" in line and "loss" in line])
+        assert tables[0] == tables[1]
+        assert len(tables[0]) > 3
+    main(["predict", "--config", str(config), "--ckpt_path", "exported", "--model.config.dropout", "0.1"])
+    assert Path("surprisal_rank0.safetensors").is_file()
+    other = yaml.safe_load(config.read_text())
+    other["model"]["config"] |= {"width": 8, "num_heads": 1}
+    Path("other.yaml").write_text(yaml.safe_dump(other))
+    main(["validate", "--config", "other.yaml", "--ckpt_path", "exported"])
+    assert "model.config.num_heads is that of the trained model, 2, not 1" in capsys.readouterr().err
+    typed = ("--config", config, "--ckpt_path", "exported", "--model.config.depth", 2)
+    assert "leave out --model.config.depth" in fails(capsys, "validate", *typed)
+    twice = ("--config", config, "--ckpt_path", "exported", "--model.init_from", "exported")
+    assert "of --ckpt_path or of --model.init_from" in fails(capsys, "test", *twice)
+    assert "training can't be resumed" in fails(capsys, "fit", "--config", config, "--ckpt_path", "exported")
 
 
 def check_writing(capsys: pytest.CaptureFixture, written: str) -> None:

@@ -195,7 +195,7 @@ def test_settings__that_say_what_is_stored_are_accepted(config: Path, capsys: py
     train(config, "--trainer.max_steps", 1, "--model.config.depth", 2)
     capsys.readouterr()
     main(["validate", "--config", str(config), "--ckpt_path", "logs/tiny", "--model.config.width", "32"])
-    assert "model.config.depth is that of the checkpoint, 2, not 1" in capsys.readouterr().err
+    assert "model.config.depth is that of the trained model, 2, not 1" in capsys.readouterr().err
 
 
 WORKING = {

@@ -1,0 +1,33 @@
+"""Rows by their numbers, against gather and scatter_add."""
+
+import pytest
+import torch
+
+from nextconcept.nn.rows import add_rows, take_rows
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4), (3, 5, 2, 4), (3, 5), (1, 1, 4), (2, 5, 0)])
+def test_take_rows__is_gather_with_its_gradient(shape: tuple[int, ...]):
+    torch.manual_seed(0)
+    index = torch.randint(shape[1], (shape[0], 7))
+    wide = index.view(*index.shape, *[1] * (len(shape) - 2)).expand(-1, -1, *shape[2:])
+    rows, outer = torch.randn(shape, requires_grad=True), torch.randn(shape[0], 7, *shape[2:])
+    found, expected = take_rows(rows, index), rows.gather(1, wide)
+    assert torch.equal(found, expected)
+    gradients = [torch.autograd.grad(one, rows, outer)[0] for one in (found, expected)]
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+def test_add_rows__is_scatter_add_with_its_gradient(dtype: torch.dtype):
+    torch.manual_seed(0)
+    rows, index = (9 * torch.randn(2, 6, 3)).to(dtype), torch.randint(4, (2, 6))
+    if dtype.is_floating_point:
+        rows.requires_grad_()
+    expected = rows.new_zeros(2, 5, 3).scatter_add(1, index[..., None].expand_as(rows), rows)
+    found = add_rows(rows, index, 5)
+    assert torch.equal(found, expected)
+    if dtype.is_floating_point:
+        outer = torch.randn(2, 5, 3).to(dtype)
+        gradients = [torch.autograd.grad(one, rows, outer)[0] for one in (found, expected)]
+        assert torch.equal(*gradients)
