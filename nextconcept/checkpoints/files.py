@@ -47,7 +47,8 @@ COMPUTE = "nextconcept_compute"
 :class:`~nextconcept.training.callbacks.ComputeBudget`."""
 
 KEY = "nextconcept"
-"""Key of a Lightning checkpoint: configuration, tokenizer and record, by
+"""Key of a Lightning checkpoint: configuration and tokenizer, by
+:class:`~nextconcept.ConceptModule`, and a record, by
 :class:`~nextconcept.training.callbacks.StoreModelMetadata`."""
 
 OBJECTIVE = "objective"
@@ -110,8 +111,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = None
     if isinstance(checkpoint, dict) and "state_dict" in checkpoint and KEY not in checkpoint:
         raise InputError(
-            f"{path} is not a checkpoint of nextconcept, for it has weights but no tokenizer: train with the callback "
-            "nextconcept.training.callbacks.StoreModelMetadata, as nextconcept fit does."
+            f"{path} is not a checkpoint of nextconcept, for it has weights but says nothing of their model: give one "
+            "of a ConceptModule."
         )
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise InputError(

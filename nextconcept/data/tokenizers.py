@@ -48,17 +48,21 @@ class ByteTokenizer(Tokenizer):
         return np.frombuffer(text.encode(), dtype=np.uint8)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids; the end of a document is left out."""
-        return bytes(token for token in ids if token != self.end_of_text).decode(errors="replace")
+        """Return the text of token ids, without ends of documents and ids that are no bytes."""
+        return bytes(token for token in ids if self._is_text(token)).decode(errors="replace")
 
     def stream(self, before: Sequence[int] = ()) -> Callable[[int], str]:
         """Return a function from one id after another to the text that each id completes."""
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        return lambda token: utf8.decode(b"" if token == self.end_of_text else bytes([token]))
+        return lambda token: utf8.decode(bytes([token]) if self._is_text(token) else b"")
 
     def token_bytes(self) -> list[bytes]:
         """Return the bytes of text of each id, none for the end of a document."""
-        return [b"" if byte == self.end_of_text else bytes([byte]) for byte in range(self.vocab_size)]
+        return [bytes([byte]) if self._is_text(byte) else b"" for byte in range(self.vocab_size)]
+
+    def _is_text(self, token: int) -> bool:
+        """Whether an id is a byte of text; a model may have a larger vocabulary."""
+        return token != self.end_of_text and token < self.vocab_size
 
     def to_json(self) -> str:
         """Return a description from which :func:`tokenizer_from_json` builds the tokenizer."""

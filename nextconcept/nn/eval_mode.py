@@ -10,10 +10,11 @@ __all__ = ["eval_mode"]
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, and back afterwards, also after an error."""
-    training = model.training
+    """Put a model into eval mode, and each of its parts back afterwards, also after an error."""
+    training = [part for part in model.modules() if part.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for part in training:
+            part.training = True

@@ -6,10 +6,12 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from nextconcept.core.errors import InputError
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.plan_choice import PlanSource
 from nextconcept.tasks.datamodule import TaskDataModule
+from nextconcept.tasks.task import Task
 from nextconcept.training.module import ConceptModule
 from nextconcept.training.sharding import gather_objects
 
@@ -92,7 +94,7 @@ class TaskAccuracy(L.Callback):
         tokens, start, length = batch.tokens, layout.answer, task.answer_length
         prompts, truths = tokens[:, layout.prompt : start], tokens[:, start : start + length]
         written = module.objective.write(model, tokens[:, :start], length)
-        verdicts = task.judge(prompts, written, truths)
+        verdicts = _judge(task, prompts, written, truths)
         verdicts |= {
             f"token_{k}": written[:, k - 1] == truths[:, k - 1]
             for k in range(1, length + 1)
@@ -100,7 +102,7 @@ class TaskAccuracy(L.Callback):
         }
         for source, rows in self._interventions(model, tokens).items():
             answers = _answers(model, rows, source, start, length, passes=1 if task.single_answers else length)
-            judged = task.judge(prompts, answers[: len(tokens)], truths)
+            judged = _judge(task, prompts, answers[: len(tokens)], truths)
             verdicts |= {f"{name}_{source}": right for name, right in judged.items()}
         self._other_row = tokens[-1:]
         for name, right in verdicts.items():
@@ -123,6 +125,26 @@ class TaskAccuracy(L.Callback):
             else:
                 rows["shuffled"] = torch.cat((tokens, other.to(tokens.device)))
         return cast(dict[PlanSource, Tensor], rows)
+
+
+def _judge(task: Task, prompts: Tensor, answers: Tensor, truths: Tensor) -> dict[str, Tensor]:
+    """Have a task judge (B, A) answers.
+
+    Raises:
+        InputError: if its verdicts are not what :meth:`.Task.judge` promises.
+    """
+    verdicts = task.judge(prompts, answers, truths)
+    wrong = [name for name, right in verdicts.items() if not _is_verdict(right, len(answers))]
+    if wrong or "exact" not in verdicts:
+        raise InputError(
+            f"{type(task).__name__}.judge must return a (B,) bool tensor per name, 'exact' among them: "
+            + (f"{wrong[0]!r} is none." if wrong else f"it has {', '.join(map(repr, verdicts)) or 'no name'}.")
+        )
+    return verdicts
+
+
+def _is_verdict(value: Any, count: int) -> bool:
+    return isinstance(value, Tensor) and value.shape == (count,) and value.dtype == torch.bool
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ Shapes: B batch, T tokens.
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from nextconcept.core.chunking import same_rules
@@ -13,10 +14,11 @@ from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.data.tokenizer_base import Tokenizer
+from nextconcept.data.tokenizers import tokenizer_from_json
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.chunks import Chunker
 
-__all__ = ["as_concept_batch", "check_batch", "check_data", "check_ends", "check_tokenizer"]
+__all__ = ["as_concept_batch", "check_batch", "check_data", "check_ends", "check_tokenizer", "stored_tokenizer"]
 
 
 def as_concept_batch(batch: Any) -> ConceptBatch:
@@ -136,6 +138,24 @@ def check_tokenizer(tokenizer: Tokenizer, of_model: Tokenizer | None, config: Mo
             f"the tokenizer of the data has {tokenizer.vocab_size} tokens, but the model knows {config.vocab_size}: "
             f"set the model's vocab_size to {tokenizer.vocab_size}."
         )
+
+
+def stored_tokenizer(tokenizer: Tokenizer) -> str | None:
+    """Return what a checkpoint holds of a tokenizer; None, with a warning, if it can't be read."""
+    text = tokenizer.to_json()
+    if type(tokenizer).__module__.partition(".")[0] == __name__.partition(".")[0]:
+        return text
+    try:
+        readable = tokenizer_from_json(text).same_tokens(tokenizer)
+    except InputError:
+        readable = False
+    if readable:
+        return text
+    rank_zero_warn(
+        f"checkpoints will not hold the tokenizer {type(tokenizer).__name__}, which can't be made again of what its "
+        "to_json writes: nextconcept.load can't load them, but ConceptModule.load_from_checkpoint can."
+    )
+    return None
 
 
 def _describe(value: Any) -> str:

@@ -27,6 +27,10 @@ class ClippedModule(L.LightningModule):
             self._measured = batch, gradient_norm(self)
         return self._measured[1]
 
+    def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
+        """Forget the norm, which the batch of this number in another fit would take for its own."""
+        self._measured = None
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the norm of the gradient."""
         if shows_step(self.trainer):

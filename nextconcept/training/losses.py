@@ -17,7 +17,7 @@ from nextconcept.nn.flops import counted_products, without_data
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput, horizon_targets
 from nextconcept.training.loss_terms import TERMS, LossInputs, cosine_similarity, find_term, name_of_term, try_term
-from nextconcept.training.objectives import Objective, token_loss
+from nextconcept.training.objectives import Objective, check_terms, token_loss
 
 __all__ = [
     "ConceptLoss",
@@ -199,9 +199,14 @@ def compute_losses(
             if all tokens from the anchor to the end of the concept do.
         level_factors: per concept level, a factor on w, as a curriculum sets it.
         objective: what is learnt instead of the next token, or None.
+
+    Raises:
+        InputError: if the terms of the objective are not those that it declares.
     """
     total = tokens_loss = token_loss(output.logits, tokens, mask)
     terms: dict[str, Tensor] = {} if objective is None else objective(model, output, tokens, mask)
+    if objective is not None:
+        check_terms(objective, terms)
     if terms:
         total = torch.stack([term.float() for term in terms.values()]).sum()
     # A chunk that holds padding in front of the tokens is not learnt.

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from nextconcept.checkpoints.files import KEY
+from nextconcept.checkpoints.files import KEY, OBJECTIVE
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
@@ -23,12 +23,20 @@ from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput
 from nextconcept.nn.plan_choice import PlanSource, check_choice
-from nextconcept.training.batches import as_concept_batch, check_batch, check_data, check_ends, check_tokenizer
+from nextconcept.training.batch_draws import BatchDraws
+from nextconcept.training.batches import (
+    as_concept_batch,
+    check_batch,
+    check_data,
+    check_ends,
+    check_tokenizer,
+    stored_tokenizer,
+)
 from nextconcept.training.clipping import ClippedModule
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
 from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves, restore_loaders, shows_step
 from nextconcept.training.losses import LossConfig, Losses, compute_losses
-from nextconcept.training.objectives import Objective, check_objective, token_losses
+from nextconcept.training.objectives import Objective, check_names, check_objective, token_losses
 from nextconcept.training.optim import (
     OptimizerConfig,
     apply_settings,
@@ -38,7 +46,7 @@ from nextconcept.training.optim import (
     number_by_position,
 )
 from nextconcept.training.sharded_module import ShardedModule
-from nextconcept.training.stored_classes import allow_stored_classes
+from nextconcept.training.stored_classes import allow_stored_classes, plain_values, refuse_code
 from nextconcept.training.warm_start import WarmStart, load_warm_start
 
 __all__ = ["ConceptModule"]
@@ -117,6 +125,7 @@ class ConceptModule(ClippedModule, ShardedModule):
             self.model.draft_head.requires_grad_("draft" in loss.terms)
         # Made after the model, so that a seed draws the same model for every objective.
         self.objective = (objective or Objective)(self.model)
+        check_names(self.objective)
         if compile:
             self.model.compile()
             if self.objective.names:
@@ -129,6 +138,25 @@ class ConceptModule(ClippedModule, ShardedModule):
         self._byte_counts: Tensor | None = None
         self.tokenizer: Tokenizer | None = None
         self._kept_curves: list[CSVLogger] = []
+        self._draws, self._seed = BatchDraws(), 0
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a module and its weights as Lightning does; no code is imported that a file names.
+
+        Args:
+            checkpoint_path: the ``.ckpt`` file.
+            *args: as Lightning takes them.
+            **kwargs: as Lightning takes them, and settings in place of those of the checkpoint:
+                encoder and objective, which it does not hold, and with terms of your own the loss.
+
+        Raises:
+            InputError: if the checkpoint asks for code that ``kwargs`` do not name, or was made
+                with another encoder or objective.
+        """
+        if kwargs.get("weights_only") is not False:
+            refuse_code(checkpoint_path, kwargs)
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def set_level_factors(self, factors: dict[int, float]) -> None:
         """Scale the concept loss of levels; no level reads the plan of a level whose factor is 0.
@@ -220,6 +248,7 @@ class ConceptModule(ClippedModule, ShardedModule):
                 self.model.chunker.read_as(tokenizer.token_bytes())
             if stage == "fit":
                 self.tokenizer = tokenizer
+                stored_tokenizer(tokenizer)  # which warns now, not when hours of training are to be loaded
 
     def _count_bytes(self, tokenizer: Tokenizer) -> None:
         counts = torch.ones(self.config.vocab_size, dtype=torch.long)
@@ -250,6 +279,7 @@ class ConceptModule(ClippedModule, ShardedModule):
             self.model.chunker.check_tables()
         if self.trainer.ckpt_path is None:
             self._cut_curves(0)
+            self._seed = int(torch.randint(2**62, ()))
         training = self.start.training if self.start else None
         if training is not None and self.trainer.ckpt_path is None:
             self.trainer.fit_loop.load_state_dict(training.loops)
@@ -263,8 +293,20 @@ class ConceptModule(ClippedModule, ShardedModule):
             apply_settings(self.optimizer_config, self.model, optimizer, self._schedule, self.objective)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the first step of this size of the model, and number moments by position."""
+        """Store what the model is and how it goes on; number moments by position."""
         checkpoint["nextconcept_first_step"] = self.first_step
+        checkpoint["nextconcept_seed"] = self._seed
+        stored: dict[str, Any] = {"config": self.config.to_dict()}
+        if objective := self.objective.describe():
+            stored[OBJECTIVE] = objective
+        if self.tokenizer is not None and (text := stored_tokenizer(self.tokenizer)) is not None:
+            stored["tokenizer"] = text
+        checkpoint[KEY] = checkpoint.get(KEY, {}) | stored
+        for key in ("hyper_parameters", "datamodule_hyper_parameters"):
+            if key in checkpoint:
+                checkpoint[key] = plain_values(checkpoint[key])
+        if isinstance(checkpoint.get("hyper_parameters", {}).get("config"), ModelConfig):
+            checkpoint["hyper_parameters"]["config"] = self.config  # which names the encoder, and rules without code
         if self._own_optimizer:
             states = checkpoint.get("optimizer_states", [])
             number_by_position(states, self.optimizer_config, self.model, self.objective)
@@ -278,6 +320,10 @@ class ConceptModule(ClippedModule, ShardedModule):
         """
         check_objective(checkpoint, self.objective)
         self.first_step = checkpoint.get("nextconcept_first_step", 0)  # the schedule counts from it
+        self._seed = checkpoint.get("nextconcept_seed", 0)
+        self._check_encoder(checkpoint)
+        if self._trainer is None:  # by load_from_checkpoint, with weights that have gone on from these
+            self.init_from = None
         if self._trainer is not None and self._trainer.state.fn == "fit" and self._own_optimizer:
             check_groups(checkpoint.get("optimizer_states", []), self.optimizer_config, self.model)
         if self._kept_curves and self.trainer.state.fn == "fit":
@@ -292,6 +338,21 @@ class ConceptModule(ClippedModule, ShardedModule):
         # The data may pad prompts to another length.
         self.tokenizer = tokenizer if self._data is None else self._data.tokenizer
         self._count_bytes(self.tokenizer)
+
+    def _check_encoder(self, checkpoint: dict[str, Any]) -> None:
+        """Check that a checkpoint was made with this encoder.
+
+        Raises:
+            InputError: if it was not.
+        """
+        own = self.config.encoder.class_name
+        made_with = checkpoint.get(KEY, {}).get("config", {}).get("encoder", {}).get("class_name", own)
+        if made_with != own:
+            ordinary = ConceptEncoder.__name__
+            raise InputError(
+                f"the checkpoint was made with the concept encoder {made_with or ordinary}, not {own or ordinary}: "
+                "give the module the encoder of its training."
+            )
 
     def _cut_curves(self, step: int) -> None:
         """Drop what loggers that add to old files hold of ``step`` and of later steps."""
@@ -310,20 +371,31 @@ class ConceptModule(ClippedModule, ShardedModule):
         """Make all that is drawn in a step a function of seed, rank and step alone."""
         self._seed_draws(self.trainer.fit_loop.total_batch_idx)
 
+    def on_train_batch_end(self, outputs: Any, batch: ConceptBatch, batch_idx: int) -> None:
+        """Give the generators back as they were before the step."""
+        self._draws.end(self.device)
+
     def on_validation_batch_start(self, batch: ConceptBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measure all models, whenever they are measured, with the same noise."""
         self._seed_draws(batch_idx)
+
+    def on_validation_batch_end(
+        self, outputs: Any, batch: ConceptBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Give the generators back as they were before the batch."""
+        self._draws.end(self.device)
 
     def on_test_batch_start(self, batch: ConceptBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measure all models with the same noise."""
         self._seed_draws(batch_idx)
 
+    def on_test_batch_end(self, outputs: Any, batch: ConceptBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Give the generators back as they were before the batch."""
+        self._draws.end(self.device)
+
     def _seed_draws(self, number: int) -> None:
-        seed = hash((int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_rank, number))
-        if self.device.type == "cpu":
-            torch.default_generator.manual_seed(seed)  # a tenth of a small step sooner than all devices
-        else:
-            torch.manual_seed(seed)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", self._seed))
+        self._draws.begin(hash((seed, self.global_rank, number)), self.device)
 
     def training_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> Tensor:
         """Compute the loss of a batch and log its parts under ``train/``."""

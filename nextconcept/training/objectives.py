@@ -144,6 +144,35 @@ class Objective(nn.Module):
         return generate(model, prompts, length, temperature=0.0)[:, prompts.shape[1] :]
 
 
+def check_names(objective: Objective) -> None:
+    """Check the names of an objective's terms.
+
+    Raises:
+        InputError: if one is that of another part of the loss, or occurs twice.
+    """
+    for name in objective.names:
+        if name == "tokens" or name.startswith("concepts_l") or list(objective.names).count(name) > 1:
+            raise InputError(
+                f"the term {name!r} of {type(objective).__name__} has the name of another part of the loss: choose "
+                "another name."
+            )
+
+
+def check_terms(objective: Objective, terms: dict[str, Tensor]) -> None:
+    """Check what an objective returns.
+
+    Raises:
+        InputError: if its terms are not scalars by the names that it declares.
+    """
+    wrong = [name for name, term in terms.items() if not (isinstance(term, Tensor) and term.dim() == 0)]
+    if wrong or set(terms) != set(objective.names):
+        raise InputError(
+            f"{type(objective).__name__} must return a scalar tensor for each of its names, "
+            f"{', '.join(objective.names) or 'of which it has none'}: "
+            + (f"{wrong[0]!r} is none." if wrong else f"it returned {', '.join(terms) or 'nothing'}.")
+        )
+
+
 def check_objective(checkpoint: dict[str, Any], objective: Objective) -> None:
     """Check that a checkpoint was trained with an objective of the same class, settings and shape.
 

@@ -139,7 +139,7 @@ def test_load_run__a_tokenizer_with_more_tokens_than_the_model_knows(tmp_path: P
 
 def test_read_checkpoint__of_a_trainer_without_metadata(tmp_path: Path):
     torch.save({"state_dict": {}}, tmp_path / "plain.ckpt")
-    with pytest.raises(InputError, match="has weights but no tokenizer: train with the callback"):
+    with pytest.raises(InputError, match="has weights but says nothing of their model"):
         read_checkpoint(tmp_path / "plain.ckpt")
 
 

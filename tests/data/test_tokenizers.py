@@ -189,3 +189,10 @@ def test_symbols__bad(symbols: list[str]):
     for length in ("x", -1, 2.5, True, 10**9):
         with pytest.raises(InputError, match="prompts have a length of 0 to 1,000,000 tokens"):
             SymbolTokenizer(["a"], prompt_length=length)
+
+
+def test_bytes__ids_of_a_larger_vocabulary_are_no_text():
+    tokenizer = ByteTokenizer()
+    assert tokenizer.decode([104, 256, 105, 300]) == "hi"
+    write = tokenizer.stream()
+    assert "".join(map(write, [104, 256, 105, 300])) == "hi"

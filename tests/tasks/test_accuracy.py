@@ -1,8 +1,10 @@
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from nextconcept.core.errors import InputError
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.inference.generate import generate
 from nextconcept.tasks.accuracy import TaskAccuracy
@@ -112,7 +114,7 @@ def test_accuracy__answers_of_tasks_with_several_are_written_without_their_plan(
     monkeypatch.setattr(Reverse, "single_answers", False)
     task, model = Reverse(), model_of(chunk_size=2, context_length=10)
     seen = []
-    monkeypatch.setattr(Reverse, "judge", lambda _, prompts, answers, truths: seen.append(answers) or {})
+    monkeypatch.setattr(Reverse, "judge", lambda _, prompts, answers, truths: seen.append(answers) or {"exact": answers[:, 0] == 0})
     data = data_of(task, model)
     batch = batch_of(data)
     logged(model, data, batch)
@@ -157,3 +159,23 @@ def test_accuracy__other_data():
     assert logged(model, SimpleNamespace(), batch_of(data)) == []
     assert logged(model, None, batch_of(data)) == []
     assert logged(model, data, batch_of(data), sanity_checking=True) == []
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "message"),
+    [
+        (lambda answers: {"exact": answers == answers}, "'exact' is none"),
+        (lambda answers: {"exact": (answers == answers).all(1).numpy()}, "'exact' is none"),
+        (lambda answers: {"exact": (answers == answers).all(1).float()}, "'exact' is none"),
+        (lambda answers: {"right": (answers == answers).all(1)}, "it has 'right'"),
+    ],
+)
+def test_judge__verdicts_that_are_not_one_per_line_are_refused(verdicts: Callable, message: str):
+    class Lenient(Reverse):
+        def judge(self, prompts: torch.Tensor, answers: torch.Tensor, truths: torch.Tensor) -> dict:
+            return verdicts(answers)
+
+    model = model_of()
+    data = data_of(Lenient(), model)
+    with pytest.raises(InputError, match=message):
+        logged(model, data, batch_of(data))

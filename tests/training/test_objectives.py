@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
-from nextconcept import NextConceptModel
+from nextconcept import InputError, NextConceptModel
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.inference.generate import generate
 from nextconcept.nn.model_output import ModelOutput
@@ -9,7 +12,7 @@ from nextconcept.training.losses import LossConfig, compute_losses
 from nextconcept.training.module import ConceptModule
 from nextconcept.training.objectives import Objective, token_loss
 from nextconcept.training.optim import OptimizerConfig, parameter_groups
-from tests.helpers import small_config
+from tests.helpers import small_config, trainer_of
 
 
 class Halved(Objective):
@@ -76,3 +79,45 @@ def test_module__the_norm_of_the_gradient_includes_the_objective():
     module = ConceptModule(small_config(levels=1), objective=Halved)
     module.objective.bias.square().sum().backward()
     assert module.gradient_norm() == pytest.approx(12**0.5)
+
+
+@pytest.mark.parametrize("names", [("tokens",), ("concepts_l1",), ("half", "half")])
+def test_names__of_another_part_of_the_loss_are_refused(names: tuple[str, ...]):
+    class Named(Halved):
+        pass
+
+    Named.names = names
+    with pytest.raises(InputError, match=f"the term '{names[0]}' of Named has the name of another part"):
+        ConceptModule(small_config(), objective=Named)
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"half": torch.zeros(())}, "half, bias: it returned half"),
+        ({"half": torch.zeros(()), "bias": torch.zeros(()), "third": torch.zeros(())}, "it returned half, bias, third"),
+        ({"half": torch.zeros(2), "bias": torch.zeros(())}, "'half' is none"),
+        ({"half": 0.5, "bias": torch.zeros(())}, "'half' is none"),
+    ],
+)
+def test_terms__that_are_not_the_declared_ones_are_refused(terms: dict, message: str):
+    class Other(Halved):
+        def forward(self, *_: object) -> dict:
+            return terms
+
+    model = NextConceptModel(small_config())
+    tokens, mask = batch_of()
+    with pytest.raises(InputError, match=message):
+        compute_losses(LossConfig(), model, model(tokens[:, :-1]), tokens, mask, objective=Other(model))
+
+
+def test_checkpoint__of_a_plain_trainer_goes_on_with_its_objective(tmp_path: Path):
+    loader = DataLoader(TensorDataset(torch.randint(64, (8, 33))), batch_size=2)
+    for step, path in ((4, None), (8, tmp_path / "end.ckpt")):
+        trainer = trainer_of(tmp_path, step, limit_val_batches=0)
+        trainer.fit(ConceptModule(small_config(), objective=Halved), loader, loader, ckpt_path=path, weights_only=True)
+        trainer.save_checkpoint(tmp_path / "end.ckpt")
+    loaded = ConceptModule.load_from_checkpoint(tmp_path / "end.ckpt", objective=Halved)
+    assert torch.equal(loaded.objective.bias, trainer.lightning_module.objective.bias)
+    with pytest.raises(InputError, match="trained with the objective .*Halved, not next-token prediction"):
+        ConceptModule.load_from_checkpoint(tmp_path / "end.ckpt", strict=False)

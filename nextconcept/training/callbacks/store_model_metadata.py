@@ -6,19 +6,18 @@ from typing import Any
 import lightning as L
 
 from nextconcept import __version__
-from nextconcept.checkpoints.files import KEY, OBJECTIVE, TASK
+from nextconcept.checkpoints.files import KEY, TASK
 from nextconcept.checkpoints.model_card import RECORD
-from nextconcept.training.access import data_of, module_of
+from nextconcept.training.access import data_of
 
 __all__ = ["StoreModelMetadata"]
 
 
 class StoreModelMetadata(L.Callback):
-    """Stores configuration, tokenizer, objective, task and what a card says in each checkpoint.
+    """Stores the task and what a model card says in each checkpoint.
 
-    The tokenizer also becomes ``tokenizer.json`` beside the run.
-    :func:`nextconcept.checkpoints.files.load_run` reads the checkpoint. A model that was never
-    trained on a :class:`~nextconcept.ConceptDataModule` has no tokenizer to store.
+    The tokenizer becomes ``tokenizer.json`` beside the run. Configuration, tokenizer and objective
+    are stored by the :class:`~nextconcept.ConceptModule` itself.
     """
 
     def __init__(self) -> None:
@@ -47,8 +46,7 @@ class StoreModelMetadata(L.Callback):
         """Add the metadata to the checkpoint."""
         data = data_of(trainer)
         record: dict[str, Any] = {"version": __version__, **self._validated}
-        stored: dict[str, Any] = {"config": module_of(pl_module).config.to_dict()}
-        tokenizer = module_of(pl_module).tokenizer
+        stored: dict[str, Any] = {}
         if data is not None:
             described = data.describe()
             # A resumed run reads with the tokenizer that it began with, whatever the data ask for.
@@ -56,11 +54,7 @@ class StoreModelMetadata(L.Callback):
             record["data"] = described | named
             if (task := data.describe_task()) is not None:
                 stored[TASK] = task
-        if objective := module_of(pl_module).objective.describe():
-            stored[OBJECTIVE] = objective
-        if tokenizer is not None:
-            stored["tokenizer"] = tokenizer.to_json()
-        checkpoint[KEY] = stored | {RECORD: record}
+        checkpoint[KEY] = checkpoint.get(KEY, {}) | stored | {RECORD: record}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Restore what was measured last, and the name of the tokenizer."""

@@ -1,0 +1,22 @@
+"""Modes of a model and of its parts."""
+
+from contextlib import suppress
+
+import torch
+
+from nextconcept import NextConceptModel, generate
+from nextconcept.nn.eval_mode import eval_mode
+from tests.helpers import small_config
+
+
+def test_eval_mode__gives_each_part_its_mode_back():
+    model = NextConceptModel(small_config(dropout=0.1)).train()
+    model.decoder.eval()  # frozen
+    before = {name: part.training for name, part in model.named_modules()}
+    assert len(set(before.values())) == 2
+    with suppress(ZeroDivisionError), eval_mode(model):
+        assert not any(part.training for part in model.modules())
+        raise ZeroDivisionError
+    assert {name: part.training for name, part in model.named_modules()} == before
+    generate(model, torch.tensor([[1, 2, 3]]), 2)
+    assert {name: part.training for name, part in model.named_modules()} == before
