@@ -92,7 +92,7 @@ def check_weights(model: NextConceptModel, source: str | Path) -> None:
 def save_pretrained(
     model: NextConceptModel,
     tokenizer: Tokenizer,
-    folder: Path,
+    folder: str | Path,
     record: dict[str, Any] | None = None,
     task: dict[str, Any] | None = None,
 ) -> None:
@@ -107,6 +107,7 @@ def save_pretrained(
         task: class and settings of the planning task that the model was trained on, as
             :func:`~nextconcept.checkpoints.files.read_task` returns them.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model_card(model.config, model.num_parameters, record or {}).save(folder / CARD)
     model.save_pretrained(folder)  # the Hub mixin keeps the card that is already there

@@ -159,7 +159,11 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         return AddChunkEnds(self.hierarchy, rule_tables(automata, texts, len(texts)), self.context_length)
 
     def train_dataloader(self) -> DataLoader[ConceptBatch]:
-        """Return a loader of training windows, in one order for any number of processes."""
+        """Return a loader of training windows, in one order for any number of processes.
+
+        A loop of your own calls ``loader.sampler.set_epoch(epoch)`` before each epoch, as Lightning
+        does; otherwise each has the windows of the first.
+        """
         windows = self.training_windows(self.training_seed)
         repeat = getattr(self.trainer, "overfit_batches", 0) > 0
         options = self._loader_options | {"collate_fn": self.collate_fn()}

@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, V vocabulary, A anchors, H horizon, D width of a level.
 """
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -65,6 +66,7 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
                 f"{encoder.__qualname__}: give its class (in Python encoder=, on the command line --encoder or "
                 "--model.encoder, and its full name)."
             )
+        config = copy.deepcopy(config)  # or a setting that is changed later would change other models too
         config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, class_name=name))
         chunker = Chunker(config) if config.hierarchy.rules else None
         if chunker is not None:

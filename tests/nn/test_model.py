@@ -568,6 +568,14 @@ def test_forward__what_is_taken_over_from_the_predicted_output_changes_nothing(c
     assert all(torch.equal(plan, short.plans[level]) for level, plan in plain.plans.items())
 
 
+def test_config__belongs_to_one_model_alone():
+    config = small_config()
+    first, second = NextConceptModel(config), NextConceptModel(config)
+    first.config.planner.detach = True
+    assert not second.config.planner.detach
+    assert not config.planner.detach
+
+
 class TokensAlone(ConceptEncoder):
     def forward(self, tokens: torch.Tensor) -> dict[int, torch.Tensor]:
         return super().forward(tokens)

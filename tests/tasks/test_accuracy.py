@@ -114,7 +114,14 @@ def test_accuracy__answers_of_tasks_with_several_are_written_without_their_plan(
     monkeypatch.setattr(Reverse, "single_answers", False)
     task, model = Reverse(), model_of(chunk_size=2, context_length=10)
     seen = []
-    monkeypatch.setattr(Reverse, "judge", lambda _, prompts, answers, truths: seen.append(answers) or {"exact": answers[:, 0] == 0})
+
+    def judge(
+        task: Task, prompts: torch.Tensor, answers: torch.Tensor, truths: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        seen.append(answers)
+        return {"exact": answers[:, 0] == truths[:, 0]}
+
+    monkeypatch.setattr(Reverse, "judge", judge)
     data = data_of(task, model)
     batch = batch_of(data)
     logged(model, data, batch)
