@@ -269,8 +269,9 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
     checkpoint = read_checkpoint(file)
     if "tokenizer" not in checkpoint[KEY] and "config" in checkpoint[KEY]:
         raise InputError(
-            f"{file} has no tokenizer, because its run had no ConceptDataModule: load its module with "
-            "ConceptModule.load_from_checkpoint, and write with nextconcept.Writer(module.model, tokenizer)."
+            f"{file} has no tokenizer, because its run had no ConceptDataModule, or one whose tokenizer can't be "
+            "stored: load its module with ConceptModule.load_from_checkpoint, and write with "
+            "nextconcept.Writer(module.model, tokenizer)."
         )
     objective = checkpoint[KEY].get(OBJECTIVE, {})
     if not objective.get("writes_alone", True):
