@@ -1,7 +1,6 @@
 """The LightningModule, which joins model, loss, optimizer and curves."""
 
 import math
-import os
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, cast
@@ -23,7 +22,6 @@ from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput
 from nextconcept.nn.plan_choice import PlanSource, check_choice
-from nextconcept.training.batch_draws import BatchDraws
 from nextconcept.training.batches import (
     as_concept_batch,
     check_batch,
@@ -45,6 +43,7 @@ from nextconcept.training.optim import (
     make_schedule,
     number_by_position,
 )
+from nextconcept.training.seeded_module import SeededModule
 from nextconcept.training.sharded_module import ShardedModule
 from nextconcept.training.stored_classes import allow_stored_classes, plain_values, refuse_code
 from nextconcept.training.warm_start import WarmStart, load_warm_start
@@ -54,7 +53,7 @@ __all__ = ["ConceptModule"]
 allow_stored_classes()
 
 
-class ConceptModule(ClippedModule, ShardedModule):
+class ConceptModule(ClippedModule, ShardedModule, SeededModule):
     """Trains a model with ``CE(tokens) + sum_l w_l mean_j gamma^j D(plan, concepts)``.
 
     A batch is a :class:`~nextconcept.data.windows.ConceptBatch` or a plain (B, T + 1) int64 tensor,
@@ -138,7 +137,6 @@ class ConceptModule(ClippedModule, ShardedModule):
         self._byte_counts: Tensor | None = None
         self.tokenizer: Tokenizer | None = None
         self._kept_curves: list[CSVLogger] = []
-        self._draws, self._seed = BatchDraws(), 0
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -275,11 +273,11 @@ class ConceptModule(ClippedModule, ShardedModule):
         Raises:
             InputError: if the model has a chunking rule that was never made.
         """
+        super().on_fit_start()
         if self.model.chunker is not None:
             self.model.chunker.check_tables()
         if self.trainer.ckpt_path is None:
             self._cut_curves(0)
-            self._seed = int(torch.randint(2**62, ()))
         training = self.start.training if self.start else None
         if training is not None and self.trainer.ckpt_path is None:
             self.trainer.fit_loop.load_state_dict(training.loops)
@@ -294,8 +292,8 @@ class ConceptModule(ClippedModule, ShardedModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the model is and how it goes on; number moments by position."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["nextconcept_first_step"] = self.first_step
-        checkpoint["nextconcept_seed"] = self._seed
         stored: dict[str, Any] = {"config": self.config.to_dict()}
         if objective := self.objective.describe():
             stored[OBJECTIVE] = objective
@@ -318,9 +316,9 @@ class ConceptModule(ClippedModule, ShardedModule):
             InputError: if the data can't be read with it, or another optimizer or objective is to
                 continue.
         """
+        super().on_load_checkpoint(checkpoint)
         check_objective(checkpoint, self.objective)
         self.first_step = checkpoint.get("nextconcept_first_step", 0)  # the schedule counts from it
-        self._seed = checkpoint.get("nextconcept_seed", 0)
         self._check_encoder(checkpoint)
         if self._trainer is None:  # by load_from_checkpoint, with weights that have gone on from these
             self.init_from = None
@@ -366,36 +364,6 @@ class ConceptModule(ClippedModule, ShardedModule):
         if batch_idx == 0 and self.config.levels > 1:  # rules read the text, which takes longer than the ids
             check_ends(converted, self.model.chunker)
         return converted
-
-    def on_train_batch_start(self, batch: ConceptBatch, batch_idx: int) -> None:
-        """Make all that is drawn in a step a function of seed, rank and step alone."""
-        self._seed_draws(self.trainer.fit_loop.total_batch_idx)
-
-    def on_train_batch_end(self, outputs: Any, batch: ConceptBatch, batch_idx: int) -> None:
-        """Give the generators back as they were before the step."""
-        self._draws.end(self.device)
-
-    def on_validation_batch_start(self, batch: ConceptBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Measure all models, whenever they are measured, with the same noise."""
-        self._seed_draws(batch_idx)
-
-    def on_validation_batch_end(
-        self, outputs: Any, batch: ConceptBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Give the generators back as they were before the batch."""
-        self._draws.end(self.device)
-
-    def on_test_batch_start(self, batch: ConceptBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Measure all models with the same noise."""
-        self._seed_draws(batch_idx)
-
-    def on_test_batch_end(self, outputs: Any, batch: ConceptBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Give the generators back as they were before the batch."""
-        self._draws.end(self.device)
-
-    def _seed_draws(self, number: int) -> None:
-        seed = int(os.environ.get("PL_GLOBAL_SEED", self._seed))
-        self._draws.begin(hash((seed, self.global_rank, number)), self.device)
 
     def training_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> Tensor:
         """Compute the loss of a batch and log its parts under ``train/``."""

@@ -3,8 +3,8 @@
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from nextconcept.training.batch_draws import BatchDraws
 from nextconcept.training.module import ConceptModule
+from nextconcept.training.seeded_module import BatchDraws
 from tests.helpers import small_config, trainer_of
 
 CPU = torch.device("cpu")

@@ -1,0 +1,91 @@
+"""Random numbers of a batch that depend on seed, process and batch alone."""
+
+import os
+from typing import Any
+
+import lightning as L
+import torch
+
+__all__ = ["BatchDraws", "SeededModule"]
+
+
+class BatchDraws:
+    """Seeds the generators for a batch, and gives them back as they were.
+
+    So that whoever draws with them between two batches, such as a loader that shuffles, is not
+    given the same numbers again and again.
+    """
+
+    def __init__(self) -> None:
+        self._before: tuple[torch.Tensor, torch.Tensor | None] | None = None
+
+    def begin(self, seed: int, device: torch.device) -> None:
+        """Seed the generators of the CPU and of ``device``."""
+        if device.type == "cpu":
+            self._before = torch.get_rng_state(), None
+            torch.default_generator.manual_seed(seed)  # a tenth of a small step sooner than all devices
+        else:
+            self._before = torch.get_rng_state(), torch.get_device_module(device).get_rng_state(device)
+            torch.manual_seed(seed)
+
+    def end(self, device: torch.device) -> None:
+        """Bring back the states of before :meth:`begin`."""
+        if self._before is None:
+            return
+        (of_cpu, of_device), self._before = self._before, None
+        torch.set_rng_state(of_cpu)
+        if of_device is not None:
+            torch.get_device_module(device).set_rng_state(of_device, device)
+
+
+class SeededModule(L.LightningModule):
+    """A LightningModule whose batches draw the same numbers whatever was drawn before them.
+
+    The seed is that of ``seed_everything``, or else one that a fit draws from torch's generator
+    when it begins. Checkpoints keep it, so that a resumed run draws what an uninterrupted one does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._draws, self._seed = BatchDraws(), 0
+
+    def on_fit_start(self) -> None:
+        """Draw the seed of a run that begins."""
+        if self.trainer.ckpt_path is None:
+            self._seed = self.trainer.strategy.broadcast(int(torch.randint(2**62, ())))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the seed."""
+        checkpoint["nextconcept_seed"] = self._seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the seed."""
+        self._seed = checkpoint.get("nextconcept_seed", 0)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make all that is drawn in a step a function of seed, process and step."""
+        self._begin(self.trainer.fit_loop.total_batch_idx)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Give the generators back as they were before the step."""
+        self._draws.end(self.device)
+
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure all models, whenever they are measured, with the same noise."""
+        self._begin(batch_idx)
+
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Give the generators back as they were before the batch."""
+        self._draws.end(self.device)
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure all models with the same noise."""
+        self._begin(batch_idx)
+
+    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Give the generators back as they were before the batch."""
+        self._draws.end(self.device)
+
+    def _begin(self, number: int) -> None:
+        seed = int(os.environ.get("PL_GLOBAL_SEED", self._seed))
+        self._draws.begin(hash((seed, self.global_rank, number)), self.device)
