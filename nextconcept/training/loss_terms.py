@@ -15,8 +15,8 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunks, chunk_of_tokens
-from nextconcept.nn.concept_predictor import Prediction
 from nextconcept.nn.draft_head import DraftHead, tokens_before
+from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput, horizon_targets
 
@@ -264,20 +264,23 @@ def name_of_term(term: str | Term) -> str:
     return name
 
 
+MOST_TRIED = 256
+"""Tokens on which a term is tried where rules cut chunks, which may be long."""
+
+
 def try_term(name: str, model: NextConceptModel, level: int) -> None:
-    """Call a user's own term once, on made-up concepts of a window of two chunks.
+    """Call a user's own term once, on what the model makes of a few tokens, if it can run yet.
 
     Raises:
-        InputError: if the term fails or does not return one distance per planned concept.
+        InputError: if the term fails or does not return a finite distance per planned concept.
     """
-    width, horizon = model.config.widths[level], model.config.horizon_of(level)
-    concepts = torch.linspace(-1, 1, 2 * width).view(1, 2, width)
-    targets, _ = horizon_targets(concepts, horizon)
-    plan, tokens = targets.flip(-1), torch.zeros(1, 2 * model.config.hierarchy.span(level), dtype=torch.long)
-    prediction = Prediction(plan, plan[:, :, 0], plan)
-    output = ModelOutput(torch.empty(0), {level: plan}, {level: concepts}, {level: prediction}, 0)
     try:
-        found = find_term(name)(LossInputs(model, output, level, tokens, plan, targets))
+        inputs = _trial_inputs(model, level)
+    except InputError:  # the first batch tries it
+        return
+    plan = inputs.plan
+    try:
+        found = find_term(name)(inputs)
     except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise InputError(
             f"the concept loss {name!r} fails on a plan of shape {tuple(plan.shape)}: {error!r}."
@@ -288,3 +291,27 @@ def try_term(name: str, model: NextConceptModel, level: int) -> None:
             f"the concept loss {name!r} returned {result} for a plan of shape {tuple(plan.shape)}: it must return one "
             f"distance per planned concept, {tuple(plan.shape[:3])}."
         )
+    if not found.isfinite().all():
+        raise InputError(
+            f"the concept loss {name!r} is not finite for a target of zeros, as targets behind the end of a window "
+            "are: add a small number to what it divides by."
+        )
+
+
+@torch.no_grad()
+def _trial_inputs(model: NextConceptModel, level: int) -> LossInputs:
+    """Run the model on two short rows of tokens.
+
+    Raises:
+        InputError: if it has no values, or a rule whose tables come with the tokenizer of the data.
+    """
+    device, hierarchy = model.encoder.embedding.weight.device, model.config.hierarchy
+    if device.type == "meta":
+        raise InputError("a model on the device meta has no values.")
+    length = min(model.config.window_length, MOST_TRIED if hierarchy.rules else 2 * hierarchy.top_span)
+    tokens = torch.randint(model.config.vocab_size, (2, length), generator=torch.Generator().manual_seed(0)).to(device)
+    with eval_mode(model):
+        output = model(tokens)
+    plan = output.plans[level].float()
+    targets, _ = horizon_targets(output.concepts[level].float(), plan.shape[2], output.counts(level))
+    return LossInputs(model, output, level, tokens, plan, targets)

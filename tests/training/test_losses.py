@@ -345,8 +345,9 @@ def test_loss_flops_per_token__is_that_of_the_loss_alone(term: str):
         ("math.sqrt", "fails on a plan of shape"),
         ("math.pi", "is no function, but float"),
         ("nextconcept.training.objectives.token_losses", "fails on a plan of shape"),
-        (f"{__name__}.per_anchor", r"returned \(1, 3\) .* one distance per planned concept, \(1, 3, 3\)"),
+        (f"{__name__}.per_anchor", r"returned \(2, 3\) .* one distance per planned concept, \(2, 3, 3\)"),
         (f"{__name__}.nothing", "returned NoneType"),
+        (f"{__name__}.relative", "is not finite for a target of zeros"),
     ],
 )
 def test_check__tries_a_users_own_term(function: str, sentence: str):
@@ -356,6 +357,25 @@ def test_check__tries_a_users_own_term(function: str, sentence: str):
 
 def per_anchor(at: LossInputs) -> torch.Tensor:
     return at.plan.sum((2, 3))
+
+
+def relative(at: LossInputs) -> torch.Tensor:
+    return (at.plan - at.targets).norm(dim=-1) / at.targets.norm(dim=-1)
+
+
+def of_chunks(at: LossInputs) -> torch.Tensor:
+    """A term that knows how long chunks are, and how sure the next tokens."""
+    lengths = at.output.chunks[at.level].lengths.float().mean()
+    return at.plan.square().sum(-1) * lengths * at.output.logits.logsumexp(-1).mean()
+
+
+def test_check__a_users_own_term_sees_chunks_and_logits():
+    config = LossConfig({f"{__name__}.of_chunks": 1.0})
+    config.check(NextConceptModel(small_config(vocab_size=256, chunking=["words"])))
+    model = NextConceptModel(small_config(vocab_size=256, levels=3, chunking=["words", 2]))
+    drawn = torch.get_rng_state()
+    config.check(model)
+    assert torch.equal(torch.get_rng_state(), drawn)
 
 
 def nothing(at: LossInputs) -> None:
