@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from nextconcept.checkpoints.files import KEY, OBJECTIVE
+from nextconcept.checkpoints.files import KEY
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
@@ -34,7 +34,7 @@ from nextconcept.training.clipping import ClippedModule
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
 from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves, restore_loaders, shows_step
 from nextconcept.training.losses import LossConfig, Losses, compute_losses
-from nextconcept.training.objectives import Objective, check_names, check_objective, token_losses
+from nextconcept.training.objectives import Objective, check_names, token_losses
 from nextconcept.training.optim import (
     OptimizerConfig,
     apply_settings,
@@ -45,7 +45,8 @@ from nextconcept.training.optim import (
 )
 from nextconcept.training.seeded_module import SeededModule
 from nextconcept.training.sharded_module import ShardedModule
-from nextconcept.training.stored_classes import allow_stored_classes, plain_values, refuse_code
+from nextconcept.training.stored_classes import allow_stored_classes
+from nextconcept.training.stored_module import StoredModule
 from nextconcept.training.warm_start import WarmStart, load_warm_start
 
 __all__ = ["ConceptModule"]
@@ -53,7 +54,7 @@ __all__ = ["ConceptModule"]
 allow_stored_classes()
 
 
-class ConceptModule(ClippedModule, ShardedModule, SeededModule):
+class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
     """Trains a model with ``CE(tokens) + sum_l w_l mean_j gamma^j D(plan, concepts)``.
 
     A batch is a :class:`~nextconcept.data.windows.ConceptBatch` or a plain (B, T + 1) int64 tensor,
@@ -137,24 +138,6 @@ class ConceptModule(ClippedModule, ShardedModule, SeededModule):
         self._byte_counts: Tensor | None = None
         self.tokenizer: Tokenizer | None = None
         self._kept_curves: list[CSVLogger] = []
-
-    @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load a module and its weights as Lightning does; no code is imported that a file names.
-
-        Args:
-            checkpoint_path: the ``.ckpt`` file.
-            *args: as Lightning takes them.
-            **kwargs: as Lightning takes them, and settings in place of those of the checkpoint:
-                encoder and objective, which it does not hold, and with terms of your own the loss.
-
-        Raises:
-            InputError: if the checkpoint asks for code that ``kwargs`` do not name, or was made
-                with another encoder or objective.
-        """
-        if kwargs.get("weights_only") is not False:
-            refuse_code(checkpoint_path, kwargs)
-        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def set_level_factors(self, factors: dict[int, float]) -> None:
         """Scale the concept loss of levels; no level reads the plan of a level whose factor is 0.
@@ -291,20 +274,9 @@ class ConceptModule(ClippedModule, ShardedModule, SeededModule):
             apply_settings(self.optimizer_config, self.model, optimizer, self._schedule, self.objective)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what the model is and how it goes on; number moments by position."""
+        """Store the first step of this size of the model, and number moments by position."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["nextconcept_first_step"] = self.first_step
-        stored: dict[str, Any] = {"config": self.config.to_dict()}
-        if objective := self.objective.describe():
-            stored[OBJECTIVE] = objective
-        if self.tokenizer is not None and (text := stored_tokenizer(self.tokenizer)) is not None:
-            stored["tokenizer"] = text
-        checkpoint[KEY] = checkpoint.get(KEY, {}) | stored
-        for key in ("hyper_parameters", "datamodule_hyper_parameters"):
-            if key in checkpoint:
-                checkpoint[key] = plain_values(checkpoint[key])
-        if isinstance(checkpoint.get("hyper_parameters", {}).get("config"), ModelConfig):
-            checkpoint["hyper_parameters"]["config"] = self.config  # which names the encoder, and rules without code
         if self._own_optimizer:
             states = checkpoint.get("optimizer_states", [])
             number_by_position(states, self.optimizer_config, self.model, self.objective)
@@ -313,13 +285,11 @@ class ConceptModule(ClippedModule, ShardedModule, SeededModule):
         """Restore the first step of this size of the model, and read the data with its tokenizer.
 
         Raises:
-            InputError: if the data can't be read with it, or another optimizer or objective is to
-                continue.
+            InputError: if the data can't be read with it, or another optimizer, objective or
+                encoder is to continue.
         """
         super().on_load_checkpoint(checkpoint)
-        check_objective(checkpoint, self.objective)
         self.first_step = checkpoint.get("nextconcept_first_step", 0)  # the schedule counts from it
-        self._check_encoder(checkpoint)
         if self._trainer is None:  # by load_from_checkpoint, with weights that have gone on from these
             self.init_from = None
         if self._trainer is not None and self._trainer.state.fn == "fit" and self._own_optimizer:
@@ -336,21 +306,6 @@ class ConceptModule(ClippedModule, ShardedModule, SeededModule):
         # The data may pad prompts to another length.
         self.tokenizer = tokenizer if self._data is None else self._data.tokenizer
         self._count_bytes(self.tokenizer)
-
-    def _check_encoder(self, checkpoint: dict[str, Any]) -> None:
-        """Check that a checkpoint was made with this encoder.
-
-        Raises:
-            InputError: if it was not.
-        """
-        own = self.config.encoder.class_name
-        made_with = checkpoint.get(KEY, {}).get("config", {}).get("encoder", {}).get("class_name", own)
-        if made_with != own:
-            ordinary = ConceptEncoder.__name__
-            raise InputError(
-                f"the checkpoint was made with the concept encoder {made_with or ordinary}, not {own or ordinary}: "
-                "give the module the encoder of its training."
-            )
 
     def _cut_curves(self, step: int) -> None:
         """Drop what loggers that add to old files hold of ``step`` and of later steps."""

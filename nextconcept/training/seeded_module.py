@@ -12,8 +12,8 @@ __all__ = ["BatchDraws", "SeededModule"]
 class BatchDraws:
     """Seeds the generators for a batch, and gives them back as they were.
 
-    So that whoever draws with them between two batches, such as a loader that shuffles, is not
-    given the same numbers again and again.
+    Otherwise whoever draws between two batches, such as a loader that shuffles, would get the same
+    numbers after each of them.
     """
 
     def __init__(self) -> None:

@@ -1,0 +1,80 @@
+"""A LightningModule whose checkpoints say what its model is, in plain values."""
+
+from typing import Any
+
+import lightning as L
+
+from nextconcept.checkpoints.files import KEY, OBJECTIVE
+from nextconcept.core.config import ModelConfig
+from nextconcept.core.errors import InputError
+from nextconcept.data.tokenizer_base import Tokenizer
+from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.training.batches import stored_tokenizer
+from nextconcept.training.objectives import Objective, check_objective
+from nextconcept.training.stored_classes import plain_values, refuse_code
+
+__all__ = ["StoredModule"]
+
+
+class StoredModule(L.LightningModule):
+    """A LightningModule that stores configuration, objective and tokenizer, and checks them.
+
+    Attributes:
+        config: the configuration of the model.
+        objective: what the model learns.
+        tokenizer: the tokenizer of the model, or None.
+    """
+
+    config: ModelConfig
+    objective: Objective
+    tokenizer: Tokenizer | None
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a module and its weights as Lightning does; no code is imported that a file names.
+
+        Args:
+            checkpoint_path: the ``.ckpt`` file.
+            *args: as Lightning takes them.
+            **kwargs: as Lightning takes them, and settings in place of those of the checkpoint:
+                encoder and objective, which it does not hold, and with terms of your own the loss.
+
+        Raises:
+            InputError: if the checkpoint asks for code that ``kwargs`` do not name, or was made
+                with another encoder or objective.
+        """
+        if kwargs.get("weights_only") is not False:
+            refuse_code(checkpoint_path, kwargs)
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what the model is, and leave out settings that no file can hold."""
+        super().on_save_checkpoint(checkpoint)
+        stored: dict[str, Any] = {"config": self.config.to_dict()}
+        if objective := self.objective.describe():
+            stored[OBJECTIVE] = objective
+        if self.tokenizer is not None and (text := stored_tokenizer(self.tokenizer)) is not None:
+            stored["tokenizer"] = text
+        checkpoint[KEY] = checkpoint.get(KEY, {}) | stored
+        for key in ("hyper_parameters", "datamodule_hyper_parameters"):
+            if key in checkpoint:
+                checkpoint[key] = plain_values(checkpoint[key])
+        if isinstance(checkpoint.get("hyper_parameters", {}).get("config"), ModelConfig):
+            checkpoint["hyper_parameters"]["config"] = self.config  # which names the encoder, and rules without code
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that a checkpoint was made with this objective and this encoder.
+
+        Raises:
+            InputError: if it was not.
+        """
+        super().on_load_checkpoint(checkpoint)
+        check_objective(checkpoint, self.objective)
+        own = self.config.encoder.class_name
+        made_with = checkpoint.get(KEY, {}).get("config", {}).get("encoder", {}).get("class_name", own)
+        if made_with != own:
+            ordinary = ConceptEncoder.__name__
+            raise InputError(
+                f"the checkpoint was made with the concept encoder {made_with or ordinary}, not {own or ordinary}: "
+                "give the module the encoder of its training."
+            )
