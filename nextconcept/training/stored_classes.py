@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.config_groups import (
@@ -20,6 +21,9 @@ from nextconcept.training.losses import LossConfig
 from nextconcept.training.optim import OptimizerConfig
 
 __all__ = ["STORED", "allow_stored_classes", "plain_values", "refuse_code"]
+
+SETTINGS = (*CHECKPOINT_PAST_HPARAMS_KEYS, "hyper_parameters")
+"""Keys of a checkpoint under which Lightning looks for settings, the old ones first."""
 
 LEFT_OUT = object()
 """Stands for a value that a checkpoint can't hold."""
@@ -78,12 +82,13 @@ def refuse_code(checkpoint: Any, given: Mapping[str, Any]) -> None:
         InputError: if it does.
     """
     try:
-        settings = torch.load(
-            checkpoint, map_location="cpu", weights_only=True, mmap=isinstance(checkpoint, str | Path)
-        )
-        settings = settings["hyper_parameters"]
+        on_disk = isinstance(checkpoint, str | Path)
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=on_disk)
     except Exception:  # a damaged file can make the unpickler raise anything
-        settings = {}
+        content = {}
+    settings: dict[str, Any] = {}
+    for key in SETTINGS if isinstance(content, dict) else ():
+        settings.update(content.get(key, {}))  # as Lightning does, whatever the types
     if hasattr(checkpoint, "seek"):
         checkpoint.seek(0)
     loss, config = (None if name in given else settings.get(name) for name in ("loss", "config"))

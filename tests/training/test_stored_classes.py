@@ -69,13 +69,15 @@ def called(*_: object) -> None:
     raise AssertionError("a checkpoint was able to call this")
 
 
+@pytest.mark.parametrize("key", ["hyper_parameters", "hparams", "module_arguments"])
 @pytest.mark.parametrize("name", ["config", "loss"])
-def test_load_from_checkpoint__imports_nothing_that_the_file_names(name: str, tmp_path: Path):
+def test_load_from_checkpoint__imports_nothing_that_the_file_names(name: str, key: str, tmp_path: Path):
     path = checkpoint(tmp_path, ConceptModule(small_config()))
     content = torch.load(path, weights_only=True)
     code = f"{__name__}.called"
     settings = {"config": small_config(chunking=[code]), "loss": LossConfig({code: 1.0})}
-    content["hyper_parameters"][name] = settings[name]
+    del content["hyper_parameters"][name]
+    content.setdefault(key, {})[name] = settings[name]
     torch.save(content, path)
     with pytest.raises(InputError, match=f"asks for code of its own, .*called.*pass {name} "):
         ConceptModule.load_from_checkpoint(path)

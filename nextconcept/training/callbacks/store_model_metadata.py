@@ -46,15 +46,14 @@ class StoreModelMetadata(L.Callback):
         """Add the metadata to the checkpoint."""
         data = data_of(trainer)
         record: dict[str, Any] = {"version": __version__, **self._validated}
-        stored: dict[str, Any] = {}
         if data is not None:
             described = data.describe()
             # A resumed run reads with the tokenizer that it began with, whatever the data ask for.
             named = {"tokenizer": self._tokenizer} if self._tokenizer and "tokenizer" in described else {}
             record["data"] = described | named
-            if (task := data.describe_task()) is not None:
-                stored[TASK] = task
-        checkpoint[KEY] = checkpoint.get(KEY, {}) | stored | {RECORD: record}
+        checkpoint[KEY] = checkpoint.get(KEY, {}) | {RECORD: record}
+        if data is not None and (task := data.describe_task()) is not None:
+            checkpoint[KEY][TASK] = task
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Restore what was measured last, and the name of the tokenizer."""
