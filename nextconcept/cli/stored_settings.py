@@ -13,7 +13,7 @@ from nextconcept.checkpoints.hub import config_from_dict
 from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.cli.linked_settings import SHAPE
 from nextconcept.core.chunking import same_chunking
-from nextconcept.core.config import ModelConfig
+from nextconcept.core.config import OF_TRAINING, ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.nn.concept_encoder import ConceptEncoder
@@ -30,8 +30,8 @@ __all__ = [
 CHANGEABLE = ("loss", "optimizer", "train_plan", "compile")
 """Settings that may change when a run goes on."""
 
-OF_TRAINING = ("config.dropout", "config.planner.detach", "config.block.gradient_checkpointing")
-"""Settings of a model that say how it is trained, not what it computes: these may change too."""
+CHANGEABLE_IN_MODEL = tuple(f"config.{name}" for name in OF_TRAINING)
+"""Settings of its model that may change too."""
 
 
 @dataclasses.dataclass
@@ -194,7 +194,7 @@ def adopt_stored_config(options: Namespace, given: GivenSettings) -> None:
     stored = read_config(path, options.model.encoder).to_dict()
     del stored["vocab_size"]  # follows from the data
     wanted = options.model.config.clone().as_dict()
-    for name in OF_TRAINING:
+    for name in CHANGEABLE_IN_MODEL:
         if any(_covers(part, name) for part in given.typed | given.in_files):
             _set({"config": stored}, name, _get({"config": wanted}, name))
     wanted["encoder"]["class_name"] = stored["encoder"]["class_name"]  # which nobody gives: the class itself is
@@ -241,7 +241,7 @@ def _adopt_shape(
                 continue
             if name == "config.chunking" and same_chunking(new, old):
                 continue
-            if name in OF_TRAINING:
+            if name in CHANGEABLE_IN_MODEL:
                 _set({"config": stored}, name, new)
                 notes.append(f"model.{name} is {new} now; the checkpoint had {old}.")
                 continue

@@ -15,10 +15,13 @@ from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import DEFAULT_CONTEXT_LENGTH, Hierarchy
 from nextconcept.core.settings import check_types, from_dict
 
-__all__ = ["PER_LEVEL", "ModelConfig"]
+__all__ = ["OF_TRAINING", "PER_LEVEL", "ModelConfig"]
 
 PER_LEVEL = ("width", "depth", "num_loops", "num_heads", "sliding_window", "horizon")
 """Settings that may be a list with one value per level."""
+
+OF_TRAINING = ("dropout", "planner.detach", "block.gradient_checkpointing")
+"""Settings that say how a model is trained, not what it computes: they may change later."""
 
 
 @dataclass

@@ -124,7 +124,7 @@ def grow(
 
     For the same tokens the logits and the old levels' plans stay equal bit for bit in float32 on
     the CPU; with ``chunk_alignment: end``, for the same offset, since more levels need more
-    padding.
+    padding. Parameters that are frozen stay so where they do not become larger.
 
     Args:
         model: the model to start from, which is not changed.
@@ -166,7 +166,16 @@ def _grow_once(model: NextConceptModel, init: Init, rule: RuleEntry | None) -> N
             tensor.copy_(_blocks(source, tensor, init == "copy", gains=name.endswith(".weight")))
         if name in old:
             tensor[top_left(old[name].shape)] = old[name]
+    _keep_frozen(model, bigger)
     return bigger
+
+
+def _keep_frozen(model: NextConceptModel, other: NextConceptModel) -> None:
+    """Freeze what is frozen in ``model`` and has the same shape in ``other``."""
+    old = dict(model.named_parameters())
+    for name, parameter in other.named_parameters():
+        if name in old and old[name].shape == parameter.shape:
+            parameter.requires_grad_(old[name].requires_grad)
 
 
 def _name_below(name: str, level: int) -> str:
@@ -210,4 +219,5 @@ def shrink(model: NextConceptModel) -> NextConceptModel:
     smaller.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)
     for name, tensor in smaller.state_dict().items():
         tensor.copy_(big[name][top_left(tensor.shape)])
+    _keep_frozen(model, smaller)
     return smaller

@@ -3,9 +3,11 @@
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_warn
 
 from nextconcept.checkpoints.files import KEY, OBJECTIVE
-from nextconcept.core.config import ModelConfig
+from nextconcept.core.chunking import same_chunking
+from nextconcept.core.config import OF_TRAINING, ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.nn.concept_encoder import ConceptEncoder
@@ -65,16 +67,37 @@ class StoredModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that a checkpoint was made with this objective and this encoder.
 
+        Other settings that the weights do not show, such as ``chunk_size`` or ``rope_base``, are
+        warned of.
+
         Raises:
             InputError: if it was not.
         """
         super().on_load_checkpoint(checkpoint)
         check_objective(checkpoint, self.objective)
-        own = self.config.encoder.class_name
-        made_with = checkpoint.get(KEY, {}).get("config", {}).get("encoder", {}).get("class_name", own)
+        own, stored = self.config.encoder.class_name, checkpoint.get(KEY, {}).get("config", {})
+        made_with = stored.get("encoder", {}).get("class_name", own)
         if made_with != own:
             ordinary = ConceptEncoder.__name__
             raise InputError(
                 f"the checkpoint was made with the concept encoder {made_with or ordinary}, not {own or ordinary}: "
                 "give the module the encoder of its training."
             )
+        if other := [name for name in _other_settings(stored, self.config.to_dict()) if name not in OF_TRAINING]:
+            rank_zero_warn(
+                f"the checkpoint was made with other settings of the model than this module has: {', '.join(other)}. "
+                "Unless that is what you want, give the module the config of its training, "
+                "nextconcept.load(checkpoint).config."
+            )
+
+
+def _other_settings(stored: dict[str, Any], own: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted names of settings whose stored value is another one."""
+    other = []
+    for name in stored.keys() & own.keys():
+        old, new = stored[name], own[name]
+        if isinstance(old, dict) and isinstance(new, dict) and name != "chunking":
+            other += _other_settings(old, new, f"{prefix}{name}.")
+        elif old != new and not (name == "chunking" and same_chunking(old, new)):
+            other.append(prefix + name)
+    return sorted(other)

@@ -170,3 +170,16 @@ def test_grow_and_shrink__bad_input():
     for levels in (0, 10**20):
         with pytest.raises(InputError, match="levels to add must be from 1 to 16"):
             grow(model, levels=levels)
+
+
+@pytest.mark.parametrize("sharing", ["nested", "shared", "separate"])
+def test_grow_and_shrink__keep_frozen_parameters_that_do_not_grow(sharing: str):
+    model = NextConceptModel(small_config(levels=2, sharing=sharing)).requires_grad_(False)
+    model.decoder.requires_grad_(True)
+    bigger, old = grow(model), dict(model.named_parameters())
+    for name, parameter in bigger.named_parameters():
+        kept = name in old and old[name].shape == parameter.shape
+        assert parameter.requires_grad == (old[name].requires_grad if kept else True), name
+    assert any(not parameter.requires_grad for parameter in bigger.parameters())
+    again = dict(shrink(bigger).named_parameters())
+    assert all(again[name].requires_grad == old[name].requires_grad for name in old if sharing != "nested")

@@ -1,4 +1,5 @@
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,29 @@ def test_load_from_checkpoint__keeps_its_weights_where_they_began_with_others(tm
     loader = DataLoader(TensorDataset(torch.randint(0, 64, (2, 33))), batch_size=2)
     trainer_of(tmp_path, -1).validate(loaded, loader, verbose=False)
     assert all(torch.equal(trained[name], value) for name, value in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"chunk_size": 2}, "chunk_size"),
+        ({"block.rope_base": 500.0, "sliding_window": 4}, "block.rope_base, sliding_window"),
+        ({"dropout": 0.5, "planner.detach": True}, None),
+        ({}, None),
+    ],
+)
+def test_on_load_checkpoint__warns_of_settings_that_the_weights_do_not_show(
+    changes: dict, named: str | None, tmp_path: Path
+):
+    path = checkpoint(tmp_path, ConceptModule(small_config()))
+    config = small_config()
+    for name, value in changes.items():
+        *group, leaf = name.split(".")
+        setattr(getattr(config, group[0]) if group else config, leaf, value)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loader = DataLoader(TensorDataset(torch.randint(0, 64, (2, 33))), batch_size=2)
+        module = ConceptModule(config)
+        trainer_of(tmp_path, -1).validate(module, loader, ckpt_path=path, verbose=False, weights_only=True)
+    found = [str(one.message) for one in caught if "other settings of the model" in str(one.message)]
+    assert [text.split("has: ")[1].split(". Unless")[0] for text in found] == ([named] if named else [])
