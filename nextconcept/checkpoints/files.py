@@ -75,8 +75,8 @@ def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "la
     """
     if find_export(path) is not None:
         raise InputError(
-            f"{path} is an exported model, whose training can't be resumed: give a .ckpt file or the folder of a run "
-            "here; to train from an export, use --model.init_from."
+            f"{path} is an exported model already, which holds no state of its training: give a .ckpt file or the "
+            "folder of a run here; to train from an export, use --model.init_from."
         )
     path = Path(path)
     if path.is_file():

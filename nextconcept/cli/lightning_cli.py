@@ -13,7 +13,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_only
 
 from nextconcept.checkpoints.files import find_checkpoint, find_exported, read_checkpoint, read_vocabulary
-from nextconcept.cli.lightning_settings import check_sharding, check_trainer, input_error, is_refusal
+from nextconcept.cli.lightning_settings import check_mesh, check_trainer, input_error, is_refusal
 from nextconcept.cli.linked_settings import SHAPE, check_linked
 from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
 from nextconcept.cli.run_folders import folder_of_run, logger_settings, newest_checkpoint, own_run_folders
@@ -323,7 +323,7 @@ class ConceptCLI(LightningCLI):
                     "in short runs instead, with nextconcept compare or --trainer.max_steps."
                 )
         trainer = super().instantiate_trainer(**kwargs)
-        check_sharding(options.trainer.strategy, trainer.world_size)
+        check_mesh(options.trainer.strategy, trainer.world_size)
         return trainer
 
     def fit(self, **kwargs: Any) -> None:

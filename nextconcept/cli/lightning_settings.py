@@ -10,7 +10,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from nextconcept.core.errors import InputError
 
-__all__ = ["check_sharding", "check_trainer", "input_error", "is_refusal"]
+__all__ = ["check_mesh", "check_trainer", "input_error", "is_refusal"]
 
 
 def check_trainer(options: Namespace) -> None:
@@ -19,11 +19,14 @@ def check_trainer(options: Namespace) -> None:
     Lightning counts them within an epoch by default, and then refuses more than an epoch has.
 
     Raises:
-        InputError: if an interval is 0, by which Lightning divides.
+        InputError: if an interval is not positive, by which Lightning divides, or the norm to which
+            gradients are clipped is negative, which would turn them around.
     """
     for name in ("val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches"):
-        if options[name] == 0:
+        if isinstance(options[name], (int, float)) and options[name] <= 0:
             raise InputError(f"trainer.{name} must be above 0, not {options[name]}.")
+    if options.gradient_clip_val is not None and options.gradient_clip_val < 0:
+        raise InputError(f"trainer.gradient_clip_val must be 0 or more, not {options.gradient_clip_val}.")
     interval = options.val_check_interval
     if type(interval) is int and options.check_val_every_n_epoch == 1:
         options.check_val_every_n_epoch = None
@@ -31,7 +34,7 @@ def check_trainer(options: Namespace) -> None:
         options.check_val_every_n_epoch = 1
 
 
-def check_sharding(strategy: Any, processes: int) -> None:
+def check_mesh(strategy: Any, processes: int) -> None:
     """Refuse a mesh of processes that Lightning would refuse in the middle of the start.
 
     Raises:

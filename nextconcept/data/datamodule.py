@@ -18,7 +18,7 @@ from nextconcept.data.windows import AddChunkEnds, ConceptBatch, WindowLoader, W
 
 __all__ = ["ConceptDataModule"]
 
-MOST_TOKENS = 2**31
+MOST_TOKENS = 2**26
 """Tokens in the largest batch; far more would fill the memory with its indices alone."""
 
 

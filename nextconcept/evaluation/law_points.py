@@ -56,6 +56,8 @@ def read_points(paths: Sequence[Path], families: Sequence[str], metric: str = LO
                 if metric not in run["final"]:
                     raise InputError(f"{path} has no {metric}: give comparisons that log it.")
                 some.append(run)
+        except InputError:
+            raise
         except (OSError, ValueError, KeyError, TypeError):
             raise InputError(f"{path} is not the results file of a comparison: give the JSON files.") from None
         if not {entry for entry, _ in cells} & set(families):

@@ -185,7 +185,7 @@ class ProcessRunner:
         try:
             environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
             if torch.cuda.is_available() and self.jobs > 1:
-                environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+                environment["CUDA_VISIBLE_DEVICES"] = _gpu_of(slot)
             yield environment
         finally:
             self._slots.put(slot)
@@ -242,6 +242,13 @@ class ProcessRunner:
             if process.returncode < 0:
                 errors = [f"signal {-process.returncode} ended it"]
             raise InputError(f"a run of the comparison failed, see {log}: {errors[-1]}")
+
+
+def _gpu_of(slot: int) -> str:
+    """Return the name of a GPU among those that the user lets this process see."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[: torch.cuda.device_count()]
+    names = [name.strip() for name in visible if name.strip()] or [str(i) for i in range(torch.cuda.device_count())]
+    return names[slot % len(names)]
 
 
 def _logger(folder: Path, name: str) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ class PackedWeights(LevelWeights):
     def __init__(self, shape: LevelShape) -> None:
         super().__init__(shape)
         self._matrices: dict[tuple[object, ...], list[Tensor]] = {}
+        self._sizes: dict[tuple[object, ...], list[int]] = {}
         self._uses: dict[tuple[object, ...], int] = {}
 
     def _products(
@@ -46,12 +47,13 @@ class PackedWeights(LevelWeights):
         if uses == 1:
             parts = [part_of(one) for one in maps]
             self._matrices[key] = [(part if gate is None else gate[:, None] * part).t() for part in parts]
+            self._sizes[key] = [len(part) for part in parts]
         elif uses == PACKED_AFTER:
             self._matrices[key] = [_laid_out(torch.cat(self._matrices[key], 1))]
         products = [x @ matrix for matrix in self._matrices[key]]
         if len(products) == len(maps):
             return products
-        separate: Sequence[Tensor] = products[0].split([len(part_of(one)) for one in maps], -1)
+        separate: Sequence[Tensor] = products[0].split(self._sizes[key], -1)
         return separate
 
     def _ordered(self, part: Tensor, axis: int) -> Tensor:

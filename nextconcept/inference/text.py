@@ -27,7 +27,7 @@ from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["TextStream", "Writer", "batch_prompts", "continue_tokens", "generate_text", "load"]
+__all__ = ["TextStream", "Writer", "continue_tokens", "generate_text", "load"]
 
 
 @dataclass(eq=False)
@@ -228,23 +228,6 @@ def _as_list(stop: str | Sequence[str] | None) -> list[str]:
     return list(strings)
 
 
-def batch_prompts(tokenizer: Tokenizer, prompts: list[str]) -> tuple[Tensor, Tensor]:
-    """Encode prompts as one batch.
-
-    Args:
-        tokenizer: the model's tokenizer.
-        prompts: B texts.
-
-    Returns:
-        (B, T) int64 token ids, with zeros after the shorter prompts, and the (B,) lengths of the
-        prompts.
-
-    Raises:
-        InputError: if there is no prompt, or one is empty or can't be written in UTF-8.
-    """
-    return _pad([tokenizer.encode_prompt(prompt).tolist() for prompt in prompts])
-
-
 def _pad(prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
     """Turn B rows of token ids into padded (B, T) ids and the (B,) lengths of the rows."""
     if not prompts:
@@ -285,7 +268,10 @@ class TextStream:
         return self._release(self._undecided())
 
     def end(self) -> str:
-        """End the text, and return the rest of it."""
+        """End the text, and return the rest of it.
+
+        Bytes of a character that was not completed are left out.
+        """
         self.done = True
         return self._release(0)
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
+from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.initial_weights import draw
 from nextconcept.nn.layers import Linear
 
@@ -20,9 +21,9 @@ TOKENS_BEFORE = 4
 def tokens_before(tokens: Tensor) -> Tensor:
     """Return the K tokens before each of (..., T) tokens, (..., T, K), the nearest first.
 
-    Before the first one stand negative ids.
+    Before the first one stands :data:`~nextconcept.nn.concept_encoder.PADDING`.
     """
-    padded = F.pad(tokens, (TOKENS_BEFORE, 0), value=-1)
+    padded = F.pad(tokens, (TOKENS_BEFORE, 0), value=PADDING)
     return padded.unfold(-1, TOKENS_BEFORE, 1)[..., : tokens.shape[-1], :].flip(-1)
 
 

@@ -87,10 +87,16 @@ def shrunk_config(config: ModelConfig) -> ModelConfig:
     """Return the configuration without its top level and with the same context length.
 
     Raises:
-        InputError: if there is no level above the tokens.
+        InputError: if there is no level above the tokens, or a token encoder would be left without
+            a level that reads what it makes.
     """
     if config.levels == 1:
         raise InputError("a model of tokens alone can't be shrunk: it has no level above them.")
+    if config.levels == 2 and config.encoder.depth:
+        raise InputError(
+            f"a model of tokens alone has no token encoder, so that one whose encoder.depth is {config.encoder.depth} "
+            "can't be shrunk to it without computing something else."
+        )
     values = config.to_dict()
     values["levels"] = config.levels - 1
     if config.sharing == "nested":

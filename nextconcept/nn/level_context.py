@@ -118,7 +118,7 @@ class LevelContext(ABC):
 
     @abstractmethod
     def unfold(self, x: Tensor) -> Tensor:
-        """Return folded positions (B, h, A, c, d) as (B, h, T, d), undoing :meth:`fold`."""
+        """Return folded positions (..., A, c, D) as (..., T, D), undoing :meth:`fold`."""
 
     @abstractmethod
     def rotate_in_chunk(self, query: Tensor) -> Tensor:
@@ -258,7 +258,7 @@ class ParallelContext(LevelContext):
         return self._input.places.fold.fold(x)
 
     def unfold(self, x: Tensor) -> Tensor:
-        """Return folded positions (B, h, A, c, d) as (B, h, T, d), undoing :meth:`fold`."""
+        """Return folded positions (..., A, c, D) as (..., T, D), undoing :meth:`fold`."""
         return self._input.places.fold.unfold(x, self.time)
 
     def rotate_in_chunk(self, query: Tensor) -> Tensor:

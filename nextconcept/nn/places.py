@@ -76,9 +76,11 @@ class Places(ABC):
 
     @abstractmethod
     def unbound(self, plan: Tensor, step: int, unbind: Unbind) -> Tensor:
-        """Return what the plans (B, A, H, D) say about the elements ``step`` behind, (B, T', D).
+        """Return what the plans (B, A, H, D) say about the elements ``step`` behind.
 
-        T' positions in folded order; see :attr:`fold`.
+        Returns:
+            (B, A, c, D), positions in the order of :attr:`fold`; (B, T, 1, D) where each position
+            finds its own chunk.
         """
 
     @abstractmethod

@@ -18,7 +18,15 @@ from nextconcept.data.tokenizers import tokenizer_from_json
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.chunks import Chunker
 
-__all__ = ["as_concept_batch", "check_batch", "check_data", "check_ends", "check_tokenizer", "stored_tokenizer"]
+__all__ = [
+    "as_concept_batch",
+    "check_batch",
+    "check_data",
+    "check_ends",
+    "check_tokenizer",
+    "count_bytes",
+    "stored_tokenizer",
+]
 
 
 def as_concept_batch(batch: Any) -> ConceptBatch:
@@ -138,6 +146,14 @@ def check_tokenizer(tokenizer: Tokenizer, of_model: Tokenizer | None, config: Mo
             f"the tokenizer of the data has {tokenizer.vocab_size} tokens, but the model knows {config.vocab_size}: "
             f"set the model's vocab_size to {tokenizer.vocab_size}."
         )
+
+
+def count_bytes(tokenizer: Tokenizer, vocab_size: int) -> Tensor:
+    """Return the (V,) bytes of text of each token, 1 for ids that the tokenizer does not know."""
+    counts = torch.ones(vocab_size, dtype=torch.long)
+    known = torch.from_numpy(tokenizer.byte_counts())
+    counts[: len(known)] = known
+    return counts
 
 
 def stored_tokenizer(tokenizer: Tokenizer) -> str | None:

@@ -176,17 +176,21 @@ class Evaluator(nn.Module):
             if "_shuffled" not in name or weight == means[name.partition("_shuffled")[0]][1]:
                 values[name] = mean
         self._add_losses(values)
-        self.means.reset()
-        self._last_rows = {}
         for level in self.config.hierarchy.concept_levels:
             plan, target = (self._monitor(level, kind) for kind in ("plan", "target"))
             (rank_plan, variance_plan), (rank_target, variance_target) = plan.compute(), target.compute()
             values[f"collapse_l{level}/effective_rank_plan"] = rank_plan
             values[f"collapse_l{level}/effective_rank_target"] = rank_target
             values[f"collapse_l{level}/variance_ratio"] = variance_plan / max(variance_target, 1e-12)
-            plan.reset()
-            target.reset()
+        self.reset()
         return values
+
+    def reset(self) -> None:
+        """Forget all batches, those of an evaluation that was broken off too."""
+        self.means.reset()
+        self._last_rows = {}
+        for monitor in self.collapse.values():
+            cast(EffectiveRank, monitor).reset()
 
     def _counted_steps(self, level: int) -> int:
         """Return the number of horizon steps that the concept loss counts."""

@@ -197,7 +197,7 @@ def cut_csv_curves(logger: CSVLogger, step: int) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, logger.experiment.metrics_keys)
         table.writeheader()
-        table.writerows(row for row in rows if int(row["step"]) < step)
+        table.writerows(row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) < step)
 
 
 def _curves_of(logger: CSVLogger) -> Path:

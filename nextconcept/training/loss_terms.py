@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunks, chunk_of_tokens
+from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.draft_head import DraftHead, tokens_before
 from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.model import NextConceptModel
@@ -136,8 +137,10 @@ def _read_tokens(at: LossInputs, plan: Tensor, head: DraftHead | None = None) ->
         places: Tensor = found.unflatten(2, (span, *values.shape[2:]))
         return places
 
+    # Before the text stands nothing, also where chunks that end with it are filled up in front.
+    before = tokens_before(at.tokens.index_fill(1, torch.arange(at.output.offset, device=plan.device), PADDING))
     unbound, truth = encoder.unbound(scored.of(plan), at.level), planned(at.tokens)
-    losses = _token_losses(at, unbound, truth, head, planned(tokens_before(at.tokens)) if head else None).mean(-1)
+    losses = _token_losses(at, unbound, truth, head, planned(before) if head else None).mean(-1)
     if scored.index is None:
         return losses.view(plan.shape[:3])
     every = losses.new_zeros(scored.count, losses.shape[1])
@@ -229,15 +232,18 @@ def find_term(name: str) -> Term:
     if name in TERMS:
         return TERMS[name]
     module, _, function = name.rpartition(".")
+    found = None
     try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError):
+        found = getattr(importlib.import_module(module), function, None) if module else None
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is None or not f"{module}.".startswith(f"{missing}."):
+            raise InputError(f"the concept loss {name!r} can't be imported: {error!r}.") from error
+    if found is None:
         raise InputError(
             f"unknown concept loss {name!r}: choose from {', '.join(TERMS)}, or give the full name of a function that "
             "can be imported."
-        ) from None
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise InputError(f"the concept loss {name!r} can't be imported: {error!r}.") from error
+        )
     if not callable(found):
         raise InputError(f"the concept loss {name!r} is no function, but {type(found).__name__}.")
     return cast(Term, found)

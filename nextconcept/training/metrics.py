@@ -59,12 +59,13 @@ class WeightedMeans(_DoubleMetric):
     def __init__(self, names: list[str]) -> None:
         super().__init__()
         self.names = names
+        self._places = {name: place for place, name in enumerate(names)}
         self.add_state("sums", torch.zeros(len(names), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("weights", torch.zeros(len(names), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, values: dict[str, tuple[Tensor, Tensor]]) -> None:
         """Add ``{name: (mean, weight)}`` of scalar tensors; a mean of weight 0 is ignored."""
-        index = torch.tensor([self.names.index(name) for name in values], device=self.sums.device)
+        index = torch.tensor([self._places[name] for name in values], device=self.sums.device)
         means, weights = (torch.stack([pair[i].detach().double() for pair in values.values()]) for i in (0, 1))
         self.sums.index_add_(0, index, torch.where(weights > 0, means * weights, 0))
         self.weights.index_add_(0, index, weights)

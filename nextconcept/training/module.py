@@ -1,5 +1,6 @@
 """The LightningModule, which joins model, loss, optimizer and curves."""
 
+import copy
 import math
 from collections.abc import Callable
 from functools import cached_property
@@ -28,6 +29,7 @@ from nextconcept.training.batches import (
     check_data,
     check_ends,
     check_tokenizer,
+    count_bytes,
     stored_tokenizer,
 )
 from nextconcept.training.clipping import ClippedModule
@@ -110,14 +112,14 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         # Encoder and objective are left out: a checkpoint holds plain values, and its user names
         # the code to import.
         self.save_hyperparameters(ignore=["encoder", "objective"])
-        self.loss, self.optimizer_config, self.train_plan = loss, optimizer, train_plan
+        # Copies, or a setting that is changed later would change other modules too.
+        self.loss, self.optimizer_config, self.train_plan = copy.deepcopy(loss), copy.deepcopy(optimizer), train_plan
         self.init_from = init_from
-        # The step at which this size of the model began.
-        self.first_step = 0
+        self.first_step = 0  # at which this size of the model began
         self._warm_started = False
         self.model = NextConceptModel(config, encoder)
         self.config = self.model.config
-        loss.check(self.model)
+        self.loss.check(self.model)
         check_choice(train_plan, self.config.hierarchy.concept_levels)
         if (prior := self.model.encoder.token_prior) is not None:
             prior.requires_grad_("decode" in loss.terms)
@@ -130,11 +132,10 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
             self.model.compile()
             if self.objective.names:
                 self.objective.compile()
-        self.evaluator = Evaluator(self.config, loss, self.objective.names)
+        self.evaluator = Evaluator(self.config, self.loss, self.objective.names)
         self._level_factors: dict[int, float] = {}
         self._named_losses: dict[str, Tensor] = {}
-        # Not a buffer: DDP would synchronise it at every forward pass, and evaluation has uneven
-        # batches.
+        # Not a buffer, which DDP would synchronise at every pass: evaluation has uneven batches.
         self._byte_counts: Tensor | None = None
         self.tokenizer: Tokenizer | None = None
         self._kept_curves: list[CSVLogger] = []
@@ -216,26 +217,19 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         self._check_data()  # Lightning calls prepare_data on one process
         trainer = self.trainer
         if stage == "fit" and trainer.world_size > 1 and trainer.limit_val_batches and self._data is not None:
-            # Too few windows for the processes are refused now, not epochs later.
-            self._data.val_dataloader()
+            self._data.val_dataloader()  # too few windows for the processes are refused now, not epochs later
         if self.start is not None and not self._warm_started:
             self._warm_started = True
             self._begin_with(self.start)
         tokenizer = self._data.tokenizer if self._data is not None else self.tokenizer
         if tokenizer is not None:
             check_tokenizer(tokenizer, self.tokenizer, self.config)
-            self._count_bytes(tokenizer)
+            self._byte_counts = count_bytes(tokenizer, self.config.vocab_size)
             if self.model.chunker is not None:
                 self.model.chunker.read_as(tokenizer.token_bytes())
             if stage == "fit":
                 self.tokenizer = tokenizer
                 stored_tokenizer(tokenizer)  # which warns now, not when hours of training are to be loaded
-
-    def _count_bytes(self, tokenizer: Tokenizer) -> None:
-        counts = torch.ones(self.config.vocab_size, dtype=torch.long)
-        known = torch.from_numpy(tokenizer.byte_counts())
-        counts[: len(known)] = known
-        self._byte_counts = counts
 
     @cached_property
     def start(self) -> WarmStart | None:
@@ -305,7 +299,7 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
             check_tokenizer(self._data.tokenizer, tokenizer, self.config)
         # The data may pad prompts to another length.
         self.tokenizer = tokenizer if self._data is None else self._data.tokenizer
-        self._count_bytes(self.tokenizer)
+        self._byte_counts = count_bytes(self.tokenizer, self.config.vocab_size)
 
     def _cut_curves(self, step: int) -> None:
         """Drop what loggers that add to old files hold of ``step`` and of later steps."""
@@ -379,6 +373,12 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         """Add the losses of a batch of the test split under all plan sources."""
         batch = self._checked(batch, batch_idx)
         self.evaluator.update(self.model, batch, self._byte_counts, objective=self.objective)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew: an evaluation before may have been broken off."""
+        self.evaluator.reset()
+
+    on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics under ``val/``."""

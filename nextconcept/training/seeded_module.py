@@ -78,13 +78,7 @@ class SeededModule(L.LightningModule):
         """Give the generators back as they were before the batch."""
         self._draws.end(self.device)
 
-    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Measure all models with the same noise."""
-        self._begin(batch_idx)
-
-    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Give the generators back as they were before the batch."""
-        self._draws.end(self.device)
+    on_test_batch_start, on_test_batch_end = on_validation_batch_start, on_validation_batch_end
 
     def _begin(self, number: int) -> None:
         seed = int(os.environ.get("PL_GLOBAL_SEED", self._seed))

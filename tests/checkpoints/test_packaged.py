@@ -78,5 +78,5 @@ def test_find_export__what_lies_there_wins(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_find_checkpoint__of_an_export():
-    with pytest.raises(InputError, match="whose training can't be resumed: give a .ckpt file"):
+    with pytest.raises(InputError, match="which holds no state of its training: give a .ckpt file"):
         find_checkpoint("star-graph")

@@ -110,7 +110,7 @@ def check_measuring_the_export(config: Path, capsys: pytest.CaptureFixture) -> N
     assert "leave out --model.config.depth" in fails(capsys, "validate", *typed)
     twice = ("--config", config, "--ckpt_path", "exported", "--model.init_from", "exported")
     assert "of --ckpt_path or of --model.init_from" in fails(capsys, "test", *twice)
-    assert "training can't be resumed" in fails(capsys, "fit", "--config", config, "--ckpt_path", "exported")
+    assert "no state of its training" in fails(capsys, "fit", "--config", config, "--ckpt_path", "exported")
 
 
 def check_writing(capsys: pytest.CaptureFixture, written: str) -> None:

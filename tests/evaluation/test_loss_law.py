@@ -106,3 +106,14 @@ def test_read_points__the_chosen_settings_at_each_budget(tmp_path: Path):
     paths[1].write_text("[]")
     with pytest.raises(InputError, match=r"second.json is not the results file"):
         read_points(paths, ["gpt"])
+
+
+@pytest.mark.parametrize(
+    ("count", "metric", "message"),
+    [(2, "val/loss/tokens", "two runs of gpt with seed 0"), (1, "val/answer/exact", "has no val/answer/exact")],
+)
+def test_read_points__says_what_is_wrong_with_a_results_file(count: int, metric: str, message: str, tmp_path: Path):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"runs": count * [run_record("gpt", 0, 2.0) | {"budget": {"flops": 1e12}}]}))
+    with pytest.raises(InputError, match=message):
+        read_points([path], ["gpt"], metric)

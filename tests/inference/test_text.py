@@ -12,7 +12,7 @@ from nextconcept.data.bpe_training import train_bpe
 from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.inference.plan_edits import PlanEdit
 from nextconcept.inference.sampling import Sampling
-from nextconcept.inference.text import TextStream, Writer, batch_prompts, generate_text
+from nextconcept.inference.text import TextStream, Writer, generate_text
 from tests.helpers import open_model, small_config
 
 
@@ -69,7 +69,7 @@ def test_generate_text__pieces_of_bpe_join_to_the_whole_text():
     language_model = open_model(small_config(vocab_size=270))
     prompt = "été in"
     pieces = generate_text(language_model, tokenizer, [prompt], 30, seed=3)
-    tokens, _ = batch_prompts(tokenizer, [prompt])
+    tokens = torch.tensor([tokenizer.encode_prompt(prompt).tolist()])
     generator = torch.Generator().manual_seed(3)
     ids = generate(language_model, tokens, 30, generator=generator)[0, tokens.shape[1] :].tolist()
     whole = tokenizer.decode(ids[: ids.index(tokenizer.end_of_text)] if tokenizer.end_of_text in ids else ids)

@@ -183,3 +183,9 @@ def test_grow_and_shrink__keep_frozen_parameters_that_do_not_grow(sharing: str):
     assert any(not parameter.requires_grad for parameter in bigger.parameters())
     again = dict(shrink(bigger).named_parameters())
     assert all(again[name].requires_grad == old[name].requires_grad for name in old if sharing != "nested")
+
+
+def test_shrink__a_token_encoder_is_not_dropped_silently():
+    with pytest.raises(InputError, match="encoder.depth is 1 can't be shrunk"):
+        shrink(NextConceptModel(small_config(levels=2, encoder__depth=1)))
+    shrink(NextConceptModel(small_config(levels=3, encoder__depth=1)))

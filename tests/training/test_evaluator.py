@@ -93,3 +93,16 @@ def test_loss__does_not_depend_on_how_many_rows_a_batch_has(horizon: int | None)
 def test_bytes_per_token__of_ends_of_documents_alone():
     batch = ConceptBatch(torch.zeros(2, 5, dtype=torch.long), torch.ones(2, 5, dtype=torch.bool))
     assert bytes_per_token(batch, torch.zeros(64, dtype=torch.long)) > 0
+
+
+def test_reset__forgets_batches_of_an_evaluation_that_was_broken_off():
+    model = open_model(small_config(levels=2))
+    evaluator, rows = Evaluator(model.config, LossConfig()), torch.randint(64, (2, 2, 33))
+    batches = [ConceptBatch(tokens, torch.ones_like(tokens, dtype=torch.bool)) for tokens in rows]
+    with torch.no_grad():
+        evaluator.update(model, batches[0])
+        alone = evaluator.finish()
+        evaluator.update(model, batches[1])
+        evaluator.reset()
+        evaluator.update(model, batches[0])
+    assert evaluator.finish() == alone

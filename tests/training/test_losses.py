@@ -3,6 +3,7 @@ import functools
 import math
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -441,3 +442,38 @@ def test_compute_losses__every_parameter_gets_a_gradient(options: dict, terms: d
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert [name for name, parameter in trained if parameter.grad is None] == []
     assert len(trained) >= len(list(model.parameters())) - 1
+
+
+def test_draft__before_a_text_that_ends_with_its_chunks_stands_nothing():
+    """As in generation, where no token stands there."""
+    config = small_config(encoder__chunk_alignment="end", planner__draft_width=8, levels=2)
+    model, seen = NextConceptModel(config), []
+    model.draft_head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[1]))
+    tokens = torch.randint(1, 64, (2, 32))
+    out = model(tokens[:, :-1])
+    assert out.offset > 0
+    compute_losses(LossConfig({"draft": 1.0}), model, out, tokens, torch.ones_like(tokens, dtype=torch.bool))
+    anchors, horizon = out.plans[1].shape[1:3]
+    whole = seen[0].unflatten(0, (2, anchors))[:, : anchors - horizon]  # beyond stands no text
+    assert (whole != 0).all()
+    assert (whole < 0).any()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("import a_library_that_is_missing", "No module named 'a_library_that_is_missing'"),
+        ("raise ValueError('set DATA_DIR first')", "set DATA_DIR first"),
+        ("raise AttributeError('has no such thing')", "has no such thing"),
+    ],
+)
+def test_find_term__says_why_a_module_can_not_be_imported(
+    content: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "failing_terms.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=f"'failing_terms.distance' can't be imported: .*{said}"):
+        find_term("failing_terms.distance")
+    for name in ("no_terms.distance", "no_terms.within.distance", "nothing", "math.nothing"):
+        with pytest.raises(InputError, match=f"unknown concept loss '{name}'"):
+            find_term(name)

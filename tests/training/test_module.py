@@ -23,6 +23,7 @@ from nextconcept.training.callbacks import (
 )
 from nextconcept.training.losses import LossConfig, compute_losses
 from nextconcept.training.module import ConceptModule
+from nextconcept.training.optim import OptimizerConfig
 from tests.helpers import StopAt, data_of, module_of, small_config, trainer_of, weights_after
 
 
@@ -238,3 +239,29 @@ def test_prepare_data__data_that_does_not_fit_the_model(
 
 def test_prepare_data__a_model_without_concepts_fits_any_levels(corpus: Path, tmp_path: Path):
     trainer_of(tmp_path, 1, limit_val_batches=0).fit(module_of(levels=1), data_of(corpus, levels=3))
+
+
+def test_settings__of_one_module_do_not_change_another():
+    first = ConceptModule(small_config())
+    first.loss.terms["mse"], first.optimizer_config.lr = 5.0, 1.0
+    second = ConceptModule(small_config())
+    assert (second.loss, second.optimizer_config) == (LossConfig(), OptimizerConfig())
+
+
+class Broken(L.Callback):
+    def on_validation_batch_end(self, *_: object) -> None:
+        raise RuntimeError("stopped")
+
+
+def test_validation__is_not_changed_by_one_that_was_broken_off(tmp_path: Path):
+    module, rows = ConceptModule(small_config()), torch.randint(64, (4, 33))
+    rows[:2] = 0
+    loader = DataLoader(TensorDataset(rows), batch_size=2)
+
+    def measure() -> float:
+        return trainer_of(tmp_path, -1).validate(module, loader, verbose=False)[0]["val/loss/tokens"]
+
+    found = measure()
+    with pytest.raises(RuntimeError, match="stopped"):
+        trainer_of(tmp_path, -1, callbacks=[Broken()]).validate(module, loader, verbose=False)
+    assert measure() == found

@@ -55,7 +55,7 @@ class ComputeBudget(L.Callback):
             return
         module, data = module_of(pl_module), data_of(trainer)
         model, time = module.model, module.config.window_length
-        self._seen = 0
+        self._seen, self._before = 0, {"flops": 0.0, "tokens": 0.0}
         per_token = model.flops_per_token(time)
         self.flops_per_token = 3 * per_token + loss_flops_per_token(module.loss, model, time, module.objective)
         self._costs = {

@@ -48,9 +48,9 @@ class GrowthWarmup(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the shapes of the old blocks from the grown model, unless the run is resumed."""
-        start = module_of(pl_module).start
-        if trainer.ckpt_path is None and start is not None and start.training is not None:
-            self.shapes = start.training.shapes
+        if trainer.ckpt_path is None:
+            start = module_of(pl_module).start
+            self.shapes = {} if start is None or start.training is None else start.training.shapes
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer

@@ -61,3 +61,12 @@ class LevelCurriculum(L.Callback):
         module = module_of(pl_module)
         levels = module.config.hierarchy.concept_levels
         module.set_level_factors({level: self.factor(level, trainer.global_step) for level in levels})
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Give all levels their full weight back; gates that no step has opened are still zero."""
+        module = module_of(pl_module)
+        module.set_level_factors(dict.fromkeys(module.config.hierarchy.concept_levels, 1.0))
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Do the same where a fit is broken off."""
+        self.on_fit_end(trainer, pl_module)

@@ -25,7 +25,9 @@ class StoreModelMetadata(L.Callback):
         self._tokenizer: str | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the tokenizer beside the run."""
+        """Write the tokenizer beside the run, and forget what an earlier run has measured."""
+        if trainer.ckpt_path is None:
+            self._validated, self._tokenizer = {}, None
         folder, data = trainer.log_dir, data_of(trainer)  # log_dir is a collective call
         if data is not None and folder is not None and trainer.is_global_zero and trainer.loggers:
             Path(folder).mkdir(parents=True, exist_ok=True)

@@ -76,3 +76,14 @@ def test_budget__a_resumed_run_makes_as_many_steps(corpus: Path, tmp_path: Path,
 def test_budget__bad_input(options: dict, message: str):
     with pytest.raises(InputError, match=message):
         ComputeBudget(**options)
+
+
+def test_setup__a_second_fit_does_not_count_what_the_model_before_had_spent(corpus: Path, tmp_path: Path):
+    trainer = L.Trainer(logger=False, accelerator="cpu", default_root_dir=tmp_path)
+    trainer.datamodule = data_of(corpus)
+    grown, budget = module_of(), ComputeBudget(tokens=2000)
+    grown.__dict__["start"] = SimpleNamespace(training=SimpleNamespace(step=3, flops=1e9, tokens=1000.0))
+    budget.setup(trainer, grown, "fit")
+    assert (trainer.max_steps, budget.spent()["tokens"]) == (3 + 8, 1000)
+    budget.setup(trainer, module_of(), "fit")
+    assert (trainer.max_steps, budget.spent()["tokens"]) == (16, 0)

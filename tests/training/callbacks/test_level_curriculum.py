@@ -1,5 +1,8 @@
+from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
+import lightning as L
 import pytest
 import torch
 
@@ -7,7 +10,7 @@ from nextconcept import InputError
 from nextconcept.training.callbacks import LevelCurriculum
 from nextconcept.training.losses import LossConfig, compute_losses
 from nextconcept.training.module import ConceptModule
-from tests.helpers import small_config
+from tests.helpers import data_of, module_of, small_config, trainer_of
 
 
 def test_factor__starts_late_and_rises():
@@ -49,3 +52,22 @@ def test_init__bad():
     LevelCurriculum([0]).on_fit_start(None, ungated)
     with pytest.raises(InputError, match="can't begin later in a model with reader.gated: false"):
         LevelCurriculum([5]).on_fit_start(None, ungated)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_on_fit_end__a_later_fit_without_the_curriculum_trains_all_levels(stopped: bool, corpus: Path, tmp_path: Path):
+    module = module_of()
+    trainer = trainer_of(tmp_path / "a", 2, callbacks=[LevelCurriculum([100])], limit_val_batches=0)
+    if stopped:
+        trainer.callbacks.append(Failing())
+    with pytest.raises(RuntimeError) if stopped else nullcontext():
+        trainer.fit(module, data_of(corpus))
+    assert set(module.level_factors().values()) == {1.0}
+    trainer_of(tmp_path / "b", 3, limit_val_batches=0).fit(module, data_of(corpus))
+    gates = [value for name, value in module.named_parameters() if ".gates." in name]
+    assert any(bool(value.detach().any()) for value in gates)
+
+
+class Failing(L.Callback):
+    def on_train_batch_end(self, *_: object) -> None:
+        raise RuntimeError("stopped")

@@ -8,15 +8,22 @@ import torch
 
 from nextconcept.checkpoints.files import COMPUTE, KEY
 from nextconcept.checkpoints.model_card import RECORD
+from nextconcept.training.access import module_of as module_of_run
 from nextconcept.training.callbacks import ComputeBudget, LastCheckpoint, LevelCurriculum, StoreModelMetadata
 from tests.helpers import data_of, module_of, trainer_of
+
+
+class NotedFactors(L.Callback):
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.factors = module_of_run(pl_module).level_factors()
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_fit__checkpoints_and_schedule_see_what_other_callbacks_do(corpus: Path, tmp_path: Path, reverse: bool):
     last, curriculum = LastCheckpoint(), LevelCurriculum([2], ramp=3)
     last.dirpath = str(tmp_path / "kept")
-    callbacks: list[L.Callback] = [StoreModelMetadata(), ComputeBudget(tokens=4 * 4 * 32), curriculum, last]
+    noted = NotedFactors()
+    callbacks: list[L.Callback] = [StoreModelMetadata(), ComputeBudget(tokens=4 * 4 * 32), curriculum, last, noted]
     options = {"enable_checkpointing": True, "val_check_interval": 4, "limit_val_batches": 1, "log_every_n_steps": 1}
     trainer = trainer_of(tmp_path, 77, callbacks=callbacks[::-1] if reverse else callbacks, **options)
     module = module_of()
@@ -34,4 +41,4 @@ def test_fit__checkpoints_and_schedule_see_what_other_callbacks_do(corpus: Path,
     assert "val/loss/tokens" in record["measured"]
     assert checkpoint[COMPUTE]["tokens"] == 4 * 4 * 32
     # The curriculum set the factor before the step that it is for.
-    assert module.level_factors() == {1: curriculum.factor(1, 3)}
+    assert noted.factors == {1: curriculum.factor(1, 3)}

@@ -59,3 +59,14 @@ def test_on_load_checkpoint__names_the_tokenizer_that_the_run_began_with():
     record = {"data": {"dataset": "books/*.txt", "tokenizer": "first/tokenizer.json"}}
     callback.on_load_checkpoint(trainer, ConceptModule(small_config()), {KEY: {RECORD: record}})
     assert saved(callback, trainer)[KEY][RECORD]["data"]["tokenizer"] == "first/tokenizer.json"
+
+
+def test_on_fit_start__a_new_run_has_measured_nothing():
+    callback, trainer = StoreModelMetadata(), make_trainer(5)
+    callback.on_validation_end(trainer, ConceptModule(small_config()))
+    trainer.log_dir, trainer.loggers, trainer.is_global_zero, trainer.ckpt_path = None, [], True, "last.ckpt"
+    callback.on_fit_start(trainer, ConceptModule(small_config()))
+    assert "measured" in saved(callback, trainer)[KEY][RECORD]
+    trainer.ckpt_path = None
+    callback.on_fit_start(trainer, ConceptModule(small_config()))
+    assert "measured" not in saved(callback, trainer)[KEY][RECORD]
