@@ -83,7 +83,8 @@ class StoredModule(L.LightningModule):
                 f"the checkpoint was made with the concept encoder {made_with or ordinary}, not {own or ordinary}: "
                 "give the module the encoder of its training."
             )
-        if other := [name for name in _other_settings(stored, self.config.to_dict()) if name not in OF_TRAINING]:
+        free = (*OF_TRAINING, "context_length")  # which computes the same over texts of any length
+        if other := [name for name in _other_settings(stored, self.config.to_dict()) if name not in free]:
             rank_zero_warn(
                 f"the checkpoint was made with other settings of the model than this module has: {', '.join(other)}. "
                 "Unless that is what you want, give the module the config of its training, "
