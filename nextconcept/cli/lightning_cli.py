@@ -197,7 +197,7 @@ class ConceptCLI(LightningCLI):
         if isinstance(arguments, list):  # not by super(), which warns about arguments of our own
             assert isinstance(parser, TrainerParser)
             parser.command = arguments[0] if arguments else ""
-            given_arguments = resolve_experiments(arguments)
+            given_arguments = resolve_experiments(arguments, parser.setting_groups())
             check_linked(given_arguments)
             self.config = parser.parse_args(given_arguments)
             given = GivenSettings.of(given_arguments)

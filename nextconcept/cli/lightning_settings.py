@@ -20,11 +20,8 @@ def check_trainer(options: Namespace) -> None:
 
     Raises:
         InputError: if an interval is not positive, by which Lightning divides, or the norm to which
-            gradients are clipped is negative, which would turn them around; or if there are no
-            settings at all.
+            gradients are clipped is negative, which would turn them around.
     """
-    if not isinstance(options, Namespace):
-        raise InputError(f"trainer takes a group of settings, such as max_steps, not {options!r}.")
     for name in ("val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches"):
         if isinstance(options[name], (int, float)) and options[name] <= 0:
             raise InputError(f"trainer.{name} must be above 0, not {options[name]}.")

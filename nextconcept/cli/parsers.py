@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -129,6 +129,11 @@ class OneLineErrors(ArgumentParser):
         hint = f": did you mean {dashes}{found}?" if found else ""
         return f"there is no option {dashes}{name}{hint}"
 
+    def setting_groups(self) -> set[str]:
+        """Return the dotted names under which settings are given by name: ``model.config``."""
+        names = [option.removeprefix("--").split(".") for option in self._options() if not option.endswith(".help")]
+        return {".".join(parts[:depth]) for parts in names for depth in range(1, len(parts))}
+
     def _options(self) -> Iterator[str]:
         """Yield the options of this parser and of its subcommands."""
         for action in self._actions:
@@ -172,14 +177,16 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     )
 
 
-def resolve_experiments(arguments: list[str]) -> list[str]:
+def resolve_experiments(arguments: list[str], groups: Iterable[str] = ()) -> list[str]:
     """Replace the names of experiments after ``--config`` by the paths of their files.
 
     Args:
         arguments: the name of the command and its options.
+        groups: dotted names under which a file has settings by name, such as ``model.config``.
 
     Raises:
-        InputError: if there is no such file or experiment, or if it is not one for the command.
+        InputError: if there is no such file or experiment, if it is not one for the command, or if
+            it has a value where a group of settings belongs, which jsonargparse drops or trips on.
     """
     resolved = list(arguments)
     for index, argument in enumerate(arguments):
@@ -187,19 +194,14 @@ def resolve_experiments(arguments: list[str]) -> list[str]:
         if option not in ("-c", "--config"):
             continue
         if equals:
-            resolved[index] = f"{option}={_find_for(arguments[0], value)}"
+            resolved[index] = f"{option}={_find_for(arguments[0], value, groups)}"
         elif index + 1 < len(arguments):
-            resolved[index + 1] = str(_find_for(arguments[0], arguments[index + 1]))
+            resolved[index + 1] = str(_find_for(arguments[0], arguments[index + 1], groups))
     return resolved
 
 
-def _find_for(command: str, name: str) -> Path:
-    """Find a configuration file by path or name.
-
-    Raises:
-        InputError: if there is none, if it is no text, or if the shipped experiment is of a kind
-            that the command does not take.
-    """
+def _find_for(command: str, name: str, groups: Iterable[str]) -> Path:
+    """Find a configuration file by path or name; checks as in :func:`resolve_experiments`."""
     path, shipped = find_experiment(name), {file.resolve(): known for known, file in experiment_files().items()}
     comparison = shipped.get(path.resolve(), "").startswith("comparisons/")
     if path.resolve() in shipped and comparison != (command == "compare"):
@@ -215,4 +217,10 @@ def _find_for(command: str, name: str) -> Path:
         return path  # the parser says where it is broken
     if not isinstance(content, dict | None):
         raise InputError(f"{path} is not a configuration, which is a YAML mapping of settings to values.")
+    for group in sorted(groups):
+        value: Any = content
+        for part in group.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(value, dict | str | None):
+            raise InputError(f"{group} takes settings by name, or a file of them, not {value!r} as in {path}.")
     return path

@@ -27,9 +27,3 @@ def test_input_error__an_argument_that_a_class_refuses(config: Path, capsys: pyt
     callback = "{class_path: EarlyStopping, init_args: {monitor: val/loss, mode: smallest}}"
     said = fails(capsys, "fit", "--config", config, "--trainer.callbacks+", callback)
     assert said.endswith("`mode` can be min, max, got smallest.")
-
-
-def test_check_trainer__a_value_where_settings_stand(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
-    (tmp_path / "wrong.yaml").write_text("trainer: 5\n")
-    said = fails(capsys, "fit", "--config", config, "--config", tmp_path / "wrong.yaml")
-    assert "trainer takes a group of settings, such as max_steps, not 5" in said

@@ -91,3 +91,18 @@ def test_resolve_experiments__by_name_and_by_path(tmp_path: Path):
     assert resolved[3] == f"--config={own}"
     assert resolved[5].endswith("experiments/trainer/ddp.yaml")
     assert resolved[6:] == ["--x", "gpt"]
+
+
+@pytest.mark.parametrize(
+    "group", ["trainer", "model", "model.config", "model.config.planner", "budget", "sample", "best"]
+)
+@pytest.mark.parametrize("value", ["5", "[1]"])
+def test_resolve_experiments__a_value_where_settings_belong(
+    group: str, value: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    *outer, last = group.split(".")
+    lines = [f"{'  ' * depth}{name}:" for depth, name in enumerate(outer)] + [f"{'  ' * len(outer)}{last}: {value}"]
+    (tmp_path / "wrong.yaml").write_text("\n".join(lines))
+    said = fails(capsys, "fit", "--config", config, "--config", tmp_path / "wrong.yaml", "--trainer.max_steps", "1")
+    assert f"{group} takes settings by name, or a file of them, not " in said
+    assert said.endswith("wrong.yaml.")
