@@ -137,14 +137,21 @@ def _read_tokens(at: LossInputs, plan: Tensor, head: DraftHead | None = None) ->
         places: Tensor = found.unflatten(2, (span, *values.shape[2:]))
         return places
 
-    # Before the text stands nothing, also where chunks that end with it are filled up in front.
-    before = tokens_before(at.tokens.index_fill(1, torch.arange(at.output.offset, device=plan.device), PADDING))
     unbound, truth = encoder.unbound(scored.of(plan), at.level), planned(at.tokens)
-    losses = _token_losses(at, unbound, truth, head, planned(before) if head else None).mean(-1)
+    losses = _token_losses(at, unbound, truth, head, planned(_before(at)) if head else None).mean(-1)
     if scored.index is None:
         return losses.view(plan.shape[:3])
     every = losses.new_zeros(scored.count, losses.shape[1])
     return every.index_add(0, scored.index, losses * scored.weight).view(plan.shape[:3])
+
+
+def _before(at: LossInputs) -> Tensor:
+    """Return the K tokens before each token, (B, T, K).
+
+    Before the text stands nothing, also where chunks that end with it are filled up in front.
+    """
+    offset = at.output.offset
+    return tokens_before(F.pad(at.tokens[:, offset:], (offset, 0), value=PADDING))
 
 
 def _read_chunks(at: LossInputs, plan: Tensor, head: DraftHead | None, chunks: dict[int, Chunks]) -> Tensor:
@@ -160,7 +167,7 @@ def _read_chunks(at: LossInputs, plan: Tensor, head: DraftHead | None, chunks: d
     sizes = (own.start[:, 1:] - own.start[:, :-1]).clamp(min=1)
     scored, rows = _Scored(at, slot.numel()), torch.arange(len(slot), device=slot.device)[:, None]
     offset, truth = scored.of(offset), scored.of(at.tokens)
-    before = scored.of(tokens_before(at.tokens)) if head else None
+    before = scored.of(_before(at)) if head else None
     # Chunks and anchors of all rows one after the other.
     place = scored.of(rows * (own.most + 1) + slot)
     steps = []
