@@ -30,16 +30,26 @@ def _has_curves(events: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("processes", "signalled"),
-    [(1, 0), pytest.param(2, 0, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow)],
+    ("processes", "signalled", "sent"),
+    [
+        (1, 0, signal.SIGTERM),
+        (1, None, signal.SIGINT),
+        pytest.param(2, 0, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(2, 1, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(2, None, signal.SIGINT, marks=pytest.mark.slow),
+    ],
 )
-def test_sigterm__saves_and_stops(tmp_path: Path, processes: int, signalled: int):
-    """The checkpoint is that of the step at which any process got the signal."""
+def test_signal__saves_and_stops(tmp_path: Path, processes: int, signalled: int | None, sent: signal.Signals):
+    """The checkpoint is that of the step at which any process got the signal.
+
+    A terminal sends Ctrl-C to all processes in it, the workers that read the data included.
+    """
     (tmp_path / "corpus.txt").write_text("The quick brown fox jumps over the lazy dog.\n" * 200)
     values = {
         "model.config": "{levels: 2, width: 32, depth: 1, num_heads: 2, horizon: 2, context_length: 32}",
         "data.dataset": tmp_path / "corpus.txt",
         "data.batch_size": 2,
+        "data.num_workers": 1 if signalled is None else 0,
         "data.split": "{by: contiguous, val: 0.1, test: 0.1}",
         "trainer.accelerator": "cpu",
         "trainer.devices": processes,
@@ -54,17 +64,21 @@ def test_sigterm__saves_and_stops(tmp_path: Path, processes: int, signalled: int
     command = [sys.executable, "-m", "nextconcept", "fit"]
     command += [part for key, value in values.items() for part in (f"--{key}", str(value))]
     with (tmp_path / "log").open("w") as log:
-        run = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        run = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 120
         while not any(_has_curves(file) for file in tmp_path.glob("logs/**/events*")):
             assert run.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.2)
         started = psutil.Process(run.pid).children()
-        (started[0] if signalled else run).send_signal(signal.SIGTERM)
+        if signalled is None:
+            os.killpg(run.pid, sent)
+        else:
+            (started[0] if signalled else run).send_signal(sent)
         code = run.wait(60)
     said = (tmp_path / "log").read_text()
-    assert code == 128 + signal.SIGTERM, said[-2000:]
+    assert code == 128 + sent, said[-2000:]
     assert "Traceback" not in said
     (last,) = tmp_path.glob("logs/**/last.ckpt")
     assert torch.load(last, weights_only=True)["global_step"] > 0

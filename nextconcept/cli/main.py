@@ -142,6 +142,8 @@ def main(args: list[str] | None = None) -> None:
         try:
             _run(arguments)
         except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns it into code 1
+                raise KeyboardInterrupt from None
             if (module := _module_that_exits(stop)) is None:
                 raise
             raise InputError(f"the module {module} exits while it is imported: mend it, or name another.") from None

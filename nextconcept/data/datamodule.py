@@ -1,11 +1,13 @@
 """Windows for training, validation and test, as a LightningDataModule, whatever their source."""
 
 import os
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.seed import pl_worker_init_function
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader, SequentialSampler
 
@@ -87,7 +89,9 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         self.context_length = context_length
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self._seed = seed
-        self._loader_options: dict[str, Any] = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+        self._loader_options: dict[str, Any] = {"num_workers": num_workers}
+        if num_workers > 0:
+            self._loader_options |= {"persistent_workers": True, "worker_init_fn": begin_worker}
         self.save_hyperparameters()
 
     @property
@@ -200,3 +204,14 @@ class ConceptDataModule(L.LightningDataModule, ABC):
     def _ranks(self) -> tuple[int, int]:
         """Return the number of processes and the rank of this one."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+
+def begin_worker(worker: int) -> None:
+    """Prepare a process that reads data: Ctrl-C, which a terminal sends to all processes, is left to training.
+
+    Lightning, which seeds workers after ``seed_everything(workers=True)``, leaves that to a function
+    like this one where there is one.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.environ.get("PL_SEED_WORKERS") == "1":
+        pl_worker_init_function(worker)

@@ -92,9 +92,15 @@ def test_errors_of_the_program_keep_their_traceback(monkeypatch: pytest.MonkeyPa
         main(["generate"])
 
 
-def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+@pytest.mark.parametrize("by_lightning", [False, True])
+def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, by_lightning: bool):
     def interrupt(arguments: list[str]) -> None:
-        raise KeyboardInterrupt
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if by_lightning:  # as its trainer does
+                sys.exit(1)
+            raise
 
     monkeypatch.setattr("nextconcept.cli.generate.run", interrupt)
     with pytest.raises(SystemExit) as stopped:

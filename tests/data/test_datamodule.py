@@ -1,6 +1,8 @@
 """What every data module does, by the example of one that counts."""
 
+import os
 import pickle
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -144,3 +146,17 @@ def test_held_out_loaders__a_window_for_each_process(processes: int, fails: bool
                 data.val_dataloader()
         else:
             assert len(data.val_dataloader().dataset) == 10
+
+
+def test_workers__leave_interrupts_to_training(monkeypatch: pytest.MonkeyPatch):
+    """A terminal sends Ctrl-C to them too, while training finishes its step."""
+    monkeypatch.setenv("PL_SEED_WORKERS", "1")
+    data = data_of(num_workers=1, batch_size=1)
+    expected = [batch.tokens for batch in data_of(batch_size=1).predict_dataloader()]
+    batches = iter(data.predict_dataloader())
+    read = [next(batches).tokens]
+    (worker,) = batches._workers
+    os.kill(worker.pid, signal.SIGINT)
+    read += [batch.tokens for batch in batches]
+    assert len(read) > 2
+    assert all(torch.equal(*pair) for pair in zip(read, expected, strict=True))

@@ -1,5 +1,6 @@
 """The checkpoint to resume from."""
 
+import os
 import signal
 import threading
 from typing import Any
@@ -15,16 +16,18 @@ __all__ = ["LastCheckpoint"]
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Writes ``last.ckpt`` at validations, every so many steps, at the end, and on SIGTERM.
+    """Writes ``last.ckpt`` at validations, every so many steps, at the end, on SIGTERM and on Ctrl-C.
 
     A checkpoint holds no gradients. While gradients accumulate, saving waits for the next optimizer
     step, so that a resumed run equals an uninterrupted one; only a training that ends in between is
     saved at once.
 
-    On SIGTERM: finish the current step or validation, save, exit with code 143. All processes stop
-    at the same step, whichever got the signal. (Lightning's own handler, which this one replaces
-    during training, communicates with other processes from inside the signal handler and may
-    deadlock; Lightning issue 20806.)
+    On SIGTERM or SIGINT (Ctrl-C): finish the current step or validation, save, exit with code 143 or
+    130. All processes stop at the same step, whichever got the signal. A second SIGINT raises
+    ``KeyboardInterrupt`` at once, without saving; where SIGINT is ignored or has a handler of the
+    host program's own, it stays so. (Lightning's handler of SIGTERM, which this one replaces during
+    training, communicates with other processes from inside the signal handler and may deadlock;
+    Lightning issue 20806.)
 
     ``ModelCheckpoint(save_last=True)`` would follow the best checkpoint instead, and skip
     validations that did not improve on it.
@@ -36,12 +39,14 @@ class LastCheckpoint(ModelCheckpoint):
     def __init__(self, every_n_train_steps: int = 0) -> None:
         super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=False)
         self.every_n_steps = every_n_train_steps
-        self._signalled = self._stopping = self._postponed = False
+        self._signal = self._interrupts = 0
+        self._stopping = self._postponed = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget the signals of an earlier fit."""
         super().on_fit_start(trainer, pl_module)
-        self._signalled = self._stopping = self._postponed = False
+        self._signal = self._interrupts = 0
+        self._stopping = self._postponed = False
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Install the signal handler, after Lightning has installed its own."""
@@ -63,7 +68,7 @@ class LastCheckpoint(ModelCheckpoint):
             # The code is not 0, so that the run does not pass for finished. Processes that
             # Lightning started exit with 0, because Lightning kills the whole run where one of them
             # fails.
-            raise SIGTERMException(128 + signal.SIGTERM if trainer.is_global_zero else 0)
+            raise SIGTERMException(128 + (self._signal or signal.SIGTERM) if trainer.is_global_zero else 0)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -113,13 +118,21 @@ class LastCheckpoint(ModelCheckpoint):
         self._commit(trainer)
 
     def _listen(self, trainer: L.Trainer) -> None:
-        def note(*_: Any) -> None:
-            if not self._signalled and trainer.strategy.launcher is not None:
+        def note(signum: int, *_: Any) -> None:
+            self._interrupts += signum == signal.SIGINT
+            if self._interrupts > 1:
+                raise KeyboardInterrupt
+            if not self._signal and trainer.strategy.launcher is not None:
                 trainer.strategy.launcher.kill(signal.SIGTERM)  # the processes that this one has started
-            self._signalled = True
+            self._signal = self._signal or signum
+            if signum == signal.SIGINT and trainer.is_global_zero:
+                # A handler may run in the midst of a print, which Python's buffers don't allow.
+                os.write(2, b"\nnextconcept: finishing this step, then saving; Ctrl-C again stops at once.\n")
 
         if threading.current_thread() is threading.main_thread():  # the only one that may set handlers
             signal.signal(signal.SIGTERM, note)
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, note)
 
     @staticmethod
     def _ends(trainer: L.Trainer) -> bool:
@@ -130,7 +143,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     def _stops(self, trainer: L.Trainer) -> bool:
         """Whether any process was signalled; a collective call."""
-        self._stopping = trainer.strategy.reduce_boolean_decision(self._signalled, all=False)
+        self._stopping = trainer.strategy.reduce_boolean_decision(bool(self._signal), all=False)
         return self._stopping
 
     def _commit(self, trainer: L.Trainer) -> None:

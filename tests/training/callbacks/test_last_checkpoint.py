@@ -15,20 +15,22 @@ from tests.helpers import StopAt, data_of, module_of, trainer_of, weights_after
 
 
 class Signals(Logger):
-    """Sends SIGTERM to its own process as a step begins, as it is logged, or in its validation."""
+    """Sends signals to its own process as a step begins, as it is logged, or in its validation."""
 
     name, version = "signals", 0
 
-    def __init__(self, moment: str, step: int) -> None:
+    def __init__(self, moment: str, step: int, sent: tuple[signal.Signals, ...] = (signal.SIGTERM,)) -> None:
         super().__init__()
-        self.moment, self.step, self.curves = moment, step, []
+        self.moment, self.step, self.sent, self.curves = moment, step, sent, []
         self.callback = L.Callback()
         self.callback.on_train_batch_start = lambda trainer, *_: self.reach("start", trainer.global_step + 1)
         self.callback.on_validation_batch_start = lambda trainer, *_: self.reach("validation", trainer.global_step)
 
     def reach(self, moment: str, step: int) -> None:
         if moment == self.moment and step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            self.moment = ""  # once, in the first batch of a step or of a validation
+            for one in self.sent:
+                os.kill(os.getpid(), one)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self.curves.append((step, {name: value for name, value in metrics.items() if "second" not in name}))
@@ -38,10 +40,10 @@ class Signals(Logger):
         pass
 
 
-def trainer(folder: Path, moment: str = "", step: int = 5, accumulated: int = 1) -> L.Trainer:
+def trainer(folder: Path, moment: str = "", step: int = 5, accumulated: int = 1, **signals_options: Any) -> L.Trainer:
     last = LastCheckpoint()
     last.dirpath = str(folder)
-    signals = Signals(moment, step)
+    signals = Signals(moment, step, **signals_options)
     return trainer_of(
         folder,
         9,
@@ -57,28 +59,52 @@ def trainer(folder: Path, moment: str = "", step: int = 5, accumulated: int = 1)
 
 
 @pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("accumulated", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("moment", "step", "kept"),
     [("start", 5, 5), ("curves", 5, 6), ("curves", 1, 2), ("start", 8, 8), ("curves", 7, 8), ("validation", 8, 8)],
 )
-def test_sigterm__stops_after_a_step_and_its_validation(
-    corpus: Path, tmp_path: Path, moment: str, step: int, kept: int, accumulated: int
+def test_signal__stops_after_a_step_and_its_validation(
+    corpus: Path, tmp_path: Path, moment: str, step: int, kept: int, accumulated: int, sent: signal.Signals
 ):
     """A stopped and a resumed run together have the weights and curves of an uninterrupted one."""
     uninterrupted = trainer(tmp_path / "whole", accumulated=accumulated)
     whole = weights_after(uninterrupted, module_of(), data_of(corpus))
-    first = trainer(tmp_path / "first", moment, step, accumulated)
-    handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
+    first = trainer(tmp_path / "first", moment, step, accumulated, sent=(sent,))
+    handler = signal.getsignal(sent)
+    with pytest.raises(SystemExit, match=str(128 + sent)):
         first.fit(module_of(), data_of(corpus))
-    assert signal.getsignal(signal.SIGTERM) is handler
+    assert signal.getsignal(sent) is handler
     path = tmp_path / "first" / "last.ckpt"
     assert torch.load(path, weights_only=True)["global_step"] == kept
     second = trainer(tmp_path / "second", accumulated=accumulated)
     resumed = weights_after(second, module_of(), data_of(corpus), path)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert first.logger.curves + second.logger.curves == uninterrupted.logger.curves
+
+
+@pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
+def test_second_interrupt__stops_at_once(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture):
+    """The checkpoint of the last validation is kept."""
+    interrupted = trainer(tmp_path / "run", "start", 6, sent=(signal.SIGINT, signal.SIGINT))
+    with pytest.raises(SystemExit) as stopped:
+        interrupted.fit(module_of(), data_of(corpus))
+    assert isinstance(stopped.value.__context__, KeyboardInterrupt)
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert "Ctrl-C again stops at once" in capfd.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
+def test_ignored_interrupts__stay_ignored(corpus: Path, tmp_path: Path):
+    """As in jobs that a shell runs in the background."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run = trainer(tmp_path / "run", "start", 6, sent=(signal.SIGINT, signal.SIGINT))
+        run.fit(module_of(), data_of(corpus))
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert run.global_step == 9
 
 
 def small_trainer(folder: Path, steps: int, *callbacks: L.Callback, **options: Any) -> L.Trainer:
