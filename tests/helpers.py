@@ -2,6 +2,9 @@
 
 import itertools
 import random
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
@@ -347,3 +350,14 @@ class FixedData(ConceptDataModule):
 
     def describe(self) -> dict[str, object]:
         return {"dataset": "fixed"}
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file can be larger than ``size`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -2,7 +2,7 @@
 
 from nextconcept.checkpoints.files import load_run, read_record
 from nextconcept.checkpoints.hub import save_pretrained
-from nextconcept.cli.outputs import new_folder
+from nextconcept.cli.outputs import filled, new_folder
 from nextconcept.cli.parsers import run_function
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.tasks.records import task_record
@@ -25,11 +25,13 @@ def export(ckpt_path: str, output: str, encoder: type[ConceptEncoder] = ConceptE
             your own.
 
     Raises:
-        InputError: if there is no checkpoint, or ``output`` exists.
+        InputError: if there is no checkpoint, or ``output`` exists or can't be written.
     """
     folder = new_folder(output)
     model, tokenizer = load_run(ckpt_path, encoder)
     task = task_record(ckpt_path)
-    save_pretrained(model, tokenizer, folder, read_record(ckpt_path), task)
+    record = read_record(ckpt_path)
+    with filled(folder) as partial:
+        save_pretrained(model, tokenizer, partial, record, task)
     files = ["model.safetensors", "config.json", "tokenizer.json", *(["task.json"] if task else [])]
     print(f"wrote {', '.join(files)} and README.md, a model card, to {output}")

@@ -5,7 +5,7 @@ from typing import Literal
 from nextconcept.checkpoints.files import find_checkpoint, load_run, read_checkpoint, read_record
 from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.checkpoints.packaged import find_export
-from nextconcept.cli.outputs import new_folder
+from nextconcept.cli.outputs import filled, new_folder
 from nextconcept.cli.parsers import run_function
 from nextconcept.core.chunking import RuleEntry
 from nextconcept.nn.concept_encoder import ConceptEncoder
@@ -47,7 +47,8 @@ def grow(
             your own.
 
     Raises:
-        InputError: if there is no checkpoint, ``output`` exists, or an option is out of range.
+        InputError: if there is no checkpoint, ``output`` exists or can't be written, or an option
+            is out of range.
     """
     folder = new_folder(output)
     export = find_export(source)
@@ -58,9 +59,11 @@ def grow(
         grown.chunker.read_as(tokenizer.token_bytes())
     record = {} if export else read_record(path)
     training = None if export else TrainingState.of(read_checkpoint(path), model, path).grown(grown)
-    save_pretrained(grown, tokenizer, folder, record | {"measured": {}}, task_record(str(path)))
-    if training is not None:
-        training.save(folder)
+    task = task_record(str(path))
+    with filled(folder) as partial:
+        save_pretrained(grown, tokenizer, partial, record | {"measured": {}}, task)
+        if training is not None:
+            training.save(partial)
     print(f"grew {_size(model)} to {_size(grown)}; wrote {output}")
 
 

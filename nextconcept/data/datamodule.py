@@ -207,10 +207,10 @@ class ConceptDataModule(L.LightningDataModule, ABC):
 
 
 def begin_worker(worker: int) -> None:
-    """Prepare a process that reads data: Ctrl-C, which a terminal sends to all processes, is left to training.
+    """Prepare a process that reads data: training answers Ctrl-C, which a terminal sends to all.
 
-    Lightning, which seeds workers after ``seed_everything(workers=True)``, leaves that to a function
-    like this one where there is one.
+    Lightning, which seeds workers after ``seed_everything(workers=True)``, leaves that to a
+    function like this one where there is one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.environ.get("PL_SEED_WORKERS") == "1":

@@ -5,6 +5,7 @@ export`` writes them, and, if it was grown from a checkpoint, ``training.ckpt``:
 optimizer, progress, and compute spent.
 """
 
+import io
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,8 +89,14 @@ class TrainingState:
         return TrainingState(self.step, self.flops, self.tokens, moments, self.loops, self.shapes)
 
     def save(self, folder: Path) -> None:
-        """Write the state into the folder of a model."""
-        torch.save(asdict(self), folder / FILE)
+        """Write the state into the folder of a model.
+
+        Raises:
+            OSError: if it can't be written.
+        """
+        buffer = io.BytesIO()  # torch tells of a full disk by an error of its own
+        torch.save(asdict(self), buffer)
+        (folder / FILE).write_bytes(buffer.getbuffer())
 
     def restore_optimizer(self, optimizer: Optimizer, model: NextConceptModel) -> None:
         """Give the optimizer the moments of the parameters of ``model``.

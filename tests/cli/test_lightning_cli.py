@@ -13,7 +13,7 @@ from nextconcept.checkpoints.files import load_run
 from nextconcept.cli.lightning_cli import ConceptCLI
 from nextconcept.cli.main import main
 from nextconcept.core.experiments import experiment_files
-from tests.helpers import fails, write_sums
+from tests.helpers import fails, full_disk, write_sums
 
 EXPERIMENTS = [name for name in experiment_files() if name.partition("/")[0] not in ("comparisons", "trainer")]
 
@@ -72,6 +72,8 @@ def test_fit_validate_test_predict_generate_export(config: Path, capsys: pytest.
     assert written.startswith("Line")
     check_writing(capsys, written)
     check_plan(capsys)
+    with full_disk(10_000):
+        assert "exported can't be written: " in fails(capsys, "export", "--ckpt_path", run, "--output", "exported")
     main(["export", "--ckpt_path", str(run), "--output", "exported"])
     card = Path("exported", "README.md").read_text()
     assert f"| `val/loss/tokens` | {best['nextconcept']['record']['measured']['val/loss/tokens']:.4f} |" in card

@@ -16,14 +16,14 @@ __all__ = ["LastCheckpoint"]
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Writes ``last.ckpt`` at validations, every so many steps, at the end, on SIGTERM and on Ctrl-C.
+    """Writes ``last.ckpt`` at validations, every so many steps, at the end, on SIGTERM and Ctrl-C.
 
     A checkpoint holds no gradients. While gradients accumulate, saving waits for the next optimizer
     step, so that a resumed run equals an uninterrupted one; only a training that ends in between is
     saved at once.
 
-    On SIGTERM or SIGINT (Ctrl-C): finish the current step or validation, save, exit with code 143 or
-    130. All processes stop at the same step, whichever got the signal. A second SIGINT raises
+    On SIGTERM or SIGINT (Ctrl-C): finish the current step or validation, save, exit with code 143
+    or 130. All processes stop at the same step, whichever got the signal. A second SIGINT raises
     ``KeyboardInterrupt`` at once, without saving; where SIGINT is ignored or has a handler of the
     host program's own, it stays so. (Lightning's handler of SIGTERM, which this one replaces during
     training, communicates with other processes from inside the signal handler and may deadlock;
