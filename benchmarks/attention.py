@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jsonargparse import auto_cli
 from torch import Tensor
 
+from nextconcept.cli.main import errors_told
 from nextconcept.nn.attention_kernels import block_attention, causal_attention
 
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -99,4 +100,5 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    with errors_told():
+        auto_cli(main, as_positional=False)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from nextconcept import ModelConfig, NextConceptModel
 from nextconcept.checkpoints.files import load_run
+from nextconcept.cli.main import errors_told
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.draft_length import DraftLength
@@ -176,4 +177,5 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    with errors_told():
+        auto_cli(main, as_positional=False)

@@ -18,6 +18,7 @@ from jsonargparse import auto_cli
 
 from nextconcept import NextConceptModel
 from nextconcept.cli.lightning_cli import ConceptCLI
+from nextconcept.cli.main import errors_told
 from nextconcept.training.losses import compute_losses
 from nextconcept.training.module import ConceptModule
 from nextconcept.training.optim import make_optimizer
@@ -109,4 +110,5 @@ def main(config: str = "nanogpt_cpu", steps: int = 200, options: list[str] | Non
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    with errors_told():
+        auto_cli(main, as_positional=False)

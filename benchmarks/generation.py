@@ -15,6 +15,7 @@ import torch
 from jsonargparse import auto_cli
 
 from nextconcept import ModelConfig, NextConceptModel
+from nextconcept.cli.main import errors_told
 from nextconcept.core.config_groups import ReaderConfig
 from nextconcept.inference.generate import generate_tokens
 from nextconcept.inference.sampling import Sampling
@@ -136,4 +137,5 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    with errors_told():
+        auto_cli(main, as_positional=False)

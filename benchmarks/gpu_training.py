@@ -17,6 +17,7 @@ from jsonargparse import auto_cli
 from training import memory, passes_of
 
 from nextconcept import ModelConfig
+from nextconcept.cli.main import errors_told
 from nextconcept.training.losses import LossConfig
 
 LOSS = LossConfig(terms={"cosine": 1.0}, level_weight=0.1)
@@ -120,4 +121,5 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    with errors_told():
+        auto_cli(main, as_positional=False)

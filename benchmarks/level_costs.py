@@ -9,6 +9,7 @@ Prints a Markdown table. The tokens keep their width; each level is twice as wid
 from jsonargparse import auto_cli
 
 from nextconcept import ModelConfig, NextConceptModel
+from nextconcept.cli.main import errors_told
 
 
 def main(
@@ -53,4 +54,5 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    with errors_told():
+        auto_cli(main, as_positional=False)

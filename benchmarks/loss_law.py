@@ -15,6 +15,7 @@ import numpy as np
 from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 
+from nextconcept.cli.main import errors_told
 from nextconcept.core.errors import InputError
 from nextconcept.evaluation.law_points import Point, read_points
 from nextconcept.evaluation.loss_law import LossLaw, describe_crossing, fit_loss_law
@@ -88,7 +89,5 @@ def draw_law(law: LossLaw, points: dict[str, list[Point]], at: float) -> Figure:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_told():
         auto_cli(main, as_positional=False)
-    except InputError as error:
-        raise SystemExit(f"loss_law: {error}") from None

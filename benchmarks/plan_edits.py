@@ -22,6 +22,7 @@ from torch import Tensor
 
 from nextconcept import NextConceptModel, generate
 from nextconcept.checkpoints.files import load_run
+from nextconcept.cli.main import errors_told
 from nextconcept.core.errors import InputError
 from nextconcept.data.text import TextDataModule
 from nextconcept.inference.plan_edits import PlanEdit
@@ -140,4 +141,5 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    with errors_told():
+        auto_cli(main, as_positional=False)

@@ -18,6 +18,7 @@ from typing import Any
 from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 
+from nextconcept.cli.main import errors_told
 from nextconcept.core.errors import InputError
 from nextconcept.evaluation.metrics import EXACT, SOLVED
 from nextconcept.evaluation.records import budget_of, course, mean_course, tflops
@@ -95,4 +96,5 @@ def main(results: list[str], output: str = "results/planning/planning.png") -> N
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    with errors_told():
+        auto_cli(main, as_positional=False)

@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 from jsonargparse import auto_cli
 
+from nextconcept.cli.main import errors_told
 from nextconcept.tasks.countdown import Countdown
 from nextconcept.tasks.equations import left_behind, solvable
 from nextconcept.tasks.maze import Maze
@@ -109,4 +110,5 @@ def _forks(task: Maze, split: str, count: int) -> Iterator[list[tuple[Key, list[
 
 
 if __name__ == "__main__":
-    auto_cli([countdown, maze])
+    with errors_told():
+        auto_cli([countdown, maze])

@@ -23,6 +23,7 @@ from jsonargparse import auto_cli
 from torch import Tensor
 
 from nextconcept import ModelConfig, NextConceptModel
+from nextconcept.cli.main import errors_told
 from nextconcept.training.losses import LossConfig, compute_losses, loss_flops_per_token
 from nextconcept.training.optim import OptimizerConfig, make_optimizer
 
@@ -176,4 +177,5 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    with errors_told():
+        auto_cli(main, as_positional=False)

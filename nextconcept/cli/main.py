@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import NoReturn
@@ -17,7 +19,7 @@ from nextconcept import __version__
 from nextconcept.core.errors import InputError, TrainingError
 from nextconcept.core.suggestions import did_you_mean
 
-__all__ = ["COMMANDS", "Command", "main"]
+__all__ = ["COMMANDS", "Command", "errors_told", "main"]
 
 
 FILE_ERRORS = {
@@ -138,9 +140,20 @@ def main(args: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # where the terminal lacks a character
+    with errors_told():
+        _run(arguments)
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Turn the errors of what runs inside into one sentence on standard error and an exit code.
+
+    Raises:
+        SystemExit: as :func:`main` does.
+    """
     try:
         try:
-            _run(arguments)
+            yield
         except SystemExit as stop:
             if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns it into code 1
                 raise KeyboardInterrupt from None

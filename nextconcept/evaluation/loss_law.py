@@ -182,12 +182,13 @@ def describe_crossing(law: LossLaw, family: str, other: str, tried: tuple[float,
         interval += f", of the {found.share:.0%} of draws that meet at all"
     if found.flops is not None and least <= found.flops <= most:
         ahead = family if law.difference(family, other, most)[0] < 0 else other
-        return f"{family} and {other} cross at {found.flops:.2g} FLOPs ({interval}); beyond, {ahead} is ahead."
+        where = f"cross at {found.flops:.2g} FLOPs ({interval})"
+        return f"The fits of {family} and {other} {where}; beyond, that of {ahead} is lower."
     ahead = family if law.difference(family, other, (least * most) ** 0.5)[0] < 0 else other
-    says = f"{family} and {other} do not cross within the data, {data}: {ahead} is ahead throughout."
+    says = f"The fits of {family} and {other} do not cross within the data, {data}: that of {ahead} is the lower one."
     if found.flops is None:
-        return f"{says} Their fits are all but parallel."
-    return f"{says} Their fits meet at {found.flops:.2g} FLOPs ({interval}), which nobody has tried."
+        return f"{says} They are all but parallel."
+    return f"{says} They meet at {found.flops:.2g} FLOPs ({interval}), which nobody has tried."
 
 
 def _fit(logs: Sequence[Array], losses: Sequence[Array]) -> tuple[Array, Array, Array]:

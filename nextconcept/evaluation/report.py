@@ -39,6 +39,11 @@ def _spread(values: Iterable[float]) -> str:
     return f"{middle:.4f}" + (f" ± {deviation:.4f}" if len(values) > 1 else "")
 
 
+def _compute(number: float) -> str:
+    """Format TFLOPs, of which small trials have a fraction."""
+    return f"{number:.1f}" if number >= 1 else f"{number:.2g}"
+
+
 def _gap(finals: list[dict[str, float]], source: str) -> str:
     """Format what the loss gains when another plan is read instead of the predicted one."""
     name = f"{LOSS}_{source}"
@@ -69,14 +74,16 @@ def _columns(content: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, s
         if "val/bits_per_byte" in finals[0]:
             columns["bits per byte"] = f"{mean(final['val/bits_per_byte'] for final in finals):.4f}"
         columns |= {f"{source} plan": _gap(finals, source) for source in ("zero", "shuffled", "oracle")}
+    # A run that is short, or has no progress bar, logs none.
+    rates = [run["tokens_per_second"] for run in runs if run["tokens_per_second"]]
     return columns | {
         "parameters": f"{first['parameters'] / 1e6:.2f} M",
         "MFLOPs per token": f"{first['flops_per_token'] / 1e6:.2f}",
-        "training TFLOPs": f"{tflops(first, first['steps']):.1f}",
+        "training TFLOPs": _compute(tflops(first, first["steps"])),
         "steps": str(first["steps"]),
         "learning rate": f"{first['learning_rate']:g}",
         "options": _options(first),
-        "tokens/s": f"{mean(run['tokens_per_second'] for run in runs):.0f}",
+        "tokens/s": f"{mean(rates):.0f}" if rates else "",
     }
 
 
@@ -90,7 +97,7 @@ def _answer_columns(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[str,
     solved = [run for run in runs if run["final"][EXACT] >= SOLVED]
     spent = [one for run in solved if (one := reaches(run, EXACT, SOLVED, "max")) is not None]
     columns["solved seeds"] = f"{len(solved)} of {len(runs)}"
-    columns["TFLOPs until solved"] = f"{mean(spent):.1f}" if spent else ""
+    columns["TFLOPs until solved"] = _compute(mean(spent)) if spent else ""
     for name in names or ["exact"]:
         for source in ("zero", "shuffled"):
             values = [final[tag] for final in finals if (tag := f"{ANSWER}{name}_{source}") in final]

@@ -19,7 +19,7 @@ from nextconcept.inference.generators import (
     UncachedGenerator,
 )
 from nextconcept.inference.locations import visible_from
-from nextconcept.inference.plan_edits import PlanEdit, PlanEdits, check_edit
+from nextconcept.inference.plan_edits import PlanEdit, PlanEdits, check_edits
 from nextconcept.inference.sampling import Draws, Sampling, sample
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.eval_mode import eval_mode
@@ -103,8 +103,7 @@ def generate_tokens(
     number = isinstance(max_new_tokens, Integral) and not isinstance(max_new_tokens, bool)
     if not number or not 0 <= max_new_tokens <= MOST_TOKENS:
         raise InputError(f"max_new_tokens must be 0 to {MOST_TOKENS:,}, not {max_new_tokens}.")
-    for edit in edits or []:
-        check_edit(edit, model, len(tokens))
+    check_edits(edits or [], model, len(tokens))
     check_drafts(config, draft, use_cache)
     offsets = torch.tensor([config.padding(length) for length in lengths.tolist()])
     uniform = None

@@ -18,7 +18,7 @@ from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.matching import match
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["PlanEdit", "PlanEdits", "check_edit", "edit_plans", "parse_edit"]
+__all__ = ["PlanEdit", "PlanEdits", "check_edits", "edit_plans", "parse_edit"]
 
 
 @dataclass
@@ -40,17 +40,27 @@ class PlanEdit:
     tokens: Tensor | None = None
 
 
-def check_edit(edit: PlanEdit, model: NextConceptModel, rows: int) -> None:
-    """Check that a model makes the plan that an edit changes.
+def check_edits(edits: Sequence[PlanEdit], model: NextConceptModel, rows: int) -> None:
+    """Check that a model makes the plans that edits change.
 
     Args:
-        edit: the edit.
+        edits: the edits.
         model: the model.
         rows: texts that are written at once, B.
 
     Raises:
-        InputError: if there is no such level or step, or the concept has another shape.
+        InputError: if there is no such level or step, a concept has another shape, or two edits
+            change the same step.
     """
+    for edit in edits:
+        _check_edit(edit, model, rows)
+    places = [(edit.level, edit.step) for edit in edits]
+    for level, step in places:
+        if places.count((level, step)) > 1:
+            raise InputError(f"several edits change step {step} of the plan of level {level}: give one.")
+
+
+def _check_edit(edit: PlanEdit, model: NextConceptModel, rows: int) -> None:
     levels = model.config.hierarchy.concept_levels
     if edit.level not in levels:
         known = ", ".join(map(str, levels)) or "no level, for it has tokens alone"

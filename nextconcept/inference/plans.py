@@ -19,7 +19,7 @@ from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.generate import generate
 from nextconcept.inference.generators import PlanHook
 from nextconcept.inference.locations import visible_from
-from nextconcept.inference.plan_edits import PlanEdit, edit_plans, parse_edit
+from nextconcept.inference.plan_edits import PlanEdit, check_edits, edit_plans, parse_edit
 from nextconcept.inference.plan_page import plan_fragment
 from nextconcept.inference.plan_readings import token_texts
 from nextconcept.inference.plan_steps import LevelPlans, PlanStep, WrittenToken, quoted
@@ -242,6 +242,7 @@ def report_plan(
     with eval_mode(model):
         plans = plans_at_end(model, tokens[start:])
         changes = [parse_edit(model, tokenizer, edit, plans) if isinstance(edit, str) else edit for edit in edits]
+        check_edits(changes, model, rows=1)
         if changes:  # of lower levels, which read them
             plans = plans_at_end(model, tokens[start:], changes)
         generator = make_generator(seed, device)

@@ -64,13 +64,15 @@ def test_share_ahead__is_sure_far_from_the_crossing(noisy: LossLaw):
 
 
 def test_describe_crossing__within_the_data_or_not(noisy: LossLaw):
-    assert describe_crossing(noisy, "gpt", "bars", TRIED).endswith("; beyond, bars is ahead.")
+    assert describe_crossing(noisy, "gpt", "bars", TRIED).endswith("; beyond, that of bars is lower.")
     assert "cross at 1e+13 FLOPs (90% interval " in describe_crossing(noisy, "gpt", "bars", TRIED)
     apart = describe_crossing(noisy, "worse", "gpt", TRIED)
-    assert apart.startswith("worse and gpt do not cross within the data, 1e+12 to 1e+14 FLOPs: gpt is ahead throughout")
-    assert "bars is ahead throughout. Their fits meet at" in describe_crossing(noisy, "bars", "worse", TRIED)
+    assert apart.startswith(
+        "The fits of worse and gpt do not cross within the data, 1e+12 to 1e+14 FLOPs: that of gpt is "
+    )
+    assert "that of bars is the lower one. They meet at" in describe_crossing(noisy, "bars", "worse", TRIED)
     same = fit_loss_law({"one": points(0.4, 0.15), "other": points(0.5, 0.15)}, draws=5)
-    assert "one is ahead throughout" in describe_crossing(same, "other", "one", TRIED)
+    assert "that of one is the lower one. They are all but parallel" in describe_crossing(same, "other", "one", TRIED)
 
 
 @pytest.mark.parametrize(

@@ -211,3 +211,15 @@ def test_draw_comparison__exact_answers_in_percent_with_the_mean_of_the_seeds():
     assert average.get_xydata().tolist() == [[5.0, 25.0], [10.0, 75.0]]
     assert average.get_label() == "plan (solved: 1 of 2 seeds)"
     assert list(solved.get_ydata()) == [99.0, 99.0]
+
+
+def test_write_report__small_trials(tmp_path: Path):
+    """A fraction of a TFLOP is not 0.0, nor is a rate that no run logged 0."""
+    runs = [run_record("gpt", seed, 2.0) | {"stages": [[0, 2e8]], "tokens_per_second": 0.0} for seed in (0, 1)]
+    write_report(content(*runs), ["gpt0", "gpt1"], [], tmp_path / "trial")
+    text = (tmp_path / "trial.md").read_text()
+    assert "| 0.002 | 10 | 0.001 |" in text
+    assert "tokens/s" not in text
+    runs[1]["tokens_per_second"] = 50.0
+    write_report(content(*runs), ["gpt0", "gpt1"], [], tmp_path / "trial")
+    assert "| 50 |" in (tmp_path / "trial.md").read_text()

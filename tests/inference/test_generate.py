@@ -175,6 +175,11 @@ def test_sample__keeps_what_is_likely(options: dict, allowed: set):
         ),
         (torch.tensor([[1]]), {"edits": [PlanEdit(1, 3, torch.zeros(32))]}, "steps 0 to 2, not 3"),
         (torch.tensor([[1]]), {"edits": [PlanEdit(1, 0, torch.zeros(16))]}, "a concept of level 1 has shape"),
+        (
+            torch.tensor([[1]]),
+            {"edits": [PlanEdit(1, 2, torch.zeros(32)), PlanEdit(1, 2, torch.ones(32))]},
+            "several edits change step 2 of the plan of level 1: give one",
+        ),
     ],
 )
 def test_generate__bad_input(tokens: torch.Tensor, options: dict, message: str):
@@ -190,10 +195,7 @@ def test_generate__cached_equals_uncached_where_rules_cut_chunks(index: int):
     text, lengths = list(RULE_TEXT), torch.tensor([40, 17, 1])
     prompts = torch.tensor([text[:40], text[::-1][:40], text[20:60]])
     level = options["levels"] - 1
-    edits = [
-        PlanEdit(1, 0, torch.randn(model.config.widths[1])),
-        PlanEdit(level, 0, torch.randn(model.config.widths[level])),
-    ]
+    edits = [PlanEdit(one, 0, torch.randn(model.config.widths[one])) for one in sorted({1, level})]
     texts = [
         generate(model, prompts, 50, 0.0, lengths=lengths, use_cache=use_cache, edits=edits if edited else None)
         for use_cache in (True, False)
