@@ -1,6 +1,7 @@
 """One sentence for a value that jsonargparse refuses, in place of its report on every type."""
 
 import re
+import sys
 
 __all__ = ["describe_value_error"]
 
@@ -36,6 +37,9 @@ def describe_value_error(message: str) -> str | None:
     other = re.search(r"Expected '([^']+)' to be a subclass of <class '([^']+)'>", message)
     if other:
         return f"{key[1]} is to be of the class {other[2].rpartition('.')[2]}, which {other[1]} is not"
+    abstract = re.search(r"instantiatable class, but (?:([\w.]+) )?is abstract", message)
+    if abstract:
+        return _abstract(key[1], abstract[1] or message.rpartition("Given value: ")[2].strip())
     group = re.search(r"Unable to load config ['\"](.*?)['\"]", message)
     if group:
         return f"{key[1]} takes settings by name, or a file of them, not {group[1]}"
@@ -48,3 +52,10 @@ def describe_value_error(message: str) -> str | None:
         names += [TYPES[kind]] if kind else [choice.strip("'\"") for choice in choices.split(", ")]
     *others, last = dict.fromkeys(names)
     return f"{key[1]} takes {', '.join(others) + ' or ' if others else ''}{last}, not {value[1].strip()}"
+
+
+def _abstract(option: str, full_name: str) -> str:
+    """Say which methods a class lacks, which jsonargparse has imported."""
+    module, _, name = full_name.rpartition(".")
+    lacking = sorted(getattr(getattr(sys.modules.get(module), name, None), "__abstractmethods__", ()))
+    return f"{option} names the class {full_name}, which lacks {', '.join(lacking) or 'methods of its base class'}"

@@ -256,7 +256,7 @@ class SymbolTokenizer(Tokenizer):
 
     def _unknown(self, text: str) -> InputError:
         shown = ", ".join(self.symbols[:30]) + (", ..." if len(self.symbols) > 30 else "")
-        return InputError(f"{text!r} is no token of this task: its tokens are {shown}.")
+        return InputError(f"{text!r} is none of the tokens, which are {shown}.")
 
 
 class WordTokenizer(SymbolTokenizer):

@@ -1,5 +1,7 @@
 """A value that an option does not take is reported in one short sentence."""
 
+from pathlib import Path
+
 import pytest
 
 from nextconcept.cli.value_errors import describe_value_error
@@ -29,6 +31,35 @@ GRAPH = ("--config", "star_graph/gpt_d2_l5")
 )
 def test_refused_value(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture):
     assert sentence in fails(capsys, *arguments)
+
+
+UNFINISHED = """
+from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.tasks import Task
+
+
+class Data(ConceptDataModule):
+    vocab_size, tokenizer = 256, None
+
+    def training_windows(self, seed):
+        return []
+
+
+class Own(Task):
+    prompt_length = answer_length = 3
+"""
+
+
+def test_unfinished_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    (tmp_path / "unfinished.py").write_text(UNFINISHED)
+    (tmp_path / "own.yaml").write_text("data: {class_path: unfinished.Data, init_args: {batch_size: 2}}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sentence = "data names the class unfinished.Data, which lacks describe, held_out_windows."
+    assert sentence in fails(capsys, "fit", *TEXT, "--data", "unfinished.Data")
+    assert sentence in fails(capsys, "fit", *TEXT, "--config", "own.yaml")
+    sentence = "task names the class unfinished.Own, which lacks draw, num_lines."
+    assert sentence in fails(capsys, "fit", *GRAPH, "--data.task", "unfinished.Own")
 
 
 @pytest.mark.parametrize("message", ["the following arguments are required: --prompt", 'Parser key "x": no'])

@@ -144,7 +144,7 @@ def test_symbols__the_longest_fits_and_joiners_are_no_tokens():
     ("text", "unknown"), [("1,3", "3"), ("121", "121"), ("1x", "1x"), ("12|é", "é"), ("x|?", r"\?")]
 )
 def test_symbols__unknown(text: str, unknown: str):
-    with pytest.raises(InputError, match=f"'{unknown}' is no token of this task: its tokens are 1, 12, x"):
+    with pytest.raises(InputError, match=f"'{unknown}' is none of the tokens, which are 1, 12, x"):
         SYMBOLS.encode(text)
 
 
@@ -152,7 +152,7 @@ def test_words__white_space_and_the_separator_divide():
     assert WORDS.encode("go  ( ->gone").tolist() == [0, 2, 3, 1]
     assert WORDS.decode([0, 2, 3, 1, 4]) == "go (->gone"
     assert WordTokenizer(["a", "b"], joiner=" ").decode([0, 1, 0]) == "a b a"
-    with pytest.raises(InputError, match="'gogo' is no token"):
+    with pytest.raises(InputError, match="'gogo' is none of the tokens"):
         WORDS.encode("go gogo")
 
 

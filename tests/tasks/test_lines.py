@@ -130,7 +130,7 @@ def test_lines__a_held_out_file_with_an_unknown_token(tokens: str, tmp_path: Pat
     train, val = tmp_path / "train.txt", tmp_path / "val.txt"
     train.write_text("a b=b\nb=a\n")
     val.write_text("a=b\nb=c\n")
-    with pytest.raises(InputError, match=f"{val}, line 2: 'c' is no token of this task"):
+    with pytest.raises(InputError, match=f"{val}, line 2: 'c' is none of the tokens"):
         LinesTask(str(train), str(val), str(val), tokens=tokens)
 
 

@@ -106,7 +106,7 @@ def test_files__numbers_of_lines_are_limits(tmp_path: Path):
     ("line", "message"),
     [
         ("1,2|3,4/1,4=1", "line 2: 10 tokens, but a line of G\\(2, 3\\) has 18"),
-        (LINE.replace("6", "99"), "line 2: '99' is no token of this task"),
+        (LINE.replace("6", "99"), "line 2: '99' is none of the tokens"),
         (LINE.replace("/", "|"), "line 2: the line is not of the form"),
         (LINE.replace("1,2|", "1,2="), "line 2: the line is not of the form"),
         (LINE.replace("|5,6", "|1,6"), "line 2: the edges are not 2 arms of 3 nodes"),

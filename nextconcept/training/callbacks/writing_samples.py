@@ -65,6 +65,9 @@ class WritingSamples(L.Callback):
 
     def _prompt(self, data: ConceptDataModule) -> torch.Tensor:
         if self.prompt is not None:
-            return torch.from_numpy(data.tokenizer.encode_prompt(self.prompt).astype("int64"))[None]
+            try:
+                return torch.from_numpy(data.tokenizer.encode_prompt(self.prompt).astype("int64"))[None]
+            except InputError as error:
+                raise InputError(f"the prompt of the writing samples, --sample.prompt: {error}") from None
         tokens, mask = data.held_out_windows("val")[0][:2]
         return tokens[:, : max(1, int(mask[0].int().argmax()))]

@@ -55,5 +55,5 @@ def test_settings__are_checked_before_anything_else(options: dict):
 def test_setup__a_prompt_that_cannot_be_encoded(tmp_path: Path):
     trainer = SimpleNamespace(datamodule=FixedData([]))
     WritingSamples("Hi").setup(trainer, None, "fit")
-    with pytest.raises(InputError, match="prompt"):
+    with pytest.raises(InputError, match="the prompt of the writing samples, --sample.prompt: "):
         WritingSamples("\udcff").setup(trainer, None, "fit")
