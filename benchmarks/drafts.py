@@ -5,7 +5,7 @@
     python benchmarks/drafts.py --width 512 --depth 6
 
 Without a run, prints what a token of an untrained model takes if so many drafts are right in each
-pass. Otherwise prints tokens per pass and the time per token behind the first one, on one thread,
+pass. Otherwise prints tokens per pass and the time per token after the first one, on one thread,
 for one text and for 32, and the speed of a run of a GPT beside it. The ways of writing take turns,
 and medians are printed, of the ratios of neighbouring turns too. Time on a CPU is that of the
 process, so that a machine that does other work too gives the same figures; with ``--device cuda``
@@ -56,7 +56,7 @@ def seconds(device: torch.device) -> float:
 def write(
     model: NextConceptModel, tokens: Tensor, count: int, temperature: float, draft: str | None, figures: DraftFigures
 ) -> tuple[float, Tensor]:
-    """Continue prompts, and return the seconds per token behind the first one, and the tokens."""
+    """Continue prompts, and return the seconds per token after the first one, and the tokens."""
     sampling, generator = Sampling(temperature), make_generator(0, tokens.device)
     writing = generate_tokens(model, tokens, count, sampling, generator, draft=draft, figures=figures)
     written = [next(writing)]

@@ -66,7 +66,7 @@ def look(model: NextConceptModel, tokens: Tensor, answer: int, level: int) -> tu
         level: level whose predictor is probed.
 
     Returns:
-        (S, B, D) states behind each pass; (B, T - answer) tokens of the answer, read back from the
+        (S, B, D) states after each pass; (B, T - answer) tokens of the answer, read back from the
         plan; and which of these the plan reaches.
     """
     chunk, place = places(model, tokens, level)
@@ -90,7 +90,7 @@ def look(model: NextConceptModel, tokens: Tensor, answer: int, level: int) -> tu
 
 
 def print_edge_order(task: StarGraph, prompts: Tensor, path: Tensor, wrong: Tensor) -> None:
-    """Print how often (B,) first branches are wrong, by the order of the edges behind them.
+    """Print how often (B,) first branches are wrong, by the order of the edges after them.
 
     Paths of fewer than three edges have no such order.
     """

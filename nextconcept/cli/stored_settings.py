@@ -209,7 +209,8 @@ def adopt_stored_config(options: Namespace, given: GivenSettings) -> None:
     if other:
         raise InputError(
             f"the model in {path} has {other[0]} {stored[other[0]]}, not {wanted[other[0]]}: with model.init_from "
-            "leave out model.config, and experiments that have one, which is all but grown."
+            "leave out what differs of model.config, or take an experiment without one (grown, growth/grown), with the "
+            "data of the model."
         )
     options.model.config = as_namespace(stored)
     for name in SHAPE:

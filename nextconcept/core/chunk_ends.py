@@ -1,6 +1,6 @@
 """Where the chunks of every level end in a text, as model and data find it.
 
-Everything here is a function of the tokens: whether a chunk ends behind a token depends on the
+Everything here is a function of the tokens: whether a chunk ends after a token depends on the
 tokens up to it alone. Loops are over levels and over the logarithm of the length.
 
 Shapes: B batch, T tokens, S states of a rule, V vocabulary.
@@ -17,8 +17,8 @@ from nextconcept.core.hierarchy import Hierarchy
 __all__ = ["Tables", "chunk_ends", "chunk_room", "own_automata", "rule_ends", "rule_tables"]
 
 Tables = tuple[Tensor, Tensor]
-"""A rule on tokens: (S, V) int64, the state behind a token, and (S, V) bool, whether a chunk ends
-behind it."""
+"""A rule on tokens: (S, V) int64, the state after a token, and (S, V) bool, whether a chunk ends
+after it."""
 
 
 def own_automata(hierarchy: Hierarchy) -> dict[int, ChunkRule]:
@@ -40,7 +40,7 @@ def rule_tables(automata: Mapping[int, ChunkRule], texts: Sequence[bytes], vocab
     Args:
         automata: the rules.
         texts: per token id, its bytes; special tokens have none.
-        vocab_size: V; ids behind ``texts`` have no bytes.
+        vocab_size: V; ids beyond ``texts`` have no bytes.
     """
     padded = [*texts, *[b""] * (vocab_size - len(texts))]
     tables = {level: automaton.on_tokens(padded) for level, automaton in automata.items()}
@@ -50,16 +50,16 @@ def rule_tables(automata: Mapping[int, ChunkRule], texts: Sequence[bytes], vocab
 def rule_ends(tokens: Tensor, following: Tensor, ends: Tensor) -> Tensor:
     """Run a rule over tokens.
 
-    The states behind all prefixes are found by an associative scan (Ladner & Fischer, 1980): a
+    The states after all prefixes are found by an associative scan (Ladner & Fischer, 1980): a
     token is a map from states to states, and maps compose.
 
     Args:
         tokens: (B, T) token ids.
-        following: (S, V) int64, the state behind a token.
-        ends: (S, V) bool, whether a chunk ends behind a token.
+        following: (S, V) int64, the state after a token.
+        ends: (S, V) bool, whether a chunk ends after a token.
 
     Returns:
-        (B, T) bool, whether a chunk ends behind each token.
+        (B, T) bool, whether a chunk ends after each token.
     """
     maps = following.t()[tokens]  # (B, T, S)
     shift = 1
@@ -96,7 +96,7 @@ def chunk_ends(
             of each level above; lower levels end their last chunk with it.
 
     Returns:
-        Per concept level, (B, T) bool, whether a chunk of the level ends behind each token.
+        Per concept level, (B, T) bool, whether a chunk of the level ends after each token.
     """
     last = torch.arange(tokens.shape[1], device=tokens.device) == tokens.shape[1] - 1
     below = torch.ones_like(tokens, dtype=torch.bool)

@@ -1,6 +1,6 @@
 """Rules that say where a chunk of text ends.
 
-A rule reads the text byte by byte with a finite automaton, so whether a chunk ends behind a byte is
+A rule reads the text byte by byte with a finite automaton, so whether a chunk ends after a byte is
 a function of the bytes up to it. :meth:`ChunkRule.on_tokens` lifts the automaton to the tokens of
 any vocabulary.
 
@@ -25,8 +25,8 @@ class ChunkRule:
     """A finite automaton over bytes that starts in state 0.
 
     Attributes:
-        next: (S, 256) int64, the state behind a byte; other integers and lists are converted.
-        ends: (S, 256) bool, whether a chunk ends behind a byte; lists are converted.
+        next: (S, 256) int64, the state after a byte; other integers and lists are converted.
+        ends: (S, 256) bool, whether a chunk ends after a byte; lists are converted.
 
     Raises:
         InputError: if a table has another shape or type, or names a state that there is not.
@@ -58,8 +58,8 @@ class ChunkRule:
             texts: per token id, its bytes; special tokens have none.
 
         Returns:
-            (S, V) int64 states behind each token, and (S, V) bool, whether a chunk ends behind it:
-            if it does behind any byte of the token.
+            (S, V) int64 states after each token, and (S, V) bool, whether a chunk ends after it:
+            if it does after any byte of the token.
         """
         states = np.repeat(np.arange(len(self.next))[:, None], len(texts), axis=1)
         ends = np.zeros_like(states, dtype=bool)
@@ -83,7 +83,7 @@ def _blank(states: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _words() -> ChunkRule:
-    """End behind the first byte that is not alphanumeric after one that is, as all of UTF-8 are."""
+    """End after the first byte that is not alphanumeric and follows one that is, as all of UTF-8."""
     following, ends = _blank(2)
     inside = np.array([chr(byte) in string.ascii_letters + string.digits or byte >= 128 for byte in range(256)])
     following[:, inside] = 1
@@ -96,8 +96,8 @@ def _lines() -> ChunkRule:
 
 
 def _paragraphs() -> ChunkRule:
-    """End behind an empty line; further empty lines belong to the next paragraph."""
-    following, ends = _blank(3)  # inside a line; at the start of a line; behind an empty line
+    """End after an empty line; further empty lines belong to the next paragraph."""
+    following, ends = _blank(3)  # inside a line; at the start of a line; after an empty line
     following[:, NEWLINE] = [1, 2, 2]
     for byte in BLANKS:
         following[:, byte] = [0, 1, 2]
@@ -106,11 +106,11 @@ def _paragraphs() -> ChunkRule:
 
 
 def _sentences() -> ChunkRule:
-    """End behind the white space after a full stop, or behind an empty line.
+    """End after the white space that follows a full stop, or after an empty line.
 
     Quotes and brackets may stand between the two. Further white space belongs to the next sentence.
     """
-    following, ends = _blank(4)  # only white space so far; inside; behind a full stop; new line
+    following, ends = _blank(4)  # only white space so far; inside; after a full stop; new line
     following[:] = 1
     for byte in b".!?":
         following[:, byte] = 2
@@ -129,7 +129,7 @@ RULES = {"words": _words, "lines": _lines, "sentences": _sentences, "paragraphs"
 
 
 def ends_behind(characters: str) -> ChunkRule:
-    """Return the rule that ends a chunk behind any of the given characters.
+    """Return the rule that ends a chunk after any of the given characters.
 
     Raises:
         InputError: if there is none, or one that UTF-8 can't encode.
@@ -139,7 +139,7 @@ def ends_behind(characters: str) -> ChunkRule:
     try:
         words = [character.encode() for character in characters]
     except UnicodeEncodeError as error:
-        raise InputError(f"a chunking rule can't end chunks behind {error.object!r}, which is no character.") from None
+        raise InputError(f"a chunking rule can't end chunks after {error.object!r}, which is no character.") from None
     # Aho-Corasick: states are the beginnings of words. No UTF-8 character ends inside another one,
     # so that a beginning that does not go on falls back to the first state.
     states = {b"": 0}

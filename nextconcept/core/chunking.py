@@ -30,7 +30,7 @@ class ChunkingConfig:
         rule: a number of elements; ``words``, ``lines``, ``sentences`` or ``paragraphs``; or the
             full name of a function without arguments that returns a
             :class:`~nextconcept.core.chunk_rules.ChunkRule`.
-        ends: characters behind which a chunk ends, instead of a rule.
+        ends: characters after which a chunk ends, instead of a rule.
         max_length: elements at which a longer chunk is cut.
         mean_length: elements of a chunk on average, or less: a window of n elements holds at most
             ``n / mean_length`` chunks, and what follows them belongs to a chunk that does not end.

@@ -24,7 +24,7 @@ class HubDataModule(CorpusDataModule):
         hub_split: split of the dataset to read; training, validation and test are made from it.
         streaming: read documents over the network one by one instead of downloading them first.
         max_documents: number of documents to read at most.
-        train_on_stream: train on the documents behind the first ``max_documents``, straight from
+        train_on_stream: train on the documents after the first ``max_documents``, straight from
             the network, without end, divided among processes and workers; the first ones serve
             tokenizer, validation and test. Needs ``streaming`` and ``max_documents``.
         **kwargs: arguments of :class:`~nextconcept.data.text.CorpusDataModule`.

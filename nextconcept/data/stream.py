@@ -72,7 +72,7 @@ class StreamedWindows(IterableDataset[ConceptBatch]):
         return 0 if info is None else (info.id + self.first) % info.num_workers
 
     def find_shards(self, workers: int) -> None:
-        """Find the shards behind the held-out documents, if all workers can get equally many."""
+        """Find the shards after the held-out documents, if all workers can get equally many."""
         parts, count = self.ranks * max(1, workers), self.stream.num_shards
         # Without held-out documents the stream may be cut itself, so that its shards say nothing.
         if parts == 1 or not self.held_out or count < parts:
@@ -224,7 +224,7 @@ class StreamLoader(DataLoader[ConceptBatch]):
 def _join(
     collate_fn: Callable[[Any], ConceptBatch], windows: list[ConceptBatch]
 ) -> tuple[ConceptBatch, dict[str, Any] | None]:
-    """Concatenate windows to a batch; a worker adds its position behind the batch."""
+    """Concatenate windows to a batch; a worker adds its position after the batch."""
     tokens, masks = zip(*((window.tokens, window.mask) for window in windows), strict=True)
     batch = collate_fn(ConceptBatch(torch.cat(tokens), torch.cat(masks)))
     info = get_worker_info()

@@ -42,7 +42,7 @@ class ByteTokenizer(Tokenizer):
         """
         if "\0" in text:
             raise InputError(
-                f"the text has a NUL character (behind {text.index(chr(0))} others), which would end a document among "
+                f"the text has a NUL character (after {text.index(chr(0))} others), which would end a document among "
                 "bytes: remove it."
             )
         return np.frombuffer(text.encode(), dtype=np.uint8)
@@ -210,7 +210,7 @@ class SymbolTokenizer(Tokenizer):
     def encode_prompt(self, text: str) -> np.ndarray:
         """Return the token ids of a typed prompt, with padding before the question.
 
-        The question ends with the first separator; behind it the prompt may begin an answer.
+        The question ends with the first separator; after it the prompt may begin an answer.
 
         Raises:
             InputError: if the prompt is empty, holds anything but symbols or, where prompts are

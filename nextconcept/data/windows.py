@@ -36,7 +36,7 @@ class ConceptBatch(NamedTuple):
     mask: Tensor
     """(B, T + 1) bool: False where a token is padding or is not learnt."""
     ends: Tensor | None = None
-    """(B, L - 1, T) bool: whether a chunk of each concept level, the lowest first, ends behind each
+    """(B, L - 1, T) bool: whether a chunk of each concept level, the lowest first, ends after each
     input. None for chunks of one length, and where the rules are not known. It is there to look at:
     models find the same from the tokens."""
 
@@ -128,7 +128,7 @@ class ContiguousWindows(_TokenWindows):
 
 
 def _batch(windows: list[np.ndarray], context_length: int) -> ConceptBatch:
-    """Stack windows of up to T + 1 tokens, padded behind."""
+    """Stack windows of up to T + 1 tokens, padded at the end."""
     tokens = np.zeros((len(windows), context_length + 1), dtype=np.int64)
     mask = np.zeros(tokens.shape, dtype=bool)
     for row, window in enumerate(windows):
@@ -166,7 +166,7 @@ class WindowSampler(DistributedSampler[Any]):
         return windows if epoch == self.epoch else 0
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the indices of this process in the epoch, behind the skipped ones."""
+        """Yield the indices of this process in the epoch, after the skipped ones."""
         start, self.skip = self.skipped, (0, 0)
         yield from range(self.first + start + self.rank, self.first + self.total_size, self.num_replicas)
 
@@ -219,7 +219,7 @@ class WindowLoader(DataLoader[ConceptBatch]):
         return {"epoch": self._order.epoch, "windows": self._read}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue behind the windows that ``state`` counts, if their epoch is continued.
+        """Continue after the windows that ``state`` counts, if their epoch is continued.
 
         Lightning may have ended that epoch early, so that the number of its windows does not say
         whether it was complete.

@@ -28,7 +28,7 @@ def write_report(content: dict[str, Any], chosen: list[str], tried: list[str], p
             groups.setdefault((budget_of(record), record["entry"]), []).append(record)
     groups = dict(sorted(groups.items(), key=lambda item: item[0][0] or ("", 0.0)))  # keeps the order of entries
     others = [record for record in content["runs"] if record["key"] in tried and record["key"] not in chosen]
-    # A name may have a dot in it, behind which with_suffix would cut.
+    # A name may have a dot in it, after which with_suffix would cut.
     path.with_name(f"{path.name}.md").write_text(_table(content, groups, others, path.name), encoding="utf-8")
     draw_comparison(content, groups).savefig(path.with_name(f"{path.name}.png"), dpi=110)
 

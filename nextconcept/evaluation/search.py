@@ -78,7 +78,7 @@ def best_candidate(results: Mapping[Candidate, float], mode: Literal["min", "max
 
 
 def rates_beyond(results: Mapping[Candidate, float], mode: Literal["min", "max"]) -> list[Candidate]:
-    """Return the candidate to try next: behind the end of the rates at which the best one lies."""
+    """Return the candidate to try next: beyond the end of the rates at which the best one lies."""
     best = best_candidate(results, mode)
     rates = _rates(results, best)
     if len(rates) == 1 or best.rate not in (rates[0], rates[-1]):

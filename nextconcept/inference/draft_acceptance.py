@@ -15,7 +15,7 @@ __all__ = ["Comparison", "DraftFigures", "DraftedPass"]
 class DraftFigures:
     """How many tokens passes have written.
 
-    The tokens of a pass count whole, those behind the end of a text among them, and so do rows that
+    The tokens of a pass count whole, those after the end of a text among them, and so do rows that
     have ended in a batch that has not: they are computed like the others.
 
     Attributes:
@@ -82,11 +82,11 @@ class Comparison:
 
 @dataclass
 class DraftedPass:
-    """A pass over the newest token and drafted ones behind it.
+    """A pass over the newest token and drafted ones after it.
 
     Attributes:
         rows: (R,) rows of the batch, on the CPU.
-        logits: (R, n, V) of the token behind each position.
+        logits: (R, n, V) of the token after each position.
         drafts: (R, n - 1) drafted tokens.
         counts: (R,) how many of them are there; what follows is arbitrary.
     """

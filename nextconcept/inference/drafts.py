@@ -2,7 +2,7 @@
 
 Speculative decoding (Leviathan et al., 2023) whose draft comes from the plan of the model itself.
 The planned concepts are read back into tokens, and all levels run over them and the newest token as
-over a prompt, in one pass each: chunks of drafted tokens are composed, the levels above plan behind
+over a prompt, in one pass each: chunks of drafted tokens are composed, the levels above plan after
 them, and each drafted position reads the plan that it would read if the drafts before it had been
 written. What the token level would have written itself is kept. What all levels stored for rejected
 drafts is overwritten by the next passes.
@@ -79,14 +79,14 @@ class DraftingGenerator(CachedGenerator):
         self.planned = AnchorStore(rows, self.steppers[0].plans.slots)
 
     def place(self, lengths: Tensor) -> int:
-        """Return the place in its chunk of the token behind texts, at most; 0 where rules cut."""
+        """Return the place in its chunk of the token after texts, at most; 0 where rules cut."""
         return 0 if self.model.chunker is not None else int((lengths % self.config.hierarchy.chunk_size).max())
 
     def passes(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor) -> list[DraftedPass]:
         """Read the newest token of each row, and drafts.
 
         Args:
-            ids: (B, L) texts; what stands behind the end of a row is arbitrary.
+            ids: (B, L) texts; what stands after the end of a row is arbitrary.
             starts: (B,) first visible token.
             lengths: (B,) tokens of each row, one more than were read or accepted before.
             most: (B,) tokens that each row may still take; 0 for a row that waits or has ended.
@@ -137,13 +137,13 @@ class DraftingGenerator(CachedGenerator):
         state: Tensor | None,
         drafts: Tensor,
     ) -> Tensor:
-        """Read the newest tokens (R, 1) and drafts (R, n - 1) behind them: (R, n, V) logits.
+        """Read the newest tokens (R, 1) and drafts (R, n - 1) after them: (R, n, V) logits.
 
         The levels above advance as if the drafts had been written, so that each position reads the
         plan that it would read then. What they make of rejected drafts is overwritten.
 
         Args:
-            ids: (R, L) texts, with the drafts behind them.
+            ids: (R, L) texts, with the drafts after them.
             starts: (R,) first visible token.
             at: where the texts stand without drafts.
             then: where they stand with them.
@@ -164,9 +164,9 @@ class DraftingGenerator(CachedGenerator):
     def _drafts(
         self, ids: Tensor, starts: Tensor, lengths: Tensor, reading: Reading, room: Tensor, rows: Tensor | None
     ) -> tuple[Tensor, Tensor, Location | None]:
-        """Draft tokens, and put them behind the texts.
+        """Draft tokens, and put them after the texts.
 
-        Where rules cut chunks, the last token of a chunk is no draft: the position behind it would
+        Where rules cut chunks, the last token of a chunk is no draft: the position after it would
         read the next plan, which says where its chunk ends only when that is written.
 
         Args:
@@ -204,7 +204,7 @@ class DraftingGenerator(CachedGenerator):
         return drafts[:, : int(counts.max())], counts, then
 
     def foresee(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> Comparison:
-        """Return what would be drafted behind the first texts, whose tokens have all been read."""
+        """Return what would be drafted after the first texts, whose tokens have all been read."""
         rows = None if len(ids) <= COMPARED else torch.arange(COMPARED)
         ids, starts, lengths = ids[:COMPARED], starts[:COMPARED], lengths[:COMPARED]
         at = self._locate(ids, starts, lengths, rows)
@@ -237,7 +237,7 @@ def write_drafted(
 
     Args:
         decoder: the model.
-        ids: (B, L) texts with room for what is written, and for the longest draft behind it.
+        ids: (B, L) texts with room for what is written, and for the longest draft after it.
         lengths: (B,) tokens of each text.
         max_new_tokens: how many times to yield.
         figures: receives how many tokens passes have written.

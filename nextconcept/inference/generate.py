@@ -109,7 +109,7 @@ def generate_tokens(
     uniform = None
     if sampling.temperature:
         uniform = torch.rand(max_new_tokens, len(tokens), generator=generator, device=tokens.device).t()
-    # A pass writes behind rejected drafts too.
+    # A pass writes after rejected drafts too.
     size = int(offsets.max()) + tokens.shape[1] + max_new_tokens + (LONGEST if draft else 0)
     ids = torch.where(torch.arange(size) < offsets[:, None], PADDING, 0).to(tokens.device)
     index = (offsets[:, None] + torch.arange(tokens.shape[1])).to(ids.device)

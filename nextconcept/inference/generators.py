@@ -35,7 +35,7 @@ takes its place.
 def visible_part(ids: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
     """Return the visible part of each row of (R, L): (R, longest).
 
-    Entries behind the end of a row are arbitrary, because no output that is used depends on them.
+    Entries after the end of a row are arbitrary, because no output that is used depends on them.
     """
     longest = int((lengths - starts).max())
     index = starts[:, None] + torch.arange(longest)
@@ -50,7 +50,7 @@ def anchor_numbers(model: NextConceptModel, ids: Tensor, positions: Tensor, leve
 
     Args:
         model: the model.
-        ids: (R, L) texts; what stands behind the positions does not count.
+        ids: (R, L) texts; what stands after the positions does not count.
         positions: (R, n) tokens before each anchor, on the CPU.
         level: level of the plans.
 
@@ -71,7 +71,7 @@ def anchor_numbers(model: NextConceptModel, ids: Tensor, positions: Tensor, leve
 def visible_anchors(model: NextConceptModel, window: Tensor, level: int) -> Tensor:
     """Return the tokens of (R, T) visible ones before each anchor of ``level``: (R, A) on the CPU.
 
-    Entries behind the end of a row are arbitrary.
+    Entries after the end of a row are arbitrary.
     """
     if model.chunker is None:
         span = model.config.hierarchy.span(level)

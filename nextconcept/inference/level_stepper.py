@@ -297,7 +297,7 @@ class LevelStepper:
     def add_memory(self, anchors: RowPositions, memory: Tensor, starts: Tensor) -> None:
         """Store the memory (R, n, D_above) of anchors, if the level reads one.
 
-        ``starts`` (R, n) are the first elements of the chunks behind the anchors.
+        ``starts`` (R, n) are the first elements of the chunks after the anchors.
         """
         if self.reads_anchor:
             self.anchor_states.write(anchors, memory)
@@ -307,14 +307,14 @@ class LevelStepper:
         self.memory.write(anchors, self._keys(memory, readers, starts))
 
     def set_plans(self, anchors: RowPositions, plans: Tensor, starts: Tensor, chunk_length: float) -> None:
-        """Let positions behind anchors read their normalised plans (R, n, H, D_above).
+        """Let positions after anchors read their normalised plans (R, n, H, D_above).
 
         Attention reads them as keys and values, (R, n, 2 b, g, H, d).
 
         Args:
             anchors: the anchors.
             plans: (R, n, H, D_above).
-            starts: (R, n) the first elements of the chunks behind the anchors.
+            starts: (R, n) the first elements of the chunks after the anchors.
             chunk_length: elements by which later chunks follow.
         """
         if self.unbind is not None:
@@ -354,7 +354,7 @@ class LevelStepper:
         shift: int = 0,
         own: Sequence[list[Tensor]] = (),
     ) -> Tensor:
-        """Run a position of each row, or the drafted ones behind it too.
+        """Run a position of each row, or the drafted ones after it too.
 
         Args:
             x: (R, D) inputs, or (R, n, D) with drafted positions.

@@ -39,7 +39,7 @@ class Reading:
 
     Attributes:
         anchors: the anchor whose plan the first position of each row reads; those of its other
-            positions lie ``anchors.ahead`` behind it at most.
+            positions lie ``anchors.ahead`` after it at most.
         anchor: (R, n) the anchor whose plan each position reads.
         place: (R, n) elements between the element that it predicts and the first of the chunk.
         offset: (R, n) tokens between the two, where rules cut chunks.
@@ -60,7 +60,7 @@ class Reading:
         return self.anchors.ahead == 0
 
     def unbound(self, plan: Tensor, unbind: Unbind, shift: int) -> Tensor:
-        """Return what plans say about the elements ``shift`` behind those of the positions.
+        """Return what plans say about the elements ``shift`` after those of the positions.
 
         Args:
             plan: (R, H, D), or if it is not :attr:`common`, (R, n, H, D).
@@ -74,7 +74,7 @@ class Reading:
             places = self.place + shift if self.common else (self.place + shift)[..., None]
             unbound = unbind_at(plan, places, int(self.chunk_length), self.stride, unbind)
             return unbound if self.common else unbound.squeeze(2)
-        # Behind its first element a rollout does not know where chunks will end.
+        # After its first element a rollout does not know where chunks will end.
         first = plan[:, :1].expand(-1, self.place.shape[1], -1) if self.common else plan[:, :, 0]
         return unbind(first, self.offset) * (shift == 0)
 
@@ -111,7 +111,7 @@ class Location:
         Args:
             hierarchy: the levels of the model.
             lengths: (R,) visible tokens of each row, on the CPU.
-            chunks: chunks of the visible tokens, with anything behind the end of a row.
+            chunks: chunks of the visible tokens, with anything after the end of a row.
             rows: (R,) rows of the batch, or None for all.
             tokens: (R, T) the visible tokens, where concepts are to be composed from them.
         """
@@ -148,7 +148,7 @@ class Location:
         return RowPositions(self.counts[level] - int(level == 0), self.rows, device, ahead)
 
     def completed(self, level: int, before: Tensor, device: torch.device) -> RowPositions:
-        """Return the anchors of ``level`` behind the first ``before`` (R,), on the CPU."""
+        """Return the anchors of ``level`` after the first ``before`` (R,), on the CPU."""
         return RowPositions(before + 1, self.rows, device, int((self.counts[level] - before).max()) - 1)
 
     def reading(self, level: int, positions: RowPositions) -> Reading | None:
@@ -174,13 +174,13 @@ class Location:
         return Reading(anchors, anchor, place, offset, size, stride)
 
     def first_elements(self, level: int, anchors: RowPositions) -> Tensor:
-        """Return the first element of the chunk of ``level`` behind each anchor, (R, n)."""
+        """Return the first element of the chunk of ``level`` after each anchor, (R, n)."""
         if self.chunks is None:
             return anchors.every() * self.hierarchy.chunk_size
         return _at(self.chunks[level].first, anchors.every())
 
     def first_tokens(self, level: int, anchors: RowPositions) -> Tensor:
-        """Return the first token of the chunk of ``level`` behind each anchor, (R, n)."""
+        """Return the first token of the chunk of ``level`` after each anchor, (R, n)."""
         if self.chunks is None:
             return anchors.every() * self.hierarchy.span(level)
         return _at(self.chunks[level].start, anchors.every())

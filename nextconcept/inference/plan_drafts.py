@@ -40,9 +40,9 @@ class PlanDrafts:
 
         Args:
             plan: (R, H, D) plans.
-            places: (R, n) places behind their anchors, one after the other.
+            places: (R, n) places after their anchors, one after the other.
             ids: (R, L) texts.
-            lengths: (R,) tokens of each text, behind which the places begin, on the CPU.
+            lengths: (R,) tokens of each text, after which the places begin, on the CPU.
             rows: (R,) rows of the batch, on the CPU.
 
         Returns:

@@ -117,7 +117,7 @@ def edit_plans(
         edits: planned concepts to replace.
         model: the model.
         tokens: (T,) the text, at most a context.
-        known: tokens of the prompt, behind which edits apply.
+        known: tokens of the prompt, after which edits apply.
 
     Returns:
         Maps a level and its plans (1, A, H, D) to those that are read.

@@ -156,7 +156,7 @@ def _agreement(
     targets, known = horizon_targets(concepts, plan.shape[1])
     cosine = F.cosine_similarity(plan, targets[0], dim=-1)  # (A, H)
     cells = _banded(cosine.masked_fill(~known, float("nan")), torch.arange(count + 1), count)
-    first = next((index for index, start in enumerate(starts[:-1]) if start >= 0), 0)  # behind the padding
+    first = next((index for index, start in enumerate(starts[:-1]) if start >= 0), 0)  # after the padding
     title, barely = _title(model, level, f"level {level}: dark = planned right, beige = not planned")
     return _heat_map(
         cells[:, first:] if count else torch.full((1, 1), float("nan")),
@@ -172,7 +172,7 @@ def _agreement(
 def _banded(values: Tensor, first: Tensor, count: int) -> Tensor:
     """Spread (R, H) values over ``count`` columns; row r begins in column ``first[r]``.
 
-    Cells without a value, and values behind the last column, are NaN and left out.
+    Cells without a value, and values after the last column, are NaN and left out.
     """
     rows, horizon = values.shape
     cells = values.new_full((rows, count + horizon), float("nan"))

@@ -74,7 +74,7 @@ class PlanReading:
         start: position of its first token in the text.
         length: its tokens.
         text: its text.
-        new: whether it was written behind the prompt.
+        new: whether it was written after the prompt.
         weights: how much it attended to each step of the plan, on average over heads and blocks.
             Where plans are read at their places, one for the step and zero for the others.
         place: the place in the chunk at which it read, where plans are read at their places.
@@ -90,7 +90,7 @@ class PlanReading:
 
 @dataclass
 class WrittenToken:
-    """A token that was written behind a prompt.
+    """A token that was written after a prompt.
 
     Attributes:
         position: in the text.

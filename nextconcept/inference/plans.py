@@ -172,9 +172,9 @@ def compare_plan(
 def _bounds(
     model: NextConceptModel, tokens: Tensor, known: int, level: int, horizon: int
 ) -> list[tuple[int, int | None]]:
-    """Return where each planned chunk lies in the text: its first token, and the one behind it.
+    """Return where each planned chunk lies in the text: its first token, and the one after it.
 
-    The one behind it is None where the chunk is not complete. A chunk that begins in the padding in
+    The one after it is None where the chunk is not complete. A chunk that begins in the padding in
     front has a negative first token.
     """
     if model.chunker is None:
@@ -186,7 +186,7 @@ def _bounds(
     before = int((chunks.start[0, 1 : int(chunks.counts[0]) + 1] <= known).sum())
     starts = chunks.start[0, : int(chunks.counts[0]) + 1].tolist()[before : before + horizon + 1]
     pairs: list[tuple[int, int | None]] = list(pairwise(starts))
-    # What has not begun yet begins behind the text.
+    # What has not begun yet begins after the text.
     return [*pairs, *[(starts[-1], None)], *[(len(tokens), None)] * horizon][:horizon]
 
 

@@ -2,7 +2,7 @@
 
 Chunks of one length are matched; see :func:`~nextconcept.nn.matching.match`. Where rules cut
 chunks, a concept is unbound place by place. Nothing says how long its chunk is but the rule, which
-ends it behind one of the tokens that were read: ``decode`` trains those too. The nearest token of
+ends it after one of the tokens that were read: ``decode`` trains those too. The nearest token of
 each place reads a concept that is composed of real tokens. A predicted concept may hold several
 chunks at once, of which no end is the nearest token of its place: of it the likeliest tokens are
 read, and at level 1 the likeliest length, see :mod:`~nextconcept.nn.chunk_lengths`.
@@ -57,7 +57,7 @@ def read_chunk(model: NextConceptModel, concept: Tensor, level: int, alternative
             sure.
 
     Returns:
-        The reading, and behind it the others, the nearest to the concept first.
+        The reading, and after it the others, the nearest to the concept first.
     """
     cosines = model.encoder.read_back(concept, level)  # (S, V)
     best = cosines.topk(2, -1)
@@ -69,7 +69,7 @@ def read_chunk(model: NextConceptModel, concept: Tensor, level: int, alternative
         if level == 1 and model.config.hierarchy.rules[0].of_text:
             reading = _likeliest(model, reading, concept)
         first = _cut(model, reading, concept, level)
-    # What is read behind the end of the chunk is noise.
+    # What is read after the end of the chunk is noise.
     end = len(first.tokens)
     places = (best.values[:end, 0] - best.values[:end, 1]).argsort()[: 4 * alternatives]
     found = {tuple(first.tokens.tolist()): first}
@@ -84,7 +84,7 @@ def read_chunk(model: NextConceptModel, concept: Tensor, level: int, alternative
 
 
 def _cut(model: NextConceptModel, reading: Tensor, concept: Tensor, level: int) -> ReadChunk:
-    """Cut (S,) tokens behind the end of their first chunk, and compare it with a concept (D,)."""
+    """Cut (S,) tokens after the end of their first chunk, and compare it with a concept (D,)."""
     tokens = reading[: _end(model, reading, level)]
     cosine = F.cosine_similarity(model.compose(tokens, level), concept, dim=-1)
     return ReadChunk(tokens, float(cosine))

@@ -14,13 +14,13 @@ __all__ = ["AnchorStore", "RingCache", "RingView", "RowPositions"]
 
 
 class RowPositions:
-    """The positions that each row takes in a step: the current one, and drafted ones behind it.
+    """The positions that each row takes in a step: the current one, and drafted ones after it.
 
     Args:
         last: (R,) current position of each row, on the CPU.
         rows: (R,) indices of the rows in the batch, or None for the whole batch.
         device: device of the model.
-        ahead: drafted positions, n - 1; the next step begins at or before the one behind them. A
+        ahead: drafted positions, n - 1; the next step begins at or before the one after them. A
             row may have fewer, and what is computed at the others is arbitrary.
 
     Attributes:
@@ -50,7 +50,7 @@ class RingCache:
     """A ring buffer of the latest keys and values of each row.
 
     Drafted positions are stored like others. Those that turn out wrong need no removal: until the
-    next steps overwrite them, they lie behind the positions that these see. So that they overwrite
+    next steps overwrite them, they lie after the positions that these see. So that they overwrite
     nothing that is still seen, there is room for ``ahead`` more positions.
 
     Args:

@@ -24,7 +24,8 @@ class Sampling:
         top_k: keep the k likeliest tokens.
         top_p: keep the smallest set of likeliest tokens whose probability reaches p (Holtzman et
             al., 2020).
-        min_p: keep tokens at least this times as likely as the likeliest (Nguyen et al., 2024).
+        min_p: keep tokens whose probability is at least this share of the likeliest one's (Nguyen
+            et al., 2024).
 
     Raises:
         InputError: if a value is no such number, or out of range.

@@ -93,7 +93,8 @@ class Writer:
             temperature: divides the logits; 0 takes the most likely token.
             top_k: sample from the k most likely tokens.
             top_p: sample from the most likely tokens whose probabilities reach p together.
-            min_p: sample from tokens that are at least this times as likely as the most likely.
+            min_p: sample from tokens whose probability is at least this share of the likeliest
+                one's.
             stop: one or more strings at which a continuation ends; they are not part of the text.
             seed: seed of the sampling.
             draft: ``plan`` checks the tokens that the plan says come next in one pass, which writes

@@ -37,7 +37,7 @@ def text_plans(
         model: in eval mode, with an additive composition.
         tokenizer: the model's tokenizer.
         tokens: (T,) int64, the text, of which the model sees everything at once.
-        known: tokens of the prompt, behind which edits apply; default: all.
+        known: tokens of the prompt, after which edits apply; default: all.
         edits: planned concepts that were replaced.
         attention: whether to say what each element of a chunk read of the plan.
 

@@ -3,7 +3,7 @@
 Read place by place, a plan gives each token a probability. Places are independent, so the rule that
 ends chunks makes them a distribution over lengths, by a forward pass over its states. Taking the
 likeliest token at each place is another thing: where a chunk may end at any of several places, an
-end is likely behind none of them.
+end is likely after none of them.
 
 Shapes: M concepts, S states of the rule, V vocabulary, P places of a chunk, D width.
 """

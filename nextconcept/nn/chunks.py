@@ -1,6 +1,6 @@
 """Where the chunks of every level lie, if rules cut them.
 
-Everything here is a function of the tokens: whether a chunk ends behind a token depends on the
+Everything here is a function of the tokens: whether a chunk ends after a token depends on the
 tokens up to it alone.
 
 Shapes: B batch, T tokens, n elements of the level below, N chunks that a window may hold, D width.
@@ -23,7 +23,7 @@ __all__ = ["Chunker", "Chunks", "chunk_of_tokens", "in_tokens"]
 
 
 def _first_of_chunk(ends: Tensor) -> Tensor:
-    """Return the first element of the chunk of each of (B, n) elements, and of the one behind."""
+    """Return the first element of the chunk of each of (B, n) elements, and of the one after."""
     index = torch.arange(1, ends.shape[1] + 1, device=ends.device)
     starts = torch.where(ends, index, 0)
     return torch.cat((torch.zeros_like(starts[:, :1]), starts), 1).cummax(1).values
@@ -33,16 +33,16 @@ def _first_of_chunk(ends: Tensor) -> Tensor:
 class Chunks:
     """The chunks that the elements of a level form, and so the elements of the next level.
 
-    What stands behind the last element that is there is arbitrary.
+    What stands after the last element that is there is arbitrary.
 
     Attributes:
         counts: (B,) complete chunks.
-        index: (B, n + 1) chunk of each element, and of the one behind the last.
+        index: (B, n + 1) chunk of each element, and of the one after the last.
         slot: (B, n) chunk of each element that belongs to a complete chunk, otherwise N.
         place: (B, n + 1) elements between the element and the first of its chunk.
         offset: (B, n + 1) tokens between the two.
-        first: (B, N + 1) first element of each chunk, and of the one behind the last.
-        start: (B, N + 1) first token of each chunk, and of the one behind the last.
+        first: (B, N + 1) first element of each chunk, and of the one after the last.
+        start: (B, N + 1) first token of each chunk, and of the one after the last.
     """
 
     counts: Tensor
@@ -144,8 +144,8 @@ def _lay_out(ends: Tensor, starts: Tensor, most: int) -> Chunks:
     """Number the chunks of elements.
 
     Args:
-        ends: (B, n) bool, behind which elements a chunk ends.
-        starts: (B, n + 1) first token of each element, and of the one behind the last.
+        ends: (B, n) bool, after which elements a chunk ends.
+        starts: (B, n + 1) first token of each element, and of the one after the last.
         most: N, at least as many as there are ends.
     """
     index = torch.arange(ends.shape[1] + 1, device=ends.device)
@@ -153,7 +153,7 @@ def _lay_out(ends: Tensor, starts: Tensor, most: int) -> Chunks:
     counts = counted[:, -1]
     chunk = torch.nn.functional.pad(counted, (1, 0))
     head = _first_of_chunk(ends)
-    # The element behind an end is the first of the chunk with the number of ends so far; slot N + 1
+    # The element after an end is the first of the chunk with the number of ends so far; slot N + 1
     # takes what is no end.
     slot = torch.where(ends, counted, most + 1)
     first = head.new_zeros(len(ends), most + 2).scatter(1, slot, index[1:].expand(len(ends), -1))[:, :-1]
@@ -203,7 +203,7 @@ class Chunker(nn.Module):
         """Fill the tables.
 
         Args:
-            texts: per token id, its bytes; special tokens have none. Ids behind them have none.
+            texts: per token id, its bytes; special tokens have none. Ids after them have none.
         """
         for level, values in rule_tables(self._automata, texts, self.vocab_size).items():
             for table, value in zip(self._tables[level], values, strict=True):

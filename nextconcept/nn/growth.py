@@ -219,7 +219,8 @@ def shrink(model: NextConceptModel) -> NextConceptModel:
     """Return the model without its top level; ``model`` is not changed.
 
     Raises:
-        InputError: if there is no level above the tokens.
+        InputError: if there is no level above the tokens, or a token encoder would be left without
+            one.
     """
     big, smaller = model.state_dict(), NextConceptModel(shrunk_config(model.config), type(model.encoder))
     smaller.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)

@@ -43,7 +43,7 @@ class RolloutCache:
     Not a dataclass: FSDP2 hands blocks copies of dataclasses, and blocks write into this object.
 
     Attributes:
-        step: how far behind its anchor each query stands; 0 in the teacher-forced pass, which fills
+        step: how far after its anchor each query stands; 0 in the teacher-forced pass, which fills
             ``prefix``.
         prefix: per pass through a block, (B, g, A, d) keys and values that all anchors share.
         own: per pass and earlier step, (B, g, A, d) keys and values of each anchor alone.
@@ -262,7 +262,7 @@ class ParallelContext(LevelContext):
         return self._input.places.fold.unfold(x, self.time)
 
     def rotate_in_chunk(self, query: Tensor) -> Tensor:
-        """Rotate by positions in the chunk, behind which a rollout stands by its step."""
+        """Rotate by positions in the chunk, after which a rollout stands by its step."""
         in_chunk = self._input.places.in_chunk
         return rotate(query, self._reading_angles("in chunk", lambda: in_chunk(self.device) + self.step))
 

@@ -29,17 +29,17 @@ concepts say about the elements at those places: ``R(-i) p``."""
 
 
 def unbind_at(plan: Tensor, places: Tensor, chunk_size: int, stride: int, unbind: Unbind) -> Tensor:
-    """Read a plan at places behind its anchor.
+    """Read a plan at places after its anchor.
 
     Args:
         plan: (..., H, D) planned concepts of consecutive chunks.
-        places: (..., n) elements behind the first of the first chunk.
+        places: (..., n) elements after the first of the first chunk.
         chunk_size: c.
         stride: tokens of an element.
         unbind: see :data:`Unbind`.
 
     Returns:
-        (..., n, D): ``R(-(i mod c)) p[i div c]``, zero behind the end of the plan.
+        (..., n, D): ``R(-(i mod c)) p[i div c]``, zero after the end of the plan.
     """
     step, place = places // chunk_size, places % chunk_size
     index = step.clamp(max=plan.shape[-2] - 1).expand(*plan.shape[:-2], -1)
@@ -76,7 +76,7 @@ class Places(ABC):
 
     @abstractmethod
     def unbound(self, plan: Tensor, step: int, unbind: Unbind) -> Tensor:
-        """Return what the plans (B, A, H, D) say about the elements ``step`` behind.
+        """Return what the plans (B, A, H, D) say about the elements ``step`` after.
 
         Returns:
             (B, A, c, D), positions in the order of :attr:`fold`; (B, T, 1, D) where each position
@@ -177,7 +177,7 @@ class UnevenPlaces(Places):
     def unbound(self, plan: Tensor, step: int, unbind: Unbind) -> Tensor:
         """Unbind the first step of each position's plan, (B, T, 1, D).
 
-        It is zero behind the first element of a rollout, which does not know where chunks will end.
+        It is zero after the first element of a rollout, which does not know where chunks will end.
         """
         own = self.spread(plan[:, :, 0]) * (step == 0)
         return unbind(own, self.chunks.turns(own)[:, self.element :]).unsqueeze(2)

@@ -63,8 +63,8 @@ class _Chunks:
         lengths: (M, W) tokens that are there.
         concepts: (M, W, D) compositions; of partial chunks the sums of bound elements.
         cosine: (M, W) to the concept that is searched for, -inf where there is no chunk.
-        states: per rule that reads the text, (M, W) its state behind the tokens.
-        ended: per such rule, (M, W) bool, whether it has ended a chunk behind any of the tokens.
+        states: per rule that reads the text, (M, W) its state after the tokens.
+        ended: per such rule, (M, W) bool, whether it has ended a chunk after any of the tokens.
     """
 
     tokens: Tensor
@@ -114,7 +114,7 @@ class _Search:
                 ended = take_rows(more.ended[level].flatten(1), index.clamp(max=self.beam * width - 1)) & extended
             done = take_rows(done, parent) | ended | (place + 1 == rule.max_length)
         beam.concepts = composition.after_sum(beam.concepts, count.clamp(min=1))
-        # A norm behind the sum may change directions.
+        # A norm after the sum may change directions.
         cosine = F.cosine_similarity(beam.concepts, wanted[:, None], dim=-1)
         beam.cosine = torch.where(beam.cosine > -torch.inf, cosine, beam.cosine)
         return beam

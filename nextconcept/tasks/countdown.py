@@ -37,7 +37,7 @@ class Countdown(Task):
     its plan. Whatever solves a problem is judged right. Validation and test have sets of numbers
     and target that no training line has, in any order.
 
-    Each number is a token. With chunks that end behind ``,``, ``>`` and ``:``, each number of a
+    Each number is a token. With chunks that end after ``,``, ``>`` and ``:``, each number of a
     prompt and each equation is a chunk.
 
     Args:
@@ -120,7 +120,7 @@ class Countdown(Task):
     def draw_answer(self, prompt: np.ndarray | Tensor, answer: np.ndarray | Tensor) -> Figure:
         """Draw the numbers of a prompt (P,), the equations of an answer (A,) and the target.
 
-        What is no equation is left out, with everything behind it.
+        What is no equation is left out, with everything after it.
         """
         line = np.asarray(prompt).tolist()
         numbers, target = line[0 : 2 * self.numbers : 2], line[2 * self.numbers]
@@ -179,7 +179,7 @@ class Countdown(Task):
         """Check an equation (B, 6) of numbers that are left, (B, m).
 
         Returns:
-            (B,) bool, whether it is right; and (B, m - 1) numbers that are left behind it, which
+            (B,) bool, whether it is right; and (B, m - 1) numbers that are left after it, which
             mean nothing where it is wrong.
         """
         first, sign, second, equals, result, end = equation.T

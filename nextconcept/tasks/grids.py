@@ -78,7 +78,7 @@ def shortest_ways(
         length: cells of a way that are returned.
 
     Returns:
-        (R, length) cells from start to goal, and -1 behind the goal.
+        (R, length) cells from start to goal, and -1 after the goal.
     """
     rows, cell = np.arange(len(start)), start
     way = np.full((len(start), length), -1)

@@ -120,9 +120,9 @@ class Maze(Task):
         """Judge ways, whichever shortest way the task gives.
 
         Returns:
-            ``exact``: a shortest way from start to goal along passages, and nothing behind it;
+            ``exact``: a shortest way from start to goal along passages, and nothing after it;
             ``first_move``: the second cell is a step nearer to the goal; ``reached``: a way from
-            start to goal, however long, and nothing behind it.
+            start to goal, however long, and nothing after it.
         """
         passages, start, goal = self._read(prompts.cpu().numpy())
         written = answers.cpu().numpy()

@@ -86,8 +86,8 @@ class Task(ABC):
             indices: numbers of the lines, below :meth:`num_lines`.
 
         Returns:
-            Prompts (B, P), padded in front, and answers (B, A), padded behind: int64 token ids; see
-            :func:`pad`.
+            Prompts (B, P), padded in front, and answers (B, A), padded at the end: int64 token
+            ids; see :func:`pad`.
         """
 
     def layout(self, hierarchy: Hierarchy) -> Layout:
@@ -155,7 +155,7 @@ def pad(rows: Sequence[Sequence[int] | np.ndarray], length: int, value: int, fro
         rows: B rows of token ids.
         length: tokens in a row of the result, at least the length of the longest row.
         value: token that fills rows.
-        front: whether to pad in front, as prompts are, rather than behind, as answers are.
+        front: whether to pad in front, as prompts are, rather than at the end, as answers are.
 
     Returns:
         (B, length) int64.

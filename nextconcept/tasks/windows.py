@@ -15,7 +15,7 @@ __all__ = ["TaskWindows"]
 
 
 class TaskWindows(Windows):
-    """Lines of one split of a task, whose answer begins with a chunk of every level.
+    """Lines of one split of a task; the answer begins with a chunk of each level of fixed chunks.
 
     A finite training split is shuffled anew in each epoch, as a function of seed and epoch.
 

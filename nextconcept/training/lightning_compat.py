@@ -89,7 +89,7 @@ def accumulates(trainer: L.Trainer) -> bool:
 
 
 def stops_early(trainer: L.Trainer) -> bool:
-    """Whether training ends behind this batch because ``trainer.should_stop`` is set.
+    """Whether training ends after this batch because ``trainer.should_stop`` is set.
 
     Uses ``FitLoop._can_stop_early``, which holds the stop back until ``min_steps`` and
     ``min_epochs`` are reached.
@@ -134,7 +134,7 @@ def fixed_version(logger: TensorBoardLogger | CSVLogger) -> int | str | None:
 
 
 def next_version(logger: TensorBoardLogger | CSVLogger) -> int:
-    """Return the number behind the highest one that has a folder, by ``_get_next_version``."""
+    """Return the number after the highest one that has a folder, by ``_get_next_version``."""
     return logger._get_next_version()
 
 

@@ -157,7 +157,7 @@ def _before(at: LossInputs) -> Tensor:
 def _read_chunks(at: LossInputs, plan: Tensor, head: DraftHead | None, chunks: dict[int, Chunks]) -> Tensor:
     """Score each token of a chunk in its place, and take the mean over the chunk.
 
-    A head scores the next chunk alone: those behind it begin nobody knows where.
+    A head scores the next chunk alone: those after it begin nobody knows where.
     """
     own, horizon, encoder = chunks[at.level], plan.shape[2], at.model.encoder
     slot = chunk_of_tokens(chunks, at.level)
@@ -306,7 +306,7 @@ def try_term(name: str, model: NextConceptModel, level: int) -> None:
         )
     if not found.isfinite().all():
         raise InputError(
-            f"the concept loss {name!r} is not finite for a target of zeros, as targets behind the end of a window "
+            f"the concept loss {name!r} is not finite for a target of zeros, as targets after the end of a window "
             "are: add a small number to what it divides by."
         )
 

@@ -42,9 +42,10 @@ class OptimizerConfig:
     """The optimizer, and a schedule with linear warm-up and decay.
 
     ``muon`` trains the matrices of transformer blocks with ``torch.optim.Muon`` (Jordan et al.,
-    2024) at ``muon_ratio * lr``, and the rest with AdamW (Loshchilov & Hutter, 2019): norms, gates
-    and start vectors at ``lr``, embeddings, heads and compositions at ``lr * 64 / n`` for n inputs
-    of the lowest level, and at most at ``lr``. ``adamw`` trains everything with AdamW at ``lr``.
+    2024) at ``muon_ratio * lr``, and the rest with AdamW (Loshchilov & Hutter, 2019): norms, gates,
+    start vectors and the token prior at ``lr``, embeddings, heads and compositions at
+    ``lr * 64 / n`` for n inputs of the lowest level, and at most at ``lr``. ``adamw`` trains
+    everything with AdamW at ``lr``.
 
     Args:
         optimizer: ``muon`` or ``adamw``.

@@ -71,7 +71,7 @@ class TrainingState:
             checkpoint["global_step"],
             spent["flops"],
             spent["tokens"],
-            # Behind those of the model come the parameters of an objective.
+            # After those of the model come the parameters of an objective.
             {names[number]: state for number, state in saved["state"].items() if number < len(names)},
             checkpoint["loops"]["fit_loop"],
             {name: list(parameter.shape) for name, parameter in model.named_parameters()},

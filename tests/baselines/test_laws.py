@@ -62,7 +62,7 @@ def test_objective__tokens_that_are_not_learnt_are_no_target(make: Callable[[Nex
 
 @every
 def test_flops__are_those_of_a_training_step(make: Callable[[NextConceptModel], Objective]):
-    """Behind the embedding no gradient is needed: the first projections cost two thirds."""
+    """After the embedding no gradient is needed: the first projections cost two thirds."""
     model = gpt(width=64, depth=3)
     objective = make(model)
     tokens, mask = torch.randint(20, (2, 17)), torch.ones(2, 17, dtype=torch.bool)

@@ -9,7 +9,7 @@ from tests.baselines.batches import gpt, lines, outputs
 
 
 def test_forward__is_the_formula():
-    """Each head is one block behind all but the last one of the model, then norm, unembedding."""
+    """Each head is one block after all but the last one of the model, then norm, unembedding."""
     model = gpt(depth=3)
     objective = MultiToken(model, tokens_ahead=3, weight=0.5)
     tokens, mask = lines()

@@ -118,7 +118,7 @@ def test_loader__held_out_documents_are_not_trained_on_by_workers(stories: str, 
 
 
 def test_windows__shards_are_divided_if_all_workers_get_equally_many(stories: str):
-    """Behind the first shard there are two shards: each process reads one."""
+    """After the first shard there are two shards: each process reads one."""
     found = []
     for rank in range(2):
         loader = StreamLoader(windows(stories, rank, 2, held_out=1), 1)

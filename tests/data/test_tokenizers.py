@@ -100,7 +100,7 @@ def test_same_tokens():
 
 
 def test_bytes__nul_is_not_taken_for_the_end_of_a_document():
-    with pytest.raises(InputError, match=r"NUL character \(behind 2 others\)"):
+    with pytest.raises(InputError, match=r"NUL character \(after 2 others\)"):
         ByteTokenizer().encode("ab\0c")
     assert TOKENIZERS["bpe"].decode(TOKENIZERS["bpe"].encode("ab\0c")) == "ab\0c"
 

@@ -140,7 +140,7 @@ def test_pictures_of_plans__are_shown_by_notebooks():
 @pytest.mark.parametrize("known", [8, 10, 11])
 @pytest.mark.parametrize("alignment", ["start", "end"])
 def test_plan_page__says_where_the_prompt_ends(known: int, alignment: str):
-    """Between two chunks, or in the one in which it ends behind some of its tokens."""
+    """Between two chunks, or in the one in which it ends after some of its tokens."""
     changes = {"levels": 3, "chunk_size": 2, "context_length": 64, "encoder__chunk_alignment": alignment}
     report = Writer(open_model(small_config(vocab_size=256, **changes)), ByteTokenizer()).plan("To be, or not"[:known])
     for plans in report.levels:

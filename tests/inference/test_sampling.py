@@ -48,7 +48,7 @@ def test_draws__each_place_has_a_random_number_of_its_own():
     """So a draft and the token in its place are the same where their logits are."""
     uniform, first = torch.rand(3, 6), torch.tensor([4, 2, 7])
     draws, logits = Draws(Sampling(), uniform, first), torch.randn(2, 3, 50)
-    rows, lengths = torch.tensor([2, 0]), torch.tensor([9, 4])  # behind two written tokens, and behind none
+    rows, lengths = torch.tensor([2, 0]), torch.tensor([9, 4])  # after two written tokens, and after none
     drawn = draws.draw(logits, rows, lengths)
     for index, (row, column) in enumerate(((2, 2), (0, 0))):
         for place in range(3):

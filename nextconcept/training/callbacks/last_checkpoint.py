@@ -136,7 +136,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     @staticmethod
     def _ends(trainer: L.Trainer) -> bool:
-        """Whether training ends behind this batch for another reason than its number of steps."""
+        """Whether training ends after this batch for another reason than its number of steps."""
         bounded = trainer.max_epochs is not None and trainer.max_epochs >= 0
         last_epoch = bounded and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
         return stops_early(trainer) or (last_epoch and trainer.is_last_batch)
