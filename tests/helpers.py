@@ -243,7 +243,8 @@ GRID = option_grid()
 
 def data_of(corpus: Path, **options: object) -> ConceptDataModule:
     split = SplitConfig("contiguous", 0.1, 0.1)
-    return TextDataModule(str(corpus), **({"context_length": 32} | options), batch_size=4, split=split, seed=0)
+    options = {"context_length": 32, "batch_size": 4} | options
+    return TextDataModule(str(corpus), split=split, seed=0, **options)
 
 
 def module_of(**changes: object) -> ConceptModule:

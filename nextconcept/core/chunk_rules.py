@@ -83,7 +83,7 @@ def _blank(states: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _words() -> ChunkRule:
-    """End after the first byte that is not alphanumeric and follows one that is, as all of UTF-8."""
+    """End after the first byte that is not alphanumeric, and follows one; 128 to 255 are so."""
     following, ends = _blank(2)
     inside = np.array([chr(byte) in string.ascii_letters + string.digits or byte >= 128 for byte in range(256)])
     following[:, inside] = 1

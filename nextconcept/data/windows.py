@@ -146,18 +146,20 @@ class WindowSampler(DistributedSampler[Any]):
         rank: rank of this process.
 
     Attributes:
+        origin: an epoch, and the index of its first window, over all processes, which later epochs
+            follow.
         skip: an epoch, and the windows, over all processes, that this epoch leaves out at its
             beginning.
     """
 
     def __init__(self, size: int, ranks: int, rank: int) -> None:
         super().__init__(range(size), ranks, rank, shuffle=False)  # type: ignore[arg-type]
-        self.skip = (0, 0)
+        self.origin = self.skip = (0, 0)
 
-    @property
-    def first(self) -> int:
-        """Index of the first window of the epoch, over all processes."""
-        return self.epoch * self.total_size
+    def first_of(self, epoch: int) -> int:
+        """Return the index of the first window of an epoch, over all processes."""
+        since, first = self.origin
+        return first + (epoch - since) * self.total_size
 
     @property
     def skipped(self) -> int:
@@ -168,7 +170,8 @@ class WindowSampler(DistributedSampler[Any]):
     def __iter__(self) -> Iterator[int]:
         """Yield the indices of this process in the epoch, after the skipped ones."""
         start, self.skip = self.skipped, (0, 0)
-        yield from range(self.first + start + self.rank, self.first + self.total_size, self.num_replicas)
+        first = self.first_of(self.epoch)
+        yield from range(first + start + self.rank, first + self.total_size, self.num_replicas)
 
 
 class RepeatingSampler(WindowSampler, SequentialSampler):
@@ -177,7 +180,9 @@ class RepeatingSampler(WindowSampler, SequentialSampler):
     A ``SequentialSampler`` by type: with ``overfit_batches``, Lightning replaces any other sampler.
     """
 
-    first = 0
+    def first_of(self, epoch: int) -> int:
+        """Return 0."""
+        return 0
 
 
 class WindowLoader(DataLoader[ConceptBatch]):
@@ -200,6 +205,7 @@ class WindowLoader(DataLoader[ConceptBatch]):
         sampler = (RepeatingSampler if repeat else WindowSampler)(size, ranks, rank)
         super().__init__(windows, batch_size, sampler=sampler, **({"collate_fn": identity_collate} | options))
         self._read = 0
+        self._stored: dict[str, int] | None = None
 
     def __iter__(self) -> Iterator[ConceptBatch]:  # type: ignore[override]
         """Yield the batches of this process."""
@@ -211,12 +217,16 @@ class WindowLoader(DataLoader[ConceptBatch]):
 
     def windows_of_batch(self, batch_idx: int) -> range:
         """Return the indices of the windows of a batch of this epoch, over all processes."""
-        first = self._order.first + batch_idx * self._step
+        first = self._order.first_of(self._order.epoch) + batch_idx * self._step
         return range(first, first + self._step)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch, and how many of its windows were read, over all processes."""
-        return {"epoch": self._order.epoch, "windows": self._read}
+        """Return the epoch, its first window, how many were read, and how many make a batch.
+
+        All numbers are over all processes.
+        """
+        epoch = self._order.epoch
+        return {"epoch": epoch, "first": self._order.first_of(epoch), "windows": self._read, "step": self._step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue after the windows that ``state`` counts, if their epoch is continued.
@@ -225,6 +235,38 @@ class WindowLoader(DataLoader[ConceptBatch]):
         whether it was complete.
         """
         self._order.skip = (state["epoch"], state["windows"])
+        if "first" in state:  # versions before 0.3 did without
+            self._order.origin = (state["epoch"], state["first"])
+        self._stored = state
+
+    def regroup(self, epoch: int, together: int, made: int, most: float) -> int | None:
+        """Continue after the windows of a loaded state with batches of another size.
+
+        Without it, the number of batches that were made would stand for other windows.
+
+        Args:
+            epoch: the epoch in which training goes on.
+            together: batches of an optimizer step.
+            made: batches that were made in the epoch of the state.
+            most: batches in an epoch.
+
+        Returns:
+            Batches of the new size that count as made in ``epoch``, so that its other batches are
+            whole steps, and begin with the first window that was not read. None, and nothing is
+            done, if batches have the size that they had and whole steps were made.
+        """
+        state, self._stored, step = self._stored, None, self._step
+        if state is None:
+            return None
+        whole = made % together == 0 or made >= most or state["epoch"] != epoch
+        if whole and state.get("step", step) == step and state["windows"] % step == 0:
+            return None
+        following = self._order.first_of(state["epoch"]) + state["windows"]
+        count = state["windows"] // (step * together) * together if state["epoch"] == epoch else 0
+        if most <= count < len(self):  # an epoch of fewer batches than there are begins anew
+            count = 0
+        self._order.origin, self._order.skip = (epoch, following - count * step), (epoch, count * step)
+        return count
 
     @property
     def _order(self) -> WindowSampler:

@@ -9,12 +9,15 @@ import csv
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loops.progress import _ProcessedTracker
 from torch.optim import Optimizer
+
+from nextconcept.data.windows import WindowLoader
 
 __all__ = [
     "TokenProgressBar",
@@ -53,11 +56,30 @@ def _is_no_tip(record: logging.LogRecord) -> bool:
 def restore_loaders(trainer: L.Trainer) -> None:
     """Set the training loaders of a resumed run to the place that its checkpoint says.
 
-    Uses ``_FitLoop._load_combined_loader_states``, which Lightning calls when it makes the loaders.
-    A schedule that asks for the number of steps has them made before a checkpoint is read, where
-    epochs are limited. Where they have been set already, nothing happens.
+    Uses ``_FitLoop._combined_loader_states_to_load`` and ``CombinedLoader._load_state_dicts``.
+    Lightning does this when it makes the loaders, but a schedule that asks for the number of steps
+    has them made before a checkpoint is read, where epochs are limited; and it does not where the
+    checkpoint is of the end of an epoch. Where they have been set already, nothing happens.
+
+    Uses ``_FitLoop._combined_loader`` and ``_TrainingEpochLoop.batch_progress`` too: Lightning
+    counts an epoch in batches, which are others after a change of batch size or processes.
     """
-    trainer.fit_loop._load_combined_loader_states()
+    loop, loaders = trainer.fit_loop, trainer.fit_loop._combined_loader
+    if loaders is None:
+        return
+    if loop._combined_loader_states_to_load:
+        loaders._load_state_dicts(loop._combined_loader_states_to_load)
+        loop._combined_loader_states_to_load = []
+    progress, most = loop.epoch_loop.batch_progress, trainer.num_training_batches
+    batches = cast(_ProcessedTracker, progress.current)
+    for loader in loaders.flattened:
+        if not isinstance(loader, WindowLoader):
+            continue
+        made = loader.regroup(trainer.current_epoch, trainer.accumulate_grad_batches, batches.processed, most)
+        if made is not None:
+            pending = batches.processed - batches.completed  # a checkpoint may be saved in between
+            batches.ready = batches.started = batches.processed = made
+            batches.completed, progress.is_last_batch = made - pending, made >= most
 
 
 def shows_step(trainer: L.Trainer) -> bool:

@@ -78,6 +78,40 @@ def test_window_loader__goes_on_where_its_state_says():
     assert draw(2, 3, skip=2) == draw(1, 5)[2:]
 
 
+@pytest.mark.parametrize(
+    ("size", "ranks", "together"), [(1, 1, 1), (2, 1, 1), (1, 2, 3), (5, 1, 2), (3, 2, 1), (6, 2, 1)]
+)
+@pytest.mark.parametrize("made", [1, 3, 7])
+def test_window_loader__goes_on_with_batches_of_another_size(size: int, ranks: int, together: int, made: int):
+    """No window is left out or read twice, and all processes get equally many batches."""
+    windows = TrainingWindows(STREAM[:333], 16, 0)  # 20 in an epoch
+    before = WindowLoader(windows, 3)
+    for done, _ in enumerate(before, 1):
+        if done == made:
+            break
+    epoch = made // len(before)
+    read = []
+    for rank in range(ranks):
+        after = WindowLoader(windows, size, ranks, rank)
+        after.load_state_dict(before.state_dict())
+        after.sampler.set_epoch(epoch)
+        first = after.regroup(epoch, together, made, len(after))
+        if first is None:
+            assert (size * ranks, together) == (3, 1) or (size * ranks == 3 and made % together == 0)
+            first = made if epoch == 0 else 0
+        assert first % together == 0
+        starts = []
+        for number in range(epoch, epoch + 3):
+            after.sampler.set_epoch(number)
+            batches = [batch.tokens[:, 0].tolist() for batch in after]
+            assert len(batches) == len(after) - (first if number == epoch else 0)
+            starts += batches
+        read.append(starts)
+    taken = [start for batches in zip(*read, strict=True) for starts in zip(*batches, strict=True) for start in starts]
+    expected = windows.__getitems__(list(range(made * 3, made * 3 + len(taken)))).tokens[:, 0]
+    assert taken == expected.tolist()
+
+
 def test_window_loader__epochs_differ():
     loader = WindowLoader(TrainingWindows(STREAM, 16, 0), 4)
     first = torch.cat([batch.tokens for batch in loader])

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, ModelSummary, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities import CombinedLoader
 
 from nextconcept.training.lightning_compat import (
     accumulates,
@@ -34,8 +35,9 @@ def trainer(tmp_path: Path) -> L.Trainer:
 
 def test_members__exist(trainer: L.Trainer):
     owners = {
-        trainer.fit_loop: ["_data_fetcher", "_can_stop_early", "_load_combined_loader_states"],
-        trainer.fit_loop.epoch_loop: ["_should_check_val_fx", "_should_accumulate"],
+        trainer.fit_loop: ["_data_fetcher", "_can_stop_early", "_combined_loader", "_combined_loader_states_to_load"],
+        trainer.fit_loop.epoch_loop: ["_should_check_val_fx", "_should_accumulate", "batch_progress"],
+        CombinedLoader([]): ["_load_state_dicts"],
         ModelCheckpoint(): ["_should_skip_saving_checkpoint", "_save_topk_checkpoint", "_monitor_candidates"],
         CSVLogger("."): ["_experiment"],
         trainer: ["_logger_connector"],

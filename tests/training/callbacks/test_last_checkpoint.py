@@ -186,3 +186,71 @@ def test_resume__across_epochs_that_are_cut_short(
     second = small_trainer(tmp_path / "second", 11, **options)
     resumed = weights_after(second, module_of(), data_of(corpus), tmp_path / "first" / "last.ckpt")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+class Windows(L.Callback):
+    """Records the tokens of the training windows, step by step."""
+
+    def __init__(self) -> None:
+        self.steps: list[list[list[int]]] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        while len(self.steps) <= trainer.global_step:
+            self.steps.append([])
+        self.steps[trainer.global_step] += batch.tokens.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:.*dirpath has changed.*", "ignore:.*max_epochs.*")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"batch_size": 1, "steps": 7}, {"batch_size": 2}),
+        ({"batch_size": 3, "steps": 3}, {"batch_size": 1}),
+        ({"batch_size": 1, "steps": 5}, {"batch_size": 1, "accumulated": 3}),
+        ({"batch_size": 2, "steps": 2, "accumulated": 2}, {"batch_size": 3, "accumulated": 2}),
+        ({"batch_size": 3, "steps": 5}, {"batch_size": 2}),
+        ({"batch_size": 3, "steps": 8}, {"batch_size": 2}),  # at the end of an epoch
+        ({"batch_size": 3, "steps": 6}, {"batch_size": 1, "limit_train_batches": 9}),
+    ],
+)
+def test_resume__with_batches_of_another_size(corpus: Path, tmp_path: Path, before: dict, after: dict):
+    """Steps are whole, and no window is left out or read twice."""
+    corpus.write_text(corpus.read_text()[:900])
+    read = Windows()
+    data = data_of(corpus, batch_size=before["batch_size"])
+    options = {"accumulate_grad_batches": before.get("accumulated", 1)}
+    small_trainer(tmp_path / "first", before["steps"], read, **options).fit(constant_module(), data)
+    windows = [window for step in read.steps for window in step]
+    per_epoch = len(data.training_windows(0))
+    assert 12 < per_epoch < 30
+
+    read, options = Windows(), {"accumulate_grad_batches": after.get("accumulated", 1)}
+    if "limit_train_batches" in after:
+        options["limit_train_batches"] = after["limit_train_batches"]
+    second = small_trainer(tmp_path / "second", before["steps"] + 40, read, **options)
+    data = data_of(corpus, batch_size=after["batch_size"])
+    second.fit(constant_module(), data, ckpt_path=tmp_path / "first" / "last.ckpt", weights_only=True)
+    steps = read.steps[before["steps"] :]
+    assert len(steps) == 40
+    whole = after["batch_size"] * after.get("accumulated", 1)
+    assert all(len(step) == whole for step in steps[:3])
+    windows += [window for step in steps[: after.get("limit_train_batches")] for window in step]
+    expected = data.training_windows(data.training_seed).__getitems__(list(range(len(windows))))
+    assert windows == expected.tokens.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:.*dirpath has changed.*", "ignore:.*max_epochs.*")
+@pytest.mark.parametrize("limits", [{}, {"val_check_interval": 2, "limit_val_batches": 1}])
+def test_resume__after_epochs_of_another_size(corpus: Path, tmp_path: Path, limits: dict):
+    """Epochs are limited, so that Lightning takes the run for a new one that begins an epoch."""
+    corpus.write_text(corpus.read_text()[:900])
+    options = {"check_val_every_n_epoch": 1} | limits
+    read, data = Windows(), data_of(corpus, batch_size=3)
+    small_trainer(tmp_path / "first", -1, read, max_epochs=1, **options).fit(constant_module(), data)
+    windows = [window for step in read.steps for window in step]
+    read, data = Windows(), data_of(corpus, batch_size=5)
+    second = small_trainer(tmp_path / "second", -1, read, max_epochs=3, **options)
+    second.fit(constant_module(), data, ckpt_path=tmp_path / "first" / "last.ckpt", weights_only=True)
+    windows += [window for step in read.steps for window in step]
+    expected = data.training_windows(data.training_seed).__getitems__(list(range(len(windows))))
+    assert windows == expected.tokens.tolist()
