@@ -144,10 +144,12 @@ def _make(folder: Path, made: list[Path]) -> bool:
 
 
 def _remove_empty(made: list[Path]) -> None:
-    """Remove the folders that were made in vain."""
+    """Remove the folders that were made in vain, with the events that TensorBoard begins with."""
     for folder in made:
-        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK}:
-            (folder / LOCK).unlink(missing_ok=True)
+        files = list(folder.iterdir()) if folder.is_dir() else []
+        if folder.is_dir() and all(path.name == LOCK or path.name.startswith("events.") for path in files):
+            for path in files:
+                path.unlink(missing_ok=True)
             try:
                 folder.rmdir()
             except OSError:  # another process has begun to use it

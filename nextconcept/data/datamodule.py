@@ -138,7 +138,15 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         return None
 
     def setup(self, stage: str | None = None) -> None:
-        """Do what each process has to do before there are windows; nothing by default."""
+        """Do what each process has to do before there are windows.
+
+        By default refuses a fit whose validation has none, before the run has a folder.
+
+        Raises:
+            InputError: if the validation split is empty, or has too few windows for the processes.
+        """
+        if stage == "fit" and self.trainer is not None and self.trainer.limit_val_batches:
+            self.val_dataloader()
 
     @property
     def training_seed(self) -> int:

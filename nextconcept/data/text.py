@@ -147,8 +147,13 @@ class CorpusDataModule(ConceptDataModule):
             )
 
     def setup(self, stage: str | None = None) -> None:
-        """Map the encoded corpus into memory."""
+        """Map the encoded corpus into memory.
+
+        Raises:
+            InputError: if a fit has too few windows for validation.
+        """
         self._encoded = self._encode(self.open_corpus())
+        super().setup(stage)
 
     def training_windows(self, seed: int) -> TrainingWindows:
         """Return random windows of the training split."""

@@ -107,6 +107,16 @@ def test_owner__a_run_that_another_process_writes_is_refused(config: Path, capsy
     assert checkpoint(RUN)["global_step"] == 6
 
 
+def test_owner__a_run_that_is_refused_leaves_no_folder(config: Path, capsys: pytest.CaptureFixture):
+    Path("few.txt").write_text("".join(f"line {number}\n" for number in range(200)))
+    split = ["--data.split.by", "documents"]
+    sentence = fails(capsys, "fit", "--config", config, "--data.dataset", "few.txt", *split)
+    assert "the val split of 'few.txt' is empty" in sentence
+    assert not Path("logs").exists()
+    main(["fit", "--config", str(config), "--data.dataset", "few.txt", *split, "--trainer.limit_val_batches", "0"])
+    assert Path("logs/tiny/version_0/config.yaml").exists()
+
+
 @pytest.mark.slow
 def test_owner__runs_that_begin_together_have_folders_of_their_own(config: Path):
     command = [sys.executable, "-m", "nextconcept", "fit", "--config", str(config), "--trainer.max_steps", "1"]

@@ -7,7 +7,8 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
-from safetensors.torch import save_file
+
+from nextconcept.checkpoints.atomic import write_tensors
 
 __all__ = ["SurprisalWriter"]
 
@@ -25,12 +26,15 @@ class SurprisalWriter(BasePredictionWriter):
     def write_on_epoch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, predictions: Sequence[Any], batch_indices: Sequence[Any]
     ) -> None:
-        """Write the windows of this process."""
+        """Write the windows of this process.
+
+        Raises:
+            InputError: if the file can't be written.
+        """
         folder = Path(trainer.log_dir or trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {key: torch.cat([part[key] for part in predictions]).cpu() for key in ("tokens", "nats")}
         indices = [index for loader in batch_indices for batch in loader for index in batch]
         tensors["window"] = torch.tensor(indices)
         path = folder / f"surprisal_rank{trainer.global_rank}.safetensors"
-        save_file(tensors, path)
+        write_tensors(tensors, path)
         print(f"wrote the surprisal of {tensors['tokens'].numel()} tokens to {path}")
