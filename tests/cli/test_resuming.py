@@ -109,7 +109,7 @@ def test_owner__a_run_that_another_process_writes_is_refused(config: Path, capsy
 
 def test_owner__a_run_that_is_refused_leaves_no_folder(config: Path, capsys: pytest.CaptureFixture):
     Path("few.txt").write_text("".join(f"line {number}\n" for number in range(200)))
-    split = ["--data.split.by", "documents"]
+    split = ["--data.split.by", "document"]
     sentence = fails(capsys, "fit", "--config", config, "--data.dataset", "few.txt", *split)
     assert "the val split of 'few.txt' is empty" in sentence
     assert not Path("logs").exists()
