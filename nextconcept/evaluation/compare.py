@@ -61,6 +61,11 @@ class Comparison:
             raise InputError(f"mode can't be {self.mode!r}: choose min or max.")
         if not Path(self.name).name or self.name.endswith("/"):
             raise InputError(f"the name of a comparison names its files, which {self.name!r} does not.")
+        if Path(self.name).is_absolute() or ".." in Path(self.name).parts:
+            raise InputError(
+                f"the name {self.name!r} leads out of the folder of results: give a name within it, and another folder "
+                "with --output."
+            )
         if len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"each seed makes one run, so that none of {list(self.seeds)} can be given twice.")
         for rates in (self.learning_rates, *(entry.learning_rates for entry in self.entries.values())):

@@ -72,6 +72,13 @@ def test_compare__bad_input(options: dict, message: str, tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["../trial", "/trial", "a/../../trial", "trial/", ""])
+def test_compare__names_lie_within_the_folder_of_results(name: str, tmp_path: Path):
+    with pytest.raises(InputError, match="the name"):
+        compare(name, output=str(tmp_path / "results"), logs=str(tmp_path / "logs"), entries={"a": Entry(["x"])})
+    assert not list(tmp_path.iterdir())
+
+
 def loss(rate: float, seed: int) -> float:
     """At 1e-3 all seeds end alike; at 2e-3 the first seed does better and the others fail."""
     return {5e-4: 2.2, 1e-3: 2.1, 2e-3: 9.0 if seed else 2.0, 4e-3: 2.3}[rate]
