@@ -181,7 +181,7 @@ class RepeatingSampler(WindowSampler, SequentialSampler):
     """
 
     def first_of(self, epoch: int) -> int:
-        """Return 0."""
+        """Return the first window of any epoch."""
         return 0
 
 
