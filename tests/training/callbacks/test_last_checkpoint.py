@@ -59,14 +59,20 @@ def trainer(folder: Path, moment: str = "", step: int = 5, accumulated: int = 1,
 
 
 @pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("accumulated", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("moment", "step", "kept"),
-    [("start", 5, 5), ("curves", 5, 6), ("curves", 1, 2), ("start", 8, 8), ("curves", 7, 8), ("validation", 8, 8)],
+    ("moment", "step", "kept", "sent"),
+    [
+        ("start", 5, 5, signal.SIGTERM),
+        ("curves", 5, 6, signal.SIGINT),
+        ("curves", 1, 2, signal.SIGTERM),
+        ("start", 8, 8, signal.SIGTERM),
+        ("curves", 7, 8, signal.SIGTERM),
+        ("validation", 8, 8, signal.SIGINT),
+    ],
 )
 def test_signal__stops_after_a_step_and_its_validation(
-    corpus: Path, tmp_path: Path, moment: str, step: int, kept: int, accumulated: int, sent: signal.Signals
+    corpus: Path, tmp_path: Path, moment: str, step: int, kept: int, sent: signal.Signals, accumulated: int
 ):
     """A stopped and a resumed run together have the weights and curves of an uninterrupted one."""
     uninterrupted = trainer(tmp_path / "whole", accumulated=accumulated)
