@@ -233,11 +233,11 @@ def test_resume__with_batches_of_another_size(corpus: Path, tmp_path: Path, befo
     read, options = Windows(), {"accumulate_grad_batches": after.get("accumulated", 1)}
     if "limit_train_batches" in after:
         options["limit_train_batches"] = after["limit_train_batches"]
-    second = small_trainer(tmp_path / "second", before["steps"] + 40, read, **options)
+    second = small_trainer(tmp_path / "second", before["steps"] + 20, read, **options)
     data = data_of(corpus, batch_size=after["batch_size"])
     second.fit(constant_module(), data, ckpt_path=tmp_path / "first" / "last.ckpt", weights_only=True)
     steps = read.steps[before["steps"] :]
-    assert len(steps) == 40
+    assert len(steps) == 20
     whole = after["batch_size"] * after.get("accumulated", 1)
     assert all(len(step) == whole for step in steps[:3])
     windows += [window for step in steps[: after.get("limit_train_batches")] for window in step]
