@@ -34,7 +34,6 @@ def _has_curves(events: Path) -> bool:
     [
         pytest.param(1, 0, signal.SIGTERM, marks=pytest.mark.slow),
         (1, None, signal.SIGINT),
-        pytest.param(2, 0, signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(2, 1, signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(2, None, signal.SIGINT, marks=pytest.mark.slow),
     ],
