@@ -178,7 +178,9 @@ def test_should_stop__the_last_step_is_saved_and_resumed(corpus: Path, tmp_path:
 
 
 @pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
-@pytest.mark.parametrize("limits", [{"limit_train_batches": 4}, {"overfit_batches": 3}])
+@pytest.mark.parametrize(
+    "limits", [{"limit_train_batches": 4}, pytest.param({"overfit_batches": 3}, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("accumulated", "stop"), [(1, 4), (1, 5), (3, 2)])
 @pytest.mark.parametrize("validation", [{}, {"check_val_every_n_epoch": 1, "limit_val_batches": 1}])
 def test_resume__across_epochs_that_are_cut_short(
