@@ -146,8 +146,10 @@ def _make(folder: Path, made: list[Path]) -> bool:
 def _remove_empty(made: list[Path]) -> None:
     """Remove the folders that were made in vain, with the events that TensorBoard begins with."""
     for folder in made:
-        files = list(folder.iterdir()) if folder.is_dir() else []
-        if folder.is_dir() and all(path.name == LOCK or path.name.startswith("events.") for path in files):
+        if not folder.is_dir():
+            continue
+        files = list(folder.iterdir())
+        if all(path.name == LOCK or path.name.startswith("events.") for path in files):
             for path in files:
                 path.unlink(missing_ok=True)
             try:

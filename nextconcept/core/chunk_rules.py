@@ -83,7 +83,10 @@ def _blank(states: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _words() -> ChunkRule:
-    """End after the first byte that is not alphanumeric, and follows one; 128 to 255 are so."""
+    """End after the first byte that is not alphanumeric and follows one that is.
+
+    Bytes from 128 on, of which UTF-8 makes all other characters, count as alphanumeric.
+    """
     following, ends = _blank(2)
     inside = np.array([chr(byte) in string.ascii_letters + string.digits or byte >= 128 for byte in range(256)])
     following[:, inside] = 1
