@@ -1,4 +1,4 @@
-"""Checkpoints and tensors that are written completely or not at all."""
+"""Checkpoints that are written completely or not at all."""
 
 import io
 import os
@@ -7,13 +7,10 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
 
 from nextconcept.core.errors import InputError
 
-__all__ = ["AtomicCheckpointIO", "write_tensors"]
+__all__ = ["AtomicCheckpointIO"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -69,20 +66,3 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         while self._waiting:
             partial, target = self._waiting.popitem()
             partial.replace(target)
-
-
-def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file; an older one is replaced once the new one is complete.
-
-    Raises:
-        InputError: if it can't be written; the older one remains.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial)
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path} can't be written: {reason}.") from None

@@ -1,8 +1,9 @@
 """Command ``nextconcept export``: a run as safetensors with a model card."""
 
+from nextconcept.checkpoints.complete_files import complete
 from nextconcept.checkpoints.files import load_run, read_record
 from nextconcept.checkpoints.hub import save_pretrained
-from nextconcept.cli.outputs import filled, new_folder
+from nextconcept.cli.outputs import new_folder
 from nextconcept.cli.parsers import run_function
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.tasks.records import task_record
@@ -31,7 +32,7 @@ def export(ckpt_path: str, output: str, encoder: type[ConceptEncoder] = ConceptE
     model, tokenizer = load_run(ckpt_path, encoder)
     task = task_record(ckpt_path)
     record = read_record(ckpt_path)
-    with filled(folder) as partial:
+    with complete(folder) as partial:
         save_pretrained(model, tokenizer, partial, record, task)
     files = ["model.safetensors", "config.json", "tokenizer.json", *(["task.json"] if task else [])]
     print(f"wrote {', '.join(files)} and README.md, a model card, to {output}")

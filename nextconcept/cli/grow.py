@@ -2,10 +2,11 @@
 
 from typing import Literal
 
+from nextconcept.checkpoints.complete_files import complete
 from nextconcept.checkpoints.files import find_checkpoint, load_run, read_checkpoint, read_record
 from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.checkpoints.packaged import find_export
-from nextconcept.cli.outputs import filled, new_folder
+from nextconcept.cli.outputs import new_folder
 from nextconcept.cli.parsers import run_function
 from nextconcept.core.chunking import RuleEntry
 from nextconcept.nn.concept_encoder import ConceptEncoder
@@ -60,7 +61,7 @@ def grow(
     record = {} if export else read_record(path)
     training = None if export else TrainingState.of(read_checkpoint(path), model, path).grown(grown)
     task = task_record(str(path))
-    with filled(folder) as partial:
+    with complete(folder) as partial:
         save_pretrained(grown, tokenizer, partial, record | {"measured": {}}, task)
         if training is not None:
             training.save(partial)

@@ -3,7 +3,8 @@
 import sys
 from json import dumps
 
-from nextconcept.cli.outputs import new_page, write_page
+from nextconcept.checkpoints.complete_files import complete
+from nextconcept.cli.outputs import new_page
 from nextconcept.cli.parsers import run_function
 from nextconcept.cli.prompts import read_prompt
 from nextconcept.core.errors import InputError
@@ -78,5 +79,6 @@ def plan(
         content = plan_page(
             report.levels, report.steps, report.prompt, report.written, pictures=pictures, tokens=report.tokens
         )
-        write_page(page, content)
+        with complete(page) as partial:
+            partial.write_text(content, encoding="utf-8")
         print(f"wrote {page}", file=sys.stderr)

@@ -38,7 +38,7 @@ def test_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     Path("page.html").write_text("earlier")
     command = ["plan", "--ckpt_path", "star-graph", "--prompt", PROMPT, "--html", "page.html"]
     with full_disk(1_000):
-        assert "the page page.html can't be written: File too large." in fails(capsys, *command)
+        assert "page.html can't be written: File too large." in fails(capsys, *command)
     assert Path("page.html").read_text() == "earlier"
     assert len(list(tmp_path.iterdir())) == 1
     main(command)

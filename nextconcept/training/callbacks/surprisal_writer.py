@@ -7,8 +7,9 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
+from safetensors.torch import save_file
 
-from nextconcept.checkpoints.atomic import write_tensors
+from nextconcept.checkpoints.complete_files import complete
 
 __all__ = ["SurprisalWriter"]
 
@@ -36,5 +37,7 @@ class SurprisalWriter(BasePredictionWriter):
         indices = [index for loader in batch_indices for batch in loader for index in batch]
         tensors["window"] = torch.tensor(indices)
         path = folder / f"surprisal_rank{trainer.global_rank}.safetensors"
-        write_tensors(tensors, path)
+        with complete(path) as partial:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, partial)
         print(f"wrote the surprisal of {tensors['tokens'].numel()} tokens to {path}")

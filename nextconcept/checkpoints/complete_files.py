@@ -1,0 +1,47 @@
+"""Files and folders that appear under their names once they are complete."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from nextconcept.core.errors import InputError
+
+__all__ = ["complete"]
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[Path]:
+    """Write a file or a folder beside its place, and rename it at the end.
+
+    A failure leaves nothing; an older file remains until then, and an older folder is not replaced.
+
+    Args:
+        path: the file or folder; a link is followed.
+
+    Yields:
+        The path to write to, where nothing is yet.
+
+    Raises:
+        InputError: if it can't be written.
+    """
+    target = path.resolve()
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        _remove(partial)  # of a process that was killed
+        yield partial
+        partial.replace(target)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path} can't be written: {reason}.") from None
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
