@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from nextconcept.checkpoints.complete_files import complete
 from nextconcept.evaluation.metrics import ANSWER, EXACT, LOSS, SOLVED, named_answers
 from nextconcept.evaluation.pictures import draw_comparison
 from nextconcept.evaluation.records import Groups, budget_of, format_budget, reaches, spread, tflops
@@ -21,6 +22,9 @@ def write_report(content: dict[str, Any], chosen: list[str], tried: list[str], p
         tried: keys of the runs that tried learning rates. Runs that are in neither list belong to
             an earlier state of the comparison, and are left out.
         path: path of the files without suffix.
+
+    Raises:
+        InputError: if a file can't be written.
     """
     groups: dict[Any, list[dict[str, Any]]] = {}
     for record in content["runs"]:
@@ -29,8 +33,10 @@ def write_report(content: dict[str, Any], chosen: list[str], tried: list[str], p
     groups = dict(sorted(groups.items(), key=lambda item: item[0][0] or ("", 0.0)))  # keeps the order of entries
     others = [record for record in content["runs"] if record["key"] in tried and record["key"] not in chosen]
     # A name may have a dot in it, after which with_suffix would cut.
-    path.with_name(f"{path.name}.md").write_text(_table(content, groups, others, path.name), encoding="utf-8")
-    draw_comparison(content, groups).savefig(path.with_name(f"{path.name}.png"), dpi=110)
+    with complete(path.with_name(f"{path.name}.md")) as table:
+        table.write_text(_table(content, groups, others, path.name), encoding="utf-8")
+    with complete(path.with_name(f"{path.name}.png")) as picture:
+        draw_comparison(content, groups).savefig(picture, dpi=110, format="png")
 
 
 def _spread(values: Iterable[float]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from nextconcept.checkpoints.complete_files import complete
 from nextconcept.core.errors import InputError
 
 __all__ = ["ResultsFile"]
@@ -78,11 +79,14 @@ class ResultsFile:
         self.save()
 
     def save(self) -> None:
-        """Write the file atomically."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self.path)
+        """Write the file; the records that it had remain until it is complete.
+
+        Raises:
+            InputError: if it can't be written.
+        """
+        with complete(self.path) as partial:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:

@@ -326,20 +326,14 @@ class CachedGenerator:
             hidden = stepper.step(inputs[:, 0] if single else inputs, anchors, reading, shift, own)
             return hidden[:, None] if single else hidden  # (R, K, D)
 
-        states_above = run(predictor.pair(concepts, previous), 0)
-        plans = predictor.head(states_above)
-        if predictor.rollout:
-            feed_back, steps, last_input = self.model.feed_back(level), [plans.squeeze(2)], concepts
-            for shift in range(1, predictor.horizon):
-                previous, last_input = last_input, feed_back(steps[-1])
-                steps.append(predictor.head(run(predictor.pair(last_input, previous), shift)).squeeze(2))
-            plans = torch.stack(steps, 2)
+        predicted = predictor.predict(concepts, previous, run, self.model.feed_back(level))
+        plans = predicted.plan
         if self.hook is not None:
             every = torch.arange(len(ids)) if at.rows is None else at.rows
             begun = starts[:, None] + at.first_tokens(level, anchors).cpu()
             plans = self.hook(level, plans, anchor_numbers(self.model, ids, begun, level), every)
         self._set_plans(level, at, anchors, self.encoder.composition(level).norm(plans))
-        memory = concepts if self.config.reader.memory == "concepts" else states_above
+        memory = concepts if self.config.reader.memory == "concepts" else predicted.states
         self.steppers[level - 1].add_memory(anchors, memory, at.first_elements(level, anchors))
 
     def _compose(self, level: int, ids: Tensor, starts: Tensor, at: Location, anchors: RowPositions) -> Tensor:

@@ -146,18 +146,44 @@ class ConceptPredictor(nn.Module):
             The prediction; its values at anchor m are a function of concepts < m alone.
         """
         inputs = self.start(concepts)
-        paired = self.pair(inputs, F.pad(inputs, (0, 0, 1, 0))[:, :-1])
+        cache = cache or (RolloutCache() if self.rollout else None)
+
+        def run(paired: Tensor, step: int) -> Tensor:
+            if cache is not None:
+                cache.step = step
+            states: Tensor = transformer(paired, self.shape, plan_input, cache)
+            return states
+
+        return self.predict(inputs, F.pad(inputs, (0, 0, 1, 0))[:, :-1], run, feed_back)
+
+    def predict(
+        self,
+        inputs: Tensor,
+        previous: Tensor,
+        run: Callable[[Tensor, int], Tensor],
+        feed_back: Callable[[Tensor], Tensor],
+    ) -> Prediction:
+        """Predict from anchors: all steps from one state, or in a rollout from one state each.
+
+        Args:
+            inputs: (B, A, D) the anchors' inputs.
+            previous: (B, A, D) those of the anchors before.
+            run: maps inputs (B, A, D) and the step of the rollout to states (B, A, D).
+            feed_back: maps a prediction (B, A, D) to the next input of a rollout.
+
+        Returns:
+            The prediction.
+        """
+        states = [run(self.pair(inputs, previous), 0)]
+        plans = [self.head(states[0])]
         if not self.rollout:
-            states = transformer(paired, self.shape, plan_input, cache)
-            return Prediction(self.head(states), states, states.unsqueeze(2))
-        cache = cache or RolloutCache()
-        states = [transformer(paired, self.shape, plan_input, cache)]
-        plan = [self.head(states[0]).squeeze(-2)]
-        for cache.step in range(1, self.horizon):
-            previous, inputs = inputs, feed_back(plan[-1].detach() if self.detach else plan[-1])
-            states.append(transformer(self.pair(inputs, previous), self.shape, plan_input, cache))
-            plan.append(self.head(states[-1]).squeeze(-2))
-        return Prediction(torch.stack(plan, 2), states[0], torch.stack(states, 2))
+            return Prediction(plans[0], states[0], states[0].unsqueeze(2))
+        for step in range(1, self.horizon):
+            last = plans[-1].squeeze(2)
+            previous, inputs = inputs, feed_back(last.detach() if self.detach else last)
+            states.append(run(self.pair(inputs, previous), step))
+            plans.append(self.head(states[-1]))
+        return Prediction(torch.cat(plans, 2), states[0], torch.stack(states, 2))
 
     def sample(self, steps: Tensor, count: int) -> Tensor:
         """Draw plans with a noise vector for each.

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from torch.optim import Optimizer
 
+from nextconcept.checkpoints.complete_files import complete
 from nextconcept.data.windows import WindowLoader
 
 __all__ = [
@@ -216,7 +217,7 @@ def cut_csv_curves(logger: CSVLogger, step: int) -> None:
         return
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with complete(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, logger.experiment.metrics_keys)
         table.writeheader()
         table.writerows(row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) < step)

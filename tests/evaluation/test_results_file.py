@@ -1,5 +1,6 @@
 """Results files of comparisons."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -22,6 +23,23 @@ def test_add__keeps_the_file_sorted_and_complete(tmp_path: Path):
     assert "gpt1" in again
     assert "gpt2" not in again
     assert again["gpt0"]["final"]["val/loss/tokens"] == 3.0
+
+
+def test_add__a_file_that_cannot_be_written_leaves_the_records_that_it_had(tmp_path: Path, monkeypatch):
+    path = tmp_path / "trial.json"
+    results = ResultsFile(path, {"name": "trial"})
+    results.add(run_record("gpt", 0, 1.0))
+    before = path.read_bytes()
+
+    def full(partial: Path, *_args, **_settings):
+        partial.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InputError, match=r"trial\.json can't be written: No space left on device"):
+        results.add(run_record("gpt", 1, 2.0))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_results_file__machine_once_for_all_runs(tmp_path: Path):

@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 
 from nextconcept import __version__
+from nextconcept.checkpoints.complete_files import complete
 from nextconcept.checkpoints.files import KEY, TASK
 from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.training.access import data_of
@@ -31,7 +32,8 @@ class StoreModelMetadata(L.Callback):
         folder, data = trainer.log_dir, data_of(trainer)  # log_dir is a collective call
         if data is not None and folder is not None and trainer.is_global_zero and trainer.loggers:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            (Path(folder) / "tokenizer.json").write_text(data.tokenizer.to_json(), encoding="utf-8")
+            with complete(Path(folder) / "tokenizer.json") as partial:
+                partial.write_text(data.tokenizer.to_json(), encoding="utf-8")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note what was measured."""
