@@ -59,7 +59,7 @@ RENAMED = {
 
 
 class OneLineErrors(ArgumentParser):
-    """A parser that reports a bad argument in one sentence.
+    """A parser that reports a bad argument in one sentence, and takes no option by a part of its name.
 
     Attributes:
         command: the chosen command, for a parser that has several.
@@ -68,6 +68,9 @@ class OneLineErrors(ArgumentParser):
 
     command = ""
     classes: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False} | kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one sentence to standard error and exit with code 2."""

@@ -22,6 +22,7 @@ from tests.helpers import fails
         ("--data.batchsize", "did you mean batch_size?"),
         ("--data.star_graph", "is now data.task"),
         ("--model.config.levels+", "--model.config.levels+ can't add to model.config.levels"),
+        ("--model.config.level", "there is no option --model.config.level: did you mean --model.config.levels?"),
         ("--model.config.widht+", "did you mean --model.config.width+?"),
     ],
 )
@@ -33,6 +34,7 @@ def test_unknown_option(option: str, sentence: str, capsys: pytest.CaptureFixtur
     ("arguments", "sentence"),
     [
         (["generate", "--prmpt", "x"], "did you mean --prompt?"),
+        (["generate", "--ckpt", "star-graph"], "there is no option --ckpt: did you mean --ckpt_path?"),
         (["compare", "--jbos", "2"], "did you mean --jobs?"),
         (["compare", "--options+", "{a: 1}"], "give all of it as --options;"),
         (["experiments", "--all"], "there is no option --all"),
