@@ -59,7 +59,7 @@ RENAMED = {
 
 
 class OneLineErrors(ArgumentParser):
-    """A parser that reports a bad argument in one sentence, and takes no option by a part of its name.
+    """A parser that reports a bad argument in one sentence; it takes options by full names alone.
 
     Attributes:
         command: the chosen command, for a parser that has several.
