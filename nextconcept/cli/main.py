@@ -193,7 +193,8 @@ def _module_that_exits(stop: SystemExit) -> str | None:
     """Return the name of the user's module that an option names and whose import exits."""
     for frame, _ in traceback.walk_tb(stop.__traceback__):
         name = str(frame.f_globals.get("__name__"))
-        if frame.f_code.co_name == "<module>" and not name.startswith("nextconcept."):
+        # A script of benchmarks is __main__.
+        if frame.f_code.co_name == "<module>" and not name.startswith(("nextconcept.", "__main__")):
             return name
     return None
 

@@ -7,10 +7,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
+def run(*options: str, folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "benchmarks/loss_law.py"), *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
 def test_wrong_input(tmp_path: Path):
-    command = [sys.executable, str(ROOT / "benchmarks/loss_law.py"), "--results+", "none.json", "--families", "gpt"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run("--results+", "none.json", "--families", "gpt", folder=tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("nextconcept: error: ")
     assert "none.json is not the results file of a comparison" in line
+
+
+def test_help(tmp_path: Path):
+    done = run("--help", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--families" in done.stdout
