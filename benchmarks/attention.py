@@ -13,10 +13,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jsonargparse import auto_cli
 from torch import Tensor
 
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 from nextconcept.nn.attention_kernels import block_attention, causal_attention
 
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -100,5 +99,4 @@ def main(
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli(main, as_positional=False)
+    run_script(main)

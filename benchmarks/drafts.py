@@ -17,12 +17,11 @@ import time
 from collections.abc import Iterator
 
 import torch
-from jsonargparse import auto_cli
 from torch import Tensor
 
 from nextconcept import ModelConfig, NextConceptModel
 from nextconcept.checkpoints.files import load_run
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.draft_length import DraftLength
@@ -177,5 +176,4 @@ def main(
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli(main, as_positional=False)
+    run_script(main)

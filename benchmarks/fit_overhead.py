@@ -14,11 +14,10 @@ from typing import Any
 
 import lightning as L
 import torch
-from jsonargparse import auto_cli
 
 from nextconcept import NextConceptModel
 from nextconcept.cli.lightning_cli import ConceptCLI
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 from nextconcept.training.losses import compute_losses
 from nextconcept.training.module import ConceptModule
 from nextconcept.training.optim import make_optimizer
@@ -110,5 +109,4 @@ def main(config: str = "nanogpt_cpu", steps: int = 200, options: list[str] | Non
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli(main, as_positional=False)
+    run_script(main)

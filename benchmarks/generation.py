@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable
 
 import torch
-from jsonargparse import auto_cli
 
 from nextconcept import ModelConfig, NextConceptModel
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 from nextconcept.core.config_groups import ReaderConfig
 from nextconcept.inference.generate import generate_tokens
 from nextconcept.inference.sampling import Sampling
@@ -137,5 +136,4 @@ def main(
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli(main, as_positional=False)
+    run_script(main)

@@ -13,11 +13,10 @@ import time
 from typing import Any
 
 import torch
-from jsonargparse import auto_cli
 from training import memory, passes_of
 
 from nextconcept import ModelConfig
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 from nextconcept.training.losses import LossConfig
 
 LOSS = LossConfig(terms={"cosine": 1.0}, level_weight=0.1)
@@ -121,5 +120,4 @@ def main(
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli(main, as_positional=False)
+    run_script(main)

@@ -6,10 +6,8 @@
 Prints a Markdown table. The tokens keep their width; each level is twice as wide as the one below.
 """
 
-from jsonargparse import auto_cli
-
 from nextconcept import ModelConfig, NextConceptModel
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 
 
 def main(
@@ -54,5 +52,4 @@ def main(
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli(main, as_positional=False)
+    run_script(main)

@@ -12,10 +12,9 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 from nextconcept.core.errors import InputError
 from nextconcept.evaluation.law_points import Point, read_points
 from nextconcept.evaluation.loss_law import LossLaw, describe_crossing, fit_loss_law
@@ -89,5 +88,4 @@ def draw_law(law: LossLaw, points: dict[str, list[Point]], at: float) -> Figure:
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli(main, as_positional=False)
+    run_script(main)

@@ -18,11 +18,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from nextconcept import ModelConfig, NextConceptModel, generate
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 
 SHAPES = ((4, 128, 4, 64, 12), (6, 256, 8, 256, 8))
 """Depth, width, heads, context and batch size: nanoGPT's recipe for CPUs, and a larger model."""
@@ -151,5 +150,4 @@ def _writer(peer: Peer, prompt: Tensor, tokens: int) -> Callable[[], Any]:
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli(main, as_positional=False)
+    run_script(main)

@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from nextconcept import NextConceptModel
 from nextconcept.checkpoints.files import load_run
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import chunk_of_tokens
 from nextconcept.tasks import Countdown, LinesTask, Maze, StarGraph, Task
@@ -147,5 +146,4 @@ def main(ckpt_path: str, task: Task, lines: int = 3000, level: int = 1, batch_si
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli(main, as_positional=False)
+    run_script(main)

@@ -17,12 +17,11 @@ from functools import singledispatch
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
 from torch import Tensor
 
 from nextconcept import NextConceptModel, generate
 from nextconcept.checkpoints.files import load_run
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 from nextconcept.core.errors import InputError
 from nextconcept.data.text import TextDataModule
 from nextconcept.inference.plan_edits import PlanEdit
@@ -141,5 +140,4 @@ def main(
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli(main, as_positional=False)
+    run_script(main)

@@ -15,10 +15,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 from nextconcept.core.errors import InputError
 from nextconcept.evaluation.metrics import EXACT, SOLVED
 from nextconcept.evaluation.records import budget_of, course, mean_course, tflops
@@ -96,5 +95,4 @@ def main(results: list[str], output: str = "results/planning/planning.png") -> N
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli(main, as_positional=False)
+    run_script(main)

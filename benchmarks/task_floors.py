@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
-from jsonargparse import auto_cli
 
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 from nextconcept.tasks.countdown import Countdown
 from nextconcept.tasks.equations import left_behind, solvable
 from nextconcept.tasks.maze import Maze
@@ -110,5 +109,4 @@ def _forks(task: Maze, split: str, count: int) -> Iterator[list[tuple[Key, list[
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli([countdown, maze])
+    run_script([countdown, maze])

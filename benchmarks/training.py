@@ -19,11 +19,10 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import auto_cli
 from torch import Tensor
 
 from nextconcept import ModelConfig, NextConceptModel
-from nextconcept.cli.main import errors_told
+from nextconcept.cli.scripts import run_script
 from nextconcept.training.losses import LossConfig, compute_losses, loss_flops_per_token
 from nextconcept.training.optim import OptimizerConfig, make_optimizer
 
@@ -177,5 +176,4 @@ def main(
 
 
 if __name__ == "__main__":
-    with errors_told():
-        auto_cli(main, as_positional=False)
+    run_script(main)

@@ -20,6 +20,12 @@ def test_wrong_input(tmp_path: Path):
     assert "none.json is not the results file of a comparison" in line
 
 
+def test_misspelt_option(tmp_path: Path):
+    done = run("--familes", "gpt", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "nextconcept: error: there is no option --familes: did you mean --families?\n"
+
+
 def test_help(tmp_path: Path):
     done = run("--help", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
