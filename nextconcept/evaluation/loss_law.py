@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from nextconcept.core.errors import InputError
 from nextconcept.evaluation.law_points import Point
 
-__all__ = ["MIN_BUDGETS", "Crossing", "LossLaw", "describe_crossing", "fit_loss_law"]
+__all__ = ["MIN_BUDGETS", "Crossing", "LossLaw", "describe_crossing", "fit_loss_law", "gaps_at_budgets"]
 
 MIN_BUDGETS = 4
 """Budgets that each family needs: one more than a family alone has parameters."""
+
+SAME_BUDGET = 1.1
+"""Ratio below which FLOPs are of one budget, which whole steps never spend exactly."""
 
 STEEPEST, GRID, ZOOMS = 1.0, 15, 8
 
@@ -69,27 +72,34 @@ class LossLaw:
 
     def predict(self, family: str, flops: float) -> tuple[float, float, float]:
         """Return the loss of a family at a budget, and the ends of its interval."""
+        loss, drawn = self.losses(family, flops)
+        return loss, *self._interval(drawn)
+
+    def losses(self, family: str, flops: float) -> tuple[float, Array]:
+        """Return the loss of a family at a budget, and that of each draw, (R,)."""
         index, log = self.families.index(family), np.log(flops)
         loss = self.floor + np.exp(self.scales[index] - self.exponents[index] * log)
-        drawn = self.floors + np.exp(self.drawn_scales[:, index] - self.drawn_exponents[:, index] * log)
-        return float(loss), *self._interval(drawn)
+        return float(loss), self.floors + np.exp(self.drawn_scales[:, index] - self.drawn_exponents[:, index] * log)
 
-    def difference(self, family: str, other: str, flops: float) -> tuple[float, float, float]:
-        """Return the loss of a family less that of another at a budget, and its interval."""
-        first, second, log = self.families.index(family), self.families.index(other), np.log(flops)
+    def difference(
+        self, family: str, other: str, flops: float, of: "LossLaw | None" = None
+    ) -> tuple[float, float, float, float]:
+        """Return the loss of a family less that of another at a budget.
 
-        def gap(scales: Array, exponents: Array) -> Array:
-            found: Array = np.exp(scales - exponents * log)
-            return found[..., first] - found[..., second]
+        Args:
+            family: name of a family.
+            other: name of another.
+            flops: the budget.
+            of: the law of the other family, where each has been fitted on its own, with an E of its
+                own, by equal numbers of draws.
 
-        drawn = gap(self.drawn_scales, self.drawn_exponents)
-        return float(gap(self.scales, self.exponents)), *self._interval(drawn)
-
-    def share_ahead(self, family: str, other: str, flops: float) -> float:
-        """Return the share of the draws in which a family has less loss than another."""
-        first, second = self.families.index(family), self.families.index(other)
-        logs = self.drawn_scales - self.drawn_exponents * np.log(flops)
-        return float((logs[:, first] < logs[:, second]).mean())
+        Returns:
+            The difference, the ends of its interval, and the share of the draws in which it is
+            below zero.
+        """
+        (loss, drawn), (other_loss, other_drawn) = self.losses(family, flops), (of or self).losses(other, flops)
+        gaps = drawn - other_drawn
+        return loss - other_loss, *self._interval(gaps), float((gaps < 0).mean())
 
     def crossing(self, family: str, other: str) -> Crossing:
         """Return the budget at which two families have the same loss.
@@ -123,10 +133,12 @@ def fit_loss_law(
 ) -> LossLaw:
     """Fit the law to the points of all families together, by least squares of the losses.
 
-    The uncertainty is that of a bootstrap of residuals: each draw adds to the fitted losses
-    residuals of the same family, drawn with replacement and enlarged for the parameters that the
-    fit has used up. So seeds count, and what the law misses too; that the law holds beyond the
-    budgets that were tried is assumed.
+    The uncertainty is that of a wild bootstrap by budgets (Cameron, Gelbach and Miller, 2008): each
+    draw adds to the fitted losses the residuals of their own budget, times a random number that is
+    the same for all families and seeds of this budget, and enlarged for the parameters that the fit
+    has used up. The numbers are the six of Webb (2023), which suit few budgets. So what the law
+    misses alike in all families counts as that; that the law holds beyond the budgets that were
+    tried is assumed.
 
     Args:
         points: points of each family, by name.
@@ -154,15 +166,36 @@ def fit_loss_law(
         raise InputError("there is no family to fit: name entries that the results have.")
     logs_of = [logs for logs, _ in data.values()]
     floor, scales, exponents = _fit(logs_of, [losses[None] for _, losses in data.values()])
-    generator, drawn = np.random.default_rng(seed), []
+    factors, drawn = _factors(logs_of, draws, np.random.default_rng(seed)), []
     for index, (logs, losses) in enumerate(data.values()):
         fitted = floor + np.exp(scales[:, index] - exponents[:, index] * logs)
         used = min(2 + 1 / len(data), len(losses) - 1)
         residuals = (losses - fitted) * np.sqrt(len(losses) / (len(losses) - used))
-        drawn.append(fitted + residuals[generator.integers(len(losses), size=(draws, len(losses)))])
+        drawn.append(fitted + residuals * factors[index])
     floors, drawn_scales, drawn_exponents = _fit(logs_of, drawn)
     return LossLaw(
         tuple(data), float(floor[0]), scales[0], exponents[0], floors, drawn_scales, drawn_exponents, confidence
+    )
+
+
+def _factors(logs: Sequence[Array], draws: int, generator: np.random.Generator) -> list[Array]:
+    """Draw a number for each budget, and return those of the losses of each family, (R, N)."""
+    ordered = np.unique(np.concatenate(list(logs)))
+    budgets = np.append(0, np.cumsum(np.diff(ordered) > np.log(SAME_BUDGET)))
+    size = (draws, int(budgets[-1]) + 1)
+    numbers = generator.choice([-1.0, 1.0], size) * np.sqrt(generator.choice([0.5, 1.0, 1.5], size))
+    return [numbers[:, budgets[np.searchsorted(ordered, one)]] for one in logs]
+
+
+def gaps_at_budgets(points: Sequence[Point], others: Sequence[Point]) -> Array:
+    """Return the mean loss of a family less that of another at each budget that both have."""
+    return np.array(
+        [
+            np.mean(point.losses) - np.mean(other.losses)
+            for point in points
+            for other in others
+            if 1 / SAME_BUDGET < point.flops / other.flops < SAME_BUDGET
+        ]
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Muon
 
-__all__ = ["BatchedMuon"]
+__all__ = ["BatchedMuon", "newton_schulz_flops"]
 
 MOST_ENTRIES = 2**24
 """Entries of the matrices that are stacked; larger stacks take memory and save no time."""
@@ -89,3 +89,9 @@ def newton_schulz(matrices: Tensor, coefficients: tuple[float, float, float], st
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth), x, beta=first)
     return x.mT if tall else x
+
+
+def newton_schulz_flops(rows: int, columns: int, steps: int = 5) -> float:
+    """Count the operations of the products for one matrix; five iterations are torch's default."""
+    short, long = sorted((rows, columns))
+    return steps * (4 * short * short * long + 2 * short**3)

@@ -18,7 +18,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.core.settings import check_types
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.transformer import Block
-from nextconcept.training.batched_muon import BatchedMuon
+from nextconcept.training.batched_muon import BatchedMuon, newton_schulz_flops
 from nextconcept.training.lightning_compat import allow_clipping
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "make_optimizer",
     "make_schedule",
     "number_by_position",
+    "optimizer_flops",
     "parameter_groups",
 ]
 
@@ -203,6 +204,15 @@ def make_optimizer(config: OptimizerConfig, model: NextConceptModel, objective: 
     optimizer = MuonWithAdamW(muon, adamw) if muon else AdamW(adamw, fused=True)
     allow_clipping(optimizer)
     return optimizer
+
+
+def optimizer_flops(config: OptimizerConfig, model: NextConceptModel, objective: nn.Module | None = None) -> float:
+    """Count the operations of the matrix products of an optimizer's step, which Muon alone has.
+
+    They depend on the parameters and not on the tokens of a step.
+    """
+    groups = [group for group in parameter_groups(config, model, objective) if group.muon]
+    return sum(newton_schulz_flops(*matrix.shape) for group in groups for matrix in group.parameters.values())
 
 
 def number_by_position(

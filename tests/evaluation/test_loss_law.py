@@ -9,7 +9,7 @@ import pytest
 
 from nextconcept import InputError
 from nextconcept.evaluation.law_points import Point, read_points
-from nextconcept.evaluation.loss_law import LossLaw, describe_crossing, fit_loss_law
+from nextconcept.evaluation.loss_law import LossLaw, describe_crossing, fit_loss_law, gaps_at_budgets
 from tests.helpers import run_record
 
 BUDGETS = (1e12, 3e12, 1e13, 3e13, 1e14)
@@ -56,11 +56,40 @@ def test_crossing__the_interval_holds_the_truth(noisy: LossLaw):
     assert low < 1.1 < high
 
 
-def test_share_ahead__is_sure_far_from_the_crossing(noisy: LossLaw):
-    assert noisy.share_ahead("bars", "gpt", 1e12) == 0
-    assert noisy.share_ahead("bars", "gpt", 1e14) == 1
-    gap, low, high = noisy.difference("bars", "gpt", 1e14)
+def test_difference__is_sure_far_from_the_crossing(noisy: LossLaw):
+    assert noisy.difference("bars", "gpt", 1e12)[3] == 0
+    gap, low, high, share = noisy.difference("bars", "gpt", 1e14)
     assert low < gap < high < 0
+    assert share == 1
+
+
+def test_difference__of_families_with_a_floor_of_their_own():
+    lower = [Point(point.flops, tuple(loss - 0.1 for loss in point.losses)) for point in points(0.4, 0.2)]
+    laws = {"gpt": points(0.4, 0.2), "lower": lower}
+    together, alone = fit_loss_law(laws, 5), {family: fit_loss_law({family: laws[family]}, 5) for family in laws}
+    assert alone["lower"].difference("lower", "gpt", 1e18, of=alone["gpt"])[0] == pytest.approx(-0.1, abs=1e-3)
+    assert abs(together.difference("lower", "gpt", 1e18)[0]) < 0.09
+
+
+def test_fit_loss_law__what_it_misses_alike_in_all_families_sets_none_apart():
+    """A bend that is shared makes the law uncertain, but not the difference of the families."""
+    bend = dict(zip(BUDGETS, (0.05, -0.05, 0.05, -0.05, 0.05), strict=True))
+    families = {
+        name: [Point(point.flops, tuple(loss + bend[point.flops] for loss in point.losses)) for point in points(s, 0.2)]
+        for name, s in (("gpt", 0.4), ("bars", 0.38))
+    }
+    law = fit_loss_law(families, draws=30)
+    _, low, high = law.predict("gpt", 1e13)
+    assert high - low > 0.04
+    gap, low, high, _ = law.difference("bars", "gpt", 1e13)
+    assert gap == pytest.approx(-0.02, abs=2e-3)
+    assert high - low < 0.01
+
+
+def test_gaps_at_budgets__those_that_both_have():
+    one = [Point(1e12, (2.0, 2.2)), Point(1.01e13, (1.5,)), Point(1e15, (1.0,))]
+    other = [Point(1.02e12, (2.0,)), Point(1e13, (1.7,)), Point(3e13, (1.2,))]
+    assert gaps_at_budgets(one, other).tolist() == pytest.approx([0.1, -0.2])
 
 
 def test_describe_crossing__within_the_data_or_not(noisy: LossLaw):

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 from torch.optim import AdamW, Muon
+from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept import InputError, NextConceptModel
 from nextconcept.training.optim import (
@@ -13,6 +14,7 @@ from nextconcept.training.optim import (
     make_optimizer,
     make_schedule,
     number_by_position,
+    optimizer_flops,
     parameter_groups,
 )
 from tests.helpers import small_config
@@ -25,6 +27,16 @@ def with_gradients(model: NextConceptModel, seed: int = 0) -> NextConceptModel:
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     return model
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_optimizer_flops__as_torch_counts_them(optimizer: str):
+    model = with_gradients(NextConceptModel(small_config(levels=2, block__feed_forward_ratio=3.0)))
+    config = OptimizerConfig(optimizer=optimizer)
+    with FlopCounterMode(display=False) as counter:
+        make_optimizer(config, model).step()
+    assert optimizer_flops(config, model) == counter.get_total_flops()
+    assert (optimizer_flops(config, model) > 0) == (optimizer == "muon")
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

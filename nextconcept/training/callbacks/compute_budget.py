@@ -12,6 +12,7 @@ from nextconcept.training.access import data_of, module_of
 from nextconcept.training.batches import as_concept_batch
 from nextconcept.training.lightning_compat import shows_step
 from nextconcept.training.losses import loss_flops_per_token
+from nextconcept.training.optim import optimizer_flops
 
 __all__ = ["ComputeBudget"]
 
@@ -20,13 +21,13 @@ class ComputeBudget(L.Callback):
     """Sets the number of steps so that a run spends a given amount, and counts what it spends.
 
     Logged once, at the first step: ``model/parameters``, ``model/flops_per_token`` (forward pass
-    with attention) and, with data of a :class:`~nextconcept.ConceptDataModule`,
-    ``model/flops_per_step`` (training: three times the forward pass, plus the losses); with
-    every step, ``train/flops`` and ``train/tokens_seen``. The tokens of each batch are counted,
-    whatever its size; a grown model's run also counts what its smaller forms have spent. With
-    ``accumulate_grad_batches``, the last step of an epoch may have fewer batches than the steps
-    that the budget was divided into; the run then spends less. On the command line:
-    ``--budget.flops 2e15`` or ``--budget.tokens 1e8``.
+    with attention), ``model/optimizer_flops_per_step`` (the products of Muon, which no budget
+    counts) and, with data of a :class:`~nextconcept.ConceptDataModule`, ``model/flops_per_step``
+    (training: three times the forward pass, plus the losses); with every step, ``train/flops`` and
+    ``train/tokens_seen``. The tokens of each batch are counted, whatever its size; a grown model's
+    run also counts what its smaller forms have spent. With ``accumulate_grad_batches``, the last
+    step of an epoch may have fewer batches than the steps that the budget was divided into; the run
+    then spends less. On the command line: ``--budget.flops 2e15`` or ``--budget.tokens 1e8``.
 
     Args:
         flops: floating-point operations of the whole training.
@@ -61,6 +62,7 @@ class ComputeBudget(L.Callback):
         self._costs = {
             "model/parameters": float(model.num_parameters),
             "model/flops_per_token": per_token,
+            "model/optimizer_flops_per_step": optimizer_flops(module.optimizer_config, model, module.objective),
         }
         self._tokens_per_step: int | None = None
         if data is not None:

@@ -9,6 +9,7 @@ from nextconcept import InputError
 from nextconcept.checkpoints.files import COMPUTE
 from nextconcept.training.callbacks import ComputeBudget
 from nextconcept.training.losses import loss_flops_per_token
+from nextconcept.training.optim import optimizer_flops
 from tests.helpers import StopAt, data_of, module_of, trainer_of
 
 
@@ -26,6 +27,7 @@ def test_setup__sets_the_steps_that_the_budget_allows(options: dict, corpus: Pat
     logger = SimpleNamespace(log_metrics=lambda values, step: logged.update(values))
     budget.on_fit_start(SimpleNamespace(loggers=[logger], ckpt_path=None, is_global_zero=True), module)
     assert logged["model/flops_per_step"] == per_step
+    assert logged["model/optimizer_flops_per_step"] == optimizer_flops(module.optimizer_config, module.model) > 0
     assert logged["model/parameters"] == sum(parameter.numel() for parameter in module.model.parameters())
 
 
