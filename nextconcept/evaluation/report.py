@@ -1,5 +1,6 @@
 """Table and picture of a comparison."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -123,7 +124,7 @@ def _table(content: dict[str, Any], groups: Groups, others: list[dict[str, Any]]
             rows[budget, entry][f"reaches {baseline} at"] = reached
     names = list(dict.fromkeys(column for row in rows.values() for column in row))
     names = [column for column in names if any(row.get(column) for row in rows.values())]
-    lines = [f"# {name}", "", content["question"], "", _caption(content, names)]
+    lines = [f"# {name}", "", content["question"], "", _caption(content, names) + _noise(content, groups)]
     lines += ["", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     lines += [
         f"| {entry} | {' | '.join(row.get(column, '') for column in names)} |" for (_, entry), row in rows.items()
@@ -149,6 +150,24 @@ def _caption(content: dict[str, Any], columns: list[str]) -> str:
             "these seeds up to the first validation that sees as many."
         )
     return caption
+
+
+def _noise(content: dict[str, Any], groups: Groups) -> str:
+    """Return a sentence that says by how much two entries may differ by chance, or none.
+
+    Exact answers have none, because their spread depends on their share, and neither have tables of
+    several budgets.
+    """
+    losses = [[run["final"][content["metric"]] for run in runs] for runs in groups.values() if len(runs) > 1]
+    if content["mode"] != "min" or not losses or len({budget for budget, _ in groups}) > 1:
+        return ""
+    deviation, fewest = mean(spread(values)[1] ** 2 for values in losses) ** 0.5, min(map(len, losses))
+    if math.isnan(deviation):  # a run diverged
+        return ""
+    return (
+        f" The standard deviation of the seeds, pooled over the entries, is {deviation:.4f}, so twice the standard "
+        f"error of a difference of two entries of {fewest} seeds is {2 * deviation * (2 / fewest) ** 0.5:.4f}."
+    )
 
 
 def _options(run: dict[str, Any]) -> str:

@@ -31,6 +31,10 @@ def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
     cells = [cell.strip() for cell in gpt.strip("|").split("|")]
     assert cells[:4] == ["gpt", "2.1000 ± 0.1414", "2", "+0.5000"]
     assert cells[4:] == ["2.50 M", "3.00", "10.0", "10", "0.001", "1234"]
+    assert lines[4].endswith(
+        "The standard deviation of the seeds, pooled over the entries, is 0.1414, so twice the standard error of a "
+        "difference of two entries of 2 seeds is 0.2828."
+    )
     assert "Further runs, to choose settings: 1." in "\n".join(lines)
     assert others == ["| gpt | 0.001 | 7.0000 | 1 |"]
     assert "Machine: 2 cores; torch 1. Further" in "\n".join(lines)
@@ -53,6 +57,7 @@ def test_write_report__seeds_that_diverged(broken: float, tmp_path: Path):
     write_report(content(*runs), ["gpt0", "gpt1"], ["gpt8", "gpt9"], tmp_path / "trial")
     table = (tmp_path / "trial.md").read_text()
     assert "| gpt | nan ± nan | 2 |" in table
+    assert "pooled" not in table
     assert "| gpt | 0.001 | nan ± nan | 2 |" in table
 
 

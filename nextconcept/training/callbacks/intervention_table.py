@@ -11,9 +11,9 @@ class InterventionTable(L.Callback):
     """Prints the cross-entropy under each plan source after ``nextconcept validate`` and ``test``.
 
     ``zero`` removes the plan, ``shuffled`` replaces it by that of another row, and ``oracle`` by
-    the true future (which leaks, and bounds what a better plan could gain); each for all levels
-    together and, with several concept levels, for each alone. The gap is the loss under the source
-    minus the loss under the predicted plan.
+    the true future (which leaks; a model that has only read its predictions may do worse with it);
+    each for all levels together and, with several concept levels, for each alone. The gap is the
+    loss under the source minus the loss under the predicted plan.
     """
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
