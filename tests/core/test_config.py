@@ -136,11 +136,12 @@ def test_levels_1__lists_count_with_their_first_value(sharing: str):
 
 
 def test_sliding_window__has_a_value_per_block_where_a_level_lists_them():
-    config = ModelConfig(
-        levels=2, sharing="separate", depth=[1, 2], encoder={"depth": 3}, sliding_window=[[32, 32, 128, None], 8]
-    )
-    assert [config.block_windows(level) for level in (0, 1)] == [[32, 32, 128, None], [8, 8]]
-    assert [config.memory_window(level) for level in (0, 1)] == [None, 8]
+    options = {"sharing": "separate", "depth": [1, 2], "encoder": {"depth": 3}}
+    options["sliding_window"] = [[32, 32, 128, None], [8, 16]]
+    config = ModelConfig(levels=2, **options)
+    assert [config.block_windows(level) for level in (0, 1)] == [[32, 32, 128, None], [8, 16]]
+    assert [config.memory_window(level) for level in (0, 1)] == [None, 16]
+    assert ModelConfig(levels=1, **options).block_windows(0) == [None]  # without the token encoder's
     model = NextConceptModel(config)
     assert model.encoder.shape.sliding_windows == (32, 32, 128)
     assert model.decoder.shape.sliding_windows == (None,)

@@ -40,6 +40,11 @@ def test_cut__does_not_depend_on_the_blocks_that_a_document_comes_in():
     assert list(cut(blocks, 50)) == list(cut([("train", text, True)], 50))
 
 
+def test_batches__empty_documents_fill_one_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("nextconcept.data.pieces.BATCH", 4)
+    assert [len(batch) for batch in batches([("train", "", True)] * 9)] == [4, 4, 1]
+
+
 def test_cut__a_document_on_the_border_of_two_splits():
     assert list(cut([("train", "one t", False), ("val", "wo", True)], 50)) == [
         ("train", "one t", False),

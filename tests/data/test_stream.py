@@ -147,6 +147,17 @@ def test_loader__goes_on_where_it_was(stories: str, stop: int):
     assert loader.length == len(loader) == 1000
 
 
+def test_loader__goes_on_after_the_last_window_of_its_part(stories: str):
+    """The rest of the pass fills no window, and the part begins again."""
+    loader = StreamLoader(windows(stories), 1)
+    whole = texts(itertools.islice(loader, 17))
+    again = StreamLoader(windows(stories), 1)
+    list(itertools.islice(again, 15))  # 14 documents of nine bytes
+    last = StreamLoader(windows(stories), 1)
+    last.load_state_dict(again.state_dict())
+    assert texts(itertools.islice(last, 2)) == whole[15:]
+
+
 def test_loader__an_epoch_later_it_goes_on_too(stories: str):
     loader, whole = StreamLoader(windows(stories), 1), texts(itertools.islice(windows(stories), 9))
     assert texts(itertools.islice(iter(loader), 4)) + texts(itertools.islice(iter(loader), 5)) == whole

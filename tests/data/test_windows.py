@@ -26,11 +26,16 @@ def test_training_windows__reach_both_ends():
     assert set(starts.tolist()) == {0, 1, 2, 3}
 
 
+def test_training_windows__an_epoch_is_as_long_as_the_stream():
+    assert [len(TrainingWindows(STREAM, length, 0)) for length in (10, 16, 999)] == [100, 62, 1]
+
+
 @pytest.mark.parametrize("length", [2, 16, 17, 18, 33, 100])
 def test_contiguous_windows__predict_each_token_once(length: int):
     windows = ContiguousWindows(STREAM[:length], 16)
     batch = windows.__getitems__(list(range(len(windows))))
     assert batch.tokens[:, 1:][batch.mask[:, 1:]].tolist() == list(range(1, length))
+    assert batch.mask[:, 1].all()  # no window has nothing to predict
 
 
 @pytest.mark.parametrize("kind", [TrainingWindows, ContiguousWindows])

@@ -56,6 +56,33 @@ def test_crossing__the_interval_holds_the_truth(noisy: LossLaw):
     assert low < 1.1 < high
 
 
+def test_fit_loss_law__draws_follow_the_seed_and_count_used_parameters(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("nextconcept.evaluation.loss_law.ZOOMS", 3)  # is fast, and exact enough
+
+    def width(losses: int, seed: int = 0) -> float:
+        family = [Point(one.flops, one.losses[:1] * losses) for one in points(0.4, 0.15, 0.005)]
+        _, low, high = fit_loss_law({"gpt": family}, draws=120, seed=seed).predict("gpt", 1e13)
+        return high - low
+
+    assert width(1) != width(1, seed=1)
+    # A fit of three parameters leaves two of five losses, twelve of fifteen.
+    assert width(1) / width(3) == pytest.approx((5 / 2) ** 0.5 / (15 / 12) ** 0.5, rel=0.2)
+
+
+def test_loss_law__intervals_hold_their_share_of_the_draws():
+    """Of 101 draws whose floors and scales rise evenly; the second family falls with the first."""
+    even = np.linspace(0, 1, 101)
+    scales, exponents = np.stack((even, 0 * even), 1), np.stack((0.5 + 0 * even, 0.5 * (even > 0.405)), 1)
+    law = LossLaw(("one", "other"), 0.5, scales[50], np.array([0.5, 0.25]), even, scales, exponents, 0.9)
+    assert law.predict("other", 1.0) == pytest.approx((1.5, 1.05, 1.95))
+    ends = (np.exp(0.5) - 1, np.exp(0.05) - 1, np.exp(0.95) - 1)
+    assert law.difference("one", "other", 1.0) == pytest.approx((*ends, 0.0))
+    found = law.crossing("one", "other")
+    assert found.flops == pytest.approx(np.exp(0.5 / 0.25))
+    assert found.share == pytest.approx(41 / 101)  # the others are parallel
+    assert (found.low, found.high) == pytest.approx((np.exp(2 * 0.02), np.exp(2 * 0.38)))
+
+
 def test_difference__is_sure_far_from_the_crossing(noisy: LossLaw):
     assert noisy.difference("bars", "gpt", 1e12)[3] == 0
     gap, low, high, share = noisy.difference("bars", "gpt", 1e14)

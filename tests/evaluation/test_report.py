@@ -104,6 +104,12 @@ def test_write_report__a_task_without_named_answers(tmp_path: Path):
     assert row.startswith("| plan | 1.0000 | 1 | 1.0000 | 1 of 1 | 10.0 | 0.2500 | ")
 
 
+@pytest.mark.parametrize(("exact", "solved"), [(0.9899, "0 of 1"), (0.99, "1 of 1")])
+def test_write_report__a_seed_is_solved_from_99_percent_on(exact: float, solved: str, tmp_path: Path):
+    write_report(content(run_record("plan", 0, 1.0, **{"val/answer/exact": exact})), ["plan0"], [], tmp_path / "trial")
+    assert f"| {solved} |" in (tmp_path / "trial.md").read_text()
+
+
 def test_write_report__counts_the_flops_of_smaller_models(tmp_path: Path):
     grown = run_record("grown", 0, 2.0) | {"stages": [[0, 1e12], [4, 3e12]]}
     write_report(content(grown), ["grown0"], [], tmp_path / "trial")
@@ -118,6 +124,7 @@ def test_write_report__compute_at_which_the_baseline_is_reached(tmp_path: Path):
         run_record("plan", 1, 2.5),
     ]
     runs.append(run_record("worse", 0, 3.0))
+    runs.append(run_record("costly", 0, 1.0) | {"stages": [[0, 4e12]]})
     task = content(*runs) | {"baseline": "gpt"}
     write_report(task, [run["key"] for run in runs], [], tmp_path / "trial")
     lines = (tmp_path / "trial.md").read_text().splitlines()
@@ -125,6 +132,7 @@ def test_write_report__compute_at_which_the_baseline_is_reached(tmp_path: Path):
     assert head.endswith("| reaches gpt at |")
     ends = {row.split(" | ")[0]: row.split(" | ")[-1] for row in rows}
     assert ends["| plan"] == "50% (1 of 2 runs) |"  # 2.1 is reached at step 5 of 10
+    assert ends["| costly"] == "200% |"  # of the baseline's compute
     assert (ends["| worse"], ends["| gpt"]) == ("never |", " |")
     upward = [run | {"final": {"val/loss/tokens": 0.5}} for run in runs[:1]] + runs[2:3]
     write_report(task | {"mode": "max", "runs": upward}, [run["key"] for run in upward], [], tmp_path / "up")

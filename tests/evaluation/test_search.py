@@ -32,6 +32,25 @@ def test_make_candidates__no_list(values: object):
         make_candidates((1e-3,), {"depth": values})  # type: ignore[dict-item]
 
 
+@pytest.mark.parametrize(
+    ("losses", "following"),
+    [
+        ({1e-3: 1.0, 3e-3: 2.0}, 3.33e-4),  # as the next rate of the best one
+        ({1e-3: 1.0, 2e-3: 2.0, 8e-3: 3.0}, 5e-4),
+        ({1e-3: 3.0, 4e-3: 2.0, 8e-3: 1.0}, 1.6e-2),
+        ({1e-3: 1.0, 1.1e-3: 2.0}, 5e-4),  # at least half or twice
+        ({1e-3: 2.0, 1.1e-3: 1.0}, 2.2e-3),
+        ({1e-3: 1.0, 1e-2: 2.0}, 2.5e-4),  # at most a quarter or four times
+        ({1e-3: 2.0, 1e-2: 1.0}, 4e-2),
+        ({1e-3: 2.0, 2e-3: 1.0, 4e-3: 2.0}, None),
+        ({1e-3: 1.0}, None),
+    ],
+)
+def test_rates_beyond__the_step_is_that_of_the_rates_within_limits(losses: dict[float, float], following: float | None):
+    found = rates_beyond({Candidate(rate): loss for rate, loss in losses.items()}, "min")
+    assert [one.rate for one in found] == ([] if following is None else [following])
+
+
 def test_rates_beyond__goes_on_with_the_options_of_the_best_alone():
     deep, flat = '{"depth": 2}', '{"depth": 1}'
     results = {Candidate(rate, flat): 5.0 for rate in (1e-3, 2e-3, 4e-3)}

@@ -27,6 +27,35 @@ def test_sample__draws_by_probability():
     assert (drawn == 1).double().mean().item() == pytest.approx(torch.tensor(2.0).sigmoid().item(), abs=0.01)
 
 
+EVEN, FALLING = [0.25] * 4, [0.5, 0.25, 0.15, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "options", "kept"),
+    [
+        (FALLING, {}, 4),
+        (FALLING, {"top_k": 1}, 1),
+        (FALLING, {"top_k": 3}, 3),
+        (FALLING, {"top_p": 0.7}, 2),
+        (FALLING, {"top_p": 0.8}, 3),
+        (EVEN, {"top_p": 0.5}, 2),  # two reach it
+        (EVEN, {"top_p": 1.0}, 4),
+        (FALLING, {"min_p": 0.4}, 2),  # of the likeliest, which has 0.5
+        (EVEN, {"min_p": 1.0}, 4),
+        (FALLING, {"top_k": 3, "top_p": 0.8}, 2),  # of what top_k keeps, 0.9
+    ],
+)
+def test_sample__draws_what_is_kept(probabilities: list[float], options: dict, kept: int):
+    uniform = torch.arange(200) / 200  # from 0 to below 1
+    logits = torch.tensor([probabilities]).log().expand(200, 4)
+    assert len(set(sample(logits, Sampling(**options), uniform=uniform).tolist())) == kept
+
+
+def test_sample__the_least_random_number_draws_nothing_impossible():
+    logits = torch.tensor([[-torch.inf, 0.0, 0.0]])
+    assert sample(logits, Sampling(), uniform=torch.zeros(1)).tolist() == [1]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_sample__damaged_logits(value: float):
     with pytest.raises(InputError, match="logits are not numbers"):

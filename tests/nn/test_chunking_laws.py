@@ -8,6 +8,7 @@ import torch
 
 from nextconcept import NextConceptModel
 from nextconcept.core.config import ModelConfig
+from nextconcept.nn.places import UnevenPlaces
 from nextconcept.training.losses import LossConfig, compute_losses, loss_flops_per_token
 from tests.helpers import RULE_TEXT, RULES, open_model, rule_grid, small_config
 
@@ -124,3 +125,18 @@ def test_compile__has_no_graph_break(options: dict[str, Any]):
     model = open_model(small_config(**options))
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(TOKENS).logits, model(TOKENS).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_step_starts__are_rounded_multiples_of_the_mean_length():
+    model = NextConceptModel(small_config(vocab_size=256, levels=2, chunking=["words"]))
+    places = UnevenPlaces(model.chunker(TOKENS)[1], 1, 3.6)
+    assert places.step_starts(4, torch.device("cpu")).tolist() == [0, 4, 7, 11]
+
+
+def test_unbound__a_rollout_reads_the_plan_at_its_first_element_alone():
+    """Where later chunks end is not known."""
+    model = NextConceptModel(small_config(vocab_size=256, levels=2, chunking=["words"]))
+    chunks, unbind = model.chunker(TOKENS)[1], model.unbind(1)
+    places, plan = UnevenPlaces(chunks, 0, 4.0), torch.randn(2, chunks.most + 1, 3, 32)
+    assert places.unbound(plan, 0, unbind).any()
+    assert not places.unbound(plan, 1, unbind).any()

@@ -176,6 +176,9 @@ def test_compose__takes_a_text_of_any_length_for_one_chunk():
         found = model.encoder(torch.cat((text, text), 1), model.chunker(torch.cat((text, text), 1)))
         torch.testing.assert_close(found[2][0, 0], model.compose(text[0], 2))
         torch.testing.assert_close(found[1][0, 0], model.compose(text[0, :4], 1))
+    # The last word ends with the text, although the rule does not end it there.
+    chunks = model.chunker(text[:, :7], whole=2)
+    assert (chunks[1].lengths[0, :3].tolist(), chunks[2].lengths[0, :2].tolist()) == ([4, 3, 0], [2, 0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -87,3 +87,22 @@ def test_states__begin_near_the_embedding(depth: int):
     embedded = encoder.embed(torch.randint(64, (2, 16)), 0)
     added = encoder.states(embedded) - embedded
     assert 0 < added.norm() < embedded.norm()
+
+
+def test_elements_and_end_states__the_token_encoder_fills_the_columns_of_level_0():
+    encoder = ConceptEncoder(small_config(levels=3, encoder__depth=1))  # widths 8, 16, 32
+    tokens, states = torch.randint(64, (2, 37)), torch.randn(2, 37, 8)
+    elements = encoder.elements(tokens, states, 2)
+    assert torch.equal(elements[..., :8], states)
+    assert torch.equal(elements[..., 8:], encoder.embed(tokens, 2)[..., 8:])
+    assert torch.equal(encoder.end_states(states, 1), states[:, 3::4])
+    assert torch.equal(encoder.end_states(states, 2), states[:, [15, 31]])
+
+
+def test_look_up__scales_by_the_columns_that_are_read():
+    encoder, tokens = ConceptEncoder(small_config(levels=3)), torch.randint(64, (2, 5))
+    for width in (8, 32):
+        expected = encoder.embedding.weight[tokens][..., :width] * width**0.5
+        torch.testing.assert_close(encoder.look_up(tokens, width), expected)
+    scaled_later = ConceptEncoder(small_config(levels=3, scale_inputs=True))
+    assert torch.equal(scaled_later.look_up(tokens, 32), scaled_later.embedding.weight[tokens])

@@ -22,6 +22,15 @@ def test_draft_head__says_nothing_at_first():
     assert torch.equal(head_of()(unbound, before, vocabulary), unbound)
 
 
+def test_draft_head__is_the_formula():
+    head, before = head_of(), torch.randint(64, (2, 5, TOKENS_BEFORE))
+    torch.nn.init.normal_(head.out.weight)
+    unbound, vocabulary = torch.randn(2, 5, 32), torch.randn(64, 32)
+    read = 32**0.5 * torch.cat((unbound, vocabulary[before].flatten(-2)), -1)
+    expected = unbound + head.out(torch.nn.functional.gelu(head.hidden(read)))
+    torch.testing.assert_close(head(unbound, before, vocabulary), expected)
+
+
 def test_draft_head__reads_tokens_in_their_order_and_none_that_is_not_there():
     head = head_of()
     torch.nn.init.normal_(head.out.weight)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nextconcept import ModelConfig, NextConceptModel
+from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.initial_weights import column_scale, draw
 from nextconcept.training.losses import LossConfig, compute_losses
 
@@ -99,6 +100,14 @@ def test_initial_weights__compositions_do_not_vanish(composition: str, sharing: 
     model.encoder(torch.randint(256, (4, 64)))
     assert len(raw) == 6  # one per level and level below it
     assert all(0.1 < size < 1e3 for size in raw), raw
+
+
+def test_initial_weights__a_map_of_all_elements_counts_those_of_a_mean_chunk():
+    rule = {"rule": "words", "max_length": 16, "mean_length": 4.0}
+    config = ModelConfig(levels=2, chunking=[rule], sharing="separate", width=64, encoder={"composition": "linear"})
+    weight = ConceptEncoder(config).composition(1).maps["0"].weight
+    assert weight.shape == (16, 64, 64)
+    assert weight.std().item() == pytest.approx((4 * 64) ** -0.5, rel=0.02)
 
 
 def test_initial_weights__the_test_can_fail():

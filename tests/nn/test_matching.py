@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from nextconcept.nn.concept_encoder import ConceptEncoder
-from nextconcept.nn.matching import match
+from nextconcept.nn.matching import _beam_search, match, nearest_tokens
 from nextconcept.nn.uneven_matching import match_uneven
 from tests.helpers import RULE_TEXT, open_model, small_config
 
@@ -32,6 +32,37 @@ def test_match__equals_brute_force(binding: bool, vocab: int, chunk: int):
     torch.testing.assert_close(found.cosine[:, 0], best)
     torch.testing.assert_close(compose(encoder, found.tokens[:, 0], 1), found.concepts[:, 0])
     torch.testing.assert_close(F.cosine_similarity(found.concepts[:, 0], wanted, dim=-1), found.cosine[:, 0])
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_beam_search__the_narrowest_takes_what_turns_the_sum_most_towards_the_concept(ordered: bool):
+    concepts = torch.randn(20, 8)
+    elements = torch.randn(20, 3 if ordered else 1, 5, 8).expand(20, 3, 5, 8)
+    chosen = _beam_search(elements, concepts, beam=1, ordered=ordered)
+    for row in range(20):
+        total, least = torch.zeros(8), 0
+        for place in range(3):
+            cosine = F.cosine_similarity(total + elements[row, place, least:], concepts[row], dim=-1)
+            best = least + int(cosine.argmax())
+            assert chosen[row, 0, place] == best
+            total, least = total + elements[row, place, best], 0 if ordered else best
+
+
+def test_match__is_in_the_order_of_what_is_composed():
+    """A norm that takes off the mean changes directions after the search."""
+    encoder = encoder_of(5, chunk_size=3, block__norm="layer")
+    found = match(encoder, torch.randn(20, 16), 1, top_k=5, beam=50)
+    assert (found.cosine.diff(dim=1) <= 0).all()
+
+
+def test_nearest_tokens__are_those_of_the_greatest_cosine():
+    encoder, wanted = encoder_of(9), torch.randn(20, 2, 16)
+    with torch.no_grad():
+        encoder.embedding.weight[3] *= 100
+        cosines = F.cosine_similarity(wanted[..., None, :], encoder.embedding.weight[:, :16], dim=-1)
+    ids, elements = nearest_tokens(encoder, wanted, 2)
+    assert torch.equal(ids[..., 0], cosines.topk(2).indices)
+    torch.testing.assert_close(elements, encoder.look_up(ids[..., 0], 16))
 
 
 def test_match__multisets_come_once():

@@ -586,3 +586,16 @@ def test_init__an_encoder_for_chunks_of_one_length():
     assert NextConceptModel(small_config(), TokensAlone)(tokens).logits.shape == (2, 16, 64)
     with pytest.raises(InputError, match="TokensAlone.forward takes tokens alone"):
         NextConceptModel(small_config(chunking=["words"]), TokensAlone)
+
+
+@pytest.mark.parametrize("memory", ["states", "concepts"])
+def test_set_gate_scale__closes_the_gates_of_plan_and_memory(memory: str):
+    model, tokens = open_model(small_config(levels=2, reader__memory=memory)), torch.randint(64, (2, 16))
+    model.set_gate_scale(1, 0.0)
+    closed = model(tokens).logits
+    model.set_gate_scale(1, 1.0)
+    assert not torch.equal(model(tokens).logits, closed)
+    with torch.no_grad():
+        for gate in model.decoder.gates.parameters():
+            gate.zero_()
+    assert torch.equal(model(tokens).logits, closed)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from nextconcept.nn.layers import normalise
 from nextconcept.nn.token_decoder import TokenDecoder
 from nextconcept.nn.transformer import Transformer
 from tests.helpers import small_config
@@ -15,3 +16,9 @@ def test_forward__works_alone_as_a_language_model(tied: bool):
     hidden = transformer(states, decoder.shape)
     torch.testing.assert_close(logits, hidden @ (embedding[:, :32] if tied else decoder.head.weight).T)
     assert len(list(decoder.parameters())) == (0 if tied else 1)
+
+
+def test_output_matrix__of_normalised_embeddings_is_normalised():
+    decoder = TokenDecoder(small_config(levels=1, tie_embeddings=True, norm_embeddings=True))
+    embedding = 3 * torch.randn(64, 48)
+    torch.testing.assert_close(decoder.output_matrix(embedding), normalise(embedding[:, :32], "rms"))

@@ -151,6 +151,7 @@ def test_accuracy__a_single_row_takes_the_plan_of_the_batch_before():
     tokens, mask, _ = batch_of(data, 3)
     first, last = ConceptBatch(tokens[:2], mask[:2]), ConceptBatch(tokens[2:], mask[2:])
     assert "test/answer/exact_shuffled" not in logged(model, data, last)[0]
+    assert "test/answer/exact_shuffled" not in logged(model, data, last, first)[0]  # it would miss a line
     (values,) = logged(model, data, first, last)
     (of_first,) = logged(model, data, first)
     start, length = data.layout.answer, GRAPH.path_length
@@ -158,6 +159,16 @@ def test_accuracy__a_single_row_takes_the_plan_of_the_batch_before():
     answer = model(pair[:, :-1], "shuffled").logits[0, start - 1 : start - 1 + length].argmax(-1)
     right = 2 * of_first["test/answer/exact_shuffled"] + float((answer == tokens[2, start : start + length]).all())
     assert values["test/answer/exact_shuffled"] == pytest.approx(right / 3)
+
+
+def test_accuracy__a_single_row_is_shuffled_with_a_row_of_this_evaluation():
+    accuracy, model, rows = TaskAccuracy(), model_of(), torch.arange(3)[:, None].expand(3, 55)
+    accuracy._other_row = rows[1:2]
+    found = accuracy._interventions(model, rows[2:])
+    assert torch.equal(found["zero"], rows[2:])
+    assert torch.equal(found["shuffled"], rows[[2, 1]])
+    accuracy.on_test_epoch_start(None, None)  # type: ignore[arg-type]
+    assert set(accuracy._interventions(model, rows[2:])) == {"zero"}
 
 
 def test_accuracy__other_data():

@@ -72,6 +72,9 @@ def test_draw__no_problem_is_in_two_splits_and_equal_problems_have_equal_answers
             assert solutions.setdefault((tuple(sorted(numbers)), target), answer) == answer
     assert sum(map(len, problems.values())) == len(set.union(*problems.values())) == len(solutions)
     assert len(problems["train"]) > 3 * len(problems["val"]) > 30
+    # Numbers and targets reach both ends.
+    assert {number for numbers, _ in problems["train"] for number in numbers} == {*range(1, 7)}
+    assert {target for _, target in problems["train"]} == {*range(5, 21)}
 
 
 @pytest.mark.parametrize("task", [TASK, *OTHERS], ids=str)

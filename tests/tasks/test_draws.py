@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nextconcept.core.errors import InputError
-from nextconcept.tasks.draws import check_lines, draw_lines, splits_of
+from nextconcept.tasks.draws import check_lines, draw_lines, random_rows, splits_of
 
 
 def sums_above(limit: float) -> object:
@@ -27,6 +27,13 @@ def test_draw_lines__a_line_is_a_function_of_split_seed_and_index(limit: float):
         assert np.array_equal(lines, draw_lines(split, 8, range(40), 3, propose))
 
 
+def test_random_rows__no_training_seed_draws_held_out_lines():
+    held_out = {number for split in ("val", "test") for number in random_rows(split, 0, range(3), 2).flat}
+    assert len(held_out) == 12
+    for seed in range(5):
+        assert not held_out & {*random_rows("train", seed, range(3), 2).flat}
+
+
 def test_draw_lines__nothing_fits():
     with pytest.raises(InputError, match="no line of the val split was found in 10,000 attempts"):
         draw_lines("val", 0, [0, 1], 3, sums_above(3.0))
@@ -38,6 +45,7 @@ def test_splits__shares_are_as_asked_and_equal_problems_are_together():
     shares = {split: (splits == split).mean() for split in ("train", "val", "test")}
     assert shares == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1}, abs=0.01)
     assert np.array_equal(splits[::7], splits_of(problems[::7], 0.1))
+    assert (splits_of(problems, 0.02) == "test").mean() == pytest.approx(0.02, abs=0.005)
     # Neighbours are in different splits, whatever number they differ in.
     for column in range(3):
         for value in range(8):

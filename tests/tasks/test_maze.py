@@ -68,6 +68,18 @@ def test_draw__ways_are_the_shortest_and_their_start_is_a_fork(task: Maze):
         assert len(found) == 1 or task.loops
 
 
+def test_draw__ways_of_every_length_and_any_of_several():
+    lengths, chosen = set(), set()
+    for passages, start, goal, way in parts(LOOPS, "train", 60):
+        lengths.add(len(way))
+        same = [one for one in ways(passages, start, goal) if len(one) == len(way)]
+        shortest = sorted(same, key=lambda one: [cell[::-1] for cell in one])  # in the order of cells
+        if len(shortest) > 1:
+            chosen.add(way == shortest[0])
+    assert lengths >= {3, 4, 5}
+    assert chosen == {True, False}
+
+
 def test_draw__passages_stand_anywhere_in_any_direction():
     first = {tuple(prompt[:2]) for prompt in TASK.draw("train", 0, range(600))[0].tolist()}
     assert len(first) == 48
@@ -125,6 +137,7 @@ def test_judge__each_kind_of_error_is_seen():
         ("b1,b1,c1", False, False, False),
         ("a1|b1,c1", False, False, False),  # not a cell
         ("a1,b1|c1", False, True, False),
+        ("a1,c2,c1", False, False, False),  # near to the goal, but through a wall
         ("c1", False, False, False),
         ("", False, False, False),
     ]

@@ -49,6 +49,24 @@ def test_windows__finite_training_lines_are_shuffled_anew_in_each_epoch():
     assert [again[index].tokens[0].tolist() for index in (13, 2, 19)] == [second[3], first[2], second[9]]
 
 
+def test_windows__the_seed_shuffles_finite_training_lines():
+    class Fixed(Reverse):
+        """The same ten lines for all seeds."""
+
+        def num_lines(self, split: str) -> int | None:
+            return 10
+
+        def draw(self, split: str, seed: int, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+            return super().draw(split, 0, indices)
+
+    one, other = (
+        TaskWindows(Fixed(), Hierarchy(2, 2), "train", seed).__getitems__(list(range(10))).tokens.tolist()
+        for seed in (0, 1)
+    )
+    assert one != other
+    assert sorted(one) == sorted(other)
+
+
 def test_windows__held_out_lines_stay_in_order():
     windows = TaskWindows(Reverse(), Hierarchy(2, 2), "val", seed=3)
     assert len(windows) == 30

@@ -15,7 +15,7 @@ def metrics(*sizes: int, levels: int = 3, brief: bool = False, lengths: tuple[in
         cut = tokens[:, : lengths[index] + 1] if lengths else tokens
         batch = ConceptBatch(cut, torch.ones_like(cut, dtype=torch.bool))
         with torch.no_grad():
-            evaluator.update(model, batch, torch.ones(64, dtype=torch.long), brief)
+            evaluator.update(model, batch, torch.arange(64), brief)
     return evaluator.finish()
 
 
@@ -23,6 +23,7 @@ def test_shuffled__is_reported_for_all_rows_of_uneven_batches():
     whole, split = metrics(4, levels=2), metrics(3, 1, levels=2)
     assert set(split) == set(whole)
     assert split["loss/tokens"] == pytest.approx(whole["loss/tokens"])
+    assert split["bits_per_byte"] == pytest.approx(whole["bits_per_byte"])
 
 
 @pytest.mark.parametrize("suffix", ["_shuffled", "_shuffled_l1", "_shuffled_l2"])
@@ -49,6 +50,15 @@ def test_shuffled__is_not_reported_where_a_row_has_no_other(sizes: tuple[int, ..
     found = metrics(*sizes, lengths=lengths)
     assert not any("shuffled" in name for name in found)
     assert {"loss/tokens", "loss/tokens_zero", "bits_per_byte"} <= set(found)
+
+
+def test_shuffled__no_row_reads_the_plan_of_an_earlier_evaluation():
+    model = open_model(small_config(levels=2))
+    evaluator, rows = Evaluator(model.config, LossConfig()), torch.randint(64, (3, 33))
+    for tokens in (rows[:2], rows[2:]):
+        with torch.no_grad():
+            evaluator.update(model, ConceptBatch(tokens, torch.ones_like(tokens, dtype=torch.bool)))
+        assert ("loss/tokens_shuffled" in evaluator.finish()) == (len(tokens) == 2)
 
 
 def test_update__inside_a_fit_fewer_sources():
@@ -88,6 +98,20 @@ def test_loss__does_not_depend_on_how_many_rows_a_batch_has(horizon: int | None)
     whole = found[0]
     parts = whole["loss/tokens"] + 0.3 * whole["loss/concepts_l1"] + 0.2 * whole["loss/concepts_l2"]
     assert whole["loss"] == pytest.approx(parts)
+
+
+def test_collapse__is_that_of_learnt_concepts_at_unit_scale():
+    model, rows = open_model(small_config(levels=2)), torch.randint(64, (3, 33))
+    mask = (torch.arange(33) < 17).expand(3, 33)
+    found = []
+    for tokens, scale in ((rows, 1.0), (rows * mask, 1.0), (rows, 3.0)):
+        evaluator = Evaluator(model.config, LossConfig())
+        with torch.no_grad():
+            model.predictor(1).head.maps.mul_(scale)
+            evaluator.update(model, ConceptBatch(tokens, mask), None, True)
+        found.append({name: value for name, value in evaluator.finish().items() if name.startswith("collapse")})
+    assert found[1] == pytest.approx(found[0])
+    assert found[2] == pytest.approx(found[0], rel=1e-3)
 
 
 def test_bytes_per_token__of_ends_of_documents_alone():

@@ -127,6 +127,20 @@ def test_info_nce__is_the_cross_entropy_over_the_window():
     torch.testing.assert_close(loss, F.cross_entropy(logits.flatten(0, 1), torch.arange(4).repeat(2)))
 
 
+def test_info_nce__what_follows_the_last_chunk_is_no_negative():
+    model = NextConceptModel(small_config(levels=2, vocab_size=256, chunking=["words"]))
+    tokens = torch.tensor([list(b"one two three four"), list(b"all is one word...")])
+    out, mask = model(tokens[:, :-1]), torch.ones_like(tokens, dtype=torch.bool)
+    later = torch.arange(out.concepts[1].shape[1]) >= out.counts(1)[:, None]
+    assert later.any()
+    changed = torch.where(later[..., None], torch.randn_like(out.concepts[1]), out.concepts[1])
+    totals = [
+        compute_losses(LossConfig({"info_nce": 1.0}), model, one, tokens, mask).total
+        for one in (out, dataclasses.replace(out, concepts={1: changed}))
+    ]
+    torch.testing.assert_close(*totals)
+
+
 def test_info_nce__tells_the_target_from_negatives_in_half_precision():
     model = NextConceptModel(small_config(horizon=1))
     tokens, mask = batch_of()
@@ -226,6 +240,7 @@ def test_draft__trains_the_draft_head_alone(chunking: list | None):
     module = ConceptModule(config, LossConfig({"draft": 1.0}))
     tokens, mask = torch.randint(64, (4, 33)), torch.ones(4, 33, dtype=torch.bool)
     torch.nn.init.normal_(module.model.draft_head.out.weight)
+    module.model.encoder.token_prior.requires_grad_(True)  # as beside decode, which trains it
     losses = compute_losses(module.loss, module.model, module.model(tokens[:, :-1]), tokens, mask)
     sum(loss.total for loss in losses.concepts.values()).backward()
     for name, parameter in module.model.named_parameters():
@@ -320,6 +335,8 @@ def test_loss_flops_per_token__is_that_of_the_read_back():
     # 64 tokens.
     wanted = 2 * 2 * 17 * 3 * 4 * 32 * 64 / 64
     assert loss_flops_per_token(LossConfig({"decode": 1.0}), model, 64) == wanted
+    share = LossConfig({"decode": 1.0}, decode_share=0.25)  # 4 of 17 anchors, as in training
+    assert loss_flops_per_token(share, model, 64) == wanted * 4 / 17
     assert loss_flops_per_token(LossConfig(), NextConceptModel(small_config(levels=1)), 64) == 0
 
 

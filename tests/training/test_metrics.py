@@ -9,6 +9,8 @@ def test_means__weigh_batches_and_ignore_what_has_no_weight():
     means.update({"a": (torch.tensor(1.0), torch.tensor(3)), "b": (torch.tensor(float("nan")), torch.tensor(0))})
     means.update({"a": (torch.tensor(5.0), torch.tensor(1))})
     assert means.compute() == {"a": (2.0, 4.0)}
+    means.update({"b": (torch.tensor(3.0), torch.tensor(1))})
+    assert means.compute()["b"] == (3.0, 1.0)
     means.reset()
     means.update({"b": (torch.tensor(7.0), torch.tensor(2))})
     assert means.compute() == {"b": (7.0, 2.0)}
@@ -31,6 +33,12 @@ def test_collapse__counts_directions():
     assert rank == pytest.approx(16, rel=0.01)
     assert variance == pytest.approx(16 * 9, rel=0.05)
     assert line.compute()[0] == pytest.approx(1, abs=0.01)
+
+
+def test_collapse__is_the_entropy_of_singular_values():
+    rank = EffectiveRank(2)
+    rank.update(torch.tensor([[3.0, 1.0], [3.0, -1.0], [-3.0, 1.0], [-3.0, -1.0]]) + 5)
+    assert rank.compute() == pytest.approx((4 / 3**0.75, 10.0))  # exp(-3/4 log 3/4 - 1/4 log 1/4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)

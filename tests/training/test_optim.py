@@ -61,6 +61,11 @@ def test_parameter_groups__rates_of_adamw_fall_with_the_columns_that_tokens_read
     assert rates["encoder.embedding.weight"] == 1.0
     assert (rates["predictors.1.head.maps"], rates["predictors.2.head.maps"]) == (0.5, 0.25)
     assert rates["decoder.gates.plan"] == rates["predictors.1.bos"] == 1.0
+    composition = {"encoder__composition": "mlp->sum->mlp->norm"}  # which level 1 reads first, 128 of 256 columns
+    learned = NextConceptModel(small_config(levels=3, width=256, num_heads=8, **composition))
+    learned_groups = parameter_groups(OptimizerConfig(), learned)
+    maps = {name: one.ratio for one in learned_groups for name in one.parameters if ".compositions." in name}
+    assert set(maps.values()) == {0.5}
     plain = parameter_groups(OptimizerConfig(optimizer="adamw"), model)
     assert [(group.ratio, group.decays) for group in plain] == [(1.0, True), (1.0, False)]
 
