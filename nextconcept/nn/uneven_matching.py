@@ -112,7 +112,7 @@ class _Search:
             ended = torch.zeros_like(done)
             if rule.of_text:
                 ended = take_rows(more.ended[level].flatten(1), index.clamp(max=self.beam * width - 1)) & extended
-            done = take_rows(done, parent) | ended | (place + 1 == rule.max_length)
+            done = take_rows(done, parent) | ended
         beam.concepts = composition.after_sum(beam.concepts, count.clamp(min=1))
         # A norm after the sum may change directions.
         cosine = F.cosine_similarity(beam.concepts, wanted[:, None], dim=-1)

@@ -58,7 +58,7 @@ class OptimizerConfig:
         momentum: of Muon, at least 0 and below 1.
         warmup_steps: optimizer steps until the peak.
         decay: shape of the decay after the warm-up, half a ``cosine`` or ``linear``.
-        min_lr_ratio: learning rate at the last step over the peak; 1 for no decay.
+        min_lr_ratio: learning rate after the last step over the peak; 1 for no decay.
 
     Raises:
         InputError: if a number is out of range.
