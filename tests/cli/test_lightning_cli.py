@@ -349,7 +349,7 @@ def test_data__takes_levels_chunk_size_and_context_of_the_model():
     assert shape_of(build("--data.tokenizer", "bpe", "--data.vocab_size", "300"))[3] == 300
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", EXPERIMENTS[::3])
 def test_one_level__is_the_gpt_of_any_experiment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     task = ["--data.task.train_file", str(write_sums(tmp_path / "sums.txt"))] if name == "lines" else []

@@ -197,7 +197,7 @@ def test_generate__cached_equals_uncached_where_rules_cut_chunks(index: int):
     level = options["levels"] - 1
     edits = [PlanEdit(one, 0, torch.randn(model.config.widths[one])) for one in sorted({1, level})]
     texts = [
-        generate(model, prompts, 50, 0.0, lengths=lengths, use_cache=use_cache, edits=edits if edited else None)
+        generate(model, prompts, 33, 0.0, lengths=lengths, use_cache=use_cache, edits=edits if edited else None)
         for use_cache in (True, False)
     ]
     assert torch.equal(*texts)

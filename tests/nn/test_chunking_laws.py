@@ -17,6 +17,7 @@ TOKENS = torch.tensor([list(RULE_TEXT), list(RULE_TEXT[::-1])])
 
 
 @pytest.mark.parametrize("options", GRID, ids=str)
+@torch.no_grad()
 def test_causality__logits_and_plans_depend_on_what_came_before(options: dict):
     """Changes also move later boundaries; a prefix alone gives the same but for rounding."""
     model = open_model(small_config(**options)).eval()
@@ -33,6 +34,7 @@ def test_causality__logits_and_plans_depend_on_what_came_before(options: dict):
 
 
 @pytest.mark.parametrize("options", GRID, ids=str)
+@torch.no_grad()
 def test_causality__another_rows_plan_is_of_earlier_text(options: dict):
     """Anchors of two rows stand at different places; with two rows, plans of plans come back."""
     model = open_model(small_config(**options)).eval()
@@ -43,6 +45,7 @@ def test_causality__another_rows_plan_is_of_earlier_text(options: dict):
 
 
 @pytest.mark.parametrize("rules", RULES, ids=str)
+@torch.no_grad()
 def test_causality__an_oracle_plan_leaks(rules: list):
     options = next(one for one in GRID if one["chunking"] == rules)
     model = open_model(small_config(**options)).eval()

@@ -18,21 +18,26 @@ from nextconcept.training.losses import LossConfig, compute_losses
 from tests.helpers import GRID, Doubling, open_model, small_config
 
 
+@torch.no_grad()
 def leaks(model: NextConceptModel, plan: str, time: int) -> list[str]:
     """Outputs that changed although only later tokens did."""
     config, found = model.config, []
     tokens = torch.randint(config.vocab_size, (2, time))
-    with torch.no_grad():
-        before = model(tokens, plan)
-        for t in range(1, time):
-            changed = tokens.clone()
-            changed[:, t:] = (changed[:, t:] + torch.randint(1, config.vocab_size, (2, time - t))) % config.vocab_size
-            after = model(changed, plan)
-            if not torch.equal(before.logits[:, :t], after.logits[:, :t]):
+    known = torch.arange(1, time)
+    changes = torch.randint(1, config.vocab_size, (len(known), 2, time)) * (torch.arange(time) >= known[:, None, None])
+    # All changes in one batch; where a row reads the plan of the row before it, each in its own.
+    for some in known[:, None] if plan == "shuffled" else [known]:
+        before, after = (
+            model(rows.flatten(0, 1), plan)
+            for rows in (tokens.expand(len(some), 2, time), (tokens + changes[some - 1]) % config.vocab_size)
+        )
+        for index, t in enumerate(some.tolist()):
+            rows = slice(2 * index, 2 * index + 2)
+            if not torch.equal(before.logits[rows, :t], after.logits[rows, :t]):
                 found.append(f"logits before {t}")
             for level, plans in before.plans.items():
-                known = (t + before.offset) // config.hierarchy.span(level) + 1
-                if not torch.equal(plans[:, :known], after.plans[level][:, :known]):
+                end = (t + before.offset) // config.hierarchy.span(level) + 1
+                if not torch.equal(plans[rows, :end], after.plans[level][rows, :end]):
                     found.append(f"plan of level {level} before {t}")
     return found
 
@@ -84,7 +89,7 @@ def test_plan__training_computes_what_inference_computes(index: int):
     tokens = torch.randint(64, (2, 19))
     with torch.no_grad():
         whole = model(tokens).plans
-        for time in range(1, 20):
+        for time in (*range(1, 10), 13, 16, 18, 19):
             for level, plan in model(tokens[:, :time]).plans.items():
                 torch.testing.assert_close(plan, whole[level][:, : plan.shape[1]], rtol=1e-9, atol=1e-9)
 
