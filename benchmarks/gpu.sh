@@ -47,7 +47,7 @@ star_graphs() { # three at once, because steps this small leave a GPU idle
     wait "$pid" || failed=1
   done
   [ $failed = 0 ] || { tail -n 3 "$OUT"/d*.log >&2; return 1; }
-  python benchmarks/curves.py "$runs" val/answer/exact val/answer/first_branch train/tokens_per_second
+  python benchmarks/curves.py --folder "$runs" --tags val/answer/exact,val/answer/first_branch,train/tokens_per_second
 }
 
 text() { # finished runs stay, so a piece that was cut off goes on

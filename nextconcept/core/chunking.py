@@ -78,7 +78,7 @@ class ChunkingConfig:
             )
 
     def __str__(self) -> str:
-        """Say it as messages do."""
+        """Return the rule with its bounds, as messages name it."""
         what = self.rule or f"ends {self.ends!r}"
         return f"{what} (max_length {self.max_length}, mean_length {self.mean_length})"
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.fabric.utilities.seed import pl_worker_init_function
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader, SequentialSampler
@@ -89,7 +90,8 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         self.context_length = context_length
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self._seed = seed
-        self._loader_options: dict[str, Any] = {"num_workers": num_workers}
+        # From pinned memory, batches are copied to a GPU while it computes.
+        self._loader_options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": torch.cuda.is_available()}
         if num_workers > 0:
             self._loader_options |= {"persistent_workers": True, "worker_init_fn": begin_worker}
         self.save_hyperparameters()

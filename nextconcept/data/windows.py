@@ -3,6 +3,7 @@
 Shapes: B batch, T context_length, L levels.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from mmap import mmap
@@ -223,17 +224,28 @@ class WindowLoader(DataLoader[ConceptBatch]):
     def state_dict(self) -> dict[str, int]:
         """Return the epoch, its first window, how many were read, and how many make a batch.
 
-        All numbers are over all processes.
+        All numbers are over all processes. Windows that are drawn have a seed too.
         """
         epoch = self._order.epoch
-        return {"epoch": epoch, "first": self._order.first_of(epoch), "windows": self._read, "step": self._step}
+        state = {"epoch": epoch, "first": self._order.first_of(epoch), "windows": self._read, "step": self._step}
+        seed = getattr(self.dataset, "seed", None)
+        return state if seed is None else state | {"seed": seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue after the windows that ``state`` counts, if their epoch is continued.
 
         Lightning may have ended that epoch early, so that the number of its windows does not say
-        whether it was complete.
+        whether it was complete. Windows that are drawn go on with the seed that they began with.
         """
+        own = getattr(self.dataset, "seed", None)
+        if own is not None and (seed := state.get("seed", own)) != own:
+            self.dataset.seed = seed  # type: ignore[attr-defined]
+            if self._order.rank == 0:
+                warnings.warn(
+                    f"the run goes on with the training windows of its own seed, {seed}, and not with those of {own}: "
+                    "begin a new run for another seed.",
+                    stacklevel=2,
+                )
         self._order.skip = (state["epoch"], state["windows"])
         if "first" in state:  # versions before 0.3 did without
             self._order.origin = (state["epoch"], state["first"])

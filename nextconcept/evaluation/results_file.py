@@ -74,8 +74,8 @@ class ResultsFile:
 
     def add(self, record: dict[str, Any]) -> None:
         """Add the record of a finished run, and save the file."""
-        self.content["runs"].append(record)
-        self.content["runs"].sort(key=_place)
+        # A new list: other threads read the old one, which sorting in place would empty meanwhile.
+        self.content["runs"] = sorted([*self.content["runs"], record], key=_place)
         self.save()
 
     def save(self) -> None:

@@ -135,7 +135,7 @@ class ProcessRunner:
         if threads is not None and threads < 1:
             raise InputError(f"each run needs 1 thread or more, not {threads}.")
         self.jobs = jobs
-        self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+        self.threads = threads or max(1, _cores() // jobs)
         self._slots: queue.Queue[int] = queue.Queue()
         for slot in range(jobs):
             self._slots.put(slot)
@@ -293,6 +293,11 @@ def _record(run: Run, folder: Path, newest: Path) -> dict[str, Any]:
         "final": {tag: round(value, 6) for tag, value in finals.items() if tag.startswith("val/")},
         "curves": {tag: [[step, round(value, 6)] for step, value in points] for tag, points in kept.items()},
     }
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _age(version: Path) -> tuple[int, ...]:

@@ -47,7 +47,7 @@ class DraftFigures:
         return self.tokens / max(1, self.passes)
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return tokens per pass and how many drafts were accepted, as ``--verbose`` prints."""
         accepted = f"{self.accepted} of {self.drafted} drafted tokens accepted"
         return f"{self.tokens_per_pass:.2f} tokens per pass, {accepted}"
 

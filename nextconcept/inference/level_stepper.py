@@ -22,7 +22,7 @@ from nextconcept.nn.attention import MemoryAttention, PlanAttention, PlanPrefix
 from nextconcept.nn.layers import compute_dtype, rotary_angles, rotate, rotations
 from nextconcept.nn.level_context import KeysOf, LevelContext, RolloutCache
 from nextconcept.nn.level_weights import LevelShape
-from nextconcept.nn.places import Unbind
+from nextconcept.nn.places import Unbind, step_starts
 from nextconcept.nn.plan_input import PlanGates
 from nextconcept.nn.transformer import Transformer
 
@@ -321,7 +321,7 @@ class LevelStepper:
             self.plans.write(anchors, plans)
             return
         count, horizon = plans.shape[1:3]
-        steps = (torch.arange(horizon, device=plans.device) * chunk_length).round().long()
+        steps = step_starts(horizon, chunk_length, plans.device)
         positions = (starts[..., None] + steps - self.first).flatten(1) if self.prefix else steps.repeat(count)
         readers = [block.plan_prefix or block.plan_attention for block in self.passes]
         keys = self._keys(plans.flatten(1, 2), readers, positions)  # (R, 2 b, g, n H, d)

@@ -24,8 +24,8 @@ class RowPositions:
             row may have fewer, and what is computed at the others is arbitrary.
 
     Attributes:
-        last: (R,) on the device.
-        known: (R,) the same on the CPU.
+        last: (R,) current positions, on the device.
+        known: (R,) current positions, on the CPU.
         rows: (R,) on the device, or None.
         newest: the greatest current position.
         oldest: the smallest current position.

@@ -20,7 +20,12 @@ Module = TypeVar("Module", bound=nn.Module)
 
 def without_data(module: Module) -> Module:
     """Return a copy that has shapes but no data, in eval mode, in which nothing is recomputed."""
-    return copy.deepcopy(module).to("meta").eval()
+    # Given to the copy as if they were copied already, so that no weight is.
+    ghosts: dict[int, Tensor] = {
+        id(one): nn.Parameter(torch.empty_like(one, device="meta"), one.requires_grad) for one in module.parameters()
+    }
+    ghosts |= {id(one): torch.empty_like(one, device="meta") for one in module.buffers()}
+    return copy.deepcopy(module, ghosts).eval()
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from nextconcept.nn.attention_kernels import ChunkFold, causal_attention
 from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.rows import take_rows
 
-__all__ = ["EvenPlaces", "Places", "Unbind", "UnevenPlaces", "unbind_at"]
+__all__ = ["EvenPlaces", "Places", "Unbind", "UnevenPlaces", "step_starts", "unbind_at"]
 
 Unbind = Callable[[Tensor, Tensor], Tensor]
 """Maps (..., n, D) planned concepts and (..., n) places in tokens, or their rotations, to what the
@@ -45,6 +45,11 @@ def unbind_at(plan: Tensor, places: Tensor, chunk_size: int, stride: int, unbind
     index = step.clamp(max=plan.shape[-2] - 1).expand(*plan.shape[:-2], -1)
     picked = take_rows(plan.flatten(0, -3), index.flatten(0, -2)).unflatten(0, plan.shape[:-2])
     return unbind(picked, place * stride) * (step < plan.shape[-2]).unsqueeze(-1)
+
+
+def step_starts(horizon: int, length: float, device: torch.device) -> Tensor:
+    """Return where H chunks of a length, which may be a mean, begin one after the other, (H,)."""
+    return (torch.arange(horizon, device=device) * length).round().long()
 
 
 class Places(ABC):
@@ -125,7 +130,7 @@ class EvenPlaces(Places):
 
     def step_starts(self, horizon: int, device: torch.device) -> Tensor:
         """Return multiples of c, (H,)."""
-        return torch.arange(horizon, device=device) * self.chunk_size
+        return step_starts(horizon, self.chunk_size, device)
 
     def unbound(self, plan: Tensor, step: int, unbind: Unbind) -> Tensor:
         """Unbind each plan at the places of a chunk, (B, A, c, D)."""
@@ -172,7 +177,7 @@ class UnevenPlaces(Places):
 
     def step_starts(self, horizon: int, device: torch.device) -> Tensor:
         """Return where chunks of the mean length would begin, (H,)."""
-        return (torch.arange(horizon, device=device) * self.mean_length).round().long()
+        return step_starts(horizon, self.mean_length, device)
 
     def unbound(self, plan: Tensor, step: int, unbind: Unbind) -> Tensor:
         """Unbind the first step of each position's plan, (B, T, 1, D).

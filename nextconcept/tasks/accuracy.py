@@ -158,7 +158,8 @@ def _answers(
     """
     tokens = tokens.clone()
     for _ in range(passes):
-        answers = model(tokens[:, :-1], source).logits[:, start - 1 : start - 1 + length].argmax(-1)
+        # Not through a compiled call: each source would be compiled on its own.
+        answers = model.forward(tokens[:, :-1], source).logits[:, start - 1 : start - 1 + length].argmax(-1)
         if torch.equal(answers, tokens[:, start : start + length]):
             break
         tokens[:, start : start + length] = answers

@@ -121,6 +121,9 @@ class Countdown(Task):
         """Draw the numbers of a prompt (P,), the equations of an answer (A,) and the target.
 
         What is no equation is left out, with everything after it.
+
+        Raises:
+            InputError: if the prompt has signs where numbers belong.
         """
         line = np.asarray(prompt).tolist()
         numbers, target = line[0 : 2 * self.numbers : 2], line[2 * self.numbers]

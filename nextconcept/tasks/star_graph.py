@@ -129,7 +129,7 @@ class StarGraph(Task):
         return star_figure(arms, np.asarray(answer).tolist(), line[3 * self.edges + 1])
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings that differ from their defaults, and those of the graph."""
+        """Return all settings but those that are None."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
         return {"dataset": "star graph"} | values
 

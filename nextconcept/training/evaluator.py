@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -67,8 +68,8 @@ class Evaluator(nn.Module):
                 for kind in ("plan", "target")
             }
         )
-        # Per shuffled source: tokens in a row of the batch before, and the plans of its last row.
-        self._last_rows: dict[str, tuple[int, dict[int, Tensor]]] = {}
+        # Inputs of the last row of the batch before, (1, T).
+        self._last_row = torch.empty(1, 0, dtype=torch.long)
 
     def _metric_names(self) -> list[str]:
         names = [f"{name}{suffix}" for suffix in self.sources for name in ("loss/tokens", "bits_per_byte")]
@@ -119,10 +120,15 @@ class Evaluator(nn.Module):
         values: dict[str, tuple[Tensor, Tensor]] = {}
         predicted: ModelOutput | None = None
         for suffix, source in self.sources.items():
-            choice = self._other_rows(suffix, tokens) if "shuffled" in suffix and len(tokens) == 1 else source
-            if choice is None or (brief and suffix not in FIT_SOURCES):
+            alone = "shuffled" in suffix and len(tokens) == 1
+            if (alone and not self._has_other(inputs)) or (brief and suffix not in FIT_SOURCES):
                 continue
-            output = model(inputs, choice, like=predicted)
+            # Not through a compiled call: each choice of plans would be compiled on its own.
+            if alone:
+                logits = model.forward(torch.cat((inputs, self._last_row)), source).logits[:1]
+            else:
+                output = model.forward(inputs, source, like=predicted)
+                logits = output.logits
             if predicted is None:  # the first source, of which the others take over what they can
                 predicted, losses = output, compute_losses(self.loss, model, output, tokens, mask, None, objective)
                 values |= {f"loss/{name}": (term, weight) for name, term in losses.terms.items()}
@@ -132,23 +138,17 @@ class Evaluator(nn.Module):
                     values |= self._right_by_place(model, output, batch)
                 token_mean = losses.tokens
             else:
-                token_mean = token_loss(output.logits, tokens, mask)
+                token_mean = token_loss(logits, tokens, mask)
             values[f"loss/tokens{suffix}"] = token_mean, weight
             if byte_counts is not None:
                 ratio = bytes_per_token(batch, byte_counts)
                 values[f"bits_per_byte{suffix}"] = token_mean / math.log(2) / ratio, weight * ratio
-            if "shuffled" in suffix:
-                last = {level: plan[-1:].detach() for level, plan in output.plans.items()}
-                self._last_rows[suffix] = tokens.shape[1], last
+        self._last_row = inputs[-1:].clone()
         self.means.update(values)
 
-    def _other_rows(self, suffix: str, tokens: Tensor) -> PlanChoice | None:
-        """Return the plans that a single row reads instead of its own, if there are any."""
-        length, plans = self._last_rows.get(suffix, (0, {}))
-        if length != tokens.shape[1]:
-            return None
-        source = self.sources[suffix]
-        return {level: plan for level, plan in plans.items() if not isinstance(source, dict) or level in source}
+    def _has_other(self, inputs: Tensor) -> bool:
+        """Return whether the batch before had a row whose plan a single row can read."""
+        return self._last_row.shape[1] == inputs.shape[1]
 
     def _right_by_place(
         self, model: NextConceptModel, output: ModelOutput, batch: ConceptBatch
@@ -188,7 +188,7 @@ class Evaluator(nn.Module):
     def reset(self) -> None:
         """Forget all batches, those of an evaluation that was broken off too."""
         self.means.reset()
-        self._last_rows = {}
+        self._last_row = self._last_row[:, :0]
         for monitor in self.collapse.values():
             cast(EffectiveRank, monitor).reset()
 

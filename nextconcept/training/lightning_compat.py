@@ -29,6 +29,7 @@ __all__ = [
     "fixed_version",
     "hide_tips",
     "keep_csv_curves",
+    "leave_out_epochs",
     "may_save",
     "next_version",
     "restore_loaders",
@@ -177,11 +178,14 @@ def leave_out_epochs(logger: TensorBoardLogger) -> None:
     logged without a step, and has no option against it.
     """
     add_scalar = logger.experiment.add_scalar
+    if getattr(add_scalar, "without_epochs", False):  # at a second fit or test
+        return
 
     def add(tag: str, *args: Any, **kwargs: Any) -> None:
         if tag != "epoch":
             add_scalar(tag, *args, **kwargs)
 
+    add.without_epochs = True  # type: ignore[attr-defined]
     logger.experiment.add_scalar = add
 
 

@@ -203,10 +203,11 @@ def compute_losses(
     Raises:
         InputError: if the terms of the objective are not those that it declares.
     """
-    total = tokens_loss = token_loss(output.logits, tokens, mask)
     terms: dict[str, Tensor] = {} if objective is None else objective(model, output, tokens, mask)
     if objective is not None:
         check_terms(objective, terms)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not terms):  # beside terms it is shown alone
+        total = tokens_loss = token_loss(output.logits, tokens, mask)
     if terms:
         total = torch.stack([term.float() for term in terms.values()]).sum()
     # A chunk that holds padding in front of the tokens is not learnt.

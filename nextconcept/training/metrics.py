@@ -9,7 +9,7 @@ Names logged by :class:`~nextconcept.training.module.ConceptModule` (an interfac
   ``test`` add ``..._oracle`` (the true future, which leaks) and, with several concept levels, each
   of the three for level L alone, ``..._zero_lL``.
 - ``STAGE/loss/NAME``: a term of an objective other than the next token, with its weight.
-- ``STAGE/bits_per_byte``, ``..._zero``, ``..._shuffled``: these losses in bits per byte of text.
+- ``STAGE/bits_per_byte``, with the same endings: these losses in bits per byte of text.
 - ``STAGE/loss/concepts_lL``: concept loss of level L.
 - ``STAGE/concepts_lL/TERM/step_J``: one of its terms at horizon step J, from 1 (of long horizons:
   1, 2, 4, 8, ...).

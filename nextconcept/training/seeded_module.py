@@ -41,8 +41,9 @@ class BatchDraws:
 class SeededModule(L.LightningModule):
     """A LightningModule whose batches draw the same numbers whatever was drawn before them.
 
-    The seed is that of ``seed_everything``, or else one that a fit draws from torch's generator
-    when it begins. Checkpoints keep it, so that a resumed run draws what an uninterrupted one does.
+    The seed of a fit is that of ``seed_everything``, or else one that it draws from torch's
+    generator when it begins. Checkpoints keep it, so that a resumed run draws what an uninterrupted
+    one does, whatever seed it is given.
     """
 
     def __init__(self) -> None:
@@ -50,9 +51,10 @@ class SeededModule(L.LightningModule):
         self._draws, self._seed = BatchDraws(), 0
 
     def on_fit_start(self) -> None:
-        """Draw the seed of a run that begins."""
+        """Take or draw the seed of a run that begins."""
         if self.trainer.ckpt_path is None:
-            self._seed = self.trainer.strategy.broadcast(int(torch.randint(2**62, ())))
+            drawn = self.trainer.strategy.broadcast(int(torch.randint(2**62, ())))
+            self._seed = _global_seed(drawn)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the seed."""
@@ -81,5 +83,10 @@ class SeededModule(L.LightningModule):
     on_test_batch_start, on_test_batch_end = on_validation_batch_start, on_validation_batch_end
 
     def _begin(self, number: int) -> None:
-        seed = int(os.environ.get("PL_GLOBAL_SEED", self._seed))
+        seed = self._seed if self.trainer.state.fn == "fit" else _global_seed(self._seed)
         self._draws.begin(hash((seed, self.global_rank, number)), self.device)
+
+
+def _global_seed(otherwise: int) -> int:
+    """Return the seed of ``seed_everything``, or another where there is none."""
+    return int(os.environ.get("PL_GLOBAL_SEED", otherwise))

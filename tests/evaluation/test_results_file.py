@@ -25,6 +25,15 @@ def test_add__keeps_the_file_sorted_and_complete(tmp_path: Path):
     assert again["gpt0"]["final"]["val/loss/tokens"] == 3.0
 
 
+def test_add__leaves_what_another_thread_reads(tmp_path: Path):
+    results = ResultsFile(tmp_path / "trial.json", {"name": "trial"})
+    results.add(run_record("plan", 0, 1.0))
+    read = results.content["runs"]
+    results.add(run_record("gpt", 0, 2.0))
+    assert [run["key"] for run in read] == ["plan0"]
+    assert [run["key"] for run in results.content["runs"]] == ["gpt0", "plan0"]
+
+
 def test_add__a_file_that_cannot_be_written_leaves_the_records_that_it_had(tmp_path: Path, monkeypatch):
     path = tmp_path / "trial.json"
     results = ResultsFile(path, {"name": "trial"})

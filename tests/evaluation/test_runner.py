@@ -1,7 +1,15 @@
+import os
+
 import pytest
 import torch
 
 from nextconcept.evaluation.runner import ProcessRunner
+
+
+def test_threads__are_the_cores_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 4, 5}, raising=False)
+    assert ProcessRunner(jobs=2).threads == 2
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,22 @@ def test_shuffled__is_reported_for_all_rows_of_uneven_batches():
     assert split["bits_per_byte"] == pytest.approx(whole["bits_per_byte"])
 
 
+def test_update__compiles_nothing():
+    """Each choice of plans would be compiled on its own, up to a minute each."""
+    model, graphs = open_model(small_config(levels=2)), []
+    model.compile(backend=lambda graph, inputs: graphs.append(graph) or graph.forward)
+    tokens = torch.randint(64, (2, 33))
+    with torch.no_grad():
+        evaluator = Evaluator(model.config, LossConfig())
+        evaluator.update(model, ConceptBatch(tokens, torch.ones_like(tokens, dtype=torch.bool)))
+    assert graphs == []
+
+
+@pytest.mark.parametrize("rules", [None, ["words", 2]], ids=str)
 @pytest.mark.parametrize("suffix", ["_shuffled", "_shuffled_l1", "_shuffled_l2"])
-def test_shuffled__a_single_row_reads_the_last_row_before(suffix: str):
-    model = open_model(small_config(levels=3))
-    rows = torch.randint(64, (3, 33))
+def test_shuffled__a_single_row_reads_the_last_row_before(suffix: str, rules: list | None):
+    model = open_model(small_config(levels=3, vocab_size=256, **({"chunking": rules} if rules else {})))
+    rows = torch.randint(30, 128, (3, 33))
     evaluator = Evaluator(model.config, LossConfig())
     source = evaluator.sources[suffix]
     with torch.no_grad():

@@ -10,6 +10,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 from nextconcept import InputError, NextConceptModel
+from nextconcept.data.text import TextDataModule
+from nextconcept.data.token_cache import SplitConfig
 from nextconcept.training.callbacks import (
     ComputeBudget,
     ConceptProgressBar,
@@ -141,6 +143,30 @@ def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, s
     path = tmp_path / "first" / "last.ckpt"
     torch.manual_seed(123)
     resumed = weights_after(trainer("second", 41), module_of(**shape), data_of(corpus), path)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning", "ignore:.*dirpath has changed.*")
+def test_resume__goes_on_with_its_own_seed(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Windows and noise are those of the run, although what resumes it has another seed."""
+
+    def run(name: str, seed: int, stop: int | None = None, path: Path | None = None) -> dict:
+        monkeypatch.setenv("PL_GLOBAL_SEED", str(seed))
+        last = LastCheckpoint(every_n_train_steps=3)
+        last.dirpath = str(tmp_path / name)
+        callbacks = [last, *([StopAt(stop)] if stop else [])]
+        options = {"callbacks": callbacks, "enable_checkpointing": True, "limit_val_batches": 0}
+        config = small_config(vocab_size=256, context_length=32, planner__noise_width=4)
+        data = TextDataModule(str(corpus), batch_size=4, context_length=32, split=SplitConfig("contiguous", 0.1, 0.1))
+        torch.manual_seed(0)
+        module = ConceptModule(config, LossConfig({"energy": 1.0}))
+        return weights_after(trainer_of(tmp_path / name, 6, **options), module, data, path)
+
+    whole, _ = run("whole", 5), run("first", 5, stop=3)
+    with pytest.warns(
+        UserWarning, match="goes on with the training windows of its own seed, 5, and not with those of 0"
+    ):
+        resumed = run("second", 0, path=tmp_path / "first" / "last.ckpt")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 

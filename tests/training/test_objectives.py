@@ -46,6 +46,7 @@ def test_compute_losses__the_terms_replace_the_next_token_and_leave_the_concepts
     output = model(objective.inputs(tokens, mask))
     plain, losses = (compute_losses(LossConfig(), model, output, tokens, mask, None, one) for one in (None, objective))
     assert losses.tokens == plain.tokens
+    assert not losses.tokens.requires_grad  # no backward pass, and nothing kept for one
     torch.testing.assert_close(losses.total, plain.total - plain.tokens / 2 + 3)
     assert list(losses.named())[1:3] == ["term half of the objective", "term bias of the objective"]
 

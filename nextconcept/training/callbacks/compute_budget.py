@@ -23,11 +23,12 @@ class ComputeBudget(L.Callback):
     Logged once, at the first step: ``model/parameters``, ``model/flops_per_token`` (forward pass
     with attention), ``model/optimizer_flops_per_step`` (the products of Muon, which no budget
     counts) and, with data of a :class:`~nextconcept.ConceptDataModule`, ``model/flops_per_step``
-    (training: three times the forward pass, plus the losses); with every step, ``train/flops`` and
-    ``train/tokens_seen``. The tokens of each batch are counted, whatever its size; a grown model's
-    run also counts what its smaller forms have spent. With ``accumulate_grad_batches``, the last
-    step of an epoch may have fewer batches than the steps that the budget was divided into; the run
-    then spends less. On the command line: ``--budget.flops 2e15`` or ``--budget.tokens 1e8``.
+    (training: three times the forward pass, plus the losses); with the steps that loggers show,
+    ``train/flops`` and ``train/tokens_seen``. The tokens of each batch are counted, whatever its
+    size; a grown model's run also counts what its smaller forms have spent. A budget takes the
+    place of ``max_steps``. With ``accumulate_grad_batches``, the last step of an epoch may have
+    fewer batches than the steps that the budget was divided into; the run then spends less. On the
+    command line: ``--budget.flops 2e15`` or ``--budget.tokens 1e8``.
 
     Args:
         flops: floating-point operations of the whole training.
@@ -47,6 +48,8 @@ class ComputeBudget(L.Callback):
         self.flops, self.tokens = flops, tokens
         self._before = {"flops": 0.0, "tokens": 0.0}
         self._seen = 0  # tokens since then
+        self.flops_per_token = 0.0
+        self._tokens_per_step: int | None = None
         self._costs = dict[str, float]()
         self._planned = dict[str, Any]()  # the budget, what a step takes of it, and the last step
 
@@ -64,7 +67,7 @@ class ComputeBudget(L.Callback):
             "model/flops_per_token": per_token,
             "model/optimizer_flops_per_step": optimizer_flops(module.optimizer_config, model, module.objective),
         }
-        self._tokens_per_step: int | None = None
+        self._tokens_per_step = None
         if data is not None:
             self._tokens_per_step = data.batch_size * time * trainer.accumulate_grad_batches * trainer.world_size
             self._costs["model/flops_per_step"] = self.flops_per_token * self._tokens_per_step
@@ -124,7 +127,9 @@ class ComputeBudget(L.Callback):
             pl_module.log_dict({"train/flops": spent["flops"], "train/tokens_seen": spent["tokens"]})
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Store what was spent."""
+        """Store what was spent, if there was a fit."""
+        if not self._costs:
+            return
         costs = {"costs": dict(self._costs), "first_step": module_of(pl_module).first_step}
         checkpoint[COMPUTE] = {"before": dict(self._before), **self.spent(), **costs, "planned": dict(self._planned)}
 

@@ -68,5 +68,5 @@ class LevelCurriculum(L.Callback):
         module.set_level_factors(dict.fromkeys(module.config.hierarchy.concept_levels, 1.0))
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Do the same where a fit is broken off."""
+        """Give all levels their full weight back where a fit is broken off."""
         self.on_fit_end(trainer, pl_module)

@@ -34,7 +34,7 @@ class LevelSummary(ModelSummary):
 
 
 def level_table(model: NextConceptModel) -> str:
-    """Return a table with a row per level, one for shared weights, and one for the whole model.
+    """Return a table with a row per level, and rows for draft head, shared weights and whole model.
 
     Level 0 includes the encoder. MFLOPs are those of a forward pass over a window,
     attention included, per token; level 0 also has the attention of higher levels to plans of few
@@ -52,6 +52,10 @@ def level_table(model: NextConceptModel) -> str:
         count = _count(*parts)
         remaining, label = remaining - count, f"{level} {'concepts' if level else 'tokens'}"
         rows.append((label, str(config.widths[level]), str(config.depths[level]), f"{count:,}", f"{cost / 1e6:.3f}"))
+    if model.draft_head is not None:
+        count = _count(model.draft_head)
+        remaining -= count
+        rows.append(("draft head", "", "", f"{count:,}", ""))
     if remaining:
         rows.append(("shared", "", "", f"{remaining:,}", ""))
     rows.append(("total", "", "", f"{_count(model):,}", f"{total / 1e6:.3f}"))

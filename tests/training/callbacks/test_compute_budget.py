@@ -31,6 +31,13 @@ def test_setup__sets_the_steps_that_the_budget_allows(options: dict, corpus: Pat
     assert logged["model/parameters"] == sum(parameter.numel() for parameter in module.model.parameters())
 
 
+def test_save_checkpoint__after_a_validation(corpus: Path, tmp_path: Path):
+    trainer = trainer_of(tmp_path, 1, limit_val_batches=1, callbacks=[ComputeBudget()])
+    trainer.validate(module_of(), data_of(corpus), verbose=False)
+    trainer.save_checkpoint(tmp_path / "validated.ckpt")
+    assert COMPUTE not in torch.load(tmp_path / "validated.ckpt", weights_only=True)
+
+
 def test_spent__counts_the_tokens_of_each_batch_across_a_change_of_batch_size(corpus: Path, tmp_path: Path):
     """Five steps of 4 windows, then 2 windows a step: 40 windows allow ten more steps."""
     options = {"limit_val_batches": 0}

@@ -7,6 +7,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.training.callbacks import TensorBoardLayout
+from nextconcept.training.lightning_compat import leave_out_epochs
 from nextconcept.training.module import ConceptModule
 from tests.helpers import small_config
 
@@ -27,6 +28,14 @@ def test_on_fit_start__charts_match_the_logged_names(tmp_path: Path):
 
     assert drawn("validation") == ["val/loss/tokens", "val/loss/concepts_l1", "val/loss/concepts_l2"]
     assert drawn("validation by plan source") == [name for name in names if "loss/tokens" in name]
+
+
+def test_epochs__are_left_out_once(tmp_path: Path):
+    logger = TensorBoardLogger(tmp_path)
+    leave_out_epochs(logger)
+    once = logger.experiment.add_scalar
+    leave_out_epochs(logger)
+    assert logger.experiment.add_scalar is once
 
 
 def test_on_fit_start__settings_are_plain_values_beside_the_losses(tmp_path: Path):
