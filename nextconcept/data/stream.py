@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.corpus import check_document
+from nextconcept.data.processes import gather_objects
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.windows import ConceptBatch, identity_collate
 
@@ -192,11 +193,7 @@ class StreamLoader(DataLoader[ConceptBatch]):
     def state_dict(self) -> dict[str, Any]:
         """Return the positions of all processes; every process has to call this method."""
         own = {"positions": [_plain(one) for one in self.windows.positions], "next": self._worker}
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return {"ranks": [own]}
-        states: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(states, own)
-        return {"ranks": states}
+        return {"ranks": gather_objects(own)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from the positions that :meth:`state_dict` returned.

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from nextconcept.core.errors import InputError
+from nextconcept.data.processes import gather_objects
 from nextconcept.data.windows import ConceptBatch
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.plan_choice import PlanSource
 from nextconcept.tasks.datamodule import TaskDataModule
 from nextconcept.tasks.task import Task
 from nextconcept.training.module import ConceptModule
-from nextconcept.training.sharding import gather_objects
 
 __all__ = ["TaskAccuracy"]
 

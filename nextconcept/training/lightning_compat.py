@@ -193,7 +193,8 @@ def keep_csv_curves(trainer: L.Trainer) -> list[CSVLogger]:
     """Begin each ``CSVLogger`` without losing the curves in its folder, and return those with any.
 
     A ``CSVLogger`` deletes ``metrics.csv`` where it finds one, before Lightning tells whether the
-    run is resumed; :func:`cut_csv_curves` then drops the rows that the run writes anew. Uses
+    run is resumed, so it is put aside; a process that dies meanwhile leaves it there, for the next
+    one. :func:`cut_csv_curves` then drops the rows that the run writes anew. Uses
     ``CSVLogger._experiment``, and ``metrics_keys`` of the writer, which knows no file but its own.
     """
     kept = []
@@ -201,13 +202,16 @@ def keep_csv_curves(trainer: L.Trainer) -> list[CSVLogger]:
         if not isinstance(logger, CSVLogger) or logger._experiment is not None:
             continue
         path = _curves_of(logger)
-        content = path.read_text(encoding="utf-8") if path.is_file() else ""
+        aside = path.with_name(f".{path.name}.kept")
+        if path.is_file():
+            path.replace(aside)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
             writer = logger.experiment
-        if content:
-            path.write_text(content, encoding="utf-8", newline="")
-            writer.metrics_keys = next(csv.reader(content.splitlines()), [])
+        if aside.is_file():
+            aside.replace(path)
+            with path.open(newline="", encoding="utf-8") as file:
+                writer.metrics_keys = next(csv.reader(file), [])
             kept.append(logger)
     return kept
 

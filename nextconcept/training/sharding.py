@@ -6,7 +6,7 @@ parameters of a block while the block runs (ZeRO, Rajbhandari et al., 2020). Wri
 """
 
 import warnings
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ __all__ = [
     "check_sharding",
     "full_tensor",
     "gather",
-    "gather_objects",
     "gradient_norm",
     "release",
     "shard",
@@ -103,15 +102,6 @@ def gradient_norm(model: nn.Module) -> Tensor:
     """Return the Euclidean norm of all gradients together, a scalar."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     return full_tensor(torch.nn.utils.get_total_norm(gradients))
-
-
-def gather_objects(value: T) -> list[T]:
-    """Return the values of all processes, by rank; a collective call if there are several."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values
 
 
 def _blocks(model: nn.Module) -> list[Block]:

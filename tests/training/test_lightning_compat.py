@@ -87,6 +87,19 @@ def steps_of(path: Path) -> list[int]:
         return [int(row["step"]) for row in csv.DictReader(file)]
 
 
+def test_csv_curves__survive_a_process_that_dies_while_they_are_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "run" / "version_0" / "metrics.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("step,loss\n0,1.0\n")
+    trainers = [trainer_of(tmp_path, 1, logger=CSVLogger(tmp_path, "run", 0)) for _ in range(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(CSVLogger, "experiment", property(lambda _: 1 / 0))
+        with pytest.raises(ZeroDivisionError):
+            keep_csv_curves(trainers[0])
+    assert len(keep_csv_curves(trainers[1])) == 1
+    assert path.read_text() == "step,loss\n0,1.0\n"
+
+
 def test_csv_curves__are_kept_and_cut(tmp_path: Path):
     first, path = CSVLogger(tmp_path, "run", 0), tmp_path / "run" / "version_0" / "metrics.csv"
     for step in range(6):
