@@ -19,7 +19,7 @@ from nextconcept.core.hierarchy import DEFAULT_CONTEXT_LENGTH, Hierarchy
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.windows import AddChunkEnds, ConceptBatch, WindowLoader, Windows, identity_collate
 
-__all__ = ["ConceptDataModule"]
+__all__ = ["ConceptDataModule", "data_of"]
 
 MOST_TOKENS = 2**26
 """Tokens in the largest batch; far more would fill the memory with its indices alone."""
@@ -225,3 +225,9 @@ def begin_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.environ.get("PL_SEED_WORKERS") == "1":
         pl_worker_init_function(worker)
+
+
+def data_of(trainer: L.Trainer | None) -> ConceptDataModule | None:
+    """Return the data module of a run, or None if there is no run or none of this type."""
+    data = getattr(trainer, "datamodule", None)  # an attribute that Lightning sets without declaring it
+    return data if isinstance(data, ConceptDataModule) else None

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from nextconcept.checkpoints.files import KEY
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
-from nextconcept.data.datamodule import ConceptDataModule
+from nextconcept.data.datamodule import data_of
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.data.tokenizers import tokenizer_from_json
 from nextconcept.data.windows import ConceptBatch
@@ -180,18 +180,12 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         Raises:
             InputError: if the data can't be read with it.
         """
-        data = self._data
+        data = data_of(self._trainer)
         if self.start is not None and not self._warm_started:
             self.tokenizer = self.start.tokenizer
         if data is not None and self.tokenizer is not None:
             data.use_tokenizer(self.tokenizer)
         return []
-
-    @property
-    def _data(self) -> ConceptDataModule | None:
-        """The data module of the run, if there is a run and it has one of this type."""
-        data = getattr(self._trainer, "datamodule", None)
-        return data if isinstance(data, ConceptDataModule) else None
 
     def prepare_data(self) -> None:
         """Check data and model, and keep old curves: this hook runs before the loggers begin.
@@ -203,8 +197,8 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         self._kept_curves = keep_csv_curves(self.trainer)
 
     def _check_data(self) -> None:
-        if self._data is not None:
-            check_data(self._data, self.config)
+        if (data := data_of(self._trainer)) is not None:
+            check_data(data, self.config)
 
     def setup(self, stage: str) -> None:
         """Load the weights of ``init_from``, and take the bytes of each token from the tokenizer.
@@ -215,13 +209,13 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
                 already that the trainer allows.
         """
         self._check_data()  # Lightning calls prepare_data on one process
-        trainer = self.trainer
-        if stage == "fit" and trainer.world_size > 1 and trainer.limit_val_batches and self._data is not None:
-            self._data.val_dataloader()  # too few windows for the processes are refused now, not epochs later
+        trainer, data = self.trainer, data_of(self._trainer)
+        if stage == "fit" and trainer.world_size > 1 and trainer.limit_val_batches and data is not None:
+            data.val_dataloader()  # too few windows for the processes are refused now, not epochs later
         if self.start is not None and not self._warm_started:
             self._warm_started = True
             self._begin_with(self.start)
-        tokenizer = self._data.tokenizer if self._data is not None else self.tokenizer
+        tokenizer = data.tokenizer if data is not None else self.tokenizer
         if tokenizer is not None:
             check_tokenizer(tokenizer, self.tokenizer, self.config)
             self._byte_counts = count_bytes(tokenizer, self.config.vocab_size)
@@ -294,11 +288,11 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         if stored is None:
             return
         tokenizer = tokenizer_from_json(stored)
-        if self._data is not None:
-            self._data.use_tokenizer(tokenizer)
-            check_tokenizer(self._data.tokenizer, tokenizer, self.config)
+        if (data := data_of(self._trainer)) is not None:
+            data.use_tokenizer(tokenizer)
+            check_tokenizer(data.tokenizer, tokenizer, self.config)
         # The data may pad prompts to another length.
-        self.tokenizer = tokenizer if self._data is None else self._data.tokenizer
+        self.tokenizer = tokenizer if data is None else data.tokenizer
         self._byte_counts = count_bytes(self.tokenizer, self.config.vocab_size)
 
     def _cut_curves(self, step: int) -> None:
