@@ -158,8 +158,9 @@ def _answers(
     """
     tokens = tokens.clone()
     for _ in range(passes):
-        # Not through a compiled call: each source would be compiled on its own.
-        answers = model.forward(tokens[:, :-1], source).logits[:, start - 1 : start - 1 + length].argmax(-1)
+        with torch.compiler.set_stance("force_eager"):  # or each source is compiled on its own
+            logits = model(tokens[:, :-1], source).logits
+        answers = logits[:, start - 1 : start - 1 + length].argmax(-1)
         if torch.equal(answers, tokens[:, start : start + length]):
             break
         tokens[:, start : start + length] = answers

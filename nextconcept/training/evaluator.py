@@ -123,12 +123,12 @@ class Evaluator(nn.Module):
             alone = "shuffled" in suffix and len(tokens) == 1
             if (alone and not self._has_other(inputs)) or (brief and suffix not in FIT_SOURCES):
                 continue
-            # Not through a compiled call: each choice of plans would be compiled on its own.
-            if alone:
-                logits = model.forward(torch.cat((inputs, self._last_row)), source).logits[:1]
-            else:
-                output = model.forward(inputs, source, like=predicted)
-                logits = output.logits
+            with torch.compiler.set_stance("force_eager"):  # or each choice of plans is compiled on its own
+                if alone:
+                    logits = model(torch.cat((inputs, self._last_row)), source).logits[:1]
+                else:
+                    output = model(inputs, source, like=predicted)
+                    logits = output.logits
             if predicted is None:  # the first source, of which the others take over what they can
                 predicted, losses = output, compute_losses(self.loss, model, output, tokens, mask, None, objective)
                 values |= {f"loss/{name}": (term, weight) for name, term in losses.terms.items()}
