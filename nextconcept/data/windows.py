@@ -228,8 +228,7 @@ class WindowLoader(DataLoader[ConceptBatch]):
         """
         epoch = self._order.epoch
         state = {"epoch": epoch, "first": self._order.first_of(epoch), "windows": self._read, "step": self._step}
-        seed = getattr(self.dataset, "seed", None)
-        return state if seed is None else state | {"seed": seed}
+        return state if self._seed is None else state | {"seed": self._seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue after the windows that ``state`` counts, if their epoch is continued.
@@ -237,7 +236,7 @@ class WindowLoader(DataLoader[ConceptBatch]):
         Lightning may have ended that epoch early, so that the number of its windows does not say
         whether it was complete. Windows that are drawn go on with the seed that they began with.
         """
-        own = getattr(self.dataset, "seed", None)
+        own = self._seed
         if own is not None and (seed := state.get("seed", own)) != own:
             self.dataset.seed = seed  # type: ignore[attr-defined]
             if self._order.rank == 0:
@@ -279,6 +278,11 @@ class WindowLoader(DataLoader[ConceptBatch]):
             count = 0
         self._order.origin, self._order.skip = (epoch, following - count * step), (epoch, count * step)
         return count
+
+    @property
+    def _seed(self) -> int | None:
+        """Return the seed of the windows, or None if they are not drawn."""
+        return getattr(self.dataset, "seed", None)
 
     @property
     def _order(self) -> WindowSampler:
