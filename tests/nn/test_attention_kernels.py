@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from nextconcept.nn.attention_kernels import (
     ChunkFold,
@@ -9,6 +10,7 @@ from nextconcept.nn.attention_kernels import (
     causal_attention,
     joint_attention,
     small_attention,
+    window_block_mask,
 )
 
 
@@ -55,6 +57,26 @@ def test_causal_attention__is_the_same_on_a_gpu(window: int, compiled: bool):
     torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
     gradients = [torch.autograd.grad(one.square().sum(), parts) for one in results]
     torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("time", [1, 128, 300, 512])
+@pytest.mark.parametrize("window", [1, 16, 127, 128, 129, 200, 257, 999])
+def test_window_block_mask__is_what_asking_for_each_query_and_key_gives(time: int, window: int):
+    def inside(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return (key <= query) & (key > query - window)
+
+    mask = window_block_mask(time, window, torch.device("cpu"))
+    asked = create_block_mask(inside, None, None, time, time, device="cpu")
+    for name in ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices", "q_indices"):
+        assert torch.equal(getattr(mask, name), getattr(asked, name)), name
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_window_block_mask__flex_attention_is_attention_in_blocks():
+    query, key, value = torch.randn(3, 1, 2, 300, 16).unbind()
+    mask = window_block_mask(300, 40, query.device)
+    mixed = flex_attention(query, key, value, block_mask=mask)
+    torch.testing.assert_close(mixed, block_attention(query, key, value, 40))
 
 
 @pytest.mark.parametrize("shift", [0, 2])
