@@ -209,7 +209,7 @@ def _loader(name: str) -> str | None:
 
 
 def open_hub(
-    name: str, column: str, subset: str | None, hub_split: str, streaming: bool
+    name: str, column: str, subset: str | None, hub_split: str, streaming: bool, content: str | None = None
 ) -> Union["datasets.Dataset", "datasets.IterableDataset"]:
     """Open a Hugging Face dataset, or local data files, mapped or streamed.
 
@@ -220,6 +220,7 @@ def open_hub(
         subset: configuration of the dataset.
         hub_split: split to read; data files have the split ``train`` alone.
         streaming: read documents one by one instead of downloading them first.
+        content: digest of the local files, if it is known: reading them takes a while.
 
     Raises:
         InputError: if there is no such dataset, or it has no such column.
@@ -228,7 +229,7 @@ def open_hub(
     from datasets.exceptions import DatasetsError
 
     loader, paths = _loader(name), _local_files(name)
-    options = {} if streaming or not paths else {"cache_dir": _content_cache(paths)}
+    options = {} if streaming or not paths else {"cache_dir": _content_cache(content or _content(paths))}
     if Path(name).is_dir() and glob.escape(full := os.path.abspath(name)) != full:
         raise InputError(
             f"the path of the folder {full} has one of the characters *?[, which the library datasets takes for a "
@@ -292,14 +293,14 @@ def _content(paths: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _content_cache(paths: list[str]) -> str:
-    """Return a folder for what ``datasets`` makes of files.
+def _content_cache(content: str) -> str:
+    """Return a folder for what ``datasets`` makes of files with a digest.
 
     The library itself takes a file for unchanged by its path and time stamp.
     """
     import datasets
 
-    return str(Path(datasets.config.HF_DATASETS_CACHE, f"content-{_content(paths)}"))
+    return str(Path(datasets.config.HF_DATASETS_CACHE, f"content-{content}"))
 
 
 def _refuse_text_folder(name: str, is_text: bool) -> None:
@@ -329,13 +330,12 @@ def hub_corpus(
     Raises:
         InputError: if there is no such dataset or column, or the column does not hold text.
     """
-    loaded = open_hub(name, column, subset, hub_split, streaming)
+    paths = _local_files(name)
+    content = _content(paths) if paths else None
+    loaded = open_hub(name, column, subset, hub_split, streaming, content)
     if max_documents is not None:
         loaded = loaded.take(max_documents)
-    content: str | None
-    if paths := _local_files(name):
-        content = _content(paths)
-    else:
+    if content is None:
         content = _revision(name, loaded) if streaming else loaded._fingerprint
     identity = "\0".join(map(str, (name, subset, hub_split, column, max_documents, content)))
     digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()

@@ -61,6 +61,7 @@ class CorpusDataModule(ConceptDataModule):
         self._tokenizer_kind, self._bpe_size = tokenizer, vocab_size
         self._cache = Path(cache_dir or os.environ.get("NEXTCONCEPT_CACHE") or "~/.cache/nextconcept").expanduser()
         self._encoded: TokenCache | None = None
+        self._opened: Corpus | None = None
         self._model_tokenizer: Tokenizer | None = None
 
     @property
@@ -145,6 +146,7 @@ class CorpusDataModule(ConceptDataModule):
                 f"the training split of {self.dataset!r} has {count} tokens, fewer than one window of {needed}: give "
                 "more text or a smaller context_length."
             )
+        self._opened = corpus if self.trainer else None  # which calls setup next
 
     def setup(self, stage: str | None = None) -> None:
         """Map the encoded corpus into memory.
@@ -152,7 +154,9 @@ class CorpusDataModule(ConceptDataModule):
         Raises:
             InputError: if a fit has too few windows for validation.
         """
-        self._encoded = self._encode(self.open_corpus())
+        # What was prepared a moment ago is not read again for its fingerprint.
+        corpus, self._opened = self._opened or self.open_corpus(), None
+        self._encoded = self._encode(corpus)
         super().setup(stage)
 
     def training_windows(self, seed: int) -> TrainingWindows:

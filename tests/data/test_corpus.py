@@ -7,6 +7,7 @@ import datasets
 import pytest
 
 from nextconcept.core.errors import InputError
+from nextconcept.data import corpus as corpora
 from nextconcept.data.corpus import hub_corpus
 from nextconcept.data.packaged_corpora import text_corpus
 
@@ -212,6 +213,14 @@ def test_hub__the_same_time_stamp_does_not_hide_other_content(tmp_path: Path, ki
         found.append((corpus.fingerprint, *corpus.read()))
     assert [text for _, text in found] == ["one", "two"]
     assert found[0][0] != found[1][0]
+
+
+def test_hub__reads_a_data_file_once_for_its_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "data.csv").write_text("text\none\n")
+    read, content = [], corpora._content
+    monkeypatch.setattr(corpora, "_content", lambda paths: read.append(paths) or content(paths))
+    hub_corpus(str(tmp_path / "data.csv"))
+    assert read == [[str(tmp_path / "data.csv")]]
 
 
 def test_hub__two_folders_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.bpe_training import train_bpe
+from nextconcept.data.corpus import Corpus
 from nextconcept.data.text import TextDataModule
 from nextconcept.data.token_cache import SplitConfig
 from nextconcept.data.tokenizer_files import load_tokenizer
@@ -28,6 +30,27 @@ def test_loaders__give_aligned_windows_of_every_split(corpus: Path, tokenizer: s
         for loader in (data.val_dataloader, data.test_dataloader)
     ]
     assert all(data.tokenizer.decode(text.tolist()) in corpus.read_text() for text in texts)
+
+
+@pytest.mark.parametrize("in_run", [True, False])
+def test_setup__a_run_reads_the_corpus_once_for_its_fingerprint(corpus: Path, in_run: bool):
+    opened = []
+
+    class Watched(TextDataModule):
+        def open_corpus(self) -> Corpus:
+            opened.append(super().open_corpus())
+            return opened[-1]
+
+    data = Watched(str(corpus), context_length=32, split=SplitConfig("contiguous", 0.1, 0.1))
+    if in_run:
+        data.trainer = L.Trainer(accelerator="cpu", logger=False, barebones=True)
+    data.prepare_data()
+    data.setup("fit")
+    assert len(opened) == 2 - in_run
+    corpus.write_text(corpus.read_text() + "more")
+    data.prepare_data()
+    assert len(opened) == 3 - in_run
+    assert opened[-1].fingerprint != opened[0].fingerprint
 
 
 def test_use_tokenizer__encodes_this_corpus_with_the_tokens_of_the_model(corpus: Path, tmp_path: Path):
