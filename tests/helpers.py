@@ -51,7 +51,7 @@ def open_model(config: ModelConfig, encoder: type[ConceptEncoder] = ConceptEncod
     torch.manual_seed(1)
     model = NextConceptModel(config, encoder).eval()
     for name, parameter in model.named_parameters():
-        if ".gates." in name:
+        if ".gates." in name or name == "pointers.gate":
             torch.nn.init.normal_(parameter)
         elif name.endswith(("shift.weight", "end.weight")):
             torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
@@ -79,7 +79,7 @@ RULE_TEXT = b"the quick brown fox. jumps over!  the lazy\n\ndog and 123 more wor
 
 def rule_grid() -> list[dict]:
     """Configurations whose chunks are cut by rules, with every way of making and reading a plan."""
-    draw, draw_more = random.Random(2), random.Random(3)
+    draw, draw_more, draw_last = (random.Random(seed) for seed in (2, 3, 5))
     ways = itertools.product(
         ("cross", "prefix", "unbind"), ("none", "concepts", "states", "anchor"), ("parallel", "rollout"), RULES
     )
@@ -115,6 +115,7 @@ def rule_grid() -> list[dict]:
         if options["planner__mode"] == "rollout" and readable and options["chunking"][0] == "words":
             options["planner__matching"] = {"top_k": 3, "beam": 2} if options["levels"] == 2 else None
         options["planner__draft_width"] = 8 * (readable and index % 2)
+        options["reader__pointers"] = draw_last.choice([0, 0, 2, 40])
     short = [{"ends": " ", "max_length": 3, "mean_length": 2}, {"ends": ".\n", "max_length": 3, "mean_length": 2}]
     deep = {"chunking": short, "levels": 3, "planner__matching": {"top_k": 3, "beam": 2}, "horizon": 2}
     first = next(one for one in grid if one["planner__mode"] == "rollout")
@@ -126,7 +127,7 @@ def rule_grid() -> list[dict]:
 
 def option_grid() -> list[dict]:
     """Configurations that between them combine any two options, for 1 to 4 levels."""
-    draw, draw_more = random.Random(0), random.Random(1)
+    draw, draw_more, draw_last = (random.Random(seed) for seed in (0, 1, 4))
     structure = list(
         itertools.product(
             (2, 3, 4), ("nested", "shared", "separate"), ("parallel", "rollout"), ("cross", "prefix", "unbind")
@@ -196,6 +197,7 @@ def option_grid() -> list[dict]:
                     "planner__mode": mode,
                     "reader__plan_conditioning": entry,
                     "depth": 1,
+                    "reader__pointers": draw_last.choice([0, 0, 2, 40]),
                 }
                 | {
                     "width": 64 if sharing == "nested" else 24,
@@ -230,6 +232,7 @@ def option_grid() -> list[dict]:
             }
         )
         ungated = {"reader__gated": False, "reader__order": draw_more.choice(["after", "before"])}
+        ungated["reader__pointers"] = draw_last.choice([0, 2])
         more = {
             "reader__memory": draw_more.choice(["none", "states", "anchor"]),
             "block__post_norm": draw_more.random() < 0.5,

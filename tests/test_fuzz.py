@@ -115,6 +115,7 @@ SHAPES = {
     "planner__mode": st.sampled_from(["parallel", "rollout"]),
     "reader__plan_conditioning": st.sampled_from(["cross", "prefix", "unbind"]),
     "reader__memory": st.sampled_from(["none", "concepts", "states"]),
+    "reader__pointers": st.integers(-1, 3),
     "block__num_kv_heads": st.one_of(st.none(), numbers),
     "block__head_size": st.one_of(st.none(), numbers),
     "sharing": st.sampled_from(["nested", "shared", "separate"]),

@@ -173,6 +173,8 @@ class ReaderConfig:
         memory: what a level also reads of the chunks before its own: ``none``; by cross-attention
             their ``concepts``, or the predictor's hidden ``states``; or through a linear map the
             state of the ``anchor`` alone at which its plan was made.
+        pointers: earlier chunks, most like the own one by the state of the predictor at their
+            anchors, that each token position also reads at its own place; 0 for none.
         gated: whether gates, zero at first, scale what is read. Without gates a block reads at full
             strength from the first step, ``block.post_norm`` also normalises what is read, and the
             model can't grow.
@@ -180,16 +182,22 @@ class ReaderConfig:
             plan is read as a set.
         order: whether a block reads ``after`` or ``before`` its self-attention; a ``prefix`` is
             part of self-attention.
+
+    Raises:
+        InputError: if ``pointers`` is negative.
     """
 
     plan_conditioning: Literal["cross", "prefix", "unbind"] = "cross"
     memory: Literal["none", "concepts", "states", "anchor"] = "none"
+    pointers: int = 0
     gated: bool = True
     rotated: bool = True
     order: Literal["after", "before"] = "after"
 
     def __post_init__(self) -> None:
         check_types(self, "reader.")
+        if self.pointers < 0:
+            raise InputError(f"reader.pointers must be 0 or more, not {self.pointers}.")
 
 
 @dataclass

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nextconcept.inference.level_stepper import LevelStepper
 from nextconcept.inference.locations import Location, Reading
+from nextconcept.inference.pointer_cache import PointerCache
 from nextconcept.inference.ring_cache import AnchorStore, RowPositions
 from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.model import NextConceptModel
@@ -150,11 +151,11 @@ class CachedGenerator:
         passed = {level: 0 if within else -(-ahead // hierarchy.span(level)) for level in hierarchy.concept_levels}
         passed |= {0: ahead, config.levels: 0}
         self.steppers = {}
+        # Where rules cut chunks, there is room for as many as a whole window may hold.
+        room = max(size, config.window_length) if hierarchy.rules else size
         for level in range(config.levels):
             part = model.part(level)
             window_above = config.memory_window(level + 1) if level + 1 < config.levels else None
-            # Where rules cut chunks, there is room for as many as a whole window may hold.
-            room = max(size, config.window_length) if hierarchy.rules else size
             self.steppers[level] = LevelStepper(
                 model.transformer(level),
                 part.shape,
@@ -176,6 +177,10 @@ class CachedGenerator:
         # States of the token encoder, from which concepts are composed.
         self.states = self.embedding.new_zeros(rows, size + ahead if token_encoder else 0, shape.width)
         self.inputs = {level: AnchorStore(rows, passed[level] + 1) for level in hierarchy.concept_levels}
+        self.pointers: PointerCache | None = None
+        if model.pointers is not None:
+            anchors = hierarchy.length(room, 1) + passed[1] + 2
+            self.pointers = PointerCache(model.pointers, rows, size + ahead, anchors)
         self.starts = torch.full((rows,), -1)
 
     def __call__(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
@@ -225,6 +230,8 @@ class CachedGenerator:
             self.steppers[level - 1].load_memory(anchors, prefill.memory[level], starts_of_chunks)
             if self.model.predictor(level).shift is not None:
                 self.inputs[level].write(anchors, prefill.inputs[level][newest][:, None])
+        if self.pointers is not None and prefill.pointers is not None:
+            self.pointers.load(at.positions(0, device), prefill.pointers)
         if self.token_encoder is not None and prefill.states is not None:
             self.token_encoder.load(at.positions(0, device), prefill.token_encoder)
             time = min(prefill.states.shape[1], self.states.shape[1])
@@ -243,19 +250,22 @@ class CachedGenerator:
 
     def _states(self, tokens: Tensor, positions: RowPositions) -> Tensor:
         """Return the inputs of the token decoder at (R, n) tokens, (R, n, D_0)."""
-        embedded = self.encoder.embed(tokens, 0)
-        if self.token_encoder is None:
-            return embedded
-        if positions.ahead:
-            states = self.token_encoder.step(embedded, positions)
-        else:
-            states = self.token_encoder.step(embedded[:, 0], positions)[:, None]
-        rows = torch.arange(len(self.states), device=tokens.device) if positions.rows is None else positions.rows
-        self.states[rows[:, None], positions.every()] = states.to(self.states.dtype)
+        states = self.encoder.embed(tokens, 0)
+        if self.token_encoder is not None:
+            if positions.ahead:
+                states = self.token_encoder.step(states, positions)
+            else:
+                states = self.token_encoder.step(states[:, 0], positions)[:, None]
+            rows = torch.arange(len(self.states), device=tokens.device) if positions.rows is None else positions.rows
+            self.states[rows[:, None], positions.every()] = states.to(self.states.dtype)
+        if self.pointers is not None:
+            self.pointers.add_positions(positions, states)
         return states
 
     def _logits(self, states: Tensor, positions: RowPositions, reading: Reading | None) -> Tensor:
         """Run the token level on inputs (R, D_0) or (R, n, D_0): (R, V) or (R, n, V) logits."""
+        if self.pointers is not None and reading is not None:
+            states = states + self.pointers.read(states, positions, reading)
         hidden = self.steppers[0].step(states, positions, reading)
         return self.model.decoder.logits(hidden, self.embedding)
 
@@ -333,6 +343,8 @@ class CachedGenerator:
             begun = starts[:, None] + at.first_tokens(level, anchors).cpu()
             plans = self.hook(level, plans, anchor_numbers(self.model, ids, begun, level), every)
         self._set_plans(level, at, anchors, self.encoder.composition(level).norm(plans))
+        if level == 1 and self.pointers is not None:
+            self.pointers.add_anchors(anchors, predicted.states)
         memory = concepts if self.config.reader.memory == "concepts" else predicted.states
         self.steppers[level - 1].add_memory(anchors, memory, at.first_elements(level, anchors))
 

@@ -45,6 +45,7 @@ class Reading:
         offset: (R, n) tokens between the two, where rules cut chunks.
         chunk_length: elements by which later chunks follow.
         stride: tokens of an element, where chunks have one length.
+        first: (R, A) first element of each chunk, where rules cut them.
     """
 
     anchors: RowPositions
@@ -53,11 +54,18 @@ class Reading:
     offset: Tensor | None
     chunk_length: float
     stride: int = 1
+    first: Tensor | None = None
 
     @property
     def common(self) -> bool:
         """Whether all positions of a row read the plan of one anchor."""
         return self.anchors.ahead == 0
+
+    def first_elements(self, anchors: Tensor) -> Tensor:
+        """Return the first element of the chunk after each of (R, n, k) anchors, alike."""
+        if self.first is None:
+            return anchors * int(self.chunk_length)
+        return _at(self.first, anchors.flatten(1)).view_as(anchors)
 
     def unbound(self, plan: Tensor, unbind: Unbind, shift: int) -> Tensor:
         """Return what plans say about the elements ``shift`` after those of the positions.
@@ -156,7 +164,8 @@ class Location:
         above = level + 1
         if above >= self.hierarchy.levels:
             return None
-        element, offset = int(level == 0), None  # position 0 predicts this element
+        offset = starts = None
+        element = int(level == 0)  # position 0 predicts this element
         known = positions.every() + element
         if self.chunks is None:
             size, stride = float(self.hierarchy.chunk_size), self.hierarchy.span(level)
@@ -165,13 +174,13 @@ class Location:
         else:
             chunks, size, stride = self.chunks[above], self.hierarchy.rules[level].mean_length, 1
             anchor, place, offset = (_at(part, known) for part in (chunks.index, chunks.place, chunks.offset))
-            first = anchor[:, 0].cpu()
+            first, starts = anchor[:, 0].cpu(), chunks.first
         ahead = 0
         if positions.ahead:  # what a row has not is taken to read its last anchor
             ahead = int((self.counts[above] - first).max())
             anchor = torch.minimum(anchor, self.counts[above].to(anchor.device)[:, None])
         anchors = RowPositions(first, positions.rows, anchor.device, ahead)
-        return Reading(anchors, anchor, place, offset, size, stride)
+        return Reading(anchors, anchor, place, offset, size, stride, starts)
 
     def first_elements(self, level: int, anchors: RowPositions) -> Tensor:
         """Return the first element of the chunk of ``level`` after each anchor, (R, n)."""

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nextconcept.nn.attention import PlanAttention
 from nextconcept.nn.attention_kernels import LARGEST_ELEMENTWISE
+from nextconcept.nn.chunk_pointers import ChunkPointers
 
 __all__ = ["counted_products", "flops_per_token", "without_data"]
 
@@ -44,8 +45,8 @@ def flops_per_token(model: nn.Module, time: int) -> float:
     """Count the operations of ``model`` on ``time`` token ids, per token.
 
     Matrix products are counted (:func:`counted_products`). Those of attention to small plans, which
-    :func:`~nextconcept.nn.attention_kernels.small_attention` computes element by element, are added
-    as if they were matrix products.
+    :func:`~nextconcept.nn.attention_kernels.small_attention` computes element by element, and of
+    what pointers read are added as if they were matrix products.
 
     Args:
         model: maps (1, ``time``) token ids to anything.
@@ -69,6 +70,8 @@ def flops_per_token(model: nn.Module, time: int) -> float:
     for module in ghost.modules():
         if isinstance(module, PlanAttention):
             module.register_forward_hook(count)
+        elif isinstance(module, ChunkPointers):
+            small_products.append(module.elementwise_flops(time))
     tokens = torch.zeros(1, time, dtype=torch.long, device="meta")
     with counted_products() as counter:
         ghost(tokens)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
+from nextconcept.nn.chunk_pointers import ChunkPointers
 from nextconcept.nn.chunks import Chunker, Chunks
 from nextconcept.nn.concept_encoder import PADDING, ConceptEncoder, takes_chunks
 from nextconcept.nn.concept_predictor import ConceptPredictor, Prediction
@@ -95,6 +96,7 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         self.decoder = TokenDecoder(config)
         # Its random weights are drawn last: the other parts are the same with and without it.
         self.draft_head = DraftHead(config) if config.levels > 1 and config.planner.draft_width else None
+        self.pointers = ChunkPointers(config) if config.levels > 1 and config.reader.pointers else None
         self.chunker = chunker
 
     def forward(
@@ -159,11 +161,16 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
             if prefill:
                 prefill.inputs[level] = predictor.start(inputs[level])
                 prefill.plans[level], prefill.memory[level] = plan_input.plan, plan_input.memory
+        if prefill:
+            prefill.states, prefill.chunks = states, chunks
+        if self.pointers is not None and plan_input is not None:
+            pointed, memory_of_pointers = self.pointers(states, predictions[1].states, plan_input.places)
+            states = states + pointed
+            if prefill:
+                prefill.pointers = memory_of_pointers
         embedding = self.encoder.embedding.weight
         trace: list[Tensor] = []
         logits = self.decoder(self.transformer(0), states, embedding, plan_input, caches.get(0), trace)
-        if prefill:
-            prefill.states, prefill.chunks = states, chunks
         plans = {level: prediction.plan for level, prediction in predictions.items()}
         logits, trunk, last = (part[:, offset:] if offset else part for part in (logits, *trace[-2:]))
         return ModelOutput(logits, plans, concepts, predictions, offset, chunks, encoding, last, trunk)
@@ -191,7 +198,7 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         return cast(Transformer, self.transformers[min(level, len(self.transformers) - 1)])
 
     def set_gate_scale(self, level: int, value: float) -> None:
-        """Scale the gates through which the level below reads the plan and memory of ``level``.
+        """Scale the gates through which the level below reads ``level``, pointers included.
 
         A curriculum engages levels one after another with this factor. It is 1 at first and not
         part of the state dict.
@@ -203,6 +210,8 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         gates = self.part(level - 1).gates
         assert gates is not None, f"there is no plan of level {level}"
         gates.gate_scale = value
+        if level == 1 and self.pointers is not None:
+            self.pointers.gate_scale = value
 
     def predictor(self, level: int) -> ConceptPredictor:
         """Return the predictor of a concept level, 1 or more."""

@@ -72,6 +72,10 @@ class Places(ABC):
         """Return the place of each position in its chunk, in elements: (n,), or (B, G, 1, n)."""
 
     @abstractmethod
+    def standing(self, time: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the anchor that each position reads, and its place: (T,), or (B, T) each."""
+
+    @abstractmethod
     def chunk_starts(self, anchors: int, device: torch.device) -> Tensor:
         """Return the first element of each chunk: (A,), or (B, A)."""
 
@@ -124,6 +128,11 @@ class EvenPlaces(Places):
         """Return 0 to c - 1."""
         return torch.arange(self.chunk_size, device=device)
 
+    def standing(self, time: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Divide the number of the predicted element by c, (T,) and (T,)."""
+        known = torch.arange(time, device=device) + self.element
+        return known // self.chunk_size, known % self.chunk_size
+
     def chunk_starts(self, anchors: int, device: torch.device) -> Tensor:
         """Return multiples of c, (A,)."""
         return torch.arange(anchors, device=device) * self.chunk_size
@@ -170,6 +179,10 @@ class UnevenPlaces(Places):
     def in_chunk(self, device: torch.device) -> Tensor:
         """Return the place of each position, (B, T, 1, 1)."""
         return self.place[..., None, None]
+
+    def standing(self, time: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return what the chunks say, (B, T) and (B, T)."""
+        return self.anchor, self.place
 
     def chunk_starts(self, anchors: int, device: torch.device) -> Tensor:
         """Return the first element of each chunk, (B, A)."""

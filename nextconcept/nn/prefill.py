@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from nextconcept.nn.chunk_pointers import PointerMemory
 from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.level_context import RolloutCache
 
@@ -20,11 +21,12 @@ class PrefillState:
     Attributes:
         caches: per level, keys and values of the teacher-forced pass.
         token_encoder: keys and values of the token encoder.
-        states: (B, P, D_0), the inputs of the token decoder.
+        states: (B, P, D_0), the inputs of the token decoder, without what pointers read.
         inputs: per level >= 1, (B, A, D), the inputs of the predictor.
         plans: per level >= 1, (B, A, H, D), normalised as the level below read them.
         chunks: per level >= 1, where its chunks lie, if rules cut them.
         memory: per level >= 1, (B, A, D), the memory that the level below read, or None.
+        pointers: what later positions can point at, with ``reader.pointers``.
     """
 
     caches: dict[int, RolloutCache]
@@ -34,6 +36,7 @@ class PrefillState:
     plans: dict[int, Tensor] = field(default_factory=dict)
     chunks: dict[int, Chunks] | None = None
     memory: dict[int, Tensor | None] = field(default_factory=dict)
+    pointers: PointerMemory | None = None
 
     @classmethod
     def of(cls, levels: int) -> "PrefillState":

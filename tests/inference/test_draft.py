@@ -82,6 +82,8 @@ CHANGES = [
     {"chunking": ["words"], "horizon": 2, "planner__draft_width": 8},
     {"levels": 3, "chunking": ["words", "sentences"], "reader__plan_conditioning": "unbind", "encoder__depth": 1},
     {"levels": 3, "chunking": [{"ends": " ", "max_length": 5, "mean_length": 3}, 2], "sliding_window": 4},
+    {"chunking": ["words"], "encoder__depth": 1, "reader__memory": "anchor", "reader__pointers": 2},
+    {"levels": 3, "chunk_size": 2, "reader__plan_conditioning": "unbind", "reader__pointers": 3},
 ]
 
 

@@ -375,7 +375,7 @@ RUNTIME = [
     {"levels": 2, "planner__mode": "rollout", "sliding_window": 8},
     {"levels": 2, "reader__plan_conditioning": "prefix", "num_loops": [1, 2]},
     {"levels": 3, "reader__plan_conditioning": "unbind", "planner__shift": True},
-    {"levels": 3, "chunking": [4, 2], "reader__plan_conditioning": "unbind", "reader__memory": "states"},
+    {"levels": 3, "chunking": [4, 2], "reader__plan_conditioning": "unbind", "reader__pointers": 2},
 ]
 
 

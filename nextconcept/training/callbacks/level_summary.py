@@ -36,7 +36,7 @@ class LevelSummary(ModelSummary):
 def level_table(model: NextConceptModel) -> str:
     """Return a table with a row per level, and rows for draft head, shared weights and whole model.
 
-    Level 0 includes the encoder. MFLOPs are those of a forward pass over a window,
+    Level 0 includes encoder and pointers. MFLOPs are those of a forward pass over a window,
     attention included, per token; level 0 also has the attention of higher levels to plans of few
     steps.
     """
@@ -47,6 +47,8 @@ def level_table(model: NextConceptModel) -> str:
     remaining = _count(model)
     for level, cost in costs.items():
         parts: list[nn.Module] = [model.predictor(level)] if level else [model.encoder, model.decoder]
+        if level == 0 and model.pointers is not None:
+            parts.append(model.pointers)
         if config.sharing == "separate" or config.levels == 1:
             parts.append(model.transformers[level])
         count = _count(*parts)

@@ -8,7 +8,7 @@ from tests.helpers import small_config
 @pytest.mark.parametrize("sharing", ["nested", "separate"])
 @pytest.mark.parametrize("levels", [1, 3])
 def test_level_table__rows_add_up(levels: int, sharing: str):
-    drafts = {"planner__draft_width": 16} if levels == 3 else {}
+    drafts = {"planner__draft_width": 16, "reader__pointers": 2} if levels == 3 else {}
     model = NextConceptModel(small_config(levels=levels, width=64, sharing=sharing, encoder__depth=1, **drafts))
     lines = [line.split() for line in level_table(model).splitlines()]
     assert lines[0] == ["level", "width", "depth", "parameters", "MFLOPs/token"]

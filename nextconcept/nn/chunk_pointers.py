@@ -1,0 +1,174 @@
+"""Reading earlier chunks at the own place.
+
+Each anchor points at the earlier anchors at which the level above was in the most similar state. A
+position of that anchor's chunk looks at what stood at its own place in the chunks behind these
+anchors: if a phrase comes again, this is its next token. Copying from earlier text by a pointer is
+that of Vinyals et al. (2015) and Gu et al. (2016); here concepts search, so that the cost of a
+position does not grow with the text but for a product with each anchor, and no position is
+compared with all others.
+
+Shapes: B batch, T positions, n positions that read, A anchors, S positions that can be read, k
+pointers of an anchor, D width of the tokens, D_1 width of level 1, K = D / 2 features of a
+comparison.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nextconcept.core.config import ModelConfig
+from nextconcept.nn.initial_weights import draw
+from nextconcept.nn.layers import Linear, Norm, compute_dtype, normalise
+from nextconcept.nn.places import Places
+from nextconcept.nn.rows import take_rows
+
+__all__ = ["ChunkPointers", "PointerMemory"]
+
+SHARPNESS = 8.0
+"""Initial factor on the cosine of two anchors: one at a right angle counts e^-8."""
+
+QUERY_SCALE = 3**-0.5
+"""Of the initial query, so that a position that is equal at first counts about e^2."""
+
+
+@dataclass
+class PointerMemory:
+    """What can be pointed at.
+
+    Attributes:
+        keys: (B, S, K) of positions, by which the ones after them are found.
+        values: (B, S, D) what is read of positions.
+        search: (B, A, D_1) unit vectors of anchors.
+    """
+
+    keys: Tensor
+    values: Tensor
+    search: Tensor
+
+
+class ChunkPointers(nn.Module):
+    """Each position reads earlier chunks, at which its anchor points, at its own place.
+
+    With unit vectors ``s`` of the anchors' states, anchor m points at the k earlier anchors n with
+    the greatest ``s_m s_n``. The position t whose next token stands at place i of chunk m compares
+    itself with the positions before place i of those chunks, and reads the tokens there::
+
+        a_n = softmax(b (s_m s_n - 1) + q_t k_(n, i - 1), 0)
+        x_t + g W sum_n a_n v_(n, i)
+
+    The last entry of the softmax stands for reading nothing. Because ``(n, i)`` lies before the
+    token that is predicted, the law of causality holds.
+
+    Args:
+        config: the model's configuration.
+
+    Attributes:
+        gate: (D,) g, zero at first, or ones with ``reader.gated: false``.
+        gate_scale: factor on it; see :meth:`~nextconcept.NextConceptModel.set_gate_scale`.
+    """
+
+    gate: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, above = config.widths[:2]
+        self.count = config.reader.pointers
+        self.norm = Norm(width, config.block.norm, config.block.norm_affine)
+        self.search = Linear(above, above)
+        nn.init.eye_(self.search.weight)  # at first the states themselves are compared
+        self.query, self.key, self.value = (Linear(width, out) for out in (width // 2, width // 2, width))
+        draw(self.query.weight, factor=QUERY_SCALE)
+        draw(self.value.weight)
+        with torch.no_grad():  # at first, equal tokens match
+            self.key.weight.copy_(self.query.weight)
+        self.sharpness = nn.Parameter(torch.full((1,), SHARPNESS))
+        self.nothing = nn.Parameter(torch.zeros(1))
+        self.gate_scale = 1.0
+        if config.reader.gated:
+            self.gate = nn.Parameter(torch.zeros(width))
+        else:
+            self.register_buffer("gate", torch.ones(width), persistent=False)
+
+    def forward(self, states: Tensor, anchors: Tensor, places: Places) -> tuple[Tensor, PointerMemory]:
+        """Read at all positions of a sequence.
+
+        Args:
+            states: (B, T, D) inputs of the token decoder.
+            anchors: (B, A, D_1) states of the predictor of level 1.
+            places: where the positions stand.
+
+        Returns:
+            (B, T, D) to be added to the inputs, and what positions after these can point at; entry
+            t is a function of positions <= t.
+        """
+        time, device = states.shape[1], states.device
+        search = self.directions(anchors)
+        keys, values = self.entries(states)
+        scores, index = self.choose(search, torch.arange(search.shape[1], device=device)[None], search)
+        own, place = (part.expand(len(states), -1) for part in places.standing(time, device))
+        firsts = places.chunk_starts(search.shape[1], device).expand(len(states), -1)
+        # Found for each anchor, not for each of its positions.
+        starts = firsts.gather(1, index.flatten(1)).view_as(index)
+        positions = take_rows(starts, own) + place[..., None]
+        memory = PointerMemory(keys, values, search)
+        now = torch.arange(time, device=device).expand(len(states), -1)
+        return self.read(states, take_rows(scores, own), positions, now, memory), memory
+
+    def directions(self, anchors: Tensor) -> Tensor:
+        """Return the unit vectors (..., D_1) by which anchors with these states are compared."""
+        return normalise(self.search(anchors), "cosine")
+
+    def entries(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys (..., K) and values (..., D) of positions (..., D)."""
+        normed = self.norm(states)
+        return self.key(normed), self.value(normed)
+
+    def choose(self, own: Tensor, numbers: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
+        """Point at the most similar of the earlier anchors.
+
+        Args:
+            own: (B, m, D_1) unit vectors of the anchors that point.
+            numbers: (B or 1, m) which anchors these are.
+            search: (B, A, D_1) unit vectors of all anchors.
+
+        Returns:
+            (B, m, k) how similar they are, negative, and -inf where there are not so many; and
+            their numbers; k is at most A.
+        """
+        scores = self.sharpness * (own @ search.transpose(1, 2) - 1)
+        later = torch.arange(search.shape[1], device=search.device) >= numbers[..., None]
+        top = scores.masked_fill(later, -torch.inf).topk(min(self.count, search.shape[1]), dim=-1)
+        return top.values, top.indices
+
+    def read(self, states: Tensor, scores: Tensor, positions: Tensor, now: Tensor, memory: PointerMemory) -> Tensor:
+        """Read what is pointed at.
+
+        Args:
+            states: (B, n, D) inputs of the token decoder.
+            scores: (B, n, k) how similar the anchors are that are pointed at, as :meth:`choose`.
+            positions: (B, n, k) where in their chunks the place of each position lies.
+            now: (B, n) the positions.
+            memory: what is pointed at.
+
+        Returns:
+            (B, n, D) to be added to the inputs.
+        """
+        last = memory.keys.shape[1] - 1
+        there = (scores > -torch.inf) & (positions <= now[..., None])
+        query = self.query(self.norm(states)).unsqueeze(2)
+
+        def rows(x: Tensor, index: Tensor) -> Tensor:
+            taken: Tensor = take_rows(x, index.clamp(0, last).flatten(1)).unflatten(1, index.shape[1:])
+            return taken
+
+        # Element by element: products of one row by k columns would take longer to be called.
+        matches = (query * rows(memory.keys, positions - 1)).sum(-1) / query.shape[-1] ** 0.5
+        scores = (scores + matches).masked_fill(~there, -torch.inf)
+        scores = torch.cat((scores, self.nothing.expand(*scores.shape[:2], 1)), -1)
+        shares = scores.softmax(-1, dtype=compute_dtype(scores.dtype)).to(states.dtype)[..., :-1]
+        return self.gate_scale * self.gate * (shares.unsqueeze(-1) * rows(memory.values, positions)).sum(2)
+
+    def elementwise_flops(self, positions: int) -> int:
+        """Return the operations of :meth:`read` that are no matrix products, as if they were."""
+        return 2 * positions * self.count * (self.key.out_features + self.value.out_features)
