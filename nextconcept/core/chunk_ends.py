@@ -14,7 +14,7 @@ from torch import Tensor
 from nextconcept.core.chunk_rules import ChunkRule
 from nextconcept.core.hierarchy import Hierarchy
 
-__all__ = ["Tables", "chunk_ends", "chunk_room", "own_automata", "rule_ends", "rule_tables"]
+__all__ = ["Tables", "chunk_ends", "chunk_room", "own_automata", "rule_ends", "rule_states", "rule_tables"]
 
 Tables = tuple[Tensor, Tensor]
 """A rule on tokens: (S, V) int64, the state after a token, and (S, V) bool, whether a chunk ends
@@ -47,8 +47,8 @@ def rule_tables(automata: Mapping[int, ChunkRule], texts: Sequence[bytes], vocab
     return {level: (torch.from_numpy(states), torch.from_numpy(ends)) for level, (states, ends) in tables.items()}
 
 
-def rule_ends(tokens: Tensor, following: Tensor, ends: Tensor) -> Tensor:
-    """Run a rule over tokens.
+def rule_states(tokens: Tensor, following: Tensor, state: Tensor | None = None) -> Tensor:
+    """Find the states of a rule before and after tokens.
 
     The states after all prefixes are found by an associative scan (Ladner & Fischer, 1980): a
     token is a map from states to states, and maps compose.
@@ -56,10 +56,10 @@ def rule_ends(tokens: Tensor, following: Tensor, ends: Tensor) -> Tensor:
     Args:
         tokens: (B, T) token ids.
         following: (S, V) int64, the state after a token.
-        ends: (S, V) bool, whether a chunk ends after a token.
+        state: (B,) the state before the tokens; by default the first one.
 
     Returns:
-        (B, T) bool, whether a chunk ends after each token.
+        (B, T + 1) int64, the state before each token, and after the last.
     """
     maps = following.t()[tokens]  # (B, T, S)
     shift = 1
@@ -67,8 +67,25 @@ def rule_ends(tokens: Tensor, following: Tensor, ends: Tensor) -> Tensor:
         # The later map is applied to the result of the earlier one.
         joined = maps[:, shift:].gather(2, maps[:, :-shift])
         maps, shift = torch.cat((maps[:, :shift], joined), 1), 2 * shift
-    before = torch.cat((torch.zeros_like(maps[:, :1, 0]), maps[:, :-1, 0]), 1)
-    return ends[before, tokens]
+    if state is None:
+        return torch.nn.functional.pad(maps[..., 0], (1, 0))
+    after = maps.gather(2, state[:, None, None].expand(-1, maps.shape[1], 1))[..., 0]
+    return torch.cat((state[:, None], after), 1)
+
+
+def rule_ends(tokens: Tensor, following: Tensor, ends: Tensor, state: Tensor | None = None) -> Tensor:
+    """Run a rule over tokens.
+
+    Args:
+        tokens: (B, T) token ids.
+        following: (S, V) int64, the state after a token.
+        ends: (S, V) bool, whether a chunk ends after a token.
+        state: (B,) the state before the tokens; by default the first one.
+
+    Returns:
+        (B, T) bool, whether a chunk ends after each token.
+    """
+    return ends[rule_states(tokens, following, state)[:, :-1], tokens]
 
 
 def chunk_room(hierarchy: Hierarchy, time: int, context: int) -> dict[int, int]:

@@ -119,7 +119,7 @@ class DraftingGenerator(CachedGenerator):
         reading = at.reading(0, position)
         assert reading is not None
         room = room.clamp(max=self.length.best(len(ids), self.place(lengths)))
-        drafts, counts, then = self._drafts(ids, starts, lengths, reading, room, at.rows)
+        drafts, counts, then = self._drafts(ids, lengths, at, reading, room)
         if then is None:
             states = self._states(newest, position) if state is None else state
             logits = self._logits(states[:, 0], position, reading)[:, None]
@@ -162,7 +162,7 @@ class DraftingGenerator(CachedGenerator):
         return self._logits(states, every, then.reading(0, every))
 
     def _drafts(
-        self, ids: Tensor, starts: Tensor, lengths: Tensor, reading: Reading, room: Tensor, rows: Tensor | None
+        self, ids: Tensor, lengths: Tensor, at: Location, reading: Reading, room: Tensor
     ) -> tuple[Tensor, Tensor, Location | None]:
         """Draft tokens, and put them after the texts.
 
@@ -171,11 +171,10 @@ class DraftingGenerator(CachedGenerator):
 
         Args:
             ids: (R, L) texts, which receive the drafts.
-            starts: (R,) first visible token.
             lengths: (R,) tokens of each row.
+            at: where the texts stand.
             reading: what the newest position reads.
             room: (R,) the greatest number of drafts.
-            rows: (R,) rows of the batch, or None for all.
 
         Returns:
             (R, n - 1) drafts, how many each row has, (R,) on the CPU, and where the texts stand
@@ -186,21 +185,19 @@ class DraftingGenerator(CachedGenerator):
             return ids.new_zeros(len(ids), 0), torch.zeros_like(lengths), None
         ahead = torch.arange(longest)
         places, plan = reading.place + ahead.to(ids.device), self.planned.one(reading.anchors)
-        drafts = self.plan_drafts.read(plan, places, ids, lengths, torch.arange(len(ids)) if rows is None else rows)
+        rows = torch.arange(len(ids)) if at.rows is None else at.rows
+        drafts = self.plan_drafts.read(plan, places, ids, lengths, rows)
         ids.scatter_(1, (lengths[:, None] + ahead).to(ids.device), drafts)
         inside = (ahead < room[:, None]).to(ids.device)
-        chunks, window = self._cut(ids, starts, lengths + longest)
-        if chunks is None or window is None:
+        if self.running is None:
             inside &= places < plan.shape[1] * self.config.hierarchy.chunk_size
         else:
-            index = (lengths - starts)[:, None] + torch.arange(longest + 1)
-            chunk = chunks[1].index.gather(1, index.clamp(max=window.shape[1]).to(ids.device))
-            inside &= chunk[:, 1:] == chunk[:, :1]
+            inside &= ~self.running.ends_after(drafts, at.rows)
             inside &= places < self.config.hierarchy.span(1) - 1
         counts = inside.long().cumprod(1).sum(1).cpu()
         if not counts.any():
             return drafts[:, :0], counts, None
-        then = Location.of(self.config.hierarchy, lengths - starts + counts, chunks, rows, window)
+        then = Location.of(self.config.hierarchy, at.counts[0] + counts, at.chunks, at.rows)
         return drafts[:, : int(counts.max())], counts, then
 
     def foresee(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> Comparison:
@@ -211,7 +208,7 @@ class DraftingGenerator(CachedGenerator):
         reading = at.reading(0, at.positions(0, ids.device))
         assert reading is not None
         room = (starts + self.config.window_length - lengths).clamp(max=self.length.longest)
-        drafts, counts, _ = self._drafts(ids, starts, lengths, reading, room, rows)
+        drafts, counts, _ = self._drafts(ids, lengths, at, reading, room)
         return Comparison(lengths, drafts, counts)
 
     def _set_plans(self, level: int, at: Location, anchors: RowPositions, plans: Tensor) -> None:

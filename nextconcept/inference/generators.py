@@ -17,6 +17,7 @@ from nextconcept.inference.level_stepper import LevelStepper
 from nextconcept.inference.locations import Location, Reading
 from nextconcept.inference.pointer_cache import PointerCache
 from nextconcept.inference.ring_cache import AnchorStore, RowPositions
+from nextconcept.inference.running_chunks import RunningChunks
 from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.prefill import PrefillState
@@ -181,6 +182,7 @@ class CachedGenerator:
         if model.pointers is not None:
             anchors = hierarchy.length(room, 1) + passed[1] + 2
             self.pointers = PointerCache(model.pointers, rows, size + ahead, anchors)
+        self.running = None if model.chunker is None else RunningChunks(model.chunker, rows)
         self.starts = torch.full((rows,), -1)
 
     def __call__(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
@@ -203,31 +205,29 @@ class CachedGenerator:
         return all_logits
 
     def _locate(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None) -> Location:
-        """Locate (R,) rows."""
-        chunks, window = self._cut(ids, starts, lengths)
-        return Location.of(self.config.hierarchy, lengths - starts, chunks, rows, window)
-
-    def _cut(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> tuple[dict[int, Chunks] | None, Tensor | None]:
-        """Return the chunks that rules cut of the visible tokens, and those tokens, (R, T)."""
-        if self.model.chunker is None:
-            return None, None
-        window = visible_part(ids, starts, lengths)[:, : self.config.window_length]
-        return self.model.chunker(window), window
+        """Locate (R,) rows; what is new of them is read by the rules that cut chunks."""
+        chunks = None if self.running is None else self.running.read(ids, starts, lengths, rows)
+        return Location.of(self.config.hierarchy, lengths - starts, chunks, rows)
 
     def _prefill(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
         """Read whole rows in parallel, and fill the caches."""
         prefill = PrefillState.of(self.config.levels)
         logits = self.uncached.run(ids, starts, lengths, rows, prefill)
-        device = ids.device
-        at = Location.of(self.config.hierarchy, (lengths - starts)[rows], prefill.chunks, rows)
+        device, starts, lengths, chunks = ids.device, starts[rows], lengths[rows], None
+        if self.running is not None:
+            window = visible_part(ids[rows.to(device)], starts, lengths)
+            chunks = self.running.load(window, lengths - starts, rows)
+        at = Location.of(self.config.hierarchy, lengths - starts, chunks, rows)
         self.steppers[0].load(at.positions(0, device), prefill.caches[0])
         for level in self.config.hierarchy.concept_levels:
             anchors = at.positions(level, device)
             self.steppers[level].load(anchors, prefill.caches[level])
             newest = (torch.arange(len(rows), device=device), anchors.last)
             self._set_plans(level, at, anchors, prefill.plans[level][newest][:, None])
-            starts_of_chunks = at.chunk_starts(level, prefill.plans[level].shape[1], device)
-            self.steppers[level - 1].load_memory(anchors, prefill.memory[level], starts_of_chunks)
+            first = torch.arange(prefill.plans[level].shape[1], device=device) * self.config.hierarchy.chunk_size
+            if prefill.chunks is not None:
+                first = prefill.chunks[level].first
+            self.steppers[level - 1].load_memory(anchors, prefill.memory[level], first)
             if self.model.predictor(level).shift is not None:
                 self.inputs[level].write(anchors, prefill.inputs[level][newest][:, None])
         if self.pointers is not None and prefill.pointers is not None:
@@ -344,35 +344,23 @@ class CachedGenerator:
             plans = self.hook(level, plans, anchor_numbers(self.model, ids, begun, level), every)
         self._set_plans(level, at, anchors, self.encoder.composition(level).norm(plans))
         if level == 1 and self.pointers is not None:
-            self.pointers.add_anchors(anchors, predicted.states)
+            self.pointers.add_anchors(anchors, predicted.states, at.first_elements(level, anchors))
         memory = concepts if self.config.reader.memory == "concepts" else predicted.states
         self.steppers[level - 1].add_memory(anchors, memory, at.first_elements(level, anchors))
 
     def _compose(self, level: int, ids: Tensor, starts: Tensor, at: Location, anchors: RowPositions) -> Tensor:
         """Compose the chunks before anchors, the predictor's next inputs: (R, K, D)."""
-        if at.chunks is not None and at.tokens is not None:
-            return self._compose_chunks(level, at.tokens, at.chunks, at, anchors)
-        span = self.config.hierarchy.span(level)
-        slots = (anchors.last[:, None] - 1) * span + torch.arange((anchors.ahead + 1) * span, device=ids.device)
-        index = (slots + starts[:, None].to(ids.device)).clamp(max=ids.shape[1] - 1)
-        chunks = ids.gather(1, index)
-        if self.token_encoder is None:
-            concepts: Tensor = self.encoder(chunks)[level]
-            return concepts
-        states = take_rows(self._rows(self.states, at), slots.clamp(max=self.states.shape[1] - 1))
-        return self.encoder.concepts(self.encoder.elements(chunks, states, level), level)
-
-    def _compose_chunks(
-        self, level: int, window: Tensor, chunks: dict[int, Chunks], at: Location, anchors: RowPositions
-    ) -> Tensor:
-        """Compose all visible chunks of (R, T) tokens, and return those before anchors."""
-        if self.token_encoder is None:
-            concepts = self.encoder(window, chunks)[level]
+        if self.running is not None and at.chunks is not None:
+            slots, chunks = self.running.previous(at.chunks[level], at.rows, ids.device)
         else:
-            states = self._rows(self.states, at)[:, : window.shape[1]]
-            concepts = self.encoder.concepts(self.encoder.elements(window, states, level), level, chunks)
-        index = (anchors.every() - 1).clamp(max=concepts.shape[1] - 1)
-        return take_rows(concepts, index)
-
-    def _rows(self, stored: Tensor, at: Location) -> Tensor:
-        return stored if at.rows is None else stored[at.rows.to(stored.device)]
+            span, chunks = self.config.hierarchy.span(level), None
+            slots = (anchors.last[:, None] - 1) * span + torch.arange((anchors.ahead + 1) * span, device=ids.device)
+        tokens = ids.gather(1, (slots + starts[:, None].to(ids.device)).clamp(max=ids.shape[1] - 1))
+        if self.token_encoder is None:  # a user's own encoder may know nothing of chunks
+            every = self.encoder(tokens) if chunks is None else self.encoder(tokens, chunks)
+            concepts: Tensor = every[level]
+        else:
+            rows = torch.arange(len(self.states)) if at.rows is None else at.rows
+            states = self.states[rows.to(ids.device)[:, None], slots.clamp(max=self.states.shape[1] - 1)]
+            concepts = self.encoder.concepts(self.encoder.elements(tokens, states, level), level, chunks)
+        return concepts[:, : anchors.ahead + 1]

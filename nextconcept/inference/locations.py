@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.inference.ring_cache import RowPositions
-from nextconcept.nn.chunks import Chunks
+from nextconcept.inference.running_chunks import OpenChunk
 from nextconcept.nn.places import Unbind, unbind_at
 
 __all__ = ["Location", "Reading", "visible_from"]
@@ -45,7 +45,6 @@ class Reading:
         offset: (R, n) tokens between the two, where rules cut chunks.
         chunk_length: elements by which later chunks follow.
         stride: tokens of an element, where chunks have one length.
-        first: (R, A) first element of each chunk, where rules cut them.
     """
 
     anchors: RowPositions
@@ -54,18 +53,11 @@ class Reading:
     offset: Tensor | None
     chunk_length: float
     stride: int = 1
-    first: Tensor | None = None
 
     @property
     def common(self) -> bool:
         """Whether all positions of a row read the plan of one anchor."""
         return self.anchors.ahead == 0
-
-    def first_elements(self, anchors: Tensor) -> Tensor:
-        """Return the first element of the chunk after each of (R, n, k) anchors, alike."""
-        if self.first is None:
-            return anchors * int(self.chunk_length)
-        return _at(self.first, anchors.flatten(1)).view_as(anchors)
 
     def unbound(self, plan: Tensor, unbind: Unbind, shift: int) -> Tensor:
         """Return what plans say about the elements ``shift`` after those of the positions.
@@ -94,51 +86,42 @@ class Location:
     Attributes:
         hierarchy: the levels of the model.
         counts: per level, (R,) complete elements on the CPU; at level 0 tokens.
-        chunks: per concept level, where its chunks lie, if rules cut them.
+        chunks: per concept level, the chunk that has not ended, if rules cut chunks.
         rows: (R,) rows of the batch, or None for all.
-        tokens: (R, T) visible tokens from which ``chunks`` were made.
     """
 
     hierarchy: Hierarchy
     counts: dict[int, Tensor]
-    chunks: dict[int, Chunks] | None
+    chunks: dict[int, OpenChunk] | None
     rows: Tensor | None
-    tokens: Tensor | None
 
     @classmethod
     def of(
         cls,
         hierarchy: Hierarchy,
         lengths: Tensor,
-        chunks: dict[int, Chunks] | None,
+        chunks: dict[int, OpenChunk] | None,
         rows: Tensor | None = None,
-        tokens: Tensor | None = None,
     ) -> "Location":
         """Locate texts.
 
         Args:
             hierarchy: the levels of the model.
             lengths: (R,) visible tokens of each row, on the CPU.
-            chunks: chunks of the visible tokens, with anything after the end of a row.
+            chunks: the chunks that have not ended, if rules cut chunks.
             rows: (R,) rows of the batch, or None for all.
-            tokens: (R, T) the visible tokens, where concepts are to be composed from them.
         """
-        counts = {0: lengths}
-        for level in hierarchy.concept_levels:
-            if chunks is None:
-                counts[level] = lengths // hierarchy.span(level)
-            else:
-                index = chunks[level].index
-                counts[level] = _at(index, counts[level - 1].to(index.device)[:, None])[:, 0].cpu()
-        return cls(hierarchy, counts, chunks, rows, tokens)
+        if chunks is None:
+            counts = {level: lengths // hierarchy.span(level) for level in hierarchy.concept_levels}
+        else:
+            counts = {level: chunk.number for level, chunk in chunks.items()}
+        return cls(hierarchy, {0: lengths} | counts, chunks, rows)
 
     def done(self, level: int) -> Tensor:
         """Return whether the newest token of each row completes an element of ``level``, (R,)."""
         if self.chunks is None:
             return self.counts[0] % self.hierarchy.span(level) == 0
-        start = self.chunks[level].start
-        ends = _at(start, self.counts[level].to(start.device)[:, None])[:, 0].cpu() == self.counts[0]
-        return ends & (self.counts[level] > 0)
+        return (self.chunks[level].start == self.counts[0]) & (self.counts[level] > 0)
 
     def before(self) -> dict[int, Tensor]:
         """Return per concept level, (R,) complete elements without the newest token, on the CPU."""
@@ -164,53 +147,38 @@ class Location:
         above = level + 1
         if above >= self.hierarchy.levels:
             return None
-        offset = starts = None
-        element = int(level == 0)  # position 0 predicts this element
+        element, offset, ahead = int(level == 0), None, 0  # position 0 predicts this element
         known = positions.every() + element
         if self.chunks is None:
             size, stride = float(self.hierarchy.chunk_size), self.hierarchy.span(level)
             anchor, place = known // self.hierarchy.chunk_size, known % self.hierarchy.chunk_size
             first = (positions.known + element) // self.hierarchy.chunk_size
-        else:
-            chunks, size, stride = self.chunks[above], self.hierarchy.rules[level].mean_length, 1
-            anchor, place, offset = (_at(part, known) for part in (chunks.index, chunks.place, chunks.offset))
-            first, starts = anchor[:, 0].cpu(), chunks.first
-        ahead = 0
-        if positions.ahead:  # what a row has not is taken to read its last anchor
-            ahead = int((self.counts[above] - first).max())
-            anchor = torch.minimum(anchor, self.counts[above].to(anchor.device)[:, None])
+            if positions.ahead:  # what a row has not is taken to read its last anchor
+                ahead = int((self.counts[above] - first).max())
+                anchor = torch.minimum(anchor, self.counts[above].to(anchor.device)[:, None])
+        else:  # drafts end with their chunk
+            chunk, size, stride = self.chunks[above], self.hierarchy.rules[level].mean_length, 1
+            first, anchor = chunk.number, chunk.number.to(known.device)[:, None].expand_as(known)
+            offset = place = known - chunk.first.to(known.device)[:, None]
+            if level > 0:
+                offset = (self.chunks[level].start - chunk.start).to(known.device)[:, None].expand_as(known)
         anchors = RowPositions(first, positions.rows, anchor.device, ahead)
-        return Reading(anchors, anchor, place, offset, size, stride, starts)
+        return Reading(anchors, anchor, place, offset, size, stride)
 
     def first_elements(self, level: int, anchors: RowPositions) -> Tensor:
         """Return the first element of the chunk of ``level`` after each anchor, (R, n)."""
         if self.chunks is None:
             return anchors.every() * self.hierarchy.chunk_size
-        return _at(self.chunks[level].first, anchors.every())
+        return self.chunks[level].first.to(anchors.last.device)[:, None]
 
     def first_tokens(self, level: int, anchors: RowPositions) -> Tensor:
         """Return the first token of the chunk of ``level`` after each anchor, (R, n)."""
         if self.chunks is None:
             return anchors.every() * self.hierarchy.span(level)
-        return _at(self.chunks[level].start, anchors.every())
-
-    def chunk_starts(self, level: int, count: int, device: torch.device) -> Tensor:
-        """Return the first elements of the chunks of ``level``: (A,), or with rules (R, A)."""
-        if self.chunks is None:
-            return torch.arange(count, device=device) * self.hierarchy.chunk_size
-        return self.chunks[level].first
+        return self.chunks[level].start.to(anchors.last.device)[:, None]
 
     def select(self, index: Tensor) -> "Location":
         """Return the location of some of the rows, by their indices (R,) on the CPU."""
         counts = {level: count[index] for level, count in self.counts.items()}
-        rows = index if self.rows is None else self.rows[index]
-        if self.chunks is None or self.tokens is None:
-            return Location(self.hierarchy, counts, None, rows, None)
-        there = index.to(self.tokens.device)
-        chunks = {level: one.select(there) for level, one in self.chunks.items()}
-        return Location(self.hierarchy, counts, chunks, rows, self.tokens[there])
-
-
-def _at(values: Tensor, index: Tensor) -> Tensor:
-    """Return the entries ``index`` (R, n) of each row of (R, m), beyond the last one that one."""
-    return values.gather(1, index.clamp(max=values.shape[1] - 1))
+        chunks = None if self.chunks is None else {level: one.select(index) for level, one in self.chunks.items()}
+        return Location(self.hierarchy, counts, chunks, index if self.rows is None else self.rows[index])

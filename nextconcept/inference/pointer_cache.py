@@ -4,6 +4,8 @@ Shapes: B rows of the batch, R rows that take a step, n positions of a row, S po
 D width of the tokens, D_1 width of level 1.
 """
 
+from dataclasses import fields
+
 import torch
 from torch import Tensor
 
@@ -14,8 +16,11 @@ from nextconcept.nn.chunk_pointers import ChunkPointers, PointerMemory
 __all__ = ["PointerCache"]
 
 
+_PARTS = tuple(part.name for part in fields(PointerMemory))
+
+
 class PointerCache:
-    """Keeps the keys and values of all visible positions, and the directions of all anchors.
+    """Keeps the keys and values of all visible positions, and what is known of all anchors.
 
     What drafted tokens leave that turn out wrong needs no removal: it lies after what the next
     positions see, until they overwrite it.
@@ -34,12 +39,13 @@ class PointerCache:
             like.new_zeros(rows, positions, compared),
             like.new_zeros(rows, positions, width),
             like.new_zeros(rows, anchors, pointers.search.out_features),
+            torch.zeros(rows, anchors, dtype=torch.long, device=like.device),
         )
 
     def load(self, positions: RowPositions, memory: PointerMemory) -> None:
         """Take over what a parallel pass over whole prefixes has left, of (R,) rows."""
         rows = slice(None) if positions.rows is None else positions.rows
-        for name in ("keys", "values", "search"):
+        for name in _PARTS:
             stored, made = getattr(self.stored, name), getattr(memory, name)
             count = min(stored.shape[1], made.shape[1])
             stored[rows, :count] = made[:, :count].to(stored.dtype)
@@ -50,17 +56,18 @@ class PointerCache:
         self._write(self.stored.keys, positions, keys)
         self._write(self.stored.values, positions, values)
 
-    def add_anchors(self, anchors: RowPositions, states: Tensor) -> None:
-        """Store anchors at which the predictor of level 1 has states (R, n, D_1)."""
+    def add_anchors(self, anchors: RowPositions, states: Tensor, first: Tensor) -> None:
+        """Store anchors with the predictor's states (R, n, D_1) and first positions (R, n)."""
         self._write(self.stored.search, anchors, self.pointers.directions(states))
+        self._write(self.stored.first, anchors, first)
 
     def read(self, states: Tensor, positions: RowPositions, reading: Reading) -> Tensor:
         """Return what positions read, to be added to their states (R, D) or (R, n, D)."""
-        memory = PointerMemory(*(positions.select(getattr(self.stored, name)) for name in ("keys", "values", "search")))
+        memory = PointerMemory(*(positions.select(getattr(self.stored, name)) for name in _PARTS))
         every = states if states.dim() == 3 else states[:, None]
         own = memory.search.gather(1, reading.anchor[..., None].expand(-1, -1, memory.search.shape[2]))
         scores, index = self.pointers.choose(own, reading.anchor, memory.search)
-        at = reading.first_elements(index) + reading.place[..., None]
+        at = memory.first.gather(1, index.flatten(1)).view_as(index) + reading.place[..., None]
         read = self.pointers.read(every, scores, at, positions.every(), memory)
         return read if states.dim() == 3 else read[:, 0]
 

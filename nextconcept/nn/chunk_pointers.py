@@ -40,11 +40,13 @@ class PointerMemory:
         keys: (B, S, K) of positions, by which the ones after them are found.
         values: (B, S, D) what is read of positions.
         search: (B, A, D_1) unit vectors of anchors.
+        first: (B, A) int64, the first position of the chunk after each anchor.
     """
 
     keys: Tensor
     values: Tensor
     search: Tensor
+    first: Tensor
 
 
 class ChunkPointers(nn.Module):
@@ -107,11 +109,11 @@ class ChunkPointers(nn.Module):
         keys, values = self.entries(states)
         scores, index = self.choose(search, torch.arange(search.shape[1], device=device)[None], search)
         own, place = (part.expand(len(states), -1) for part in places.standing(time, device))
-        firsts = places.chunk_starts(search.shape[1], device).expand(len(states), -1)
-        # Found for each anchor, not for each of its positions.
-        starts = firsts.gather(1, index.flatten(1)).view_as(index)
+        first = places.chunk_starts(search.shape[1], device).expand(len(states), -1)
+        # Looked up for each anchor, not for each of its positions.
+        starts = first.gather(1, index.flatten(1)).view_as(index)
         positions = take_rows(starts, own) + place[..., None]
-        memory = PointerMemory(keys, values, search)
+        memory = PointerMemory(keys, values, search, first)
         now = torch.arange(time, device=device).expand(len(states), -1)
         return self.read(states, take_rows(scores, own), positions, now, memory), memory
 

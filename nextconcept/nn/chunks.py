@@ -6,8 +6,8 @@ tokens up to it alone.
 Shapes: B batch, T tokens, n elements of the level below, N chunks that a window may hold, D width.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -19,7 +19,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.nn.layers import binding_angles, compute_dtype, rotations
 from nextconcept.nn.rows import add_rows, take_rows
 
-__all__ = ["Chunker", "Chunks", "chunk_of_tokens", "in_tokens"]
+__all__ = ["Chunker", "Chunks", "chunk_of_tokens", "in_tokens", "lay_out"]
 
 
 def _first_of_chunk(ends: Tensor) -> Tensor:
@@ -64,10 +64,6 @@ class Chunks:
         """(B, N) elements of each complete chunk, 0 where there is none."""
         complete = torch.arange(self.most, device=self.counts.device) < self.counts[:, None]
         return (self.first[:, 1:] - self.first[:, :-1]) * complete
-
-    def select(self, rows: Tensor) -> "Chunks":
-        """Return the chunks of (R,) rows."""
-        return Chunks(*(getattr(self, one.name)[rows] for one in fields(self) if one.init))
 
     def turns(self, like: Tensor) -> Tensor:
         """Return the rotations by :attr:`offset` that bind elements like (..., D), computed once.
@@ -160,6 +156,26 @@ def _lay_out(ends: Tensor, starts: Tensor, most: int) -> Chunks:
     own = torch.where(chunk[:, :-1] < counts[:, None], chunk[:, :-1], most)
     offset = starts - starts.gather(1, head)
     return Chunks(counts, chunk, own, index - head, offset, first, starts.gather(1, first))
+
+
+def lay_out(ends: Mapping[int, Tensor], room: Mapping[int, int] | None = None) -> dict[int, Chunks]:
+    """Number the chunks of every level.
+
+    Args:
+        ends: per concept level, (B, T) bool, whether a chunk of the level ends after each token.
+        room: per level, N, at least as many as there are ends; by default the elements below.
+    """
+    like = ends[1]
+    starts = torch.arange(like.shape[1] + 1, device=like.device).expand(len(like), -1)
+    counts = torch.full((len(like),), like.shape[1], device=like.device)
+    found: dict[int, Chunks] = {}
+    for level, of_tokens in ends.items():
+        there = torch.arange(starts.shape[1] - 1, device=like.device) < counts[:, None]
+        # An element ends a chunk if one ends with its last token.
+        of_elements = of_tokens.gather(1, (starts[:, 1:] - 1).clamp(min=0)) & there
+        found[level] = _lay_out(of_elements, starts, of_elements.shape[1] if room is None else room[level])
+        starts, counts = found[level].start, found[level].counts
+    return found
 
 
 class Chunker(nn.Module):
@@ -274,15 +290,5 @@ class Chunker(nn.Module):
         Raises:
             InputError: if the texts of the tokens are not known; see :meth:`check_tables`.
         """
-        time = tokens.shape[1]
-        room = chunk_room(self.hierarchy, time, self.context)
-        found: dict[int, Chunks] = {}
-        starts = torch.arange(time + 1, device=tokens.device).expand(len(tokens), -1)
-        counts = torch.full((len(tokens),), time, device=tokens.device)
-        for level, ends in self.ends(tokens, whole).items():
-            there = torch.arange(starts.shape[1] - 1, device=tokens.device) < counts[:, None]
-            # An element ends a chunk if one ends with its last token.
-            ends = ends.gather(1, (starts[:, 1:] - 1).clamp(min=0)) & there
-            found[level] = _lay_out(ends, starts, room[level] if whole is None else ends.shape[1])
-            starts, counts = found[level].start, found[level].counts
-        return found
+        room = chunk_room(self.hierarchy, tokens.shape[1], self.context)
+        return lay_out(self.ends(tokens, whole), room if whole is None else None)

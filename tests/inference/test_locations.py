@@ -2,6 +2,7 @@ import torch
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.inference.locations import Location
+from nextconcept.inference.running_chunks import RunningChunks
 from nextconcept.nn.chunks import Chunker
 
 CPU = torch.device("cpu")
@@ -13,7 +14,7 @@ def test_of__counts_what_is_complete_in_each_row():
     lengths = torch.tensor([len(text) for text in TEXTS])
     tokens = torch.tensor([[*text, *b"z " * 6][:12] for text in TEXTS])  # anything may follow a row
     chunker = Chunker(config)
-    at = Location.of(config.hierarchy, lengths, chunker(tokens), None, tokens)
+    at = Location.of(config.hierarchy, lengths, RunningChunks(chunker, 3).load(tokens, lengths, torch.arange(3)))
     assert at.counts[1].tolist() == [2, 6, 0]
     assert at.counts[2].tolist() == [1, 3, 0]
     assert at.done(1).tolist() == [False, True, False]
