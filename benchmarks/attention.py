@@ -10,12 +10,13 @@ each), at the speed of a matrix product of 2048 on the same machine.
 import statistics
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextconcept.cli.scripts import run_script
+from nextconcept.cli.scripts import check_device, run_script
 from nextconcept.nn.attention_kernels import block_attention, causal_attention
 
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -51,7 +52,7 @@ def main(
     tokens: int = 8192,
     turns: int = 5,
     device: str = "cpu",
-    precision: str = "fp32",
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> None:
     """Print the table.
 
@@ -65,6 +66,7 @@ def main(
         device: ``cpu`` or ``cuda``.
         precision: ``fp32`` or ``bf16``.
     """
+    check_device(device)
     torch.manual_seed(0)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     square = torch.randn(2048, 2048, device=device, dtype=dtype)

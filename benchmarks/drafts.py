@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nextconcept import ModelConfig, NextConceptModel
 from nextconcept.checkpoints.files import load_run
-from nextconcept.cli.scripts import run_script
+from nextconcept.cli.scripts import check_device, run_script
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.draft_length import DraftLength
@@ -134,6 +134,7 @@ def main(
         horizon: chunks of its plan.
         device: ``cpu`` or ``cuda``, of trained models.
     """
+    check_device(device)
     torch.set_num_threads(1)
     if ckpt_path is None:
         config = ModelConfig(

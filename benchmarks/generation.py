@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 
 from nextconcept import ModelConfig, NextConceptModel
-from nextconcept.cli.scripts import run_script
+from nextconcept.cli.scripts import check_device, run_script
 from nextconcept.core.config_groups import ReaderConfig
 from nextconcept.inference.generate import generate_tokens
 from nextconcept.inference.sampling import Sampling
@@ -86,6 +86,7 @@ def main(
         turns: measurements of each contender.
         device: ``cpu`` or ``cuda``.
     """
+    check_device(device)
     torch.manual_seed(0)
     torch.set_default_device(device)
     common = {"width": width, "depth": depth, "num_heads": heads, "context_length": context}

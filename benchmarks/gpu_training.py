@@ -16,7 +16,7 @@ import torch
 from training import memory, passes_of
 
 from nextconcept import ModelConfig
-from nextconcept.cli.scripts import run_script
+from nextconcept.cli.scripts import check_device, run_script
 from nextconcept.training.losses import LossConfig
 
 LOSS = LossConfig(terms={"cosine": 1.0}, level_weight=0.1)
@@ -78,6 +78,7 @@ def main(
         precision: ``bf16`` (autocast) or ``fp32``.
         peak_tflops: of the GPU, for MFU; 989 is an H100's or H200's in bfloat16 without sparsity.
     """
+    check_device(device)
     torch.manual_seed(0)
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
     mode = "compiled" if compile else "eager"

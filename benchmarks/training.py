@@ -22,7 +22,7 @@ import yaml
 from torch import Tensor
 
 from nextconcept import ModelConfig, NextConceptModel
-from nextconcept.cli.scripts import run_script
+from nextconcept.cli.scripts import check_device, run_script
 from nextconcept.training.losses import LossConfig, compute_losses, loss_flops_per_token
 from nextconcept.training.optim import OptimizerConfig, make_optimizer
 
@@ -133,6 +133,7 @@ def main(
         precision: ``fp32`` or ``bf16`` (autocast).
         peak_tflops: of the GPU, for MFU; 989 is an H100's or H200's in bfloat16 without sparsity.
     """
+    check_device(device)
     torch.manual_seed(0)
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(

@@ -1,8 +1,9 @@
 """Files and folders that appear under their names once they are complete."""
 
 import shutil
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -17,6 +18,7 @@ def complete(path: Path) -> Iterator[Path]:
     """Write a file or a folder beside its place, and rename it at the end.
 
     A failure leaves nothing; an older file remains until then, and an older folder is not replaced.
+    Of several processes that write one file at once, one wins, as a whole.
 
     Args:
         path: the file or folder; a link is followed.
@@ -28,9 +30,8 @@ def complete(path: Path) -> Iterator[Path]:
         InputError: if it can't be written.
     """
     target = path.resolve()
-    partial = target.with_name(f".{target.name}.partial")
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        _remove(partial)  # of a process that was killed
         yield partial
         partial.replace(target)
     except (OSError, SafetensorError) as error:
@@ -44,4 +45,5 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # whose reason would hide that of the failure
+            path.unlink(missing_ok=True)

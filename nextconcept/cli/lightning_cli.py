@@ -23,6 +23,7 @@ from nextconcept.cli.stored_settings import (
     adopt_export,
     adopt_stored_config,
     check_chunk_size,
+    keep_seeds,
     note_other_data,
 )
 from nextconcept.core.config import ModelConfig
@@ -293,6 +294,8 @@ class ConceptCLI(LightningCLI):
             self.config_init[self.config.subcommand].ckpt_path = str(self._checkpoint)
             # Where the run began, which its checkpoints and its config.yaml keep.
             self.config[self.config.subcommand].model.init_from = self._init_from
+            if self.subcommand == "fit":
+                keep_seeds(self.config.fit, read_checkpoint(self._checkpoint))
             self.model.hparams["init_from"] = self._init_from
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

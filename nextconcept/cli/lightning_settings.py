@@ -20,12 +20,14 @@ def check_trainer(options: Namespace) -> None:
 
     Raises:
         InputError: if an interval is not positive, by which Lightning divides, or the norm to which
-            gradients are clipped is negative, which would turn them around.
+            gradients are clipped is negative, which would turn them around, or not a number.
     """
     for name in ("val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches"):
-        if isinstance(options[name], (int, float)) and options[name] <= 0:
+        if isinstance(options[name], (int, float)) and not options[name] > 0:
             raise InputError(f"trainer.{name} must be above 0, not {options[name]}.")
-    if options.gradient_clip_val is not None and options.gradient_clip_val < 0:
+    if options.log_every_n_steps is not None and options.log_every_n_steps < 0:
+        raise InputError(f"trainer.log_every_n_steps must be 0 or more, not {options.log_every_n_steps}.")
+    if options.gradient_clip_val is not None and not options.gradient_clip_val >= 0:
         raise InputError(f"trainer.gradient_clip_val must be 0 or more, not {options.gradient_clip_val}.")
     interval = options.val_check_interval
     if type(interval) is int and options.check_val_every_n_epoch == 1:

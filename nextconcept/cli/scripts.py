@@ -4,12 +4,26 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from jsonargparse import auto_cli
 
 from nextconcept.cli.main import errors_told
 from nextconcept.cli.parsers import CommandParser
+from nextconcept.core.errors import InputError
 
-__all__ = ["run_script"]
+__all__ = ["check_device", "run_script"]
+
+
+def check_device(name: str) -> None:
+    """Check that tensors can be made on a device.
+
+    Raises:
+        InputError: if this machine has none of the name.
+    """
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError):
+        raise InputError(f"there is no device {name!r} here: give cpu, or cuda where there is a GPU.") from None
 
 
 def run_script(function: Callable[..., None] | Sequence[Callable[..., None]]) -> None:

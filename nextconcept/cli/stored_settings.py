@@ -24,6 +24,7 @@ __all__ = [
     "adopt_export",
     "adopt_stored_config",
     "check_chunk_size",
+    "keep_seeds",
     "note_other_data",
 ]
 
@@ -120,6 +121,22 @@ def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: Give
             "you trust it, name it with the settings it was trained with, --model.loss.terms and --model.encoder."
         )
     return notes
+
+
+def keep_seeds(options: Namespace, checkpoint: dict[str, Any]) -> None:
+    """Put the seeds with which a run began, and goes on, into the settings that it stores.
+
+    Args:
+        options: all options, changed in place.
+        checkpoint: the checkpoint from which the run goes on.
+    """
+    seed = checkpoint.get("nextconcept_seed")
+    if seed is not None and seed < 2**32:  # a larger one was drawn by a Trainer of the user's own
+        options.seed_everything = seed
+    loaders = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {}).get("combined_loader") or [{}]
+    of_windows, data = loaders[0].get("seed"), options.data.init_args
+    if of_windows is not None and "seed" in data and (data.seed is not None or of_windows != seed):
+        data.seed = of_windows
 
 
 def adopt_export(options: Namespace, export: Path, given: GivenSettings) -> list[str]:

@@ -63,7 +63,9 @@ def grown_config(config: ModelConfig, rule: RuleEntry | None = None) -> ModelCon
     hierarchy = Hierarchy.of(config.levels + 1, config.chunk_size, values["chunking"])
     values["context_length"] = hierarchy.round_up(config.window_length)
     if config.levels == 1:
-        values["encoder"]["depth"] = 0  # a new token encoder would change the function
+        # A new token encoder would change the function, and so would padding, of which tokens alone
+        # need none.
+        values["encoder"] |= {"depth": 0, "chunk_alignment": "start"}
     if config.sharing == "nested":
         values["width"] = config.width * config.nested.width_ratio
         values["num_heads"] = config.num_heads * (config.nested.width_ratio if config.nested.slicing == "heads" else 1)

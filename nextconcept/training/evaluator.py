@@ -97,6 +97,7 @@ class Evaluator(nn.Module):
             return 0
         return min(self.config.hierarchy.span(1), MOST_PLACES)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # where a Trainer compiles the whole module
     def update(
         self,
         model: NextConceptModel,

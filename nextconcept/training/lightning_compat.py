@@ -210,7 +210,7 @@ def keep_csv_curves(trainer: L.Trainer) -> list[CSVLogger]:
             writer = logger.experiment
         if aside.is_file():
             aside.replace(path)
-            with path.open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                 writer.metrics_keys = next(csv.reader(file), [])
             kept.append(logger)
     return kept
@@ -223,10 +223,11 @@ def cut_csv_curves(logger: CSVLogger, step: int) -> None:
         path.unlink(missing_ok=True)
         logger.experiment.metrics_keys = []
         return
-    with path.open(newline="", encoding="utf-8") as file:
+    # Rows that a dying process has damaged are no reason to lose the others.
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
-    with complete(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, logger.experiment.metrics_keys)
+    with complete(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        table = csv.DictWriter(file, logger.experiment.metrics_keys, extrasaction="ignore")
         table.writeheader()
         table.writerows(row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) < step)
 

@@ -4,11 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
-def run(*options: str, folder: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "benchmarks/loss_law.py"), *options]
+def run(*options: str, folder: Path, script: str = "loss_law") -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / f"benchmarks/{script}.py"), *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -18,6 +20,21 @@ def test_wrong_input(tmp_path: Path):
     (line,) = done.stderr.splitlines()
     assert line.startswith("nextconcept: error: ")
     assert "none.json is not the results file of a comparison" in line
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "message"),
+    [
+        ("curves", ("--folder", "nowhere", "--tags", "loss"), "there is no TensorBoard run in nowhere"),
+        ("attention", ("--device", "cuda:99"), "there is no device 'cuda:99' here"),
+        ("attention", ("--precision", "fp8"), "precision"),
+    ],
+)
+def test_what_is_not_there(tmp_path: Path, script: str, options: tuple, message: str):
+    done = run(*options, folder=tmp_path, script=script)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert message in line
 
 
 def test_misspelt_option(tmp_path: Path):

@@ -21,11 +21,19 @@ def test_complete__a_full_disk_keeps_the_previous_file(tmp_path: Path):
     assert os.listdir(tmp_path) == ["surprisal.safetensors"]
 
 
-def test_complete__what_a_killed_process_left_is_no_part_of_a_folder(tmp_path: Path):
-    (tmp_path / ".export.partial").mkdir()
-    (tmp_path / ".export.partial/stub").touch()
-    with complete(tmp_path / "export") as partial:
+def test_complete__two_that_write_one_file_leave_one_of_them_whole(tmp_path: Path):
+    path = tmp_path / "plan.html"
+    with complete(path) as one:
+        one.write_text("one")
+        with complete(path) as other:
+            other.write_text("another")
+        assert path.read_text() == "another"
+    assert path.read_text() == "one"
+    assert os.listdir(tmp_path) == ["plan.html"]
+
+
+def test_complete__a_file_where_a_folder_should_be(tmp_path: Path):
+    (tmp_path / "file").touch()
+    message = "export can't be written: Not a directory"
+    with pytest.raises(InputError, match=message), complete(tmp_path / "file" / "export") as partial:
         partial.mkdir()
-        (partial / "card").touch()
-    assert os.listdir(tmp_path) == ["export"]
-    assert os.listdir(tmp_path / "export") == ["card"]

@@ -237,6 +237,9 @@ def test_flags_of_the_trainer__work(config: Path, flag: str):
         ("accumulate_grad_batches", "-1", "trainer.accumulate_grad_batches must be above 0"),
         ("val_check_interval", "-0.5", "trainer.val_check_interval must be above 0"),
         ("gradient_clip_val", "-1", "trainer.gradient_clip_val must be 0 or more"),
+        ("gradient_clip_val", ".nan", "trainer.gradient_clip_val must be 0 or more"),
+        ("val_check_interval", ".nan", "trainer.val_check_interval must be above 0"),
+        ("log_every_n_steps", "-1", "trainer.log_every_n_steps must be 0 or more"),
         ("accelerator", "tpu", "torch_xla"),
         ("barebones", "true", "barebones"),
         ("strategy", "nonsense", "invalid strategy name"),
@@ -292,3 +295,22 @@ def test_init_from__is_kept_by_the_run_that_goes_on(config: Path):
     assert checkpoint(run)["global_step"] == 8
     assert checkpoint(run)["hyper_parameters"]["init_from"] == str(RUN)
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_from"] == str(RUN)
+
+
+@pytest.mark.parametrize(("begun", "resumed"), [((5, None), (7, None)), ((5, 3), (0, 4)), ((2, 2), (2, None))])
+@pytest.mark.parametrize("where", ["last", "checkpoint"])
+@pytest.mark.filterwarnings("ignore:the run goes on with the training windows of its own seed")
+def test_config__of_a_resumed_run_has_its_own_seeds(config: Path, begun: tuple, resumed: tuple, where: str):
+    def options(seeds: tuple) -> list[object]:
+        seed, of_data = seeds
+        return ["--seed_everything", seed, *([] if of_data is None else ["--data.seed", of_data])]
+
+    train(config, *options(begun), "--trainer.max_steps", 2)
+    path = "last" if where == "last" else RUN / "checkpoints/last.ckpt"
+    train(config, *options(resumed), "--trainer.max_steps", 4, "--ckpt_path", path)
+    run = RUN if where == "last" else RUN.with_name("version_1")
+    stored = yaml.safe_load((run / "config.yaml").read_text())
+    seed, of_data = begun
+    assert stored["seed_everything"] == seed
+    found = stored["data"]["init_args"]["seed"]
+    assert (seed if found is None else found) == (seed if of_data is None else of_data)

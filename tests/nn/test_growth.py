@@ -154,6 +154,13 @@ def test_grow__zeros_is_zero_but_for_the_gains_of_norms(alignment: str):
         assert (tensor[len(old[name]) :] == float("norm" in name)).all(), name
 
 
+@pytest.mark.parametrize("time", [1, 15, 17])
+def test_grow__a_gpt_gets_no_padding(time: int):
+    model = open_model(small_config(levels=1, encoder__chunk_alignment="end"))
+    tokens = torch.randint(64, (2, time))
+    assert torch.equal(grow(model)(tokens).logits, model(tokens).logits)
+
+
 def test_grow__needs_gates():
     model = open_model(small_config(levels=2, reader__gated=False))
     with pytest.raises(InputError, match="reader.gated is false can't grow"):

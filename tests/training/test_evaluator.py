@@ -37,6 +37,20 @@ def test_update__compiles_nothing():
     assert graphs == []
 
 
+def test_update__is_left_out_where_a_caller_is_compiled():
+    """As where ``torch.compile`` is applied to a whole LightningModule."""
+    model, tokens = open_model(small_config(levels=2)), torch.randint(64, (2, 33))
+    evaluator = Evaluator(model.config, LossConfig())
+    batch = ConceptBatch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+
+    def validate() -> None:
+        evaluator.update(model, batch)
+
+    with torch.no_grad():
+        torch.compile(validate, backend="eager")()
+    assert evaluator.finish()["loss/tokens"] > 0
+
+
 @pytest.mark.parametrize("rules", [None, ["words", 2]], ids=str)
 @pytest.mark.parametrize("suffix", ["_shuffled", "_shuffled_l1", "_shuffled_l2"])
 def test_shuffled__a_single_row_reads_the_last_row_before(suffix: str, rules: list | None):

@@ -114,7 +114,8 @@ def test_csv_curves__are_kept_and_cut(tmp_path: Path):
     again.log_metrics({"loss": 1.0, "accuracy": 0.5}, 4)
     again.save()
     assert steps_of(path) == [0, 1, 2, 3, 4]
-    path.write_text(path.read_text() + "0.7")  # a row that a killed process did not finish
+    # Rows that killed processes did not finish, or wrote into one another.
+    path.write_bytes(path.read_bytes() + b"0.7,1,4,4\n\xff,\n0.7")
     cut_csv_curves(again, 3)
     assert steps_of(path) == [0, 1, 2]
     cut_csv_curves(again, 0)

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from nextconcept.checkpoints.atomic import AtomicCheckpointIO
+from nextconcept.core.errors import InputError
 from nextconcept.training.lightning_compat import accumulates, may_save, save, stops_early, validates_next
 
 __all__ = ["LastCheckpoint"]
@@ -34,9 +35,14 @@ class LastCheckpoint(ModelCheckpoint):
 
     Args:
         every_n_train_steps: also save after each multiple of this many optimizer steps; 0: do not.
+
+    Raises:
+        InputError: if that is negative.
     """
 
     def __init__(self, every_n_train_steps: int = 0) -> None:
+        if every_n_train_steps < 0:
+            raise InputError(f"last.every_n_train_steps must be 0 or more, not {every_n_train_steps}.")
         super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=False)
         self.every_n_steps = every_n_train_steps
         self._signal = self._interrupts = 0

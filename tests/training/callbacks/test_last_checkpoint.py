@@ -8,10 +8,16 @@ import pytest
 import torch
 from lightning.pytorch.loggers import Logger
 
+from nextconcept.core.errors import InputError
 from nextconcept.training.callbacks import LastCheckpoint, StoreModelMetadata
 from nextconcept.training.module import ConceptModule
 from nextconcept.training.optim import OptimizerConfig
 from tests.helpers import StopAt, data_of, module_of, trainer_of, weights_after
+
+
+def test_steps__are_not_negative():
+    with pytest.raises(InputError, match="every_n_train_steps must be 0 or more, not -1"):
+        LastCheckpoint(-1)
 
 
 class Signals(Logger):
