@@ -68,7 +68,7 @@ class PointerCache:
         own = memory.search.gather(1, reading.anchor[..., None].expand(-1, -1, memory.search.shape[2]))
         scores, index = self.pointers.choose(own, reading.anchor, memory.search)
         at = memory.first.gather(1, index.flatten(1)).view_as(index) + reading.place[..., None]
-        read = self.pointers.read(every, scores, at, positions.every(), memory)
+        read = self.pointers.read(self.pointers.queries(every), scores, at, positions.every(), memory)
         return read if states.dim() == 3 else read[:, 0]
 
     def _write(self, stored: Tensor, positions: RowPositions, entries: Tensor) -> None:

@@ -105,17 +105,16 @@ class ChunkPointers(nn.Module):
             t is a function of positions <= t.
         """
         time, device = states.shape[1], states.device
-        search = self.directions(anchors)
-        keys, values = self.entries(states)
+        search, normed = self.directions(anchors), self.norm(states)
         scores, index = self.choose(search, torch.arange(search.shape[1], device=device)[None], search)
         own, place = (part.expand(len(states), -1) for part in places.standing(time, device))
         first = places.chunk_starts(search.shape[1], device).expand(len(states), -1)
         # Looked up for each anchor, not for each of its positions.
         starts = first.gather(1, index.flatten(1)).view_as(index)
         positions = take_rows(starts, own) + place[..., None]
-        memory = PointerMemory(keys, values, search, first)
+        memory = PointerMemory(self.key(normed), self.value(normed), search, first)
         now = torch.arange(time, device=device).expand(len(states), -1)
-        return self.read(states, take_rows(scores, own), positions, now, memory), memory
+        return self.read(self.query(normed), take_rows(scores, own), positions, now, memory), memory
 
     def directions(self, anchors: Tensor) -> Tensor:
         """Return the unit vectors (..., D_1) by which anchors with these states are compared."""
@@ -125,6 +124,11 @@ class ChunkPointers(nn.Module):
         """Return keys (..., K) and values (..., D) of positions (..., D)."""
         normed = self.norm(states)
         return self.key(normed), self.value(normed)
+
+    def queries(self, states: Tensor) -> Tensor:
+        """Return the queries (..., K) of positions (..., D)."""
+        queries: Tensor = self.query(self.norm(states))
+        return queries
 
     def choose(self, own: Tensor, numbers: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
         """Point at the most similar of the earlier anchors.
@@ -143,11 +147,11 @@ class ChunkPointers(nn.Module):
         top = scores.masked_fill(later, -torch.inf).topk(min(self.count, search.shape[1]), dim=-1)
         return top.values, top.indices
 
-    def read(self, states: Tensor, scores: Tensor, positions: Tensor, now: Tensor, memory: PointerMemory) -> Tensor:
+    def read(self, query: Tensor, scores: Tensor, positions: Tensor, now: Tensor, memory: PointerMemory) -> Tensor:
         """Read what is pointed at.
 
         Args:
-            states: (B, n, D) inputs of the token decoder.
+            query: (B, n, K) queries of the positions.
             scores: (B, n, k) how similar the anchors are that are pointed at, as :meth:`choose`.
             positions: (B, n, k) where in their chunks the place of each position lies.
             now: (B, n) the positions.
@@ -158,19 +162,18 @@ class ChunkPointers(nn.Module):
         """
         last = memory.keys.shape[1] - 1
         there = (scores > -torch.inf) & (positions <= now[..., None])
-        query = self.query(self.norm(states)).unsqueeze(2)
 
         def rows(x: Tensor, index: Tensor) -> Tensor:
             taken: Tensor = take_rows(x, index.clamp(0, last).flatten(1)).unflatten(1, index.shape[1:])
             return taken
 
-        # Element by element: products of one row by k columns would take longer to be called.
-        matches = (query * rows(memory.keys, positions - 1)).sum(-1) / query.shape[-1] ** 0.5
+        # Element by element, which takes a third less time here than a product, but not below.
+        matches = (query.unsqueeze(2) * rows(memory.keys, positions - 1)).sum(-1) / query.shape[-1] ** 0.5
         scores = (scores + matches).masked_fill(~there, -torch.inf)
         scores = torch.cat((scores, self.nothing.expand(*scores.shape[:2], 1)), -1)
-        shares = scores.softmax(-1, dtype=compute_dtype(scores.dtype)).to(states.dtype)[..., :-1]
-        return self.gate_scale * self.gate * (shares.unsqueeze(-1) * rows(memory.values, positions)).sum(2)
+        shares = scores.softmax(-1, dtype=compute_dtype(scores.dtype)).to(memory.values.dtype)[..., :-1]
+        return self.gate_scale * self.gate * (shares.unsqueeze(2) @ rows(memory.values, positions)).squeeze(2)
 
     def elementwise_flops(self, positions: int) -> int:
         """Return the operations of :meth:`read` that are no matrix products, as if they were."""
-        return 2 * positions * self.count * (self.key.out_features + self.value.out_features)
+        return 2 * positions * self.count * self.key.out_features
