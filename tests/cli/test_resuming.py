@@ -297,8 +297,10 @@ def test_init_from__is_kept_by_the_run_that_goes_on(config: Path):
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_from"] == str(RUN)
 
 
-@pytest.mark.parametrize(("begun", "resumed"), [((5, None), (7, None)), ((5, 3), (0, 4)), ((2, 2), (2, None))])
-@pytest.mark.parametrize("where", ["last", "checkpoint"])
+@pytest.mark.parametrize(
+    ("begun", "resumed", "where"),
+    [((5, None), (7, None), "last"), ((5, 3), (0, 4), "checkpoint"), ((2, 2), (2, None), "last")],
+)
 @pytest.mark.filterwarnings("ignore:the run goes on with the training windows of its own seed")
 def test_config__of_a_resumed_run_has_its_own_seeds(config: Path, begun: tuple, resumed: tuple, where: str):
     def options(seeds: tuple) -> list[object]:
