@@ -231,6 +231,8 @@ class ConceptCLI(LightningCLI):
                 _say(note)
         else:
             check_chunk_size(options, given)
+            if self.config.subcommand != "fit" and options.model.init_from is None:
+                _say(f"{self.config.subcommand} measures untrained weights: --ckpt_path names a run or an export.")
         self._given_settings = given
         if self.config.subcommand != "fit" and not logs:
             # What evaluation finds is printed; a logger would begin a run of its own.

@@ -297,6 +297,11 @@ def test_init_from__is_kept_by_the_run_that_goes_on(config: Path):
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_from"] == str(RUN)
 
 
+def test_evaluation__says_that_nothing_was_trained(config: Path, capsys: pytest.CaptureFixture):
+    main(["validate", "--config", str(config)])
+    assert "validate measures untrained weights: --ckpt_path names a run or an export." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("begun", "resumed", "where"),
     [((5, None), (7, None), "last"), ((5, 3), (0, 4), "checkpoint"), ((2, 2), (2, None), "last")],
