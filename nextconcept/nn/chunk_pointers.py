@@ -1,11 +1,10 @@
 """Reading earlier chunks at the own place.
 
 Each anchor points at the earlier anchors at which the level above was in the most similar state. A
-position of that anchor's chunk looks at what stood at its own place in the chunks behind these
-anchors: if a phrase comes again, this is its next token. Copying from earlier text by a pointer is
-that of Vinyals et al. (2015) and Gu et al. (2016); here concepts search, so that the cost of a
-position does not grow with the text but for a product with each anchor, and no position is
-compared with all others.
+position of that anchor's chunk reads what stood at its own place in the chunks after these anchors:
+if a phrase comes again, this is its next token. A pointer at earlier text is that of Vinyals et al.
+(2015) and Gu et al. (2016); here concepts search, so that a position is compared with k others,
+however long the text is, and only an anchor with each earlier one.
 
 Shapes: B batch, T positions, n positions that read, A anchors, S positions that can be read, k
 pointers of an anchor, D width of the tokens, D_1 width of level 1, K = D / 2 features of a
@@ -56,10 +55,10 @@ class ChunkPointers(nn.Module):
     the greatest ``s_m s_n``. The position t whose next token stands at place i of chunk m compares
     itself with the positions before place i of those chunks, and reads the tokens there::
 
-        a_n = softmax(b (s_m s_n - 1) + q_t k_(n, i - 1), 0)
-        x_t + g W sum_n a_n v_(n, i)
+        a = softmax(beta (s_m s_n - 1) + q_t k_(n, i - 1) / sqrt(K), b)
+        x_t + g sum_n a_n v_(n, i)
 
-    The last entry of the softmax stands for reading nothing. Because ``(n, i)`` lies before the
+    The last entry, b, stands for reading nothing. Because ``(n, i)`` lies before the
     token that is predicted, the law of causality holds.
 
     Args:
