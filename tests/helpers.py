@@ -51,7 +51,7 @@ def open_model(config: ModelConfig, encoder: type[ConceptEncoder] = ConceptEncod
     torch.manual_seed(1)
     model = NextConceptModel(config, encoder).eval()
     for name, parameter in model.named_parameters():
-        if ".gates." in name or name == "pointers.gate":
+        if ".gates." in name:
             torch.nn.init.normal_(parameter)
         elif name.endswith(("shift.weight", "end.weight")):
             torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)

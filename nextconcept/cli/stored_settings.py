@@ -134,7 +134,7 @@ def keep_seeds(options: Namespace, checkpoint: dict[str, Any]) -> None:
     if seed is not None and seed < 2**32:  # a larger one was drawn by a Trainer of the user's own
         options.seed_everything = seed
     loaders = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {}).get("combined_loader") or [{}]
-    of_windows, data = loaders[0].get("seed"), options.data.init_args
+    of_windows, data = loaders[0].get("seed"), options.data.get("init_args") or Namespace()
     if of_windows is not None and "seed" in data and (data.seed is not None or of_windows != seed):
         data.seed = of_windows
 

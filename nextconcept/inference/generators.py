@@ -265,7 +265,9 @@ class CachedGenerator:
     def _logits(self, states: Tensor, positions: RowPositions, reading: Reading | None) -> Tensor:
         """Run the token level on inputs (R, D_0) or (R, n, D_0): (R, V) or (R, n, V) logits."""
         if self.pointers is not None and reading is not None:
-            states = states + self.pointers.read(states, positions, reading)
+            gates = self.steppers[0].gates
+            assert gates is not None  # tokens read a level above
+            states = states + gates.pointer_gate() * self.pointers.read(states, positions, reading)
         hidden = self.steppers[0].step(states, positions, reading)
         return self.model.decoder.logits(hidden, self.embedding)
 

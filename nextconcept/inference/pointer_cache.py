@@ -62,7 +62,7 @@ class PointerCache:
         self._write(self.stored.first, anchors, first)
 
     def read(self, states: Tensor, positions: RowPositions, reading: Reading) -> Tensor:
-        """Return what positions read, to be added to their states (R, D) or (R, n, D)."""
+        """Return what positions with states (R, D) or (R, n, D) read, without a gate, alike."""
         memory = PointerMemory(*(positions.select(getattr(self.stored, name)) for name in _PARTS))
         every = states if states.dim() == 3 else states[:, None]
         own = memory.search.gather(1, reading.anchor[..., None].expand(-1, -1, memory.search.shape[2]))

@@ -56,20 +56,16 @@ class ChunkPointers(nn.Module):
     itself with the positions before place i of those chunks, and reads the tokens there::
 
         a = softmax(beta (s_m s_n - 1) + q_t k_(n, i - 1) / sqrt(K), b)
-        x_t + g sum_n a_n v_(n, i)
+        r_t = sum_n a_n v_(n, i)
 
-    The last entry, b, stands for reading nothing. Because ``(n, i)`` lies before the
-    token that is predicted, the law of causality holds.
+    The last entry, b, stands for reading nothing. Because ``(n, i)`` lies before the token that is
+    predicted, the law of causality holds. What is read, r, enters the inputs of the token decoder
+    through a gate of :class:`~nextconcept.nn.plan_input.PlanGates`. At the first token, which has
+    none before it, the comparison is with this token itself.
 
     Args:
         config: the model's configuration.
-
-    Attributes:
-        gate: (D,) g, zero at first, or ones with ``reader.gated: false``.
-        gate_scale: factor on it; see :meth:`~nextconcept.NextConceptModel.set_gate_scale`.
     """
-
-    gate: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -85,11 +81,6 @@ class ChunkPointers(nn.Module):
             self.key.weight.copy_(self.query.weight)
         self.sharpness = nn.Parameter(torch.full((1,), SHARPNESS))
         self.nothing = nn.Parameter(torch.zeros(1))
-        self.gate_scale = 1.0
-        if config.reader.gated:
-            self.gate = nn.Parameter(torch.zeros(width))
-        else:
-            self.register_buffer("gate", torch.ones(width), persistent=False)
 
     def forward(self, states: Tensor, anchors: Tensor, places: Places) -> tuple[Tensor, PointerMemory]:
         """Read at all positions of a sequence.
@@ -100,8 +91,8 @@ class ChunkPointers(nn.Module):
             places: where the positions stand.
 
         Returns:
-            (B, T, D) to be added to the inputs, and what positions after these can point at; entry
-            t is a function of positions <= t.
+            (B, T, D) what is read, without a gate, and what positions after these can point at;
+            entry t is a function of positions <= t.
         """
         time, device = states.shape[1], states.device
         search, normed = self.directions(anchors), self.norm(states)
@@ -157,7 +148,7 @@ class ChunkPointers(nn.Module):
             memory: what is pointed at.
 
         Returns:
-            (B, n, D) to be added to the inputs.
+            (B, n, D) what is read, without a gate.
         """
         last = memory.keys.shape[1] - 1
         there = (scores > -torch.inf) & (positions <= now[..., None])
@@ -171,7 +162,8 @@ class ChunkPointers(nn.Module):
         scores = (scores + matches).masked_fill(~there, -torch.inf)
         scores = torch.cat((scores, self.nothing.expand(*scores.shape[:2], 1)), -1)
         shares = scores.softmax(-1, dtype=compute_dtype(scores.dtype)).to(memory.values.dtype)[..., :-1]
-        return self.gate_scale * self.gate * (shares.unsqueeze(2) @ rows(memory.values, positions)).squeeze(2)
+        read: Tensor = shares.unsqueeze(2) @ rows(memory.values, positions)
+        return read.squeeze(2)
 
     def elementwise_flops(self, positions: int) -> int:
         """Return the operations of :meth:`read` that are no matrix products, as if they were."""

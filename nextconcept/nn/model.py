@@ -164,10 +164,10 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         if prefill:
             prefill.states, prefill.chunks = states, chunks
         if self.pointers is not None and plan_input is not None:
-            pointed, memory_of_pointers = self.pointers(states, predictions[1].states, plan_input.places)
-            states = states + pointed
+            read, pointed_at = self.pointers(states, predictions[1].states, plan_input.places)
+            states = states + plan_input.gates.pointer_gate() * read
             if prefill:
-                prefill.pointers = memory_of_pointers
+                prefill.pointers = pointed_at
         embedding = self.encoder.embedding.weight
         trace: list[Tensor] = []
         logits = self.decoder(self.transformer(0), states, embedding, plan_input, caches.get(0), trace)
@@ -210,8 +210,6 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         gates = self.part(level - 1).gates
         assert gates is not None, f"there is no plan of level {level}"
         gates.gate_scale = value
-        if level == 1 and self.pointers is not None:
-            self.pointers.gate_scale = value
 
     def predictor(self, level: int) -> ConceptPredictor:
         """Return the predictor of a concept level, 1 or more."""

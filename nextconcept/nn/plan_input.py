@@ -28,22 +28,28 @@ class PlanGates(nn.Module):
     Attributes:
         plan: (passes, D) gates of the plan; of a prefix, a gate per feature of the heads.
         memory: (passes, D) gates of the memory, or None.
+        pointers: (D,) gate of what tokens read by pointers, or None.
         gate_scale: factor on all gates; see :meth:`~nextconcept.NextConceptModel.set_gate_scale`.
     """
 
     plan: Tensor
     memory: Tensor | None
+    pointers: Tensor | None
 
     def __init__(self, config: ModelConfig, level: int) -> None:
         super().__init__()
         passes, width = config.depths[level] * config.level_loops[level], config.widths[level]
         prefix, reads_memory = config.reader.plan_conditioning == "prefix", config.reader.memory != "none"
-        sizes = {"plan": config.query_widths[level] if prefix else width, "memory": width if reads_memory else None}
-        for name, size in sizes.items():
-            if config.reader.gated or size is None:
-                self.register_parameter(name, None if size is None else nn.Parameter(torch.zeros(passes, size)))
+        shapes = {
+            "plan": (passes, config.query_widths[level] if prefix else width),
+            "memory": (passes, width) if reads_memory else None,
+            "pointers": (width,) if level == 0 and config.reader.pointers else None,
+        }
+        for name, shape in shapes.items():
+            if config.reader.gated or shape is None:
+                self.register_parameter(name, None if shape is None else nn.Parameter(torch.zeros(shape)))
             else:
-                self.register_buffer(name, torch.ones(passes, size), persistent=False)
+                self.register_buffer(name, torch.ones(shape), persistent=False)
         self.gate_scale = 1.0
 
     def plan_gate(self, index: int) -> Tensor:
@@ -54,6 +60,11 @@ class PlanGates(nn.Module):
         """Return the (D,) gate of the memory in a pass through a block."""
         assert self.memory is not None, "a model whose reader.memory is none has no gate for a memory"
         return self.gate_scale * self.memory[index]
+
+    def pointer_gate(self) -> Tensor:
+        """Return the (D,) gate of what tokens read by pointers."""
+        assert self.pointers is not None, "a model without reader.pointers has no gate for them"
+        return self.gate_scale * self.pointers
 
 
 @dataclass

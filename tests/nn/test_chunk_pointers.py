@@ -16,7 +16,7 @@ TIME = 14
 
 def pointers_of(count: int) -> ChunkPointers:
     """Pointers of tokens of width 8 at concepts of width 16, none of whose weights is special."""
-    pointers = ChunkPointers(small_config(width=16, num_heads=2, reader__pointers=count, reader__gated=False))
+    pointers = ChunkPointers(small_config(width=16, num_heads=2, reader__pointers=count))
     for parameter in pointers.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return pointers.double()
@@ -97,7 +97,7 @@ def test_model__closed_gates_change_nothing(chunking: list | None):
     opened.set_gate_scale(1, 0.0)
     assert not torch.equal(opened(tokens).logits, before)
     with_gates = opened(tokens).logits
-    torch.nn.init.zeros_(opened.pointers.gate)
+    torch.nn.init.zeros_(opened.decoder.gates.pointers)
     assert torch.equal(opened(tokens).logits, with_gates)
 
 
