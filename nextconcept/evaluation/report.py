@@ -1,6 +1,7 @@
 """Table and picture of a comparison."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -124,7 +125,8 @@ def _table(content: dict[str, Any], groups: Groups, others: list[dict[str, Any]]
             rows[budget, entry][f"reaches {baseline} at"] = reached
     names = list(dict.fromkeys(column for row in rows.values() for column in row))
     names = [column for column in names if any(row.get(column) for row in rows.values())]
-    lines = [f"# {name}", "", content["question"], "", _caption(content, names) + _noise(content, groups)]
+    question = re.sub(r"(?<=[.?]) (?=[A-Z`])", "\n", content["question"])  # a sentence per line
+    lines = [f"# {name}", "", question, "", _caption(content, names) + _noise(content, groups)]
     lines += ["", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     lines += [
         f"| {entry} | {' | '.join(row.get(column, '') for column in names)} |" for (_, entry), row in rows.items()
@@ -137,23 +139,23 @@ def _table(content: dict[str, Any], groups: Groups, others: list[dict[str, Any]]
 
 
 def _caption(content: dict[str, Any], columns: list[str]) -> str:
-    """Return the sentences that say what the numbers of the table are."""
+    """Return the sentences that say what the numbers of the table are, a line each."""
     better = {"min": "less", "max": "more"}[content["mode"]]
     caption = f"Mean ± standard deviation over seeds of {content['metric']}; {better} is better."
     if any(f"{source} plan" in columns for source in ("zero", "shuffled", "oracle")):
         caption += (
-            " Plan columns: what the loss gains (+) or loses (-) when that plan is read instead of the predicted one."
+            "\nPlan columns: what the loss gains (+) or loses (-) when that plan is read instead of the predicted one."
         )
     if "solved seeds" in columns:
         caption += (
-            f" A seed is solved if it ends with at least {SOLVED:.0%} exact answers; until solved: training TFLOPs of "
+            f"\nA seed is solved if it ends with at least {SOLVED:.0%} exact answers; until solved: training TFLOPs of "
             "these seeds up to the first validation that sees as many."
         )
     return caption
 
 
 def _noise(content: dict[str, Any], groups: Groups) -> str:
-    """Return a sentence that says by how much two entries may differ by chance, or none.
+    """Return a line that says by how much two entries may differ by chance, or none.
 
     Exact answers have none, because their spread depends on their share, and neither have tables of
     several budgets.
@@ -165,7 +167,7 @@ def _noise(content: dict[str, Any], groups: Groups) -> str:
     if math.isnan(deviation):  # a run diverged
         return ""
     return (
-        f" The standard deviation of the seeds, pooled over the entries, is {deviation:.4f}, so twice the standard "
+        f"\nThe standard deviation of the seeds, pooled over the entries, is {deviation:.4f}, so twice the standard "
         f"error of a difference of two entries of {fewest} seeds is {2 * deviation * (2 / fewest) ** 0.5:.4f}."
     )
 

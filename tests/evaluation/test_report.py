@@ -31,10 +31,11 @@ def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
     cells = [cell.strip() for cell in gpt.strip("|").split("|")]
     assert cells[:4] == ["gpt", "2.1000 ± 0.1414", "2", "+0.5000"]
     assert cells[4:] == ["2.50 M", "3.00", "10.0", "10", "0.001", "1234"]
-    assert lines[4].endswith(
+    assert "Mean ± standard deviation over seeds of val/loss/tokens; less is better." in lines
+    assert (
         "The standard deviation of the seeds, pooled over the entries, is 0.1414, so twice the standard error of a "
         "difference of two entries of 2 seeds is 0.2828."
-    )
+    ) in lines
     assert "Further runs, to choose settings: 1." in "\n".join(lines)
     assert others == ["| gpt | 0.001 | 7.0000 | 1 |"]
     assert "Machine: 2 cores; torch 1. Further" in "\n".join(lines)
