@@ -32,7 +32,7 @@ def generate(
     min_p: float | None = None,
     stop: list[str] | None = None,
     seed: int = 0,
-    draft: Literal["plan"] | None = None,
+    draft: Literal["plan", "pointers"] | None = None,
     verbose: bool = False,
     encoder: type[ConceptEncoder] = ConceptEncoder,
 ) -> None:

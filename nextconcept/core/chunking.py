@@ -140,6 +140,8 @@ def same_rules(one: Sequence[ChunkingConfig], other: Sequence[ChunkingConfig]) -
 def _parse(entry: RuleEntry, level: int) -> ChunkingConfig:
     values: dict[str, Any] = dict(entry) if isinstance(entry, dict) else {"rule": entry}
     rule = values.get("rule", "")
+    if isinstance(rule, bool):
+        raise InputError(f"chunking of level {level} can't be {rule}: give a number of elements or the name of a rule.")
     longest, mean = LENGTHS.get(rule, OTHERS) if level == 1 and isinstance(rule, str) else OTHERS
     if isinstance(rule, int):
         longest, mean = rule, float(rule)

@@ -22,13 +22,13 @@ class DraftFigures:
         passes: passes of the token level, each row counted.
         drafted: tokens drafted.
         accepted: drafted tokens that were written.
-        from_plan: for each token that was yielded, (B,) bool on the CPU, whether it was a draft.
+        was_drafted: for each token that was yielded, (B,) bool on the CPU, whether it was a draft.
     """
 
     passes: int = 0
     drafted: int = 0
     accepted: int = 0
-    from_plan: list[Tensor] = field(default_factory=list, repr=False)
+    was_drafted: list[Tensor] = field(default_factory=list, repr=False)
 
     def add(self, accepted: Tensor, drafted: Tensor) -> None:
         """Count a pass with its accepted and drafted tokens, (R,) each."""
@@ -60,11 +60,13 @@ class Comparison:
         lengths: (B,) tokens of each row before them.
         drafts: (B, n) tokens.
         counts: (B,) how many of them are there.
+        asked: (B,) bool, whether any might have been drafted.
     """
 
     lengths: Tensor
     drafts: Tensor
     counts: Tensor
+    asked: Tensor
 
     def accepted(self, ids: Tensor, lengths: Tensor) -> Tensor | None:
         """Return how many are right, (B,) on the CPU; None before all are written.
@@ -89,18 +91,20 @@ class DraftedPass:
         logits: (R, n, V) of the token after each position.
         drafts: (R, n - 1) drafted tokens.
         counts: (R,) how many of them are there; what follows is arbitrary.
+        asked: (R,) bool, whether any might have been drafted.
     """
 
     rows: Tensor
     logits: Tensor
     drafts: Tensor
     counts: Tensor
+    asked: Tensor
 
     @classmethod
     def alone(cls, rows: Tensor, logits: Tensor) -> "DraftedPass":
         """Return a pass of (R,) rows without drafts, which gave (R, V) logits."""
         none = torch.zeros_like(rows)
-        return cls(rows, logits[:, None], none[:, None][:, :0].to(logits.device), none)
+        return cls(rows, logits[:, None], none[:, None][:, :0].to(logits.device), none, none > 0)
 
     @property
     def width(self) -> int:

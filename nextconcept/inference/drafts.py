@@ -1,11 +1,11 @@
-"""Drafts: tokens that a plan says come next, checked in one pass.
+"""Drafts: tokens that the level of concepts says come next, checked in one pass.
 
-Speculative decoding (Leviathan et al., 2023) whose draft comes from the plan of the model itself.
-The planned concepts are read back into tokens, and all levels run over them and the newest token as
-over a prompt, in one pass each: chunks of drafted tokens are composed, the levels above plan after
-them, and each drafted position reads the plan that it would read if the drafts before it had been
-written. What the token level would have written itself is kept. What all levels stored for rejected
-drafts is overwritten by the next passes.
+Speculative decoding (Leviathan et al., 2023) whose draft comes from the model itself: the planned
+concepts are read back into tokens, or tokens are copied from where pointers point. All levels run
+over them and the newest token as over a prompt, in one pass each: chunks of drafted tokens are
+composed, the levels above plan after them, and each drafted position reads the plan that it would
+read if the drafts before it had been written. What the token level would have written itself is
+kept. What all levels stored for rejected drafts is overwritten by the next passes.
 
 Where rules cut chunks, a draft ends with its chunk.
 
@@ -26,26 +26,40 @@ from nextconcept.inference.draft_length import DraftLength
 from nextconcept.inference.generators import CachedGenerator, PlanHook
 from nextconcept.inference.locations import Location, Reading, visible_from
 from nextconcept.inference.plan_drafts import PlanDrafts
+from nextconcept.inference.pointer_drafts import PointerDrafts
 from nextconcept.inference.ring_cache import AnchorStore, RowPositions
 from nextconcept.inference.sampling import Draws
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["DraftingGenerator", "check_drafts", "write_drafted"]
 
+DRAFTS = "plan", "pointers"
+"""Where drafts may come from."""
+
 COMPARED = 8
-"""Texts at most of which plan and text are compared."""
+"""Texts at most of which drafts and text are compared."""
 
 
 def check_drafts(config: ModelConfig, draft: str | None, use_cache: bool) -> None:
     """Check that a model can draft.
 
     Raises:
-        InputError: if ``draft`` is neither ``plan`` nor None, or the plan can't be read back.
+        InputError: if ``draft`` is none of ``plan``, ``pointers`` and None, the plan can't be read
+            back, or there are no pointers.
     """
     if draft is None:
         return
-    if draft != "plan":
-        raise InputError(f"unknown draft {draft!r}: choose plan, or none.")
+    if draft not in DRAFTS:
+        raise InputError(f"unknown draft {draft!r}: choose plan, pointers, or none.")
+    if not use_cache:
+        raise InputError(f"draft {draft!r} works on the cache: leave the draft out, or set use_cache.")
+    if draft == "pointers":
+        if not config.reader.pointers:
+            raise InputError(
+                "draft 'pointers' copies tokens from where pointers point, but the model has none "
+                "(reader.pointers 0): leave the draft out, or choose plan."
+            )
+        return
     if config.levels == 1:
         raise InputError("draft 'plan' needs a plan, but the model has tokens alone: leave the draft out.")
     if not (config.encoder.additive and config.encoder.position_binding):
@@ -53,8 +67,6 @@ def check_drafts(config: ModelConfig, draft: str | None, use_cache: bool) -> Non
             "draft 'plan' reads tokens back from planned concepts, which takes encoder.position_binding and a "
             f"composition of sum or mean, not {config.encoder.composition!r}: leave the draft out."
         )
-    if not use_cache:
-        raise InputError("draft 'plan' works on the cache: leave the draft out, or set use_cache.")
 
 
 class DraftingGenerator(CachedGenerator):
@@ -66,17 +78,28 @@ class DraftingGenerator(CachedGenerator):
         size: the greatest number of tokens that are visible at once.
         draws: how tokens are drawn.
         hook: changes plans before they are read.
+        draft: where drafts come from, one of :data:`DRAFTS`.
     """
 
     def __init__(
-        self, model: NextConceptModel, rows: int, size: int, draws: Draws, hook: PlanHook | None = None
+        self,
+        model: NextConceptModel,
+        rows: int,
+        size: int,
+        draws: Draws,
+        hook: PlanHook | None = None,
+        draft: str = "plan",
     ) -> None:
-        length = DraftLength(model.config)
+        length = DraftLength(model.config, draft, rows)
         super().__init__(model, rows, size, hook, length.longest, within=model.chunker is not None)
         self.length, self.draws = length, draws
-        self.plan_drafts = PlanDrafts(model, draws)
-        # Plans of level 1, as they are read.
-        self.planned = AnchorStore(rows, self.steppers[0].plans.slots)
+        self.planned: AnchorStore | None = None
+        self.source: PlanDrafts | PointerDrafts
+        if draft == "pointers" and self.pointers is not None:
+            self.source = PointerDrafts(self.pointers)
+        else:
+            self.planned = AnchorStore(rows, self.steppers[0].plans.slots)
+            self.source = PlanDrafts(model, draws, self.planned)
 
     def place(self, lengths: Tensor) -> int:
         """Return the place in its chunk of the token after texts, at most; 0 where rules cut."""
@@ -105,7 +128,7 @@ class DraftingGenerator(CachedGenerator):
         return [*read, self._drafted(ids, starts, lengths, most, rest)] if len(rest) else read
 
     def _drafted(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor, rows: Tensor | None) -> DraftedPass:
-        """Read the newest token of (R,) rows, and the drafts of the plan that is then read."""
+        """Read the newest token of (R,) rows, and drafts after it."""
         if rows is not None:
             ids, starts, lengths, most = ids[rows.to(ids.device)], starts[rows], lengths[rows], most[rows]
         at, device = self._locate(ids, starts, lengths, rows), ids.device
@@ -119,13 +142,13 @@ class DraftingGenerator(CachedGenerator):
         reading = at.reading(0, position)
         assert reading is not None
         room = room.clamp(max=self.length.best(len(ids), self.place(lengths)))
-        drafts, counts, then = self._drafts(ids, lengths, at, reading, room)
+        drafts, counts, then = self._drafts(ids, starts, lengths, at, reading, room)
         if then is None:
             states = self._states(newest, position) if state is None else state
             logits = self._logits(states[:, 0], position, reading)[:, None]
         else:
             logits = self._logits_of_drafts(ids, starts, at, then, newest, state, drafts)
-        return DraftedPass(torch.arange(len(ids)) if rows is None else rows, logits, drafts, counts)
+        return DraftedPass(torch.arange(len(ids)) if rows is None else rows, logits, drafts, counts, room > 0)
 
     def _logits_of_drafts(
         self,
@@ -162,7 +185,7 @@ class DraftingGenerator(CachedGenerator):
         return self._logits(states, every, then.reading(0, every))
 
     def _drafts(
-        self, ids: Tensor, lengths: Tensor, at: Location, reading: Reading, room: Tensor
+        self, ids: Tensor, starts: Tensor, lengths: Tensor, at: Location, reading: Reading, room: Tensor
     ) -> tuple[Tensor, Tensor, Location | None]:
         """Draft tokens, and put them after the texts.
 
@@ -171,6 +194,7 @@ class DraftingGenerator(CachedGenerator):
 
         Args:
             ids: (R, L) texts, which receive the drafts.
+            starts: (R,) first visible token.
             lengths: (R,) tokens of each row.
             at: where the texts stand.
             reading: what the newest position reads.
@@ -183,17 +207,15 @@ class DraftingGenerator(CachedGenerator):
         longest = int(room.max())
         if longest <= 0:
             return ids.new_zeros(len(ids), 0), torch.zeros_like(lengths), None
-        ahead = torch.arange(longest)
-        places, plan = reading.place + ahead.to(ids.device), self.planned.one(reading.anchors)
-        rows = torch.arange(len(ids)) if at.rows is None else at.rows
-        drafts = self.plan_drafts.read(plan, places, ids, lengths, rows)
+        rows, ahead = torch.arange(len(ids)) if at.rows is None else at.rows, torch.arange(longest)
+        drafts, inside = self.source.read(reading, ids, starts, lengths, rows, longest)
+        if not inside.any():
+            return drafts[:, :0], torch.zeros_like(lengths), None
         ids.scatter_(1, (lengths[:, None] + ahead).to(ids.device), drafts)
-        inside = (ahead < room[:, None]).to(ids.device)
-        if self.running is None:
-            inside &= places < plan.shape[1] * self.config.hierarchy.chunk_size
-        else:
+        inside &= (ahead < room[:, None]).to(ids.device)
+        if self.running is not None:
             inside &= ~self.running.ends_after(drafts, at.rows)
-            inside &= places < self.config.hierarchy.span(1) - 1
+            inside &= reading.place + ahead.to(ids.device) < self.config.hierarchy.span(1) - 1
         counts = inside.long().cumprod(1).sum(1).cpu()
         if not counts.any():
             return drafts[:, :0], counts, None
@@ -208,13 +230,13 @@ class DraftingGenerator(CachedGenerator):
         reading = at.reading(0, at.positions(0, ids.device))
         assert reading is not None
         room = (starts + self.config.window_length - lengths).clamp(max=self.length.longest)
-        drafts, counts, _ = self._drafts(ids, lengths, at, reading, room)
-        return Comparison(lengths, drafts, counts)
+        drafts, counts, _ = self._drafts(ids, starts, lengths, at, reading, room)
+        return Comparison(lengths, drafts, counts, room > 0)
 
     def _set_plans(self, level: int, at: Location, anchors: RowPositions, plans: Tensor) -> None:
         """Let the level below read plans, and keep what drafts are read from."""
         super()._set_plans(level, at, anchors, plans)
-        if level == 1:
+        if level == 1 and self.planned is not None:
             self.planned.write(anchors, plans)
 
 
@@ -241,7 +263,7 @@ def write_drafted(
     """
     config, first, end = decoder.config, lengths, lengths + max_new_tokens
     every, column = torch.arange(len(ids), device=ids.device), torch.arange(max_new_tokens)
-    from_plan = torch.zeros(len(ids), max_new_tokens, dtype=torch.bool)
+    was_drafted = torch.zeros(len(ids), max_new_tokens, dtype=torch.bool)
     done, level, watched = 0, True, None  # level: all rows have written equally many tokens
     while done < max_new_tokens:
         starts, pays = visible_from(lengths, config.window_length, config.hierarchy), decoder.length.pays(len(ids))
@@ -260,21 +282,21 @@ def write_drafted(
             going = _going(lengths, first, end, config.hierarchy) if pays else _behind(lengths - first)
             for one in decoder.passes(ids, starts, lengths, (end - lengths) * going):
                 accepted = _write(one, ids, lengths, decoder.draws)
-                decoder.length.update(accepted, one.counts)
+                decoder.length.update(one.rows, accepted, one.counts, one.asked)
                 if level and len(one.rows) == len(ids) and not decoder.length.pays(len(ids)):
                     accepted = accepted.min().expand(len(ids))  # so that rows stay level
                 written[one.rows] = accepted + 1
                 begin = (lengths - first)[one.rows, None]
-                from_plan[one.rows] |= (column >= begin) & (column < begin + accepted[:, None])
+                was_drafted[one.rows] |= (column >= begin) & (column < begin + accepted[:, None])
                 figures.add(accepted, one.counts)
             lengths = lengths + written
             least, most = (lengths - first).aminmax()
             ready, level = int(least), bool(least == most)
         if watched is not None and (right := watched.accepted(ids[:COMPARED], lengths[:COMPARED])) is not None:
-            decoder.length.update(right, watched.counts, compared=True)
+            decoder.length.update(torch.arange(len(right)), right, watched.counts, watched.asked, compared=True)
             watched = None
         for step in range(done, ready):
-            figures.from_plan.append(from_plan[:, step])
+            figures.was_drafted.append(was_drafted[:, step])
             yield ids[every, (first + step).to(ids.device)]
         done = ready
 

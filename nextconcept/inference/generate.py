@@ -88,7 +88,7 @@ def generate_tokens(
         use_cache: keep keys and values.
         lengths: (B,) tokens of each prompt.
         edits: planned concepts to replace.
-        draft: ``plan``, or None.
+        draft: ``plan``, ``pointers`` or None.
         figures: receives how many tokens passes have written.
         hook: changes plans before they are read; not with edits.
 
@@ -119,7 +119,7 @@ def generate_tokens(
     size = min(config.window_length, int(lengths.max()) + max_new_tokens)
     figures = DraftFigures() if figures is None else figures
     if draft is not None:
-        drafting = DraftingGenerator(model, len(ids), size, Draws(sampling, uniform, lengths), hook)
+        drafting = DraftingGenerator(model, len(ids), size, Draws(sampling, uniform, lengths), hook, draft)
         yield from write_drafted(drafting, ids, lengths, max_new_tokens, figures)
         return
     decoder = CachedGenerator(model, len(ids), size, hook) if use_cache else UncachedGenerator(model, hook)
@@ -130,7 +130,7 @@ def generate_tokens(
         ids.scatter_(1, lengths[:, None].to(ids.device), drawn[:, None])
         lengths = lengths + 1
         figures.add(no_drafts, no_drafts)
-        figures.from_plan.append(no_drafts > 0)
+        figures.was_drafted.append(no_drafts > 0)
         yield drawn
 
 
@@ -171,8 +171,10 @@ def generate(
         lengths: (B,) tokens of each prompt, if they differ; later tokens of a row are ignored.
         edits: planned concepts to replace.
         draft: ``plan`` reads the plan back into tokens and checks them in one pass, which is faster
-            where the model writes what it plans. The tokens are those without drafts, unless two
-            are equally likely up to rounding: a pass over several positions rounds differently.
+            where the model writes what it plans; ``pointers`` copies tokens from where its pointers
+            point, which is faster where texts repeat themselves. The tokens are those without
+            drafts, unless two are equally likely up to rounding: a pass over several positions
+            rounds differently.
         figures: receives how many tokens passes have written, and which of them were drafted.
         hook: changes plans before they are read, see
             :data:`~nextconcept.inference.generators.PlanHook`; not with edits.
@@ -182,7 +184,7 @@ def generate(
 
     Raises:
         InputError: if a prompt is empty or has an id outside the vocabulary, an option is out of
-            range, or the model's plan can't be read back as a draft.
+            range, or the model has no such drafts.
     """
     lengths = check_prompt(tokens, model.config.vocab_size, lengths)
     sampling = Sampling(temperature, top_k, top_p, min_p)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nextconcept.inference.locations import Reading
+from nextconcept.inference.ring_cache import AnchorStore
 from nextconcept.inference.sampling import Draws
 from nextconcept.nn.concept_encoder import PADDING, READ_BACK_SCALE
 from nextconcept.nn.draft_head import TOKENS_BEFORE, DraftHead
@@ -26,17 +28,39 @@ class PlanDrafts:
     Args:
         model: in eval mode, whose composition is additive.
         draws: how tokens are drawn.
+        plans: the plans of level 1, as they are read.
     """
 
-    def __init__(self, model: NextConceptModel, draws: Draws) -> None:
-        self.draws, self.hierarchy, self.unbind = draws, model.config.hierarchy, model.unbind(1)
+    def __init__(self, model: NextConceptModel, draws: Draws, plans: AnchorStore) -> None:
+        self.draws, self.plans, self.hierarchy, self.unbind = draws, plans, model.config.hierarchy, model.unbind(1)
         vocabulary = model.encoder.vocabulary(model.config.widths[1])
         self.logits_of = READ_BACK_SCALE * vocabulary.T
         self.prior = model.encoder.read_back_logits(torch.zeros_like(vocabulary[:, 0]))
         self.chain = None if model.draft_head is None else _Chain(model.draft_head, vocabulary)
 
-    def read(self, plan: Tensor, places: Tensor, ids: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
+    def read(
+        self, reading: Reading, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor, count: int
+    ) -> tuple[Tensor, Tensor]:
         """Draft tokens; where rules cut chunks, in the first chunk alone.
+
+        Args:
+            reading: what the newest position of each row reads.
+            ids: (R, L) texts.
+            starts: (R,) first visible token, on the CPU.
+            lengths: (R,) tokens of each text, on the CPU.
+            rows: (R,) rows of the batch, on the CPU.
+            count: n.
+
+        Returns:
+            (R, n) tokens, and whether the plan has each place, (R, n) bool.
+        """
+        plan = self.plans.one(reading.anchors)
+        places = reading.place + torch.arange(count, device=ids.device)
+        planned = self.hierarchy.span(1) if self.hierarchy.rules else plan.shape[1] * self.hierarchy.chunk_size
+        return self.tokens(plan, places, ids, lengths, rows), places < planned
+
+    def tokens(self, plan: Tensor, places: Tensor, ids: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
+        """Read tokens of plans.
 
         Args:
             plan: (R, H, D) plans.

@@ -104,7 +104,7 @@ class PlanEdits:
                 steps = (since + edit.step - anchors)[..., None] == torch.arange(plan.shape[2])
                 here = (steps & (anchors >= since)[..., None]).to(plan.device)
                 concept = edit.concept if edit.concept.dim() == 1 else edit.concept[rows.to(plan.device)][:, None, None]
-                plan = torch.where(here[..., None], concept.to(plan.dtype), plan)
+                plan = torch.where(here[..., None], concept.to(plan), plan)
         return plan
 
 

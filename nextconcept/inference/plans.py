@@ -271,6 +271,6 @@ def report_plan(
     texts = token_texts(tokenizer, ids, written, end="", before=given)
     tokens_written = [
         WrittenToken(known + place, one, bool(drafted))
-        for place, (one, drafted) in enumerate(zip(texts, figures.from_plan, strict=True))
+        for place, (one, drafted) in enumerate(zip(texts, figures.was_drafted, strict=True))
     ]
     return PlanReport(prompt, written, steps, levels, tokens_written)

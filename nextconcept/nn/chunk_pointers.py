@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
 from nextconcept.nn.initial_weights import draw
-from nextconcept.nn.layers import Linear, Norm, compute_dtype, normalise
+from nextconcept.nn.layers import Linear, Norm, compute_dtype, full_precision, normalise
 from nextconcept.nn.places import Places
 from nextconcept.nn.rows import take_rows
 
@@ -26,6 +26,10 @@ __all__ = ["ChunkPointers", "PointerMemory"]
 
 SHARPNESS = 8.0
 """Initial factor on the cosine of two anchors: one at a right angle counts e^-8."""
+
+RECENCY = 2e-6
+"""What an anchor gains in cosine on the one before it, so that of equal ones the latest are chosen,
+and not those that rounding favours."""
 
 QUERY_SCALE = 3**-0.5
 """Of the initial query, so that a position that is equal at first counts about e^2."""
@@ -40,20 +44,26 @@ class PointerMemory:
         values: (B, S, D) what is read of positions.
         search: (B, A, D_1) unit vectors of anchors.
         first: (B, A) int64, the first position of the chunk after each anchor.
+        scores: (B, A, k) how similar the anchors are that each anchor points at, see
+            :meth:`ChunkPointers.choose`.
+        starts: (B, A, k) int64, the first positions of the chunks after those.
     """
 
     keys: Tensor
     values: Tensor
     search: Tensor
     first: Tensor
+    scores: Tensor
+    starts: Tensor
 
 
 class ChunkPointers(nn.Module):
     """Each position reads earlier chunks, at which its anchor points, at its own place.
 
     With unit vectors ``s`` of the anchors' states, anchor m points at the k earlier anchors n with
-    the greatest ``s_m s_n``. The position t whose next token stands at place i of chunk m compares
-    itself with the positions before place i of those chunks, and reads the tokens there::
+    the greatest ``s_m s_n``, of equal ones at the latest. The position t whose next token stands at
+    place i of chunk m compares itself with the positions before place i of those chunks, and reads
+    the tokens there::
 
         a = softmax(beta (s_m s_n - 1) + q_t k_(n, i - 1) / sqrt(K), b)
         r_t = sum_n a_n v_(n, i)
@@ -96,15 +106,13 @@ class ChunkPointers(nn.Module):
         """
         time, device = states.shape[1], states.device
         search, normed = self.directions(anchors), self.norm(states)
-        scores, index = self.choose(search, torch.arange(search.shape[1], device=device)[None], search)
-        own, place = (part.expand(len(states), -1) for part in places.standing(time, device))
         first = places.chunk_starts(search.shape[1], device).expand(len(states), -1)
-        # Looked up for each anchor, not for each of its positions.
-        starts = first.gather(1, index.flatten(1)).view_as(index)
+        scores, starts = self.choose(search, torch.arange(search.shape[1], device=device)[None], search, first)
+        own, place = (part.expand(len(states), -1) for part in places.standing(time, device))
         positions = take_rows(starts, own) + place[..., None]
-        memory = PointerMemory(self.key(normed), self.value(normed), search, first)
-        now = torch.arange(time, device=device).expand(len(states), -1)
-        return self.read(self.query(normed), take_rows(scores, own), positions, now, memory), memory
+        memory = PointerMemory(self.key(normed), self.value(normed), search, first, scores, starts)
+        read = self.read(self.query(normed), take_rows(scores, own), positions, memory.keys, memory.values)
+        return read, memory
 
     def directions(self, anchors: Tensor) -> Tensor:
         """Return the unit vectors (..., D_1) by which anchors with these states are compared."""
@@ -120,51 +128,65 @@ class ChunkPointers(nn.Module):
         queries: Tensor = self.query(self.norm(states))
         return queries
 
-    def choose(self, own: Tensor, numbers: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
+    def choose(self, own: Tensor, numbers: Tensor, search: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         """Point at the most similar of the earlier anchors.
+
+        This is done once for an anchor, not for each position of its chunk.
 
         Args:
             own: (B, m, D_1) unit vectors of the anchors that point.
             numbers: (B or 1, m) which anchors these are.
             search: (B, A, D_1) unit vectors of all anchors.
+            first: (B, A) the first position of the chunk after each of them.
 
         Returns:
-            (B, m, k) how similar they are, negative, and -inf where there are not so many; and
-            their numbers; k is at most A.
+            (B, m, k) how similar they are, negative, the most similar first, and -inf where there
+            are not so many; and (B, m, k) where the chunks after them begin; k is at most A.
         """
-        scores = self.sharpness * (own @ search.transpose(1, 2) - 1)
-        later = torch.arange(search.shape[1], device=search.device) >= numbers[..., None]
-        top = scores.masked_fill(later, -torch.inf).topk(min(self.count, search.shape[1]), dim=-1)
-        return top.values, top.indices
+        precise = compute_dtype(own.dtype)
+        with full_precision(own.device):  # half precision makes similar anchors equal
+            cosines = own.to(precise) @ search.to(precise).transpose(1, 2)
+        every, numbers = torch.arange(search.shape[1], device=search.device), numbers[..., None]
+        order = (cosines.detach() + RECENCY * every).masked_fill(every >= numbers, -torch.inf)
+        index = order.topk(min(self.count, search.shape[1]), dim=-1).indices
+        scores = self.sharpness * (cosines.gather(2, index) - 1).to(own.dtype)
+        return scores.masked_fill(index >= numbers, -torch.inf), first.gather(1, index.flatten(1)).view_as(index)
 
-    def read(self, query: Tensor, scores: Tensor, positions: Tensor, now: Tensor, memory: PointerMemory) -> Tensor:
+    def read(
+        self,
+        query: Tensor,
+        scores: Tensor,
+        positions: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        rows: Tensor | None = None,
+    ) -> Tensor:
         """Read what is pointed at.
 
         Args:
             query: (B, n, K) queries of the positions.
             scores: (B, n, k) how similar the anchors are that are pointed at, as :meth:`choose`.
             positions: (B, n, k) where in their chunks the place of each position lies.
-            now: (B, n) the positions.
-            memory: what is pointed at.
+            keys: (B, S, K) of what can be pointed at.
+            values: (B, S, D) of the same.
+            rows: those of keys and values to which the others belong; None for all.
 
         Returns:
             (B, n, D) what is read, without a gate.
         """
-        last = memory.keys.shape[1] - 1
-        there = (scores > -torch.inf) & (positions <= now[..., None])
+        last = keys.shape[1] - 1
 
-        def rows(x: Tensor, index: Tensor) -> Tensor:
-            taken: Tensor = take_rows(x, index.clamp(0, last).flatten(1)).unflatten(1, index.shape[1:])
-            return taken
+        def taken(x: Tensor, index: Tensor) -> Tensor:
+            found: Tensor = take_rows(x, index.clamp(0, last).flatten(1), rows).unflatten(1, index.shape[1:])
+            return found
 
         # Element by element, which takes a third less time here than a product, but not below.
-        matches = (query.unsqueeze(2) * rows(memory.keys, positions - 1)).sum(-1) / query.shape[-1] ** 0.5
-        scores = (scores + matches).masked_fill(~there, -torch.inf)
-        scores = torch.cat((scores, self.nothing.expand(*scores.shape[:2], 1)), -1)
-        shares = scores.softmax(-1, dtype=compute_dtype(scores.dtype)).to(memory.values.dtype)[..., :-1]
-        read: Tensor = shares.unsqueeze(2) @ rows(memory.values, positions)
+        matches = (query.unsqueeze(2) * taken(keys, positions - 1)).sum(-1) / query.shape[-1] ** 0.5
+        scores = torch.cat((scores + matches, self.nothing.expand(*scores.shape[:2], 1)), -1)
+        shares = scores.softmax(-1, dtype=compute_dtype(scores.dtype)).to(values.dtype)[..., :-1]
+        read: Tensor = shares.unsqueeze(2) @ taken(values, positions)
         return read.squeeze(2)
 
-    def elementwise_flops(self, positions: int) -> int:
+    def elementwise_flops(self, positions: int, anchors: int) -> int:
         """Return the operations of :meth:`read` that are no matrix products, as if they were."""
-        return 2 * positions * self.count * self.key.out_features
+        return 2 * positions * min(self.count, anchors) * self.key.out_features

@@ -67,11 +67,16 @@ def flops_per_token(model: nn.Module, time: int) -> float:
             products = 2 * 2 * plan.shape[0] * groups * chunk_size * plan.shape[2]
             small_products.append(products * shape.query_width)
 
+    def count_pointers(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        assert isinstance(module, ChunkPointers)
+        states, anchors = args[:2]
+        small_products.append(module.elementwise_flops(states.shape[1], anchors.shape[1]))
+
     for module in ghost.modules():
         if isinstance(module, PlanAttention):
             module.register_forward_hook(count)
         elif isinstance(module, ChunkPointers):
-            small_products.append(module.elementwise_flops(time))
+            module.register_forward_hook(count_pointers)
     tokens = torch.zeros(1, time, dtype=torch.long, device="meta")
     with counted_products() as counter:
         ghost(tokens)

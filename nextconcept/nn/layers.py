@@ -7,6 +7,7 @@ Shapes: B batch, T time, D width, h heads, d head size.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ __all__ = [
     "Norm",
     "binding_angles",
     "compute_dtype",
+    "full_precision",
     "normalise",
     "rotary_angles",
     "rotate",
@@ -32,6 +34,13 @@ __all__ = [
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the type for angles and softmax: ``dtype``, but at least single precision."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast, for what half precision can't tell apart."""
+    if not torch.amp.is_autocast_available(device.type):  # shapes without data
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 class Linear(nn.Linear):

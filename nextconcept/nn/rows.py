@@ -12,17 +12,18 @@ from torch import Tensor
 __all__ = ["add_rows", "take_rows"]
 
 
-def take_rows(x: Tensor, index: Tensor) -> Tensor:
-    """Take rows of each batch entry.
+def take_rows(x: Tensor, index: Tensor, entries: Tensor | None = None) -> Tensor:
+    """Take rows of each batch entry, or of some of them.
 
     Args:
         x: (B, n, ...).
-        index: (B, m) from 0 to n - 1.
+        index: (B, m) from 0 to n - 1; (R, m) for some entries.
+        entries: (R,) these; None for all.
 
     Returns:
-        (B, m, ...).
+        (B, m, ...), or (R, m, ...).
     """
-    rows: Tensor = x.flatten(0, 1).index_select(0, _numbers(index, x.shape[1])).unflatten(0, index.shape)
+    rows: Tensor = x.flatten(0, 1).index_select(0, _numbers(index, x.shape[1], entries)).unflatten(0, index.shape)
     return rows
 
 
@@ -42,6 +43,7 @@ def add_rows(x: Tensor, index: Tensor, count: int) -> Tensor:
     return added
 
 
-def _numbers(index: Tensor, count: int) -> Tensor:
+def _numbers(index: Tensor, count: int, entries: Tensor | None = None) -> Tensor:
     """Number the rows of all batch entries one after the other: (B, m) to (B m,)."""
-    return (index + torch.arange(len(index), device=index.device)[:, None] * count).flatten()
+    entries = torch.arange(len(index), device=index.device) if entries is None else entries
+    return (index + entries[:, None] * count).flatten()

@@ -18,6 +18,7 @@ from nextconcept.nn.chunks import Chunks, chunk_of_tokens
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.draft_head import DraftHead, tokens_before
 from nextconcept.nn.eval_mode import eval_mode
+from nextconcept.nn.layers import full_precision
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput, horizon_targets
 
@@ -80,10 +81,7 @@ def _smooth_l1(at: LossInputs) -> Tensor:
 
 
 def _info_nce(at: LossInputs) -> Tensor:
-    device = at.plan.device.type
-    if not torch.amp.is_autocast_available(device):  # shapes without data
-        return _contrast(at)
-    with torch.autocast(device, enabled=False):  # half precision can't tell the target from its likes
+    with full_precision(at.plan.device):  # half precision can't tell the target from its likes
         return _contrast(at)
 
 

@@ -41,6 +41,7 @@ def test_parse_chunking__numbers_names_and_groups():
         (1, "2 elements or more"),
         ({"rule": 4, "max_length": 8}, "have a max_length of 4, not 8"),
         ({"rule": 3.5}, "a number of elements or a name, not 3.5"),
+        ({"rule": True}, "chunking of level 1 can't be True: give a number"),
         ({}, "either a rule or the characters"),
         ({"rule": "words", "ends": "|"}, "either a rule or the characters"),
         ({"rule": "words", "max_length": 0}, "max_length 0 must be from 1 to"),

@@ -7,13 +7,16 @@ import torch
 
 from nextconcept import InputError, NextConceptModel, generate
 from nextconcept.inference.draft_acceptance import DraftFigures
-from nextconcept.inference.draft_length import WATCHED, DraftLength
+from nextconcept.inference.draft_length import SOURCES, DraftLength
 from nextconcept.inference.drafts import DraftingGenerator
 from nextconcept.inference.generate import generate_tokens
 from nextconcept.inference.generators import CachedGenerator, UncachedGenerator
-from nextconcept.inference.locations import visible_from
+from nextconcept.inference.locations import Reading, visible_from
 from nextconcept.inference.plan_drafts import PlanDrafts
 from nextconcept.inference.plan_edits import PlanEdit
+from nextconcept.inference.pointer_cache import PointerCache
+from nextconcept.inference.pointer_drafts import LEAST, PointerDrafts
+from nextconcept.inference.ring_cache import AnchorStore, RowPositions
 from nextconcept.inference.sampling import Draws, Sampling
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.draft_head import tokens_before
@@ -87,6 +90,10 @@ CHANGES = [
 ]
 
 
+def sources_of(model: NextConceptModel) -> list[str]:
+    return ["plan", "pointers"] if model.config.reader.pointers else ["plan"]
+
+
 @pytest.fixture
 def always_drafted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draft in each pass, whether it pays or not."""
@@ -110,12 +117,13 @@ def test_generate__drafted_equals_plain(changes: dict, temperature: float):
     model = model_of(**{"context_length": 32} | changes)
     plain, figures = written(model, None, 36, temperature)
     assert figures.tokens_per_pass == 1
-    assert not torch.stack(figures.from_plan).any()
-    drafted, figures = written(model, "plan", 36, temperature)
-    assert torch.equal(drafted, plain)
-    assert figures.tokens == 3 * 36
-    assert torch.stack(figures.from_plan).sum() == figures.accepted
-    assert 0 < figures.accepted < figures.drafted
+    assert not torch.stack(figures.was_drafted).any()
+    for source in sources_of(model):
+        drafted, figures = written(model, source, 36, temperature)
+        assert torch.equal(drafted, plain)
+        assert figures.tokens == 3 * 36
+        assert torch.stack(figures.was_drafted).sum() == figures.accepted
+        assert 0 < figures.accepted < figures.drafted
 
 
 @pytest.mark.slow
@@ -125,7 +133,8 @@ def test_generate__drafted_equals_plain_with_any_options(index: int):
     model = model_of(**DRAFTING[index * len(DRAFTING) // 16])
     edits = [PlanEdit(1, 0, torch.randn(model.config.widths[1]))] if index % 2 else None
     plain, _ = written(model, None, 30, 1.0, edits=edits)
-    assert torch.equal(written(model, "plan", 30, 1.0, edits=edits)[0], plain)
+    for source in sources_of(model):
+        assert torch.equal(written(model, source, 30, 1.0, edits=edits)[0], plain)
 
 
 def test_generate__drafts_come_and_go():
@@ -167,7 +176,7 @@ def test_generate__a_plan_of_several_chunks_is_written_in_one_pass(changes: dict
     assert torch.equal(text[0], planned.flatten()[: 2 * chunk + count])
     assert figures.passes == 4  # that of the prompt, which writes a token, and one for each plan
     assert figures.accepted == figures.drafted
-    assert torch.equal(torch.cat(figures.from_plan), torch.arange(count) % (horizon * chunk) != 0)
+    assert torch.equal(torch.cat(figures.was_drafted), torch.arange(count) % (horizon * chunk) != 0)
 
 
 class Ending(DraftLength):
@@ -181,7 +190,9 @@ class Ending(DraftLength):
     def best(self, rows: int, place: int = 0) -> int:
         return 4 * self.pays(rows)
 
-    def update(self, accepted: torch.Tensor, counts: torch.Tensor, compared: bool = False) -> None:
+    def update(
+        self, rows: torch.Tensor, accepted: torch.Tensor, counts: torch.Tensor, *_: object, **__: object
+    ) -> None:
         self.left -= int(counts.any())
 
 
@@ -216,7 +227,7 @@ class Watching(DraftLength):
     def skip(self) -> bool:
         return True
 
-    def update(self, accepted: torch.Tensor, counts: torch.Tensor, compared: bool = False) -> None:
+    def update(self, *figures: torch.Tensor, compared: bool = False) -> None:
         type(self).compared += compared
 
 
@@ -288,13 +299,13 @@ def test_generate__drafted_texts_have_the_distribution_of_the_model(monkeypatch:
 
 
 @torch.no_grad()
-def compare_logits(model: NextConceptModel, passes: int = 8) -> tuple[float, int]:
+def compare_logits(model: NextConceptModel, passes: int = 8, draft: str = "plan") -> tuple[float, int]:
     """Greatest difference between logits of drafting and of the whole model, and their number."""
     model, context = model.double(), model.config.window_length
     lengths = LENGTHS + torch.tensor([model.config.padding(length) for length in LENGTHS.tolist()])
     ids = torch.randint(model.config.vocab_size, (3, 200), generator=torch.Generator().manual_seed(2))
     ids[torch.arange(200) < (lengths - LENGTHS)[:, None]] = PADDING
-    drafting = DraftingGenerator(model, 3, context, Draws(Sampling(0.0), None, lengths))
+    drafting = DraftingGenerator(model, 3, context, Draws(Sampling(0.0), None, lengths), draft=draft)
     plain = UncachedGenerator(model)
     worst, compared = 0.0, 0
     for _ in range(passes):
@@ -330,6 +341,43 @@ def test_drafting_generator__logits_are_those_of_the_whole_model(changes: dict):
     assert compared > 20
 
 
+@pytest.mark.usefixtures("always_drafted")
+@pytest.mark.parametrize("changes", [one for one in CHANGES if "reader__pointers" in one], ids=str)
+def test_drafting_generator__logits_behind_copied_tokens_are_those_of_the_whole_model(changes: dict):
+    worst, compared = compare_logits(model_of(**{"context_length": 48} | changes), 16, "pointers")
+    assert worst < 1e-9
+    assert compared > 20
+
+
+def test_pointer_drafts__copy_what_followed_the_longest_match():
+    """Of the chunks that are pointed at, and among equal ones after the most similar anchor."""
+    cache = PointerCache(NextConceptModel(small_config(reader__pointers=3)).pointers, 1, 32, 8)
+    drafts = PointerDrafts(cache)
+    #                     0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15
+    text = torch.tensor([[1, 2, 3, 4, 9, 2, 3, 5, 8, 8, 8, 6, 9, 2, 3, 0]])
+
+    def drafted(starts: list[int], place: int, count: int = 3, first: int = 0, scores: float = 0.0) -> list[int]:
+        cache.stored.scores[0, 2] = torch.tensor([0.0, -1.0, scores])
+        cache.stored.starts[0, 2] = torch.tensor(starts)
+        anchors = RowPositions(torch.tensor([2]), None, torch.device("cpu"))
+        reading = Reading(anchors, torch.tensor([[2]]), torch.tensor([[place]]), None, 4.0)
+        known = torch.tensor([first]), torch.tensor([15]), torch.tensor([0])
+        tokens, inside = drafts.read(reading, text, *known, count)
+        assert inside[0].long().diff().le(0).all()  # from the first one on
+        return tokens[inside].tolist()
+
+    assert drafted([3, 7, 11], 0) == [5, 8, 8]  # "9 2 3" came before place 7, "2 3" before 3
+    assert drafted([1, 5, 9], 2) == [5, 8, 8]  # the same places
+    assert drafted([3, 9, 11], 0) == [4, 9, 2]
+    assert drafted([8, 9, 11], 0) == []  # nothing is known of these
+    assert drafted([8, 9, 7], 0) == [5, 8, 8]
+    assert drafted([8, 9, 7], 0, scores=-torch.inf) == []  # there is no third pointer
+    assert drafted([3, 3, 3], 0, first=2) == []  # fewer than LEAST equal tokens are visible
+    assert LEAST == 2
+    text[0, 11:15] = 8
+    assert drafted([11, 3, 2], 0, 9) == [8, 8, 8, 8]  # none from after the text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("index", range(16))
 def test_drafting_generator__logits_are_those_of_the_whole_model_with_any_options(index: int):
@@ -348,9 +396,9 @@ def test_drafting_generator__drafts_the_likeliest_tokens_of_the_plan(chunking: l
     torch.nn.init.normal_(model.encoder.token_prior, std=4.0)
     plan, places = torch.randn(5, model.config.horizon_of(1), model.config.widths[1]), torch.arange(4).expand(5, 4)
     likeliest = model.decode_plan(plan[:, None], top_k=1)[:, 0, 0, :4, 0]
-    drafts = PlanDrafts(model, Draws(Sampling(0.0), None, torch.ones(5)))
+    drafts = PlanDrafts(model, Draws(Sampling(0.0), None, torch.ones(5)), AnchorStore(5, 1))
     ids, rows = torch.zeros(5, 16, dtype=torch.long), torch.arange(5)
-    assert torch.equal(drafts.read(plan, places, ids, torch.ones(5).long(), rows), likeliest)
+    assert torch.equal(drafts.tokens(plan, places, ids, torch.ones(5).long(), rows), likeliest)
 
 
 @pytest.mark.parametrize("chunking", [None, ["words"]])
@@ -363,7 +411,9 @@ def test_drafting_generator__the_draft_head_reads_one_token_after_the_other(chun
     ids, places = torch.randint(64, (3, 20)), torch.arange(4).expand(3, 4)
     plan = torch.randn(3, model.config.horizon_of(1), model.config.widths[1])
     with torch.no_grad():
-        drafts = PlanDrafts(model, Draws(Sampling(0.0), None, lengths)).read(plan, places, ids, lengths, rows)
+        drafts = PlanDrafts(model, Draws(Sampling(0.0), None, lengths), AnchorStore(3, 1)).tokens(
+            plan, places, ids, lengths, rows
+        )
         unbound = model.encoder.unbound(plan[:, 0], 1)[:, :4]
         for row, length in enumerate(lengths.tolist()):
             text = torch.cat((ids[row, :length], drafts[row]))
@@ -374,45 +424,73 @@ def test_drafting_generator__the_draft_head_reads_one_token_after_the_other(chun
     assert not torch.equal(drafts, model.decode_plan(plan[:, None], top_k=1)[:, 0, 0, :4, 0])
 
 
+def learn(length: DraftLength, accepted: list[int], counts: list[int], compared: bool = False) -> None:
+    every = torch.arange(len(counts))
+    length.update(every, torch.tensor(accepted), torch.tensor(counts), every >= 0, compared)
+
+
 def test_draft_length__stops_where_drafts_do_not_pay():
-    length, none, every = DraftLength(small_config()), torch.tensor([0]), torch.tensor([12])
-    chosen = []
+    length, chosen = DraftLength(small_config()), []
     for _ in range(20):
         chosen.append(length.best(1))
-        length.update(none, torch.tensor([chosen[-1]]))
+        learn(length, [0], [chosen[-1]])
     assert chosen[0] == 12
     assert set(chosen[2:]) == {0}
-    for _ in range(30):  # comparisons of plan and text
-        length.update(every, every)
+    for _ in range(30):  # comparisons of drafts and text
+        learn(length, [12], [12], compared=True)
     assert length.best(1) == 12
 
 
-def test_draft_length__compares_plan_and_text_now_and_then():
+@pytest.mark.parametrize("draft", SOURCES)
+def test_draft_length__compares_drafts_and_text_now_and_then(draft: str):
     """Ever less often, down to a least frequency, until something is drafted again."""
-    length, (first, most) = DraftLength(small_config()), WATCHED
+    length, most = DraftLength(small_config(reader__pointers=2), draft), SOURCES[draft].watched
     compared = [step for step in range(1, 8 * most) if length.skip()]
     waits = [later - earlier for earlier, later in itertools.pairwise([0, *compared])]
-    assert waits[:3] == [first, 4 * first, 16 * first]
+    assert waits[:2] == [1, 4]
     assert waits == sorted(waits)
     assert waits[-1] == most
-    length.update(torch.tensor([0]), torch.tensor([3]), compared=True)
-    assert not any(length.skip() for _ in range(first))
-    length.update(torch.tensor([0]), torch.tensor([3]))
-    assert [length.skip() for _ in range(first)] == [False] * (first - 1) + [True]
+    learn(length, [0], [3], compared=True)
+    assert not length.skip()
+    learn(length, [0], [3])
+    assert length.skip()
 
 
 def test_draft_length__many_texts_need_more_acceptance():
     length = DraftLength(small_config())
     for step in range(100):
-        length.update(torch.tensor([3 * (step % 2)]), torch.tensor([12]))
+        learn(length, [3 * (step % 2)], [12])
     assert length.best(1) == 3
     assert length.best(256) == 0
+
+
+def test_draft_length__a_batch_is_as_fast_as_its_slowest_text():
+    length, others = DraftLength(small_config(), batch=4), DraftLength(small_config(), batch=4)
+    for _ in range(50):
+        learn(length, [12, 12, 12, 12], [12, 12, 12, 12])
+        learn(others, [12, 12, 12, 0], [12, 12, 12, 12])
+    assert length.best(4) == 12
+    assert others.best(4) == 0
+
+
+def test_draft_length__looks_for_drafts_where_there_are_some_at_times():
+    length = DraftLength(small_config(reader__pointers=2), "pointers")
+    for _ in range(20):
+        learn(length, [0], [0])
+    assert length.best(1) == 0  # right ones would not pay for the search
+    for step in range(40):
+        learn(length, [4 * (step % 2)], [4 * (step % 2)])
+    assert length.best(1) >= 4
+    before = length.best(1)
+    for _ in range(40):  # at the end of the context nothing can be drafted
+        length.update(torch.arange(1), torch.tensor([0]), torch.tensor([0]), torch.tensor([False]))
+    assert length.best(1) == before
 
 
 def test_draft_length__a_draft_that_ends_its_chunk_takes_the_levels_above():
     length = DraftLength(small_config(depth=[1, 16], sharing="separate"))
     for _ in range(100):
-        length.update(torch.tensor([3]), torch.tensor([12]))
+        learn(length, [3], [12])
     assert [length.best(1, place) for place in range(4)] == [3, 2, 1, 3]
 
 
@@ -424,6 +502,8 @@ def test_draft_length__a_draft_that_ends_its_chunk_takes_the_levels_above():
         ({"encoder__composition": "max"}, {"draft": "plan"}, "not 'max'"),
         ({"encoder__position_binding": False}, {"draft": "plan"}, "takes encoder.position_binding"),
         ({}, {"draft": "plan", "use_cache": False}, "works on the cache"),
+        ({}, {"draft": "pointers"}, r"the model has none \(reader.pointers 0\)"),
+        ({"levels": 1}, {"draft": "pointers"}, "the model has none"),
     ],
 )
 def test_generate__bad_drafts(changes: dict, options: dict, message: str):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nextconcept.core.errors import InputError
+from nextconcept.inference.generators import CachedGenerator, UncachedGenerator
 from nextconcept.nn.chunk_pointers import ChunkPointers
 from nextconcept.nn.chunks import Chunker
 from nextconcept.nn.layers import normalise
@@ -114,6 +115,38 @@ def test_model__a_single_level_has_none():
 def test_elementwise_flops__are_counted():
     models = {count: NextConceptModel(small_config(reader__pointers=count)) for count in (2, 4)}
     assert models[4].flops_per_token(64) - models[2].flops_per_token(64) == 2 * 2 * (8 + 16)
+
+
+def test_elementwise_flops__of_no_more_pointers_than_anchors():
+    counts = 17, 1000  # a window of 64 tokens has 16 chunks
+    first, second = (NextConceptModel(small_config(reader__pointers=count)).flops_per_token(64) for count in counts)
+    assert first == second
+
+
+def test_choose__the_latest_of_equal_anchors():
+    pointers = pointers_of(2)
+    first = torch.arange(9)[None]
+    search = normalise(torch.tensor([0, 1, 0, 1, 1, 0, 0, 1, 0]).eq(0)[None, :, None] + torch.eye(2)[0], "cosine")
+    scores, starts = pointers.choose(search, first, search, first)
+    assert starts[0, 8].tolist() == [6, 5]
+    assert starts[0, 7].tolist() == [4, 3]
+    assert scores[0, 0].isinf().all()
+    assert scores[0, 2].isfinite().tolist() == [True, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("window", [1, None])
+def test_generate__equal_anchors_are_chosen_alike_with_and_without_caches(window: int | None, dtype: torch.dtype):
+    """Phrases that come again and go on differently; with a window of 1 their states are equal."""
+    changes = {"vocab_size": 16, "chunk_size": 2, "sliding_window": window, "reader__memory": "none"}
+    model = open_model(small_config(reader__pointers=2, context_length=48, **changes)).to(dtype)
+    ids = torch.randint(16, (3, 48))
+    ids[:, 0::4], ids[:, 1::4] = 5, 6
+    cached, uncached, starts = CachedGenerator(model, 3, 48), UncachedGenerator(model), torch.zeros(3).long()
+    with torch.no_grad():
+        for count in range(8, 48):
+            logits = (one(ids, starts, torch.full((3,), count)) for one in (cached, uncached))
+            torch.testing.assert_close(*logits, rtol=0, atol=1e-4 if dtype == torch.float32 else 0.1)
 
 
 def test_config__a_negative_number():
