@@ -1,6 +1,7 @@
-"""Speed of generation with and without drafts from the plan, of trained models.
+"""Speed of generation with and without drafts, of trained models.
 
-    python benchmarks/drafts.py --ckpt_path RUN --prompt "ROMEO:" [--tokens 400]
+    python benchmarks/drafts.py --ckpt_path RUN --prompt "ROMEO:" [--tokens 400] [--draft pointers]
+    python benchmarks/drafts.py --ckpt_path RUN --dataset python --prompt_tokens 600
     python benchmarks/drafts.py --ckpt_path RUN --arms 2 --path_length 5 [--gpt GPT]
     python benchmarks/drafts.py --width 512 --depth 6
 
@@ -15,6 +16,7 @@ it is that of the clock.
 import statistics
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +24,9 @@ from torch import Tensor
 from nextconcept import ModelConfig, NextConceptModel
 from nextconcept.checkpoints.files import load_run
 from nextconcept.cli.scripts import check_device, run_script
+from nextconcept.data.text import TextDataModule
 from nextconcept.data.tokenizer_base import Tokenizer
+from nextconcept.data.windows import ContiguousWindows
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.draft_length import DraftLength
 from nextconcept.inference.drafts import DraftingGenerator
@@ -31,12 +35,31 @@ from nextconcept.inference.sampling import Draws, Sampling, make_generator
 from nextconcept.tasks import StarGraph
 
 
+def held_out(dataset: str, tokenizer: Tokenizer, length: int) -> ContiguousWindows:
+    """Return the windows of the validation text of a dataset, as a model's tokenizer reads it."""
+    data = TextDataModule(dataset, levels=1, context_length=length)
+    data.use_tokenizer(tokenizer)
+    data.prepare_data()
+    data.setup()
+    return data.held_out_windows("val")
+
+
 def prompts(
-    tokenizer: Tokenizer, prompt: str, arms: int | None, path_length: int, batch: int, turns: int
+    tokenizer: Tokenizer,
+    prompt: str,
+    arms: int | None,
+    path_length: int,
+    batch: int,
+    turns: int,
+    windows: ContiguousWindows | None = None,
 ) -> Iterator[Tensor]:
     """Yield a batch of prompts per turn: (batch, T) token ids."""
     for turn in range(turns):
-        if arms is None:
+        if windows is not None:
+            # Spread over the text, and other ones in each turn.
+            stride = max(1, len(windows) // (batch * turns))
+            yield windows.__getitems__([(turn + row * turns) * stride % len(windows) for row in range(batch)]).tokens
+        elif arms is None:
             yield torch.from_numpy(tokenizer.encode_prompt(prompt).astype("int64")).expand(batch, -1)
         else:
             task = StarGraph(arms, path_length, len(tokenizer.symbols) - 3)
@@ -104,7 +127,10 @@ def costs(config: ModelConfig, batches: tuple[int, ...], plans: int = 5) -> None
 
 def main(
     ckpt_path: str | None = None,
+    draft: Literal["plan", "pointers"] = "plan",
     prompt: str = "\n",
+    dataset: str | None = None,
+    prompt_tokens: int = 256,
     arms: int | None = None,
     path_length: int = 5,
     gpt: str | None = None,
@@ -121,7 +147,10 @@ def main(
 
     Args:
         ckpt_path: a run with two levels or more; none for an untrained model.
+        draft: where drafts come from.
         prompt: the text to continue.
+        dataset: text whose validation part is continued instead, at another place in each turn.
+        prompt_tokens: tokens of such a prompt.
         arms: of star graphs whose questions are the prompts instead.
         path_length: of the star graphs, whose answers are as long.
         gpt: a run of a GPT for the same prompts, such as one of equal FLOPs.
@@ -143,12 +172,13 @@ def main(
         costs(config, batches)
         return
     model, tokenizer = load_run(ckpt_path)
-    ways: dict[str, tuple[NextConceptModel, str | None]] = {"plain": (model, None), "drafts": (model, "plan")}
+    ways: dict[str, tuple[NextConceptModel, str | None]] = {"plain": (model, None), "drafts": (model, draft)}
     if gpt is not None:
         ways["gpt"] = (load_run(gpt)[0], None)
     for writer, _ in ways.values():
         writer.eval().to(device)
     count = tokens if arms is None else path_length
+    windows = None if dataset is None else held_out(dataset, tokenizer, prompt_tokens)
     titles = "ms per token | with drafts | times as fast | than the GPT | GPT, ms | equal"
     print(f"| texts | temperature | tokens per pass | accepted | {titles} |")
     print("|---" * 10 + "|")
@@ -156,11 +186,11 @@ def main(
         for temperature in temperatures:
             times: dict[str, list[float]] = {way: [] for way in ways}
             figures, equal, total = {way: DraftFigures() for way in ways}, 0, 0
-            for turn, drawn in enumerate(prompts(tokenizer, prompt, arms, path_length, batch, turns + 1)):
+            for turn, drawn in enumerate(prompts(tokenizer, prompt, arms, path_length, batch, turns + 1, windows)):
                 texts = {}
                 for way in list(ways)[:: 1 if turn % 2 else -1]:
-                    writer, draft = ways[way]
-                    each, texts[way] = write(writer, drawn.to(device), count, temperature, draft, figures[way])
+                    writer, source = ways[way]
+                    each, texts[way] = write(writer, drawn.to(device), count, temperature, source, figures[way])
                     if turn:  # the first one warms up
                         times[way].append(each * 1e3)
                 equal, total = equal + int((texts["plain"] == texts["drafts"]).all(1).sum()), total + batch

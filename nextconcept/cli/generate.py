@@ -53,8 +53,9 @@ def generate(
         min_p: sample from tokens that are at least this many times as likely as the likeliest.
         stop: a string that ends a continuation; may be given several times.
         seed: of the sampling.
-        draft: plan checks the tokens that the plan says come next in one pass; the text is the
-            same, and is written faster if the model writes what it plans.
+        draft: plan checks the tokens that the plan says come next in one pass, and pointers those
+            that followed where pointers point; the text is the same, and is written faster if they
+            are often right.
         verbose: print at the end, to standard error, how many tokens a pass has written.
         encoder: full name of the concept encoder's class, if the model was trained with one of
             your own.

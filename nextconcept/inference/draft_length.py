@@ -159,7 +159,7 @@ class DraftLength:
         return float(written.min() / written.mean()) if len(written) else 1.0
 
     def skip(self) -> bool:
-        """Count a pass without drafts, and return whether to compare drafts and text from here on."""
+        """Count a pass without drafts, and return whether to compare drafts and text from here."""
         self._skipped += 1
         if self._skipped < self._wait:
             return False
@@ -188,6 +188,6 @@ class DraftLength:
             tried, right = ((part[:, None] > torch.arange(self.longest)).float().mean(0) for part in (counts, accepted))
             kept = 1 - (1 - self.source.decay) * (tried > 0).float()  # what is not tried is not forgotten
             self._tried, self._accepted = kept * self._tried + tried, kept * self._accepted + right
-            # A draft is accepted after those before it alone, which says something of untried lengths.
+            # A draft is accepted after those before it alone: this bounds what is untried.
             self._rates = (self._accepted / self._tried).cummin(0).values.tolist()
         self._best.clear()

@@ -147,7 +147,7 @@ def _text(prompt: str, written: str, levels: Sequence[LevelPlans], tokens: Seque
     new = f'<bdi class="w new">{token_spans(levels, written, tokens)}</bdi>' if written else ""
     drafted, key = sum(one.drafted for one in tokens), ""
     if drafted:
-        message = f"{drafted} of {len(tokens)} tokens were drafted from the plan and accepted"
+        message = f"{drafted} of {len(tokens)} tokens were drafted and accepted"
         key = f'<p><span class="key drafted">{message}</span></p>'
     return f'<p class="text">{_words(prompt, shown=False)}{new}</p>{key}'
 

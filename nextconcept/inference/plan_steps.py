@@ -95,7 +95,7 @@ class WrittenToken:
     Attributes:
         position: in the text.
         text: its text, empty if a later token completes its character.
-        drafted: whether it was drafted from the plan and accepted.
+        drafted: whether it was drafted and accepted.
     """
 
     position: int

@@ -224,8 +224,8 @@ def report_plan(
         seed: seed of the sampling.
         hook: changes plans before they are read; not with edits. The report is of the plans before
             that change.
-        draft: ``plan`` writes with drafts, and says which tokens were drafted; the text is the
-            same.
+        draft: ``plan`` or ``pointers`` writes with drafts, and says which tokens were drafted; the
+            text is the same.
 
     Raises:
         InputError: if the model has no plan, or prompt, edits or options can't be used.

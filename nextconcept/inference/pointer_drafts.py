@@ -1,7 +1,6 @@
 """Pointers -> drafted tokens.
 
-Shapes: B rows of the batch, R rows, L size of the buffer, n places, k pointers of an anchor, m tokens
-that are compared.
+Shapes: R rows, L size of the buffer, n places, k pointers of an anchor.
 """
 
 import torch

@@ -219,8 +219,8 @@ class Chunker(nn.Module):
         """Fill the tables.
 
         Args:
-            texts: per token id, its bytes, as ``tokenizer.token_bytes()`` returns them; special tokens
-                have none. Ids after them have none.
+            texts: per token id, its bytes, as of ``tokenizer.token_bytes()``; special tokens have
+                none. Ids after them have none.
 
         Raises:
             InputError: if they are no bytes, or more than the tokens of the model.
@@ -229,7 +229,8 @@ class Chunker(nn.Module):
             raise InputError("texts must be the bytes of each token, such as tokenizer.token_bytes() returns.")
         if len(texts) > self.vocab_size:
             raise InputError(
-                f"the tokenizer has {len(texts)} tokens, but the model {self.vocab_size}: give the one it was trained with."
+                f"there are {len(texts)} texts for the {self.vocab_size} tokens of the model: give those of its own "
+                "tokenizer."
             )
         for level, values in rule_tables(self._automata, texts, self.vocab_size).items():
             for table, value in zip(self._tables[level], values, strict=True):

@@ -143,7 +143,7 @@ def test_chunker__a_rule_asks_for_the_texts_of_tokens_that_are_no_bytes():
             ask(tokens)
     with torch.device("meta"):  # where shapes alone count
         assert NextConceptModel(model.config)(torch.zeros(1, 8, dtype=torch.long)).logits.shape == (1, 8, 300)
-    with pytest.raises(InputError, match="the tokenizer has 301 tokens, but the model 300"):
+    with pytest.raises(InputError, match="there are 301 texts for the 300 tokens of the model"):
         model.chunker.read_as([*texts, b"a"])
     for no_bytes in (["a"] * 300, None):
         with pytest.raises(InputError, match="texts must be the bytes of each token"):
