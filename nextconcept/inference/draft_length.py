@@ -39,6 +39,9 @@ UNEQUAL = 80.0
 CHECKING = 0.35
 """Share of a pass that the check of a draft takes, whatever its length."""
 
+BEGINNING = 0.4
+"""Share of drafts that begin with a chunk, where rules cut chunks and drafts end with them."""
+
 HEAD = 0.25
 """Blocks of the token level that take as long as the draft head does for one draft
 (results/generation.md)."""
@@ -86,7 +89,7 @@ class _Source:
 
 
 # A plan is right nearly always or hardly ever. Texts repeat themselves for a while and stop again.
-SOURCES = {"plan": _Source(0.25, 1.0, 0.25, 0.9, 0.9, 256), "pointers": _Source(0.13, 0.5, 2.0, 0.8, 0.97, 8)}
+SOURCES = {"plan": _Source(0.25, 1.0, 0.25, 0.9, 0.9, 256), "pointers": _Source(0.1, 0.5, 2.0, 0.8, 0.97, 8)}
 
 
 class DraftLength:
@@ -114,7 +117,8 @@ class DraftLength:
         steps = config.horizon_of(1) if config.planner.mode == "rollout" else 1
         self.above = 0.0 if rules else steps * concepts / (encoder + tokens)
         # A token encoder runs twice where a concept is composed before there is a draft.
-        self.source, self.checking = SOURCES[draft], CHECKING + encoder / (encoder + tokens)
+        twice = encoder / (encoder + tokens) * (BEGINNING if rules else 1)
+        self.source, self.checking = SOURCES[draft], CHECKING + twice
         blocks = config.depths[0] * config.level_loops[0] + config.token_encoder_depth
         self._head = HEAD / blocks if plan and config.planner.draft_width else 0.0
         places = torch.arange(1, self.longest + 1)
