@@ -1,6 +1,6 @@
 """Speed of generation with and without drafts, of trained models.
 
-    python benchmarks/drafts.py --ckpt_path RUN --prompt "ROMEO:" [--tokens 400] [--draft pointers]
+    python benchmarks/drafts.py --ckpt_path RUN --prompt "ROMEO:" [--tokens 400] [--draft text]
     python benchmarks/drafts.py --ckpt_path RUN --dataset python --prompt_tokens 600
     python benchmarks/drafts.py --ckpt_path RUN --arms 2 --path_length 5 [--gpt GPT]
     python benchmarks/drafts.py --width 512 --depth 6
@@ -127,7 +127,7 @@ def costs(config: ModelConfig, batches: tuple[int, ...], plans: int = 5) -> None
 
 def main(
     ckpt_path: str | None = None,
-    draft: Literal["plan", "pointers"] = "plan",
+    draft: Literal["plan", "text"] = "plan",
     prompt: str = "\n",
     dataset: str | None = None,
     prompt_tokens: int = 256,
@@ -174,7 +174,8 @@ def main(
     model, tokenizer = load_run(ckpt_path)
     ways: dict[str, tuple[NextConceptModel, str | None]] = {"plain": (model, None), "drafts": (model, draft)}
     if gpt is not None:
-        ways["gpt"] = (load_run(gpt)[0], None)
+        # A GPT has no plan, but what it has written.
+        ways["gpt"] = (load_run(gpt)[0], draft if draft == "text" else None)
     for writer, _ in ways.values():
         writer.eval().to(device)
     count = tokens if arms is None else path_length

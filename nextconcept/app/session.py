@@ -65,7 +65,6 @@ class PlanSession:
             model, tokenizer = self.writer.model, self.writer.tokenizer
             # The text is the same with drafts, which this composition may not allow.
             draft = "plan" if model.config.encoder.position_binding else None
-            draft = "pointers" if model.config.reader.pointers else draft
             report = report_plan(model, tokenizer, prompt, edits, self._count(count), draft=draft)
         except InputError as error:
             return View(edits=edits, message=message(error))

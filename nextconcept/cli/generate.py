@@ -32,7 +32,7 @@ def generate(
     min_p: float | None = None,
     stop: list[str] | None = None,
     seed: int = 0,
-    draft: Literal["plan", "pointers"] | None = None,
+    draft: Literal["plan", "text"] | None = None,
     verbose: bool = False,
     encoder: type[ConceptEncoder] = ConceptEncoder,
 ) -> None:
@@ -53,8 +53,8 @@ def generate(
         min_p: sample from tokens that are at least this many times as likely as the likeliest.
         stop: a string that ends a continuation; may be given several times.
         seed: of the sampling.
-        draft: plan checks the tokens that the plan says come next in one pass, and pointers those
-            that followed where pointers point; the text is the same, and is written faster if they
+        draft: plan checks the tokens that the plan says come next in one pass, and text those that
+            followed earlier in the text; what is written is the same, and written faster if they
             are often right.
         verbose: print at the end, to standard error, how many tokens a pass has written.
         encoder: full name of the concept encoder's class, if the model was trained with one of

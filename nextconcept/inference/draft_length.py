@@ -89,7 +89,7 @@ class _Source:
 
 
 # A plan is right nearly always or hardly ever. Texts repeat themselves for a while and stop again.
-SOURCES = {"plan": _Source(0.25, 1.0, 0.25, 0.9, 0.9, 256), "pointers": _Source(0.1, 0.5, 2.0, 0.8, 0.97, 8)}
+SOURCES = {"plan": _Source(0.25, 1.0, 0.25, 0.9, 0.9, 256), "text": _Source(0.08, 0.5, 2.0, 0.8, 0.97, 8)}
 
 
 class DraftLength:
@@ -97,7 +97,7 @@ class DraftLength:
 
     Args:
         config: of the model.
-        draft: where drafts come from: ``plan`` or ``pointers``.
+        draft: where drafts come from: ``plan`` or ``text``.
         batch: B.
 
     Attributes:
@@ -107,17 +107,22 @@ class DraftLength:
     """
 
     def __init__(self, config: ModelConfig, draft: str = "plan", batch: int = 1) -> None:
-        self.chunk, rules, plan = config.hierarchy.span(1), bool(config.hierarchy.rules), draft == "plan"
+        hierarchy, plan = config.hierarchy, draft == "plan"
+        self.chunk, rules = hierarchy.span(1), bool(hierarchy.rules)
         # Where rules cut chunks, a draft ends with its chunk, and one from the plan with the plan.
         most = self.chunk - 1 if rules else self.chunk * config.horizon_of(1) if plan else LONGEST
         self.longest = min(most, LONGEST)
         # A block counts by its width, between its operations and the time to call them.
-        tokens, concepts = (config.depths[level] * config.level_loops[level] * config.widths[level] for level in (0, 1))
+        costs = [
+            config.depths[level] * config.level_loops[level] * config.widths[level] for level in range(config.levels)
+        ]
         encoder = config.token_encoder_depth * config.widths[0]
-        steps = config.horizon_of(1) if config.planner.mode == "rollout" else 1
-        self.above = 0.0 if rules else steps * concepts / (encoder + tokens)
+        self.above = 0.0
+        if config.levels > 1 and not rules:
+            steps = config.horizon_of(1) if config.planner.mode == "rollout" else 1
+            self.above = steps * costs[1] / (encoder + costs[0])
         # A token encoder runs twice where a concept is composed before there is a draft.
-        twice = encoder / (encoder + tokens) * (BEGINNING if rules else 1)
+        twice = encoder / (encoder + costs[0]) * (BEGINNING if rules else 1)
         self.source, self.checking = SOURCES[draft], CHECKING + twice
         blocks = config.depths[0] * config.level_loops[0] + config.token_encoder_depth
         self._head = HEAD / blocks if plan and config.planner.draft_width else 0.0

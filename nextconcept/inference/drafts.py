@@ -1,11 +1,11 @@
-"""Drafts: tokens that the level of concepts says come next, checked in one pass.
+"""Drafts: tokens that may come next, checked in one pass.
 
-Speculative decoding (Leviathan et al., 2023) whose draft comes from the model itself: the planned
-concepts are read back into tokens, or tokens are copied from where pointers point. All levels run
-over them and the newest token as over a prompt, in one pass each: chunks of drafted tokens are
-composed, the levels above plan after them, and each drafted position reads the plan that it would
-read if the drafts before it had been written. What the token level would have written itself is
-kept. What all levels stored for rejected drafts is overwritten by the next passes.
+Speculative decoding (Leviathan et al., 2023) without a second model: the planned concepts are read
+back into tokens, or tokens are copied from earlier in the text. All levels run over them and the
+newest token as over a prompt, in one pass each: chunks of drafted tokens are composed, the levels
+above plan after them, and each drafted position reads the plan that it would read if the drafts
+before it had been written. What the token level would have written itself is kept. What all levels
+stored for rejected drafts is overwritten by the next passes.
 
 Where rules cut chunks, a draft ends with its chunk.
 
@@ -26,14 +26,14 @@ from nextconcept.inference.draft_length import DraftLength
 from nextconcept.inference.generators import CachedGenerator, PlanHook
 from nextconcept.inference.locations import Location, Reading, visible_from
 from nextconcept.inference.plan_drafts import PlanDrafts
-from nextconcept.inference.pointer_drafts import PointerDrafts
 from nextconcept.inference.ring_cache import AnchorStore, RowPositions
 from nextconcept.inference.sampling import Draws
+from nextconcept.inference.text_drafts import TextDrafts
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["DraftingGenerator", "check_drafts", "write_drafted"]
 
-DRAFTS = "plan", "pointers"
+DRAFTS = "plan", "text"
 """Where drafts may come from."""
 
 COMPARED = 8
@@ -44,24 +44,21 @@ def check_drafts(config: ModelConfig, draft: str | None, use_cache: bool) -> Non
     """Check that a model can draft.
 
     Raises:
-        InputError: if ``draft`` is none of ``plan``, ``pointers`` and None, the plan can't be read
-            back, or there are no pointers.
+        InputError: if ``draft`` is none of ``plan``, ``text`` and None, there is no cache, or the
+            plan can't be read back.
     """
     if draft is None:
         return
     if draft not in DRAFTS:
-        raise InputError(f"unknown draft {draft!r}: choose plan, pointers, or none.")
+        raise InputError(f"unknown draft {draft!r}: choose plan, text, or none.")
     if not use_cache:
         raise InputError(f"draft {draft!r} works on the cache: leave the draft out, or set use_cache.")
-    if draft == "pointers":
-        if not config.reader.pointers:
-            raise InputError(
-                "draft 'pointers' copies tokens from where pointers point, but the model has none "
-                "(reader.pointers 0): leave the draft out, or choose plan."
-            )
+    if draft == "text":
         return
     if config.levels == 1:
-        raise InputError("draft 'plan' needs a plan, but the model has tokens alone: leave the draft out.")
+        raise InputError(
+            "draft 'plan' needs a plan, but the model has tokens alone: choose text, or leave the draft out."
+        )
     if not (config.encoder.additive and config.encoder.position_binding):
         raise InputError(
             "draft 'plan' reads tokens back from planned concepts, which takes encoder.position_binding and a "
@@ -94,10 +91,8 @@ class DraftingGenerator(CachedGenerator):
         super().__init__(model, rows, size, hook, length.longest, within=model.chunker is not None)
         self.length, self.draws = length, draws
         self.planned: AnchorStore | None = None
-        self.source: PlanDrafts | PointerDrafts
-        if draft == "pointers" and self.pointers is not None:
-            self.source = PointerDrafts(self.pointers)
-        else:
+        self.source: PlanDrafts | TextDrafts = TextDrafts()
+        if draft == "plan":
             self.planned = AnchorStore(rows, self.steppers[0].plans.slots)
             self.source = PlanDrafts(model, draws, self.planned)
 
@@ -136,13 +131,12 @@ class DraftingGenerator(CachedGenerator):
         # With the last draft the visible text is as long as it may be, and one token follows it.
         room = torch.minimum(most - 1, starts + self.config.window_length - lengths)
         state = None
-        if at.done(1).any():
+        if self.config.levels > 1 and at.done(1).any():
             state = self._states(newest, position)
             self._read(ids, starts, at, at.before(), state, position)
         reading = at.reading(0, position)
-        assert reading is not None
         room = room.clamp(max=self.length.best(len(ids), self.place(lengths)))
-        drafts, counts, then = self._drafts(ids, starts, lengths, at, reading, room)
+        drafts, counts, then = self._drafts(ids, lengths, at, reading, room)
         if then is None:
             states = self._states(newest, position) if state is None else state
             logits = self._logits(states[:, 0], position, reading)[:, None]
@@ -185,7 +179,7 @@ class DraftingGenerator(CachedGenerator):
         return self._logits(states, every, then.reading(0, every))
 
     def _drafts(
-        self, ids: Tensor, starts: Tensor, lengths: Tensor, at: Location, reading: Reading, room: Tensor
+        self, ids: Tensor, lengths: Tensor, at: Location, reading: Reading | None, room: Tensor
     ) -> tuple[Tensor, Tensor, Location | None]:
         """Draft tokens, and put them after the texts.
 
@@ -194,7 +188,6 @@ class DraftingGenerator(CachedGenerator):
 
         Args:
             ids: (R, L) texts, which receive the drafts.
-            starts: (R,) first visible token.
             lengths: (R,) tokens of each row.
             at: where the texts stand.
             reading: what the newest position reads.
@@ -208,12 +201,12 @@ class DraftingGenerator(CachedGenerator):
         if longest <= 0:
             return ids.new_zeros(len(ids), 0), torch.zeros_like(lengths), None
         rows, ahead = torch.arange(len(ids)) if at.rows is None else at.rows, torch.arange(longest)
-        drafts, inside = self.source.read(reading, ids, starts, lengths, rows, longest)
+        drafts, inside = self.source.read(reading, ids, lengths, rows, longest)
         if not inside.any():
             return drafts[:, :0], torch.zeros_like(lengths), None
         ids.scatter_(1, (lengths[:, None] + ahead).to(ids.device), drafts)
         inside &= (ahead < room[:, None]).to(ids.device)
-        if self.running is not None:
+        if self.running is not None and reading is not None:
             inside &= ~self.running.ends_after(drafts, at.rows)
             inside &= reading.place + ahead.to(ids.device) < self.config.hierarchy.span(1) - 1
         counts = inside.long().cumprod(1).sum(1).cpu()
@@ -228,9 +221,8 @@ class DraftingGenerator(CachedGenerator):
         ids, starts, lengths = ids[:COMPARED], starts[:COMPARED], lengths[:COMPARED]
         at = self._locate(ids, starts, lengths, rows)
         reading = at.reading(0, at.positions(0, ids.device))
-        assert reading is not None
         room = (starts + self.config.window_length - lengths).clamp(max=self.length.longest)
-        drafts, counts, _ = self._drafts(ids, starts, lengths, at, reading, room)
+        drafts, counts, _ = self._drafts(ids, lengths, at, reading, room)
         return Comparison(lengths, drafts, counts, room > 0)
 
     def _set_plans(self, level: int, at: Location, anchors: RowPositions, plans: Tensor) -> None:
@@ -328,7 +320,7 @@ def _going(lengths: Tensor, first: Tensor, end: Tensor, hierarchy: Hierarchy) ->
     above advances for all of them at once.
     """
     going = lengths < end
-    if len(lengths) == 1 or hierarchy.rules:
+    if len(lengths) == 1 or hierarchy.levels == 1 or hierarchy.rules:
         return going
     chunks = lengths // hierarchy.span(1) - first // hierarchy.span(1)
     return going & (chunks == chunks[going].min())

@@ -88,7 +88,7 @@ def generate_tokens(
         use_cache: keep keys and values.
         lengths: (B,) tokens of each prompt.
         edits: planned concepts to replace.
-        draft: ``plan``, ``pointers`` or None.
+        draft: ``plan``, ``text`` or None.
         figures: receives how many tokens passes have written.
         hook: changes plans before they are read; not with edits.
 
@@ -171,10 +171,9 @@ def generate(
         lengths: (B,) tokens of each prompt, if they differ; later tokens of a row are ignored.
         edits: planned concepts to replace.
         draft: ``plan`` reads the plan back into tokens and checks them in one pass, which is faster
-            where the model writes what it plans; ``pointers`` copies tokens from where its pointers
-            point, which is faster where texts repeat themselves. The tokens are those without
-            drafts, unless two are equally likely up to rounding: a pass over several positions
-            rounds differently.
+            where the model writes what it plans; ``text`` copies tokens from earlier in the text,
+            which is faster where it repeats itself. The tokens are those without drafts, unless two
+            are equally likely up to rounding: a pass over several positions rounds differently.
         figures: receives how many tokens passes have written, and which of them were drafted.
         hook: changes plans before they are read, see
             :data:`~nextconcept.inference.generators.PlanHook`; not with edits.

@@ -39,14 +39,13 @@ class PlanDrafts:
         self.chain = None if model.draft_head is None else _Chain(model.draft_head, vocabulary)
 
     def read(
-        self, reading: Reading, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor, count: int
+        self, reading: Reading | None, ids: Tensor, lengths: Tensor, rows: Tensor, count: int
     ) -> tuple[Tensor, Tensor]:
         """Draft tokens; where rules cut chunks, in the first chunk alone.
 
         Args:
             reading: what the newest position of each row reads.
             ids: (R, L) texts.
-            starts: (R,) first visible token, on the CPU.
             lengths: (R,) tokens of each text, on the CPU.
             rows: (R,) rows of the batch, on the CPU.
             count: n.
@@ -54,6 +53,7 @@ class PlanDrafts:
         Returns:
             (R, n) tokens, and whether the plan has each place, (R, n) bool.
         """
+        assert reading is not None  # there is a level above
         plan = self.plans.one(reading.anchors)
         places = reading.place + torch.arange(count, device=ids.device)
         planned = self.hierarchy.span(1) if self.hierarchy.rules else plan.shape[1] * self.hierarchy.chunk_size

@@ -224,7 +224,7 @@ def report_plan(
         seed: seed of the sampling.
         hook: changes plans before they are read; not with edits. The report is of the plans before
             that change.
-        draft: ``plan`` or ``pointers`` writes with drafts, and says which tokens were drafted; the
+        draft: ``plan`` or ``text`` writes with drafts, and says which tokens were drafted; the
             text is the same.
 
     Raises:

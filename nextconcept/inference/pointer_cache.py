@@ -71,22 +71,12 @@ class PointerCache:
         _write(self.stored.scores, anchors, scores)
         _write(self.stored.starts, anchors, starts)
 
-    def pointed(self, reading: Reading) -> tuple[Tensor, Tensor]:
-        """Return where positions point.
-
-        Returns:
-            (R, n, k) how similar the anchors are, -inf where there are not so many; and (R, n, k)
-            where their chunks begin.
-        """
-        scores, starts = self.stored.scores, self.stored.starts
-        rows = reading.anchors.rows
-        return take_rows(scores, reading.anchor, rows), take_rows(starts, reading.anchor, rows)
-
     def read(self, states: Tensor, positions: RowPositions, reading: Reading) -> Tensor:
         """Return what positions with states (R, D) or (R, n, D) read, without a gate, alike."""
-        every, (scores, starts) = states if states.dim() == 3 else states[:, None], self.pointed(reading)
+        every, rows = states if states.dim() == 3 else states[:, None], positions.rows
+        scores, starts = (take_rows(part, reading.anchor, rows) for part in (self.stored.scores, self.stored.starts))
         query, at = self.pointers.queries(every), starts + reading.place[..., None]
-        read = self.pointers.read(query, scores, at, self.stored.keys, self.stored.values, positions.rows)
+        read = self.pointers.read(query, scores, at, self.stored.keys, self.stored.values, rows)
         return read if states.dim() == 3 else read[:, 0]
 
 

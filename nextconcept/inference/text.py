@@ -97,9 +97,9 @@ class Writer:
                 one's.
             stop: one or more strings at which a continuation ends; they are not part of the text.
             seed: seed of the sampling.
-            draft: ``plan`` checks the tokens that the plan says come next in one pass, and
-                ``pointers`` those that followed where the model's pointers point; the text is the
-                same, and is written faster if they are often right.
+            draft: ``plan`` checks the tokens that the plan says come next in one pass, and ``text``
+                those that followed earlier in the text; what is written is the same, and written
+                faster if they are often right.
 
         Returns:
             The prompt and its continuation; for a list of prompts, a list.

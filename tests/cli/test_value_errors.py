@@ -25,7 +25,7 @@ GRAPH = ("--config", "star_graph/gpt_d2_l5")
         (["fit", *TEXT, "--model.objective", "nextconcept.tasks.Maze"], "is to be of the class Objective, which next"),
         (["fit", *GRAPH, "--data.task", "no.Such"], "task names a class that can't be imported: No module named 'no'."),
         (["fit", *GRAPH, "--data.task.arms", "x"], "arms takes a whole number, not x."),
-        (["generate", "--ckpt_path", "star-graph", "--draft", "x"], "draft takes plan, pointers or null, not x."),
+        (["generate", "--ckpt_path", "star-graph", "--draft", "x"], "draft takes plan, text or null, not x."),
         (["compare", "--config", "comparisons/tunes", "--jobs", "x"], "jobs takes a whole number, not x."),
     ],
 )

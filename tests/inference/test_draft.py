@@ -11,13 +11,12 @@ from nextconcept.inference.draft_length import SOURCES, DraftLength
 from nextconcept.inference.drafts import DraftingGenerator
 from nextconcept.inference.generate import generate_tokens
 from nextconcept.inference.generators import CachedGenerator, UncachedGenerator
-from nextconcept.inference.locations import Reading, visible_from
+from nextconcept.inference.locations import visible_from
 from nextconcept.inference.plan_drafts import PlanDrafts
 from nextconcept.inference.plan_edits import PlanEdit
-from nextconcept.inference.pointer_cache import PointerCache
-from nextconcept.inference.pointer_drafts import LEAST, PointerDrafts
-from nextconcept.inference.ring_cache import AnchorStore, RowPositions
+from nextconcept.inference.ring_cache import AnchorStore
 from nextconcept.inference.sampling import Draws, Sampling
+from nextconcept.inference.text_drafts import COMPARED, TextDrafts
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.draft_head import tokens_before
 from tests.helpers import GRID, open_model, rule_grid, small_config
@@ -90,10 +89,6 @@ CHANGES = [
 ]
 
 
-def sources_of(model: NextConceptModel) -> list[str]:
-    return ["plan", "pointers"] if model.config.reader.pointers else ["plan"]
-
-
 @pytest.fixture
 def always_drafted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draft in each pass, whether it pays or not."""
@@ -118,7 +113,7 @@ def test_generate__drafted_equals_plain(changes: dict, temperature: float):
     plain, figures = written(model, None, 36, temperature)
     assert figures.tokens_per_pass == 1
     assert not torch.stack(figures.was_drafted).any()
-    for source in sources_of(model):
+    for source in SOURCES:
         drafted, figures = written(model, source, 36, temperature)
         assert torch.equal(drafted, plain)
         assert figures.tokens == 3 * 36
@@ -133,7 +128,7 @@ def test_generate__drafted_equals_plain_with_any_options(index: int):
     model = model_of(**DRAFTING[index * len(DRAFTING) // 16])
     edits = [PlanEdit(1, 0, torch.randn(model.config.widths[1]))] if index % 2 else None
     plain, _ = written(model, None, 30, 1.0, edits=edits)
-    for source in sources_of(model):
+    for source in SOURCES:
         assert torch.equal(written(model, source, 30, 1.0, edits=edits)[0], plain)
 
 
@@ -342,40 +337,44 @@ def test_drafting_generator__logits_are_those_of_the_whole_model(changes: dict):
 
 
 @pytest.mark.usefixtures("always_drafted")
-@pytest.mark.parametrize("changes", [one for one in CHANGES if "reader__pointers" in one], ids=str)
+@pytest.mark.parametrize("changes", [{"levels": 1}, CHANGES[1], CHANGES[6], CHANGES[9]], ids=str)
 def test_drafting_generator__logits_behind_copied_tokens_are_those_of_the_whole_model(changes: dict):
-    worst, compared = compare_logits(model_of(**{"context_length": 48} | changes), 16, "pointers")
+    worst, compared = compare_logits(model_of(**{"context_length": 48} | changes), 16, "text")
     assert worst < 1e-9
     assert compared > 20
 
 
-def test_pointer_drafts__copy_what_followed_the_longest_match():
-    """Of the chunks that are pointed at, and among equal ones after the most similar anchor."""
-    cache = PointerCache(NextConceptModel(small_config(reader__pointers=3)).pointers, 1, 32, 8)
-    drafts = PointerDrafts(cache)
-    #                     0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15
-    text = torch.tensor([[1, 2, 3, 4, 9, 2, 3, 5, 8, 8, 8, 6, 9, 2, 3, 0]])
+@pytest.mark.usefixtures("always_drafted")
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_generate__a_gpt_copies_too(temperature: float):
+    model = model_of(levels=1, context_length=32, sliding_window=6)
+    plain, _ = written(model, None, 60, temperature)
+    drafted, figures = written(model, "text", 60, temperature)
+    assert torch.equal(drafted, plain)
+    assert 0 < figures.accepted < figures.drafted
 
-    def drafted(starts: list[int], place: int, count: int = 3, first: int = 0, scores: float = 0.0) -> list[int]:
-        cache.stored.scores[0, 2] = torch.tensor([0.0, -1.0, scores])
-        cache.stored.starts[0, 2] = torch.tensor(starts)
-        anchors = RowPositions(torch.tensor([2]), None, torch.device("cpu"))
-        reading = Reading(anchors, torch.tensor([[2]]), torch.tensor([[place]]), None, 4.0)
-        known = torch.tensor([first]), torch.tensor([15]), torch.tensor([0])
-        tokens, inside = drafts.read(reading, text, *known, count)
-        assert inside[0].long().diff().le(0).all()  # from the first one on
-        return tokens[inside].tolist()
 
-    assert drafted([3, 7, 11], 0) == [5, 8, 8]  # "9 2 3" came before place 7, "2 3" before 3
-    assert drafted([1, 5, 9], 2) == [5, 8, 8]  # the same places
-    assert drafted([3, 9, 11], 0) == [4, 9, 2]
-    assert drafted([8, 9, 11], 0) == []  # nothing is known of these
-    assert drafted([8, 9, 7], 0) == [5, 8, 8]
-    assert drafted([8, 9, 7], 0, scores=-torch.inf) == []  # there is no third pointer
-    assert drafted([3, 3, 3], 0, first=2) == []  # fewer than LEAST equal tokens are visible
-    assert LEAST == 2
-    text[0, 11:15] = 8
-    assert drafted([11, 3, 2], 0, 9) == [8, 8, 8, 8]  # none from after the text
+def test_text_drafts__copy_what_followed_the_longest_match():
+    drafts = TextDrafts()
+
+    def drafted(text: list[int], count: int = 3, spare: int = 2) -> list[int]:
+        # Another row, and what stands after a text, change nothing.
+        ids = torch.tensor([text + [7] * spare, [7] * (len(text) + spare)])
+        tokens, inside = drafts.read(None, ids, torch.tensor([len(text), 1]), torch.arange(2), count)
+        assert inside[0].long().diff().le(0).all()
+        assert not inside[1].any()
+        return tokens[0, inside[0]].tolist()
+
+    assert drafted([1, 2, 3, 4, 9, 2, 3, 5, 8, 8, 9, 2, 3]) == [5, 8, 8]  # after "9 2 3", not "2 3"
+    assert drafted([2, 3, 4, 1, 6, 2, 3, 5, 8, 8, 2, 3]) == [5, 8, 8]  # the latest of equal ones
+    assert drafted([2, 3, 4, 1, 6, 2, 3, 5, 2, 3]) == [5, 2, 3]  # with three tokens after it
+    assert drafted([2, 3, 4, 1, 6, 2, 3, 5, 2, 3], 4) == [4, 1, 6, 2]  # with four
+    assert drafted([2, 3, 5, 2, 3], 9) == [5, 2, 3]  # none after the text
+    assert drafted([1, 2, 3, 4, 5, 3]) == []  # one equal token is too few
+    assert drafted([1]) == []
+    assert drafted([5, 5], 2) == []
+    long = [*range(2, 2 + COMPARED), 11, 12]
+    assert drafted([1, *long, 0, *long, 9, 3, *long[:COMPARED]], 2) == [11, 12]
 
 
 @pytest.mark.slow
@@ -444,7 +443,7 @@ def test_draft_length__stops_where_drafts_do_not_pay():
 @pytest.mark.parametrize("draft", SOURCES)
 def test_draft_length__compares_drafts_and_text_now_and_then(draft: str):
     """Ever less often, down to a least frequency, until something is drafted again."""
-    length, most = DraftLength(small_config(reader__pointers=2), draft), SOURCES[draft].watched
+    length, most = DraftLength(small_config(), draft), SOURCES[draft].watched
     compared = [step for step in range(1, 8 * most) if length.skip()]
     waits = [later - earlier for earlier, later in itertools.pairwise([0, *compared])]
     assert waits[:2] == [1, 4]
@@ -474,7 +473,7 @@ def test_draft_length__a_batch_is_as_fast_as_its_slowest_text():
 
 
 def test_draft_length__looks_for_drafts_where_there_are_some_at_times():
-    length = DraftLength(small_config(reader__pointers=2), "pointers")
+    length = DraftLength(small_config(), "text")
     for _ in range(20):
         learn(length, [0], [0])
     assert length.best(1) == 0  # right ones would not pay for the search
@@ -502,8 +501,7 @@ def test_draft_length__a_draft_that_ends_its_chunk_takes_the_levels_above():
         ({"encoder__composition": "max"}, {"draft": "plan"}, "not 'max'"),
         ({"encoder__position_binding": False}, {"draft": "plan"}, "takes encoder.position_binding"),
         ({}, {"draft": "plan", "use_cache": False}, "works on the cache"),
-        ({}, {"draft": "pointers"}, r"the model has none \(reader.pointers 0\)"),
-        ({"levels": 1}, {"draft": "pointers"}, "the model has none"),
+        ({}, {"draft": "text", "use_cache": False}, "draft 'text' works on the cache"),
     ],
 )
 def test_generate__bad_drafts(changes: dict, options: dict, message: str):
