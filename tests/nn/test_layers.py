@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from nextconcept.inference.packed_weights import PackedWeights
 from nextconcept.nn.feed_forward import FeedForward
-from nextconcept.nn.layers import Linear, Norm, binding_angles, rotary_angles, rotate
+from nextconcept.nn.layers import Linear, Norm, binding_angles, full_precision, rotary_angles, rotate
 from nextconcept.nn.level_weights import LevelShape, SlicedWeights
 
 
@@ -84,3 +84,13 @@ def test_binding_angles__positions_are_nearly_orthogonal_and_independent_of_widt
     overlaps = (angles[:, None] - angles[None]).cos().mean(-1)
     assert overlaps.fill_diagonal_(0).abs().max() < 0.15
     torch.testing.assert_close(binding_angles(torch.arange(16), 64), angles[:, :32])
+
+
+def test_full_precision__suspends_autocast():
+    x = torch.randn(3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (x @ x).dtype == torch.bfloat16
+        with full_precision(x.device):
+            assert (x @ x).dtype == torch.float32
+    with full_precision(torch.device("meta")):  # knows no autocast
+        assert torch.empty(2, 2, device="meta").dtype == torch.float32

@@ -31,3 +31,8 @@ def test_add_rows__is_scatter_add_with_its_gradient(dtype: torch.dtype):
         outer = torch.randn(2, 5, 3).to(dtype)
         gradients = [torch.autograd.grad(one, rows, outer)[0] for one in (found, expected)]
         assert torch.equal(*gradients)
+
+
+def test_take_rows__of_some_entries():
+    x, index, entries = torch.randn(4, 6, 3), torch.randint(6, (2, 5)), torch.tensor([3, 1])
+    assert torch.equal(take_rows(x, index, entries), take_rows(x[entries], index))
