@@ -27,7 +27,7 @@ from torch import Tensor
 
 from nextconcept.core.config import ModelConfig
 
-__all__ = ["LONGEST", "DraftLength"]
+__all__ = ["LONGEST", "SOURCES", "DraftLength"]
 
 BALANCE = 192.0
 """m_0: drafted positions that take as long as a pass without them (results/generation.md)."""
@@ -56,8 +56,7 @@ FOUND_DECAY = 0.9
 """Weight of a pass against the next one, for that share."""
 
 LONGEST = 15
-"""Greatest number of tokens to draft, where plans may be longer."""
-
+"""Greatest number of tokens to draft."""
 
 ROW_DECAY = 0.9
 """Weight of a pass against the next one, for the tokens that a row has had."""
@@ -88,8 +87,9 @@ class _Source:
     watched: int
 
 
-# A plan is right nearly always or hardly ever. Texts repeat themselves for a while and stop again.
 SOURCES = {"plan": _Source(0.25, 1.0, 0.25, 0.9, 0.9, 256), "text": _Source(0.08, 0.5, 2.0, 0.8, 0.97, 8)}
+"""Where drafts may come from. A plan is right nearly always or hardly ever; texts repeat themselves
+for a while and stop again."""
 
 
 class DraftLength:

@@ -22,7 +22,7 @@ from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.inference.draft_acceptance import Comparison, DraftedPass, DraftFigures
-from nextconcept.inference.draft_length import DraftLength
+from nextconcept.inference.draft_length import SOURCES, DraftLength
 from nextconcept.inference.generators import CachedGenerator, PlanHook
 from nextconcept.inference.locations import Location, Reading, visible_from
 from nextconcept.inference.plan_drafts import PlanDrafts
@@ -32,9 +32,6 @@ from nextconcept.inference.text_drafts import TextDrafts
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["DraftingGenerator", "check_drafts", "write_drafted"]
-
-DRAFTS = "plan", "text"
-"""Where drafts may come from."""
 
 COMPARED = 8
 """Texts at most of which drafts and text are compared."""
@@ -49,7 +46,7 @@ def check_drafts(config: ModelConfig, draft: str | None, use_cache: bool) -> Non
     """
     if draft is None:
         return
-    if draft not in DRAFTS:
+    if draft not in SOURCES:
         raise InputError(f"unknown draft {draft!r}: choose plan, text, or none.")
     if not use_cache:
         raise InputError(f"draft {draft!r} works on the cache: leave the draft out, or set use_cache.")
@@ -75,7 +72,7 @@ class DraftingGenerator(CachedGenerator):
         size: the greatest number of tokens that are visible at once.
         draws: how tokens are drawn.
         hook: changes plans before they are read.
-        draft: where drafts come from, one of :data:`DRAFTS`.
+        draft: where drafts come from, ``plan`` or ``text``.
     """
 
     def __init__(

@@ -35,10 +35,10 @@ class TextDrafts:
         """Draft tokens.
 
         Args:
-            reading: not used.
+            reading: not used; plans need it.
             ids: (R, L) texts; what stands after the end of a row is arbitrary.
             lengths: (R,) tokens of each text, on the CPU.
-            rows: not used.
+            rows: not used; the draws of plans need them.
             count: n.
 
         Returns:
