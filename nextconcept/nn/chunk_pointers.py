@@ -177,6 +177,7 @@ class ChunkPointers(nn.Module):
         last = keys.shape[1] - 1
 
         def taken(x: Tensor, index: Tensor) -> Tensor:
+            """Take (B, S, ...) at positions (B, n, k), any where there is no such position."""
             found: Tensor = take_rows(x, index.clamp(0, last).flatten(1), rows).unflatten(1, index.shape[1:])
             return found
 

@@ -68,6 +68,7 @@ def flops_per_token(model: nn.Module, time: int) -> float:
             small_products.append(products * shape.query_width)
 
     def count_pointers(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        """Add what pointers at no more anchors than there are compare element by element."""
         assert isinstance(module, ChunkPointers)
         states, anchors = args[:2]
         small_products.append(module.elementwise_flops(states.shape[1], anchors.shape[1]))
