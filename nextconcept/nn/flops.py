@@ -1,7 +1,7 @@
 """Counting floating-point operations."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -41,16 +41,20 @@ def counted_products() -> Iterator[FlopCounterMode]:
 
 
 @torch.no_grad()
-def flops_per_token(model: nn.Module, time: int) -> float:
-    """Count the operations of ``model`` on ``time`` token ids, per token.
+def flops_per_token(model: nn.Module, time: int, parts: Iterable[str] = ()) -> tuple[float, list[float]]:
+    """Count the operations of ``model`` on ``time`` token ids, per token, and those of its parts.
 
     Matrix products are counted (:func:`counted_products`). Those of attention to small plans, which
     :func:`~nextconcept.nn.attention_kernels.small_attention` computes element by element, and of
-    what pointers read are added as if they were matrix products.
+    what pointers read are added as if they were matrix products, to those of the whole model alone.
 
     Args:
         model: maps (1, ``time``) token ids to anything.
         time: number of tokens.
+        parts: names of submodules.
+
+    Returns:
+        The operations of the whole model, and of each part.
     """
     ghost = without_data(model)
     small_products: list[int] = []
@@ -81,4 +85,6 @@ def flops_per_token(model: nn.Module, time: int) -> float:
     tokens = torch.zeros(1, time, dtype=torch.long, device="meta")
     with counted_products() as counter:
         ghost(tokens)
-    return float(counter.get_total_flops() + sum(small_products)) / time
+    by_module, name = counter.get_flop_counts(), type(model).__name__
+    of_parts = [sum(by_module[f"{name}.{part}"].values()) / time for part in parts]
+    return float(counter.get_total_flops() + sum(small_products)) / time, of_parts

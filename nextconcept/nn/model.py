@@ -98,6 +98,7 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         self.draft_head = DraftHead(config) if config.levels > 1 and config.planner.draft_width else None
         self.pointers = ChunkPointers(config) if config.levels > 1 and config.reader.pointers else None
         self.chunker = chunker
+        self._level_flops: dict[int, dict[int, float]] = {}
 
     def forward(
         self,
@@ -290,7 +291,18 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         A multiplication and an addition are two operations; attention is included. A training step
         costs three times as many. See :func:`~nextconcept.nn.flops.flops_per_token`.
         """
-        return flops_per_token(self, time)
+        return sum(self.level_flops(time).values())
+
+    def level_flops(self, time: int) -> dict[int, float]:
+        """Return the part that each level has in :meth:`flops_per_token`.
+
+        Level 0 includes encoder and pointers, and what higher levels read of plans of few steps.
+        """
+        if time not in self._level_flops:  # a pass over shapes takes as long as a small step
+            levels = self.config.hierarchy.concept_levels
+            total, above = flops_per_token(self, time, [f"predictors.{level}" for level in levels])
+            self._level_flops[time] = {0: total - sum(above), **dict(zip(levels, above, strict=True))}
+        return dict(self._level_flops[time])
 
     def _check_ids(self, tokens: Tensor, least: int) -> None:
         """Check token ids; a GPU would have to wait for their range, which the look-up checks."""

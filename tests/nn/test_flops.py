@@ -26,3 +26,21 @@ def test_without_data__copies_no_weight(tied: bool, monkeypatch: pytest.MonkeyPa
     assert not ghost.training
     assert model.training
     assert not any(one.is_meta for one in model.parameters())
+
+
+def test_level_flops__one_pass_for_all_who_ask(monkeypatch: pytest.MonkeyPatch):
+    passes = 0
+
+    def counted(model: NextConceptModel) -> NextConceptModel:
+        nonlocal passes
+        passes += 1
+        return without_data(model)
+
+    monkeypatch.setattr("nextconcept.nn.flops.without_data", counted)
+    model = NextConceptModel(small_config(levels=3))
+    by_level = model.level_flops(64)
+    assert list(by_level) == [0, 1, 2]
+    assert model.flops_per_token(64) == sum(by_level.values())
+    assert passes == 1
+    model.flops_per_token(32)
+    assert passes == 2

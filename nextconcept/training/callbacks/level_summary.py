@@ -1,11 +1,9 @@
 """A table of the levels of a model."""
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import ModelSummary
 from torch import nn
 
-from nextconcept.nn.flops import counted_products, without_data
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.training.access import module_of
 
@@ -41,8 +39,8 @@ def level_table(model: NextConceptModel) -> str:
     steps.
     """
     config = model.config
-    total, costs = model.flops_per_token(config.window_length), _level_flops(model, config.window_length)
-    costs = {0: total - sum(costs.values()), **costs}
+    costs = model.level_flops(config.window_length)
+    total = sum(costs.values())
     rows = [("level", "width", "depth", "parameters", "MFLOPs/token")]
     remaining = _count(model)
     for level, cost in costs.items():
@@ -71,13 +69,3 @@ def _count(*modules: nn.Module) -> int:
     parameters = {parameter for module in modules for parameter in module.parameters()}
     return sum(parameter.numel() for parameter in parameters)
 
-
-@torch.no_grad()
-def _level_flops(model: NextConceptModel, time: int) -> dict[int, float]:
-    """Return the matrix products of each concept level in a forward pass, as FLOPs per token."""
-    ghost = without_data(model)
-    with counted_products() as counter:
-        ghost(torch.zeros(1, time, dtype=torch.long, device="meta"))
-    by_module, name = counter.get_flop_counts(), type(model).__name__
-    levels = model.config.hierarchy.concept_levels
-    return {level: sum(by_module[f"{name}.predictors.{level}"].values()) / time for level in levels}
