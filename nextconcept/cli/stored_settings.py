@@ -289,7 +289,7 @@ def _as_built(wanted: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def _class_name(encoder: Any) -> str:
-    return encoder.__name__ if isinstance(encoder, type) else str(encoder).rpartition(".")[2]
+    return encoder.__qualname__ if isinstance(encoder, type) else str(encoder).rpartition(".")[2]
 
 
 def _yaml(text: str) -> Any:

@@ -12,6 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.labels import families, label
 from nextconcept.inference.plan_attention import PlanAttentionRecorder
@@ -209,8 +210,7 @@ def _attention(
 def _table(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) -> str:
     if not model.config.encoder.additive:
         return ""
-    top = model.config.hierarchy.alignment
-    known = max(top, len(tokens) // 2 // top * top)
+    known = _middle(model.config.hierarchy, len(tokens))
     plans = plans_at_end(model, tokens[:known])
     before = visible(decode_chunk(tokenizer, tokens[max(0, known - 24) : known], ordered=True))
     lines = [f"after `{before}`", "", "| level | chunks ahead | planned | written | cosine |", "|---|---|---|---|---|"]
@@ -219,3 +219,12 @@ def _table(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) -> str
         cosine = "" if step.cosine is None else f"{step.cosine:.2f}"
         lines.append(f"| {step.level} | +{step.step} | `{visible(step.planned)}` | {written} | {cosine} |")
     return "\n".join(lines)
+
+
+def _middle(hierarchy: Hierarchy, length: int) -> int:
+    """Return about half of a text's tokens, whole chunks of the highest level that fits into half."""
+    half = max(1, length // 2)
+    if hierarchy.rules:
+        return half
+    unit = max(span for level in range(hierarchy.levels) if (span := hierarchy.span(level)) <= half)
+    return half // unit * unit

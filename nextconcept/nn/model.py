@@ -170,10 +170,9 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
             if prefill:
                 prefill.pointers = pointed_at
         embedding = self.encoder.embedding.weight
-        trace: list[Tensor] = []
-        logits = self.decoder(self.transformer(0), states, embedding, plan_input, caches.get(0), trace)
+        decoded = self.decoder(self.transformer(0), states, embedding, plan_input, caches.get(0))
+        logits, last, trunk = (part[:, offset:] if offset else part for part in decoded)
         plans = {level: prediction.plan for level, prediction in predictions.items()}
-        logits, trunk, last = (part[:, offset:] if offset else part for part in (logits, *trace[-2:]))
         return ModelOutput(logits, plans, concepts, predictions, offset, chunks, encoding, last, trunk)
 
     def _encode(self, ids: Tensor, prefill: PrefillState | None) -> Encoding:

@@ -44,8 +44,7 @@ class TokenDecoder(nn.Module):
         embedding: Tensor,
         plan_input: PlanInput | None = None,
         cache: RolloutCache | None = None,
-        trace: list[Tensor] | None = None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute next-token logits.
 
         Args:
@@ -54,16 +53,14 @@ class TokenDecoder(nn.Module):
             embedding: (V, >= D) token embedding.
             plan_input: plan and memory of level 1.
             cache: receives the keys and values.
-            trace: receives the (B, T, D) residual stream that each pass through a block reads, and
-                then the normalised states that become logits.
 
         Returns:
-            (B, T, V); entry t is for token t + 1.
+            (B, T, V) logits, entry t of token t + 1; the (B, T, D) normalised states that they are
+            made from; the (B, T, D) residual stream that the last block reads.
         """
-        hidden = transformer(states, self.shape, plan_input, cache, trace)
-        if trace is not None:
-            trace.append(hidden)
-        return self.logits(hidden, embedding)
+        trunk: list[Tensor] = []
+        hidden = transformer(states, self.shape, plan_input, cache, trunk)
+        return self.logits(hidden, embedding), hidden, trunk[0]
 
     def logits(self, hidden: Tensor, embedding: Tensor) -> Tensor:
         """Map (..., D) to (..., V) by :meth:`output_matrix`."""

@@ -153,7 +153,7 @@ class Transformer(nn.Module):
         shape: LevelShape,
         plan_input: PlanInput | None = None,
         cache: RolloutCache | None = None,
-        trace: list[Tensor] | None = None,
+        trunk: list[Tensor] | None = None,
     ) -> Tensor:
         """Run a level.
 
@@ -162,7 +162,7 @@ class Transformer(nn.Module):
             shape: the part of the matrices to use.
             plan_input: plan and memory of the level above.
             cache: of a rollout; its first pass fills the cache, later ones continue from it.
-            trace: receives the (B, T, D) residual stream that each pass through a block reads.
+            trunk: receives the (B, T, D) residual stream that the last block reads.
 
         Returns:
             (B, T, D) hidden states; state t is a function of inputs <= t and of what their chunks
@@ -174,8 +174,8 @@ class Transformer(nn.Module):
         # A recomputed block would write into the cache a second time.
         recompute = self.gradient_checkpointing and self.training and cache is None
         for index, block in enumerate(self.passes(shape.num_loops)):
-            if trace is not None:
-                trace.append(x)
+            if trunk is not None:
+                trunk[:] = [x]  # alone, so that no stream outlives its block
             run = functools.partial(checkpoint, block, use_reentrant=False) if recompute else block
             x = run(x, context, index)
         states: Tensor = self.norm(x)

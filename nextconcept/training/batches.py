@@ -50,8 +50,13 @@ def as_concept_batch(batch: Any) -> ConceptBatch:
     return ConceptBatch(tokens, torch.ones_like(tokens, dtype=torch.bool))
 
 
-def check_batch(batch: ConceptBatch, config: ModelConfig) -> None:
+def check_batch(batch: ConceptBatch, config: ModelConfig, ids: bool = True) -> None:
     """Check that a batch fits a model.
+
+    Args:
+        batch: the batch.
+        config: the model's configuration.
+        ids: whether to look at the ids too.
 
     Raises:
         InputError: if shapes or types are wrong, windows are longer than the model's context, or
@@ -69,6 +74,8 @@ def check_batch(batch: ConceptBatch, config: ModelConfig) -> None:
             f"the batch has windows of {tokens.shape[1] - 1} tokens and the one after them, but the model's "
             f"context_length is {config.window_length}: give shorter windows or a model with a larger context_length."
         )
+    if not ids:
+        return
     lowest, highest = torch.stack(tokens.aminmax()).tolist()  # one transfer from a GPU
     if lowest < 0 or highest >= config.vocab_size:
         raise InputError(

@@ -303,7 +303,8 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
 
     def _checked(self, batch: Any, batch_idx: int) -> ConceptBatch:
         converted = as_concept_batch(batch)
-        check_batch(converted, self.config)
+        # To look at ids on a GPU takes a wait, so the first ones stand for all.
+        check_batch(converted, self.config, ids=batch_idx == 0 or converted.tokens.device.type == "cpu")
         if batch_idx == 0 and self.config.levels > 1:  # rules read the text, which takes longer than the ids
             check_ends(converted, self.model.chunker)
         return converted

@@ -234,14 +234,15 @@ import torch
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from tests.helpers import fails
 
-class Weighing(ConceptEncoder):
-    def __init__(self, config):
-        super().__init__(config)
-        self.weights = torch.nn.Parameter(torch.full((config.vocab_size,), 0.5))
+class Parts:
+    class Weighing(ConceptEncoder):
+        def __init__(self, config):
+            super().__init__(config)
+            self.weights = torch.nn.Parameter(torch.full((config.vocab_size,), 0.5))
 
-    def forward(self, tokens):
-        weights, levels = self.weights[tokens][..., None], self.config.hierarchy.concept_levels
-        return {level: self.concepts(weights * self.embed(tokens, level), level) for level in levels}
+        def forward(self, tokens):
+            weights, levels = self.weights[tokens][..., None], self.config.hierarchy.concept_levels
+            return {level: self.concepts(weights * self.embed(tokens, level), level) for level in levels}
 
 def angle(at):
     return torch.nn.functional.mse_loss(at.plan, at.targets, reduction="none").sum(-1)
@@ -253,7 +254,7 @@ seven = 7
 def test_encoder_and_loss_of_ones_own(config: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     Path("own_parts.py").write_text(OWN_PARTS)
     monkeypatch.syspath_prepend(".")
-    own = ["--model.encoder", "own_parts.Weighing", "--model.loss.terms", "{own_parts.angle: 1.0}"]
+    own = ["--model.encoder", "own_parts.Parts.Weighing", "--model.loss.terms", "{own_parts.angle: 1.0}"]
     own += ["--model.config.encoder.composition", "mean"]
     main(["fit", "--config", str(config), *own])
     run = Path("logs/tiny/version_0")
@@ -265,13 +266,13 @@ def test_encoder_and_loss_of_ones_own(config: Path, capsys: pytest.CaptureFixtur
     generate = ["generate", "--prompt", "Line", "--max_new_tokens", "3"]
     for source in ("logs/tiny", "exported"):
         if source == "exported":
-            main(["export", "--ckpt_path", "logs/tiny", "--output", source, "--encoder", "own_parts.Weighing"])
-        assert "an encoder of its own, Weighing" in fails(capsys, *generate, "--ckpt_path", source)
-        main([*generate, "--ckpt_path", source, "--encoder", "own_parts.Weighing"])
+            main(["export", "--ckpt_path", "logs/tiny", "--output", source, "--encoder", "own_parts.Parts.Weighing"])
+        assert "an encoder of its own, Parts.Weighing" in fails(capsys, *generate, "--ckpt_path", source)
+        main([*generate, "--ckpt_path", source, "--encoder", "own_parts.Parts.Weighing"])
     main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", str(run)])
     begin = ["--model.init_from", str(run), "--trainer.max_steps", "1", "--trainer.logger.init_args.name", "second"]
     main(["fit", "--config", str(config), *own, *begin])
-    assert "an encoder of its own, Weighing" in fails(capsys, "fit", "--config", config, *own[2:], *begin)
+    assert "an encoder of its own, Parts.Weighing" in fails(capsys, "fit", "--config", config, *own[2:], *begin)
     # What a checkpoint names is imported only if the user has named it too.
     named = "asks for code of its own, own_parts.angle"
     assert named in fails(capsys, "validate", "--config", config, "--ckpt_path", run, *own[:2])

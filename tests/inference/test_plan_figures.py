@@ -68,6 +68,17 @@ def test_look_at_plan__is_pale_where_the_plan_is_barely_read(scale: float):
         assert (darkest > 0.5) == (scale < 1)
 
 
+@pytest.mark.parametrize("alignment", ["start", "end"])
+def test_look_at_plan__table_of_a_text_shorter_than_two_chunks_of_the_top_level(alignment: str):
+    config = small_config(
+        vocab_size=256, levels=3, chunk_size=6, context_length=72, horizon=2, encoder__chunk_alignment=alignment
+    )
+    table = look_at_plan(open_model(config), ByteTokenizer(), TOKENS).table
+    assert table.startswith("after `To␣be,␣or␣not␣to␣b`")
+    written = [line.split("|")[4].strip() for line in table.splitlines() if line.startswith("| 1 |")]
+    assert written == ["`e:␣$x$`", "`␣that␣`"]
+
+
 def test_look_at_plan__no_complete_chunk(tmp_path):
     picture = look_at_plan(open_model(small_config(vocab_size=256, levels=3)), ByteTokenizer(), TOKENS[:9])
     picture.agreement[2].savefig(tmp_path / "plan.png")

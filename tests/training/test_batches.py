@@ -71,3 +71,9 @@ def test_check_tokenizer():
         check_tokenizer(ByteTokenizer(), None, CONFIG)
     with pytest.raises(InputError, match="the model reads other tokens than this data has"):
         check_tokenizer(SymbolTokenizer(["a"]), ByteTokenizer(), small_config(vocab_size=256))
+
+
+def test_check_batch__need_not_look_at_ids():
+    with torch.device("meta"):  # which has none
+        tokens, mask = torch.empty(2, 9, dtype=torch.long), torch.ones(2, 9, dtype=torch.bool)
+    check_batch(ConceptBatch(tokens, mask), CONFIG, ids=False)
