@@ -4,12 +4,12 @@ A card is Markdown with a YAML head that the Hugging Face Hub reads. Its content
 record that :class:`~nextconcept.training.callbacks.StoreModelMetadata` keeps in each checkpoint.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from nextconcept.core.config import ModelConfig
+from nextconcept.core.settings import flat
 
 __all__ = ["RECORD", "model_card"]
 
@@ -112,7 +112,8 @@ def model_card(config: ModelConfig, parameters: int, record: dict[str, Any]) -> 
         model_name=title if results else None,
         eval_results=results or None,
     )
-    defaults = dict(_flat(ModelConfig().to_dict()))
+    defaults = dict(flat(ModelConfig().to_dict()))
+    trained_on = flat(data | {"dataset": dataset} | record.get("spent", {}))
     card: ModelCard = ModelCard.from_template(
         head,
         template_str=TEMPLATE,
@@ -122,14 +123,14 @@ def model_card(config: ModelConfig, parameters: int, record: dict[str, Any]) -> 
         config=config,
         encoder=f" --encoder YOUR_MODULE.{own}" if (own := config.encoder.class_name) else "",
         chunks=_chunks(config),
-        training=dict(_flat(data | {"dataset": dataset} | record.get("spent", {}))),
+        training={name: value for name, value in trained_on if value is not None},
         measured=measured,
         step=record.get("step"),
         batches=record.get("batches"),
         settings={
             name: value
-            for name, value in _flat(config.to_dict())
-            if value != defaults.get(name) or name in ("levels", "width")
+            for name, value in flat(config.to_dict())
+            if value not in (None, defaults.get(name)) or name in ("levels", "width")
         },
     )
     return card
@@ -140,15 +141,6 @@ def _levels(config: ModelConfig) -> str:
         return "tokens alone (a plain GPT)"
     concepts = config.levels - 1
     return f"tokens and {concepts} level{'s' * (concepts > 1)} of concepts"
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested values by their dotted names, except None."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            yield f"{prefix}{name}", value
 
 
 def _chunks(config: ModelConfig) -> str:

@@ -1,7 +1,6 @@
 """Settings and data that were given, where a checkpoint or a file has others."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from nextconcept.cli.linked_settings import SHAPE
 from nextconcept.core.chunking import same_chunking
 from nextconcept.core.config import OF_TRAINING, ModelConfig
 from nextconcept.core.errors import InputError
+from nextconcept.core.settings import flat
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.nn.concept_encoder import ConceptEncoder
 
@@ -303,21 +303,14 @@ def _yaml(text: str) -> Any:
     return content
 
 
-def _leaves(values: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted names of the values in nested dictionaries."""
-    if not isinstance(values, dict):
-        return
-    for key, value in values.items():
-        name = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(value, dict) and value and name != "loss.terms":
-            yield from _leaves(value, name)
-        else:
-            yield name
+def _leaves(values: Any, prefix: str = "") -> list[str]:
+    """Return the dotted names of the values in nested dictionaries."""
+    return [name for name, _ in flat(values, prefix, whole=("loss.terms",)) if name]
 
 
 def _names(values: dict[str, Any], group: str) -> list[str]:
     """Return the dotted names of the settings of a group."""
-    return list(_leaves({group: values[group]}))
+    return _leaves({group: values[group]})
 
 
 def _covers(part: str, name: str) -> bool:

@@ -1,5 +1,6 @@
 """Dataclasses of settings: made from plain values, checked against the types of their fields."""
 
+from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -7,7 +8,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from nextconcept.core.errors import InputError
 from nextconcept.core.suggestions import did_you_mean
 
-__all__ = ["check_types", "from_dict"]
+__all__ = ["check_types", "flat", "from_dict"]
 
 Group = TypeVar("Group")
 
@@ -34,6 +35,26 @@ def from_dict(cls: type[Group], values: dict[str, Any], prefix: str = "") -> Gro
             "one, or load it with the version that made it."
         )
     return cls(**values)
+
+
+def flat(values: Any, name: str = "", whole: Collection[str] = (), lists: bool = False) -> Iterator[tuple[str, Any]]:
+    """Yield nested settings by their dotted names.
+
+    Args:
+        values: a dictionary of settings and groups of them, to any depth.
+        name: what stands before the names.
+        whole: names of groups that are yielded as they are, as empty ones are.
+        lists: whether lists are groups too, whose names are numbers.
+    """
+    if isinstance(values, dict) and values and name not in whole:
+        parts = list(values.items())
+    elif isinstance(values, list) and values and lists:
+        parts = list(enumerate(values))
+    else:
+        yield name, values
+        return
+    for key, value in parts:
+        yield from flat(value, f"{name}.{key}" if name else str(key), whole, lists)
 
 
 def check_types(config: Any, prefix: str = "") -> None:

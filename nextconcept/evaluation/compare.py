@@ -1,6 +1,7 @@
 """``nextconcept compare``: the same budget for every entry, several seeds, one table."""
 
 import math
+import shlex
 import signal
 import sys
 import threading
@@ -183,7 +184,7 @@ class Comparison:
             "mode": self.mode,
             "baseline": self.baseline,
             "against": self.against,
-            "command": "nextconcept " + " ".join(sys.argv[1:]),
+            "command": shlex.join(["nextconcept", *sys.argv[1:]]),
         }
 
     def _finished(self, results: ResultsFile, runs: list[Run]) -> list[str]:

@@ -4,7 +4,6 @@ import glob
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 
 from nextconcept.core.errors import InputError
 from nextconcept.core.experiments import find_experiment
+from nextconcept.core.settings import flat
 from nextconcept.evaluation.search import Candidate
 
 __all__ = ["Entry", "Growth", "Run", "make_run"]
@@ -112,7 +112,7 @@ class Run:
                 if name == "--config":
                     found = _read_settings(find_experiment(value))
                     digest.update(yaml.safe_dump(found).encode() + b"\0")
-                    settings |= dict(_flat(found))
+                    settings |= dict(flat(found, lists=True))
                 else:
                     digest.update(f"{name}\0{value}\0".encode())
                     settings[name.removeprefix("--")] = value
@@ -127,17 +127,6 @@ def _read_settings(config: Path) -> Any:
         return yaml.safe_load(config.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         return None
-
-
-def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(values, dict):
-        for key, value in values.items():
-            yield from _flat(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(values, list):
-        for index, value in enumerate(values):
-            yield from _flat(value, f"{name}.{index}")
-    else:
-        yield name, values
 
 
 def _input_files(settings: dict[str, Any]) -> set[Path]:

@@ -222,7 +222,7 @@ def _table(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) -> str
 
 
 def _middle(hierarchy: Hierarchy, length: int) -> int:
-    """Return about half of a text's tokens, whole chunks of the highest level that fits into half."""
+    """Return about half of a text: whole chunks, of the highest level that has one there."""
     half = max(1, length // 2)
     if hierarchy.rules:
         return half

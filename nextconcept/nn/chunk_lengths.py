@@ -36,9 +36,9 @@ def length_odds(encoder: ConceptEncoder, chunker: Chunker, concepts: Tensor, sca
     # A token leads to one of the states, or ends the chunk.
     leads = F.one_hot(torch.where(ends, states, following), states + 1).to(concepts.dtype)  # (S, V, S + 1)
     reached = F.one_hot(torch.zeros_like(concepts[:, 0]).long(), states).to(concepts.dtype)
-    odds = []
-    for place in range(rule.max_length):
-        cosines = encoder.read_back_at(concepts[:, None], torch.full((1,), place, device=concepts.device))[:, 0]
+    vocabulary, odds = encoder.vocabulary(concepts.shape[1]).to(concepts.dtype), []
+    for place in torch.arange(rule.max_length, device=concepts.device)[:, None]:
+        cosines = encoder.unbound_at(concepts[:, None], place)[:, 0] @ vocabulary.T
         after = torch.einsum("ms,mv,svt->mt", reached, encoder.read_back_logits(cosines, scale).softmax(-1), leads)
         odds.append(after[:, -1])
         reached = after[:, :-1]

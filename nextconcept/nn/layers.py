@@ -69,7 +69,7 @@ class Linear(nn.Linear):
             (..., out).
         """
         weight, columns = self.weight, x.shape[-1]
-        # A slice over a whole axis would still copy the matrix in the backward pass.
+        # Even a slice over a whole axis takes time, forward and backward.
         if out_features is not None and out_features < weight.shape[0]:
             weight = weight[:out_features]
         if columns < weight.shape[1]:

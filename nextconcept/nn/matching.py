@@ -67,7 +67,7 @@ def _match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, be
     repeated = concepts[:, None].expand(-1, chunk, -1)
     wanted = composition.bind(repeated, stride, undo=True)  # (M, c, D): the element of each position, with noise
     if stride == 1:
-        tokens, elements = nearest_tokens(encoder, wanted, top_k)
+        tokens, elements = nearest_tokens(encoder, wanted, top_k, encoder.vocabulary(wanted.shape[-1]))
     else:
         below = _match(encoder, wanted.flatten(0, 1), level - 1, top_k, beam)
         tokens, elements = (part.unflatten(0, (-1, chunk)) for part in (below.tokens, below.concepts))
@@ -87,19 +87,19 @@ def _match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, be
     )
 
 
-def nearest_tokens(encoder: ConceptEncoder, wanted: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+def nearest_tokens(encoder: ConceptEncoder, wanted: Tensor, top_k: int, vocabulary: Tensor) -> tuple[Tensor, Tensor]:
     """Return the nearest tokens of each position.
 
     Args:
         encoder: holds the embedding.
         wanted: (M, c, D) concepts, rotated back to each position.
         top_k: K.
+        vocabulary: (V, D) unit embeddings.
 
     Returns:
         Ids (M, c, K, 1) and embeddings (M, c, K, D).
     """
-    vocabulary = encoder.embedding.weight[:, : wanted.shape[-1]].to(wanted.dtype)
-    scores = wanted @ F.normalize(vocabulary, dim=-1).T
+    scores = wanted @ vocabulary.to(wanted.dtype).T
     ids = scores.topk(min(top_k, vocabulary.shape[0]), -1).indices
     return ids[..., None], encoder.look_up(ids, wanted.shape[-1]).to(wanted.dtype)
 

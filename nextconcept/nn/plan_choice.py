@@ -64,8 +64,9 @@ def choose_plan(choice: PlanChoice, level: int, plan: Tensor, concepts: Tensor, 
         choice = choice.get(level, "predicted")
     if isinstance(choice, Tensor) or callable(choice):
         chosen = choice if isinstance(choice, Tensor) else choice(level, plan)
-        if chosen.shape != plan.shape:
-            raise InputError(f"the plan of level {level} needs shape {tuple(plan.shape)}, not {tuple(chosen.shape)}.")
+        if not isinstance(chosen, Tensor) or chosen.shape != plan.shape:
+            given = tuple(chosen.shape) if isinstance(chosen, Tensor) else type(chosen).__name__
+            raise InputError(f"the plan of level {level} needs shape {tuple(plan.shape)}, not {given}.")
         return chosen
     if choice == "predicted":
         return plan

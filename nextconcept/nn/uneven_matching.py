@@ -44,7 +44,8 @@ def match_uneven(
         top_k: candidates per place, K.
         beam: partial compositions kept, W.
     """
-    search = _Search(encoder, chunker.hierarchy, chunker.tables, top_k, beam)
+    vocabulary = encoder.vocabulary(concepts.shape[-1])
+    search = _Search(encoder, vocabulary, chunker.hierarchy, chunker.tables, top_k, beam)
     leading, flat = concepts.shape[:-1], concepts.reshape(-1, concepts.shape[-1])
     found = search.chunks(
         flat, level, {rule: torch.zeros_like(flat[:, 0], dtype=torch.long) for rule in chunker.tables}
@@ -89,9 +90,16 @@ class _Search:
     """Beam search over the places of a chunk."""
 
     def __init__(
-        self, encoder: ConceptEncoder, hierarchy: Hierarchy, tables: Mapping[int, Tables], top_k: int, beam: int
+        self,
+        encoder: ConceptEncoder,
+        vocabulary: Tensor,
+        hierarchy: Hierarchy,
+        tables: Mapping[int, Tables],
+        top_k: int,
+        beam: int,
     ) -> None:
-        self.encoder, self.hierarchy, self.tables, self.top_k, self.beam = encoder, hierarchy, tables, top_k, beam
+        self.encoder, self.vocabulary, self.hierarchy = encoder, vocabulary, hierarchy
+        self.tables, self.top_k, self.beam = tables, top_k, beam
 
     def chunks(self, wanted: Tensor, level: int, states: dict[int, Tensor]) -> _Chunks:
         """Search for chunks of ``level`` near to (M, D), whose text begins in ``states`` (M,)."""
@@ -160,7 +168,7 @@ class _Search:
         """Return the tokens nearest to (M, D) at a place, for each chunk that goes on there."""
         at = torch.full_like(beam.lengths[:, :1], place)
         there = self.encoder.composition(1).bind_at(wanted[:, None], at, undo=True)
-        ids, elements = nearest_tokens(self.encoder, there, self.top_k)  # (M, 1, K, ...)
+        ids, elements = nearest_tokens(self.encoder, there, self.top_k, self.vocabulary)  # (M, 1, K, ...)
         tokens = ids.expand(-1, self.beam, -1, -1)
         read = {rule: (beam.states[rule][..., None], tokens[..., 0]) for rule in self.tables}
         return _Chunks(

@@ -118,6 +118,7 @@ class Evaluator(nn.Module):
         tokens, mask, _ = batch
         inputs = tokens[:, :-1] if objective is None else objective.inputs(tokens, mask)
         weight = mask[:, 1:].sum()
+        ratio = None if byte_counts is None else bytes_per_token(batch, byte_counts)
         values: dict[str, tuple[Tensor, Tensor]] = {}
         predicted: ModelOutput | None = None
         for suffix, source in self.sources.items():
@@ -141,8 +142,7 @@ class Evaluator(nn.Module):
             else:
                 token_mean = token_loss(logits, tokens, mask)
             values[f"loss/tokens{suffix}"] = token_mean, weight
-            if byte_counts is not None:
-                ratio = bytes_per_token(batch, byte_counts)
+            if ratio is not None:
                 values[f"bits_per_byte{suffix}"] = token_mean / math.log(2) / ratio, weight * ratio
         self._last_row = inputs[-1:].clone()
         self.means.update(values)

@@ -34,7 +34,7 @@ class LossInputs:
         output: the result of its forward pass.
         level: concept level of the plan, 1 or more.
         tokens: (B, T) int64 inputs, with the padding in front that ``output.offset`` counts.
-        plan: (B, A, H, D) predicted concepts.
+        plan: (B, A, H, D) predicted concepts, in training those of the steps that the loss counts.
         targets: (B, A, H, D) realised concepts, zero beyond the window.
         temperature: of ``info_nce``.
         decode_scale: inverse temperature of ``decode``.
@@ -101,7 +101,7 @@ def _contrast(at: LossInputs) -> Tensor:
 
 def _energy(at: LossInputs) -> Tensor:
     steps = at.output.predictions[at.level].steps
-    first, second = at.model.predictor(at.level).sample(steps, 2).float()
+    first, second = at.model.predictor(at.level).sample(steps, 2)[..., : at.plan.shape[2], :].float()
     scale = 1 / math.sqrt(at.plan.shape[-1])
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
@@ -130,13 +130,14 @@ def _read_tokens(at: LossInputs, plan: Tensor, head: DraftHead | None = None) ->
 
     def planned(values: Tensor) -> Tensor:
         """Bring (B, T, ...) ids to the places of the planned chunks, (n, H, span, ...)."""
-        chunks = values[:, : count * span].unflatten(1, (count, span)).flatten(2).float()
-        found = scored.of(horizon_targets(chunks, plan.shape[2])[0].long())
+        chunks = values[:, : count * span].unflatten(1, (count, span)).flatten(2)
+        found = scored.of(horizon_targets(chunks, plan.shape[2])[0])
         places: Tensor = found.unflatten(2, (span, *values.shape[2:]))
         return places
 
     unbound, truth = encoder.unbound(scored.of(plan), at.level), planned(at.tokens)
-    losses = _token_losses(at, unbound, truth, head, planned(_before(at)) if head else None).mean(-1)
+    before, vocabulary = planned(_before(at)) if head else None, _vocabulary(at, plan)
+    losses = _token_losses(at, unbound, truth, vocabulary, head, before).mean(-1)
     if scored.index is None:
         return losses.view(plan.shape[:3])
     every = losses.new_zeros(scored.count, losses.shape[1])
@@ -165,29 +166,37 @@ def _read_chunks(at: LossInputs, plan: Tensor, head: DraftHead | None, chunks: d
     sizes = (own.start[:, 1:] - own.start[:, :-1]).clamp(min=1)
     scored, rows = _Scored(at, slot.numel()), torch.arange(len(slot), device=slot.device)[:, None]
     offset, truth = scored.of(offset), scored.of(at.tokens)
-    before = scored.of(_before(at)) if head else None
+    before, vocabulary = scored.of(_before(at)) if head else None, _vocabulary(at, plan)
     # Chunks and anchors of all rows one after the other.
     place = scored.of(rows * (own.most + 1) + slot)
     steps = []
     for step in range(1 if head else horizon):
         anchor = scored.of(rows * plan.shape[1] + (slot - step).clamp(min=0))
         unbound = encoder.unbound_at(plan[:, :, step].flatten(0, 1).index_select(0, anchor), offset)
-        losses = _token_losses(at, unbound, truth, head, before) * scored.weight
+        losses = _token_losses(at, unbound, truth, vocabulary, head, before) * scored.weight
         sums = losses.new_zeros(len(slot) * (own.most + 1)).index_add(0, place, losses).view(len(slot), -1)
         # Concept m + step is what anchor m plans at this step.
         steps.append(F.pad(sums[:, :-1] / sizes, (0, step + 1))[:, step:])
     return F.pad(torch.stack(steps, 2), (0, horizon - len(steps)))
 
 
+def _vocabulary(at: LossInputs, plan: Tensor) -> Tensor:
+    """Return the unit embeddings that a plan is compared with, (V, D)."""
+    return at.model.encoder.vocabulary(plan.shape[-1]).to(plan.dtype)
+
+
 def _token_losses(
-    at: LossInputs, unbound: Tensor, truth: Tensor, head: DraftHead | None, before: Tensor | None
+    at: LossInputs,
+    unbound: Tensor,
+    truth: Tensor,
+    vocabulary: Tensor,
+    head: DraftHead | None,
+    before: Tensor | None,
 ) -> Tensor:
     """Return the cross-entropies of tokens (...) by unbound concepts (..., D)."""
-    encoder = at.model.encoder
-    vocabulary = encoder.vocabulary(unbound.shape[-1]).to(unbound.dtype)
     if head is not None:
         unbound = head(unbound, before, vocabulary)
-    logits = encoder.read_back_logits(unbound @ vocabulary.T, at.decode_scale, trained=head is None)
+    logits = at.model.encoder.read_back_logits(unbound @ vocabulary.T, at.decode_scale, trained=head is None)
     return F.cross_entropy(logits.flatten(0, -2), truth.flatten(), reduction="none").view(truth.shape)
 
 

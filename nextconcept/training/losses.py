@@ -141,8 +141,8 @@ class ConceptLoss:
         total: scalar, ``mean_j gamma^j D``, without w.
         distances: (H',) its parts ``gamma^j D`` at the steps that the loss counts.
         steps: per term, (H,) its mean at each horizon step, undiscounted.
-        similarity: (H,) mean cosine of prediction and target at each horizon step.
         counts: (H,) number of concepts in each mean.
+        plan: (B, A, H, D) predicted concepts, in training those of the steps that the loss counts.
         targets: (B, A, H, D) realised concepts.
         valid: (B, A, H) bool, False where a concept is not to be learnt.
     """
@@ -150,10 +150,16 @@ class ConceptLoss:
     total: Tensor
     distances: Tensor
     steps: dict[str, Tensor]
-    similarity: Tensor
     counts: Tensor
+    plan: Tensor
     targets: Tensor
     valid: Tensor
+
+    @property
+    def similarity(self) -> Tensor:
+        """(H,) mean cosine of prediction and target at each horizon step."""
+        cosine = cosine_similarity(self.plan, self.targets)
+        return (cosine * self.valid).sum((0, 1)) / self.counts.clamp(min=1)
 
 
 @dataclass
@@ -222,7 +228,9 @@ def compute_losses(
 def _concept_loss(
     config: LossConfig, model: NextConceptModel, output: ModelOutput, level: int, tokens: Tensor, mask: Tensor
 ) -> ConceptLoss:
-    plan, horizon = output.plans[level].float(), output.plans[level].shape[2]
+    whole = output.plans[level].float()
+    plan = whole[:, :, : config.horizon] if model.training else whole  # evaluation shows all steps
+    horizon = plan.shape[2]
     targets, known = horizon_targets(output.concepts[level].detach().float(), horizon, output.counts(level))
     if output.chunks is None:
         span, count = model.config.hierarchy.span(level), targets.shape[1] - 1
@@ -244,15 +252,14 @@ def _concept_loss(
     steps = {name: mean(find_term(name)(inputs)) for name in config.terms}
     discounts = config.discount ** torch.arange(horizon, device=plan.device)
     # Empty sums keep every parameter of the level in the graph, as DDP demands.
-    distances, noise = (plan.sum() * 0).expand(horizon), model.predictor(level).head.noise
+    distances, noise = (whole.sum() * 0).expand(horizon), model.predictor(level).head.noise
     if noise is not None:
         distances = distances + noise.weight.sum() * 0
     for name, weight in config.terms.items():
         distances = distances + weight * discounts * steps[name]
     distances = distances[: config.horizon]
     total = distances.sum() / (counts[: config.horizon] > 0).sum().clamp(min=1)
-    similarity = 1 - steps["cosine"] if "cosine" in steps else mean(cosine_similarity(plan.detach(), targets))
-    return ConceptLoss(total, distances.detach(), steps, similarity.detach(), counts, targets, valid.bool())
+    return ConceptLoss(total, distances.detach(), steps, counts, plan.detach(), targets, valid.bool())
 
 
 def loss_flops_per_token(

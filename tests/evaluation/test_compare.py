@@ -147,11 +147,13 @@ def test_compare__searches_until_the_best_rate_is_not_at_an_end(
 
 
 def test_compare__takes_the_rates_of_an_entry_in_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sys.argv", ["nextconcept", "compare"])
+    monkeypatch.setattr("sys.argv", ["nextconcept", "compare", "--question", "which one?"])
     entries = {"gpt": Entry([__file__]), "fixed": Entry([__file__], learning_rates=[7e-3])}
     settings: dict[str, Any] = {"learning_rates": (1e-3, 2e-3, 4e-3), "output": tmp_path, "logs": tmp_path / "logs"}
     path = Comparison("rates", entries, **settings).run(FakeRunner(lambda rate, seed: abs(math.log(rate / 2e-3))))
-    tried = [(run["entry"], run["learning_rate"], run["seed"]) for run in json.loads(path.read_text())["runs"]]
+    found = json.loads(path.read_text())
+    assert found["command"] == "nextconcept compare --question 'which one?'"  # as a shell takes it
+    tried = [(run["entry"], run["learning_rate"], run["seed"]) for run in found["runs"]]
     assert sorted(tried)[:3] == [("fixed", 7e-3, seed) for seed in range(3)]
     assert sorted({rate for entry, rate, _ in tried if entry == "gpt"}) == [1e-3, 2e-3, 4e-3]
 

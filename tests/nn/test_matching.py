@@ -60,7 +60,7 @@ def test_nearest_tokens__are_those_of_the_greatest_cosine():
     with torch.no_grad():
         encoder.embedding.weight[3] *= 100
         cosines = F.cosine_similarity(wanted[..., None, :], encoder.embedding.weight[:, :16], dim=-1)
-    ids, elements = nearest_tokens(encoder, wanted, 2)
+    ids, elements = nearest_tokens(encoder, wanted, 2, encoder.vocabulary(16))
     assert torch.equal(ids[..., 0], cosines.topk(2).indices)
     torch.testing.assert_close(elements, encoder.look_up(ids[..., 0], 16))
 

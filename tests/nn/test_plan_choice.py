@@ -47,6 +47,8 @@ def test_choose_plan__refuses_another_shape():
     for given in (PLAN[:1], lambda level, plan: plan[:, :1]):
         with pytest.raises(InputError, match=r"the plan of level 1 needs shape \(2, .*\), not \("):
             choose_plan(given, 1, PLAN, CONCEPTS, None)
+    with pytest.raises(InputError, match="needs shape .*, not NoneType"):
+        choose_plan(lambda level, plan: None, 1, PLAN, CONCEPTS, None)
 
 
 @pytest.mark.parametrize(

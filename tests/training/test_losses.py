@@ -44,6 +44,24 @@ def test_compute_losses__is_the_formula(discount: float):
     torch.testing.assert_close(losses.concepts[1].similarity, 1 - losses.concepts[1].steps["cosine"])
 
 
+@pytest.mark.parametrize("chunking", [None, ["words"]], ids=str)
+def test_compute_losses__steps_beyond_its_horizon_change_nothing_in_training(chunking: list[str] | None):
+    """Evaluation shows them; training does not compute them."""
+    rules = {"chunking": chunking, "sharing": "separate", "vocab_size": 256} if chunking else {}
+    model = NextConceptModel(small_config(**rules))
+    tokens, mask = torch.randint(32, 128, (2, 17)), torch.ones(2, 17, dtype=torch.bool)
+    tokens = tokens if chunking else tokens % 64
+    config = LossConfig({"cosine": 1.0, "info_nce": 0.5, "decode": 1.0}, horizon=2)
+    found = []
+    for training in (True, False):
+        model.train(training).zero_grad()
+        loss = compute_losses(config, model, model(tokens[:, :-1]), tokens, mask)
+        loss.total.backward()
+        found.append((loss.total, [parameter.grad for parameter in model.parameters()]))
+        assert loss.concepts[1].plan.shape[2] == len(loss.concepts[1].similarity) == (2 if training else 3)
+    torch.testing.assert_close(*found)
+
+
 def test_compute_losses__is_a_mean_over_the_steps_that_have_concepts():
     model, config = NextConceptModel(small_config()), LossConfig({"cosine": 1.0, "mse": 0.5})
     tokens, mask = batch_of(8)  # two chunks, and a horizon of three
@@ -63,7 +81,7 @@ def test_compute_losses__may_count_the_first_steps_alone():
         loss = compute_losses(LossConfig(terms, horizon=horizon), model, out, tokens, mask).concepts[1]
         expected = (loss.steps["cosine"] + 0.5 * loss.steps["mse"])[:horizon].mean()
         torch.testing.assert_close(loss.total, expected)
-        assert len(loss.steps["cosine"]) == 3
+        assert len(loss.steps["cosine"]) == min(horizon, 3)
     with pytest.raises(InputError, match="horizon of the loss must be 1 or more"):
         LossConfig(horizon=0)
     with pytest.raises(InputError, match="concept loss 'cosine' must be 0 or more, not '1'"):

@@ -68,4 +68,3 @@ def level_table(model: NextConceptModel) -> str:
 def _count(*modules: nn.Module) -> int:
     parameters = {parameter for module in modules for parameter in module.parameters()}
     return sum(parameter.numel() for parameter in parameters)
-

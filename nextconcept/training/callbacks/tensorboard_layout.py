@@ -1,12 +1,12 @@
 """TensorBoard's charts of all levels together, and the settings of a run."""
 
 from dataclasses import asdict
-from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
+from nextconcept.core.settings import flat
 from nextconcept.training.access import module_of
 from nextconcept.training.lightning_compat import leave_out_epochs
 from nextconcept.training.module import ConceptModule
@@ -64,8 +64,5 @@ class TensorBoardLayout(L.Callback):
 
 def _settings(module: ConceptModule) -> dict[str, bool | float | str]:
     """Return all settings by name, as plain values."""
-    parts: dict[str, Any] = {"": module.config, "loss.": module.loss, "optimizer.": module.optimizer_config}
-    values = {f"{prefix}{name}": value for prefix, part in parts.items() for name, value in asdict(part).items()}
-    return {
-        name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in values.items()
-    }
+    groups = asdict(module.config) | {"loss": asdict(module.loss), "optimizer": asdict(module.optimizer_config)}
+    return {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in flat(groups)}

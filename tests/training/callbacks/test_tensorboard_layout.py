@@ -45,5 +45,5 @@ def test_on_fit_start__settings_are_plain_values_beside_the_losses(tmp_path: Pat
     logger.save()
     (file,) = tmp_path.glob("**/events*")
     content = file.read_bytes()
-    for text in (b"_hparams_/experiment", b"val/loss/tokens", b"optimizer.lr", b"[4, None, 2]"):
+    for text in (b"_hparams_/experiment", b"val/loss/tokens", b"optimizer.lr", b"encoder.composition", b"[4, None, 2]"):
         assert text in content
