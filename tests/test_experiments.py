@@ -7,6 +7,7 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 import yaml
@@ -16,6 +17,10 @@ from nextconcept.core.config import ModelConfig
 from nextconcept.core.experiments import experiment_files
 from nextconcept.evaluation.compare import compare
 from nextconcept.evaluation.entries import Entry
+from nextconcept.training.callbacks import PlanView, WritingSamples
+from nextconcept.training.losses import LossConfig
+from nextconcept.training.module import ConceptModule
+from nextconcept.training.optim import OptimizerConfig
 from tests.helpers import fails, write_sums
 
 FILES = experiment_files()
@@ -222,22 +227,44 @@ def test_fit__refuses_comparisons_in_any_folder(capsys: pytest.CaptureFixture):
 
 
 def check_options(settings: dict, config: list[str]) -> None:
-    """Check names of options of a model, its objective and its task against their signatures."""
+    """Check names of options against the signatures of what takes them."""
+    experiment = yaml.safe_load(FILES[config[0]].read_text())
+    takers = {
+        "model.loss": LossConfig,
+        "model.optimizer": OptimizerConfig,
+        "model.objective": settings.get("model.objective"),
+        "model": ConceptModule,
+        "data.task": experiment["data"].get("init_args", {}).get("task", {}).get("class_path"),
+        "data": experiment["data"]["class_path"],
+        "trainer": L.Trainer,
+        "sample": WritingSamples,
+        "plan_view": PlanView,
+    }
     for name, value in settings.items():
-        group, _, rest = name.partition(".")
-        if group == "model" and rest.startswith("objective"):
-            argument = rest.removeprefix("objective").removeprefix(".") or "model"
-            assert argument in inspect.signature(pydoc.locate(settings["model.objective"])).parameters, name
-        elif name.startswith("data.task."):
-            task = yaml.safe_load(FILES[config[0]].read_text())["data"]["init_args"]["task"]["class_path"]
-            assert name.removeprefix("data.task.") in inspect.signature(pydoc.locate(task)).parameters, name
-        elif name == "model.config":
+        if name == "model.config":
             for key in value:
                 assert hasattr(ModelConfig(), key), key
         elif name.startswith("model.config."):
-            assert operator.attrgetter(rest.removeprefix("config."))(ModelConfig()) is not NotImplemented, name
+            operator.attrgetter(name.removeprefix("model.config."))(ModelConfig())
         else:
-            assert group in ("model", "data", "trainer", "sample", "plan_view"), name
+            group = next(group for group in takers if name.startswith(f"{group}."))
+            taker = takers[group]
+            taker = pydoc.locate(taker) if isinstance(taker, str) else taker
+            argument = name.removeprefix(f"{group}.").partition(".")[0]
+            # Keyword arguments go on to the classes above.
+            assert any(argument in inspect.signature(one).parameters for one in taker.__mro__[:-1]), name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("model.optimizer.nonsense", "model.loss.typo", "model.config.widht", "model.typo", "data.nothing"),
+        *("trainer.max_stepz", "sample.typo", "plan_view.typo", "other.typo"),
+    ],
+)
+def test_check_options__can_fail(name: str):
+    with pytest.raises((AssertionError, AttributeError, StopIteration)):
+        check_options({name: 1}, ["shakespeare"])
 
 
 @pytest.mark.parametrize("name", COMPARISONS)

@@ -1,7 +1,6 @@
 """Command ``nextconcept app``: a page on this machine that shows plans and follows changes."""
 
 from nextconcept.cli.parsers import run_function
-from nextconcept.core.errors import InputError
 from nextconcept.inference.read_back import check_readable
 from nextconcept.inference.text import load
 from nextconcept.nn.concept_encoder import ConceptEncoder
@@ -44,8 +43,6 @@ def app(
     from nextconcept.app.session import PlanSession
 
     writer = load(ckpt_path, encoder)
-    if writer.model.config.levels == 1:
-        raise InputError(f"the model in {ckpt_path} has tokens alone, and no plan: train one with more levels.")
     check_readable(writer.model)
     known, example = task_of(ckpt_path, writer.tokenizer, task), ""
     if known is not None:

@@ -64,8 +64,6 @@ def plan(
     page = None if html is None else new_page(html)
     text = read_prompt(prompt, prompt_file)
     writer = load(ckpt_path, encoder)
-    if writer.model.config.levels == 1:
-        raise InputError(f"the model in {ckpt_path} has tokens alone, and no plan: train one with more levels.")
     report = writer.plan(text, edit, max_new_tokens, temperature, seed)
     known = None if page is None else task_of(ckpt_path, writer.tokenizer, task)
     print(dumps(report.to_dict(), indent=1) if json else report)

@@ -103,7 +103,7 @@ def generate_tokens(
     number = isinstance(max_new_tokens, Integral) and not isinstance(max_new_tokens, bool)
     if not number or not 0 <= max_new_tokens <= MOST_TOKENS:
         raise InputError(f"max_new_tokens must be 0 to {MOST_TOKENS:,}, not {max_new_tokens}.")
-    check_edits(edits or [], model, len(tokens))
+    edits = check_edits(edits or [], model, len(tokens))
     check_drafts(config, draft, use_cache)
     offsets = torch.tensor([config.padding(length) for length in lengths.tolist()])
     uniform = None

@@ -4,7 +4,7 @@ Shapes: B batch, T tokens, L size of the buffer, R rows, A anchors, H horizon, D
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -40,13 +40,16 @@ class PlanEdit:
     tokens: Tensor | None = None
 
 
-def check_edits(edits: Sequence[PlanEdit], model: NextConceptModel, rows: int) -> None:
-    """Check that a model makes the plans that edits change.
+def check_edits(edits: Sequence[PlanEdit], model: NextConceptModel, rows: int) -> list[PlanEdit]:
+    """Check that a model makes the plans that edits change, and bring them to its device.
 
     Args:
         edits: the edits.
         model: the model.
         rows: texts that are written at once, B.
+
+    Returns:
+        The edits; the concept of one text alone has shape (D,).
 
     Raises:
         InputError: if there is no such level or step, a concept has another shape, or two edits
@@ -58,6 +61,9 @@ def check_edits(edits: Sequence[PlanEdit], model: NextConceptModel, rows: int) -
     for level, step in places:
         if places.count((level, step)) > 1:
             raise InputError(f"several edits change step {step} of the plan of level {level}: give one.")
+    device = next(model.parameters()).device
+    concepts = [edit.concept[0] if rows == 1 and edit.concept.dim() == 2 else edit.concept for edit in edits]
+    return [replace(edit, concept=concept.to(device)) for edit, concept in zip(edits, concepts, strict=True)]
 
 
 def _check_edit(edit: PlanEdit, model: NextConceptModel, rows: int) -> None:

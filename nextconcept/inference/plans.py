@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.generate import generate
@@ -231,8 +230,6 @@ def report_plan(
         InputError: if the model has no plan, or prompt, edits or options can't be used.
     """
     config = model.config
-    if config.levels == 1:
-        raise InputError("the model has tokens alone, and no plan: train one with more levels.")
     check_readable(model)
     device = next(model.parameters()).device
     tokens = torch.from_numpy(tokenizer.encode_prompt(prompt).astype("int64")).to(device)
@@ -242,7 +239,7 @@ def report_plan(
     with eval_mode(model):
         plans = plans_at_end(model, tokens[start:])
         changes = [parse_edit(model, tokenizer, edit, plans) if isinstance(edit, str) else edit for edit in edits]
-        check_edits(changes, model, rows=1)
+        changes = check_edits(changes, model, rows=1)
         if changes:  # of lower levels, which read them
             plans = plans_at_end(model, tokens[start:], changes)
         generator = make_generator(seed, device)

@@ -153,11 +153,13 @@ def decode_tokens(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 
 def check_readable(model: NextConceptModel) -> None:
-    """Check that concepts of a model can be put into words.
+    """Check that a model has plans, and that they can be put into words.
 
     Raises:
-        InputError: if the composition is not additive.
+        InputError: if it has tokens alone, or its composition is not additive.
     """
+    if model.config.levels == 1:
+        raise InputError("the model has tokens alone, and no plan: train one with more levels.")
     if not model.config.encoder.additive:
         raise InputError(
             "a plan can be put into words if the composition is a sum or mean, not "

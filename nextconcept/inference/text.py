@@ -10,7 +10,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["TextStream", "Writer", "continue_tokens", "generate_text", "load"]
+
+Prompt = TypeVar("Prompt", str, list[str])
 
 
 @dataclass(eq=False)
@@ -47,35 +49,9 @@ class Writer:
         config, parameters = self.model.config, self.model.num_parameters
         return f"Writer({config.levels} levels of widths {config.widths}, {parameters / 1e6:.2f} M parameters)"
 
-    @overload
     def write(
         self,
-        prompt: str,
-        max_new_tokens: int = ...,
-        temperature: float = ...,
-        top_k: int | None = ...,
-        top_p: float | None = ...,
-        min_p: float | None = ...,
-        stop: str | Sequence[str] | None = ...,
-        seed: int = ...,
-        draft: str | None = ...,
-    ) -> str: ...
-    @overload
-    def write(
-        self,
-        prompt: list[str],
-        max_new_tokens: int = ...,
-        temperature: float = ...,
-        top_k: int | None = ...,
-        top_p: float | None = ...,
-        min_p: float | None = ...,
-        stop: str | Sequence[str] | None = ...,
-        seed: int = ...,
-        draft: str | None = ...,
-    ) -> list[str]: ...
-    def write(
-        self,
-        prompt: str | list[str],
+        prompt: Prompt,
         max_new_tokens: int = 300,
         temperature: float = 0.8,
         top_k: int | None = None,
@@ -84,7 +60,7 @@ class Writer:
         stop: str | Sequence[str] | None = None,
         seed: int = 0,
         draft: str | None = None,
-    ) -> str | list[str]:
+    ) -> Prompt:
         """Continue a prompt, or several in one batch.
 
         Args:
@@ -140,7 +116,7 @@ class Writer:
         pieces = generate_text(
             self.model, self.tokenizer, [prompt], max_new_tokens, sampling, seed, _as_list(stop), draft=draft
         )
-        yield from (piece for _, piece in pieces)
+        return (piece for _, piece in pieces)
 
     def plan(
         self,

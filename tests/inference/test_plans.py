@@ -9,7 +9,7 @@ from nextconcept import InputError
 from nextconcept.data.tokenizers import ByteTokenizer, SymbolTokenizer
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.generate import generate
-from nextconcept.inference.plan_edits import parse_edit
+from nextconcept.inference.plan_edits import PlanEdit, parse_edit
 from nextconcept.inference.plans import compare_plan, first_visible, plans_at_end, report_plan
 from nextconcept.inference.read_back import decode_chunk
 from nextconcept.nn.model_output import horizon_targets
@@ -90,6 +90,17 @@ def test_compare_plan__chunks_aligned_with_the_end_of_the_prompt():
     tokens = ids("abcdefghij")
     steps = compare_plan(model, ByteTokenizer(), tokens, 6, plans_at_end(model, tokens[:6]))
     assert [step.written for step in steps] == ["ghij", None, None]
+
+
+@pytest.mark.parametrize("shape", [(32,), (1, 32)], ids=str)
+def test_report_plan__concepts_of_edits_may_have_an_axis_of_rows(shape: tuple[int, ...]):
+    model = open_model(small_config(vocab_size=256))
+    concept = model.compose(ids("kiwi"))
+    edit = PlanEdit(1, 0, concept.view(shape), ids("kiwi"))
+    report = report_plan(model, ByteTokenizer(), "apples and kiwis", [edit], 8)
+    assert (report.steps[0].edited, report.steps[0].planned) == (True, "kiwi")
+    plain = report_plan(model, ByteTokenizer(), "apples and kiwis", [PlanEdit(1, 0, concept, ids("kiwi"))], 8)
+    assert report.written == plain.written
 
 
 def test_compare_plan__edits_are_marked():
