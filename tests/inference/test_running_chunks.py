@@ -124,7 +124,12 @@ def work_of(model: NextConceptModel, composed: list[int], first: int, count: int
     return work
 
 
-CASES = [(["sentences"], 1), (["words", "sentences"], 0), (["words", 3], 1), ([4, "sentences"], 0)]
+CASES = [
+    (["sentences"], 1),
+    (["words", 3], 1),
+    pytest.param(["words", "sentences"], 0, marks=pytest.mark.slow),
+    pytest.param([4, "sentences"], 0, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("rules", "depth"), CASES, ids=str)

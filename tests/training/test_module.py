@@ -30,7 +30,8 @@ from tests.helpers import StopAt, data_of, module_of, small_config, trainer_of, 
 
 
 @pytest.mark.parametrize(
-    ("levels", "chunk", "similar"), [(1, 4, 0), (2, 4, 0.8), pytest.param(4, 2, 0.4, marks=pytest.mark.slow)]
+    ("levels", "chunk", "similar"),
+    [pytest.param(1, 4, 0, marks=pytest.mark.slow), (2, 4, 0.8), pytest.param(4, 2, 0.4, marks=pytest.mark.slow)],
 )
 def test_training__overfits_one_batch(levels: int, chunk: int, similar: float):
     """Memorising 128 random tokens takes a working path from every token to every weight."""
@@ -118,11 +119,11 @@ def test_evaluation__draws_the_same_noise_each_time(command: str, corpus: Path, 
     ("stop", "shape", "limits"),
     [
         pytest.param(7, {}, {}, id="mid-epoch"),
-        pytest.param(37, {}, {}, id="at its end"),
+        pytest.param(37, {}, {}, id="at its end", marks=pytest.mark.slow),
         pytest.param(39, {}, {}, id="in the next"),
         pytest.param(7, {"chunking": ["words"]}, {}, id="words"),
-        pytest.param(7, {}, {"max_epochs": 2}, id="limited epochs, mid-epoch"),
-        pytest.param(39, {}, {"max_epochs": 2}, id="limited epochs, in the next"),
+        pytest.param(7, {}, {"max_epochs": 2}, id="limited epochs, mid-epoch", marks=pytest.mark.slow),
+        pytest.param(39, {}, {"max_epochs": 2}, id="limited epochs, in the next", marks=pytest.mark.slow),
     ],
 )
 def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, shape: dict, limits: dict):
