@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from nextconcept.core.errors import InputError
+from nextconcept.core.errors import InputError, own_error
 
 __all__ = ["check_mesh", "check_trainer", "input_error", "is_refusal"]
 
@@ -63,11 +63,8 @@ def is_refusal(error: Exception) -> bool:
 
 def input_error(error: BaseException) -> InputError:
     """Return our own error behind an error that settings caused, or one that quotes it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, InputError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
+    if own := own_error(error):
+        return own
     message = _reason_in(str(error))
     reason = textwrap.shorten(message, 600, placeholder=" ...").rstrip(".!")
     return InputError(f"these settings can't be used: {reason}.")

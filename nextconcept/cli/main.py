@@ -24,10 +24,13 @@ __all__ = ["COMMANDS", "Command", "errors_told", "main"]
 
 FILE_ERRORS = {
     getattr(errno, f"E{name}")
-    for name in ("ACCES", "PERM", "ROFS", "NOSPC", "DQUOT", "FBIG", "NAMETOOLONG", "NOTDIR", "ISDIR", "NOENT", "LOOP")
+    for name in (
+        *("ACCES", "PERM", "ROFS", "NOSPC", "DQUOT", "FBIG", "NAMETOOLONG", "NOTDIR", "ISDIR", "EXIST", "NOENT"),
+        "LOOP",
+    )
     if hasattr(errno, f"E{name}")
 }
-"""Errors of a file system that a user can mend: no permission, no space, no such path."""
+"""Errors of a file system that a user can mend: no permission, no space, no folder there."""
 
 
 @dataclass(frozen=True)

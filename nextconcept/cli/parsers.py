@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import ActionYesNo, ArgumentParser, auto_cli
 
 from nextconcept.cli.value_errors import describe_value_error
-from nextconcept.core.errors import InputError
+from nextconcept.core.errors import InputError, own_error
 from nextconcept.core.experiments import experiment_files, find_experiment
 from nextconcept.core.suggestions import closest, did_you_mean
 
@@ -168,16 +168,20 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
         arguments: the name of the command and its options.
 
     Raises:
+        InputError: if an option is refused by what it belongs to.
         SystemExit: if an option is wrong.
     """
     command, *options = resolve_experiments(arguments)
-    auto_cli(
-        function,
-        args=options,
-        as_positional=False,
-        parser_class=CommandParser,
-        prog=f"nextconcept {command}",
-    )
+    try:
+        auto_cli(
+            function,
+            args=options,
+            as_positional=False,
+            parser_class=CommandParser,
+            prog=f"nextconcept {command}",
+        )
+    except ValueError as error:  # of jsonargparse, for one that a class of settings raises
+        raise own_error(error) or error from None
 
 
 def resolve_experiments(arguments: list[str], groups: Iterable[str] = ()) -> list[str]:

@@ -60,13 +60,8 @@ class Comparison:
             raise InputError("a comparison needs entries, seeds, learning_rates, and jobs of 1 or more.")
         if self.mode not in ("min", "max"):
             raise InputError(f"mode can't be {self.mode!r}: choose min or max.")
-        if not Path(self.name).name or self.name.endswith("/"):
-            raise InputError(f"the name of a comparison names its files, which {self.name!r} does not.")
-        if Path(self.name).is_absolute() or ".." in Path(self.name).parts:
-            raise InputError(
-                f"the name {self.name!r} leads out of the folder of results: give a name within it, and another folder "
-                "with --output."
-            )
+        for name in (self.name, *self.entries):
+            _check_name(name)
         if len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"each seed makes one run, so that none of {list(self.seeds)} can be given twice.")
         for rates in (self.learning_rates, *(entry.learning_rates for entry in self.entries.values())):
@@ -147,18 +142,21 @@ class Comparison:
         }
         searches = [(budget, self._trials(candidates, budget)) for budget in self.budgets]
         with ResultsFile.lock(path):
-            results, keys, tried = ResultsFile(path, self._head()), [], []
+            results = ResultsFile(path, self._head())
+            names, tried = dict[str, list[str]](), dict[str, list[str]]()
             self._check_entries(searches[0][1], results, runner)
             for budget, trials in searches:
                 self._search(trials, budget, results, runner)
-                tried += self._finished(results, [run for runs in trials.values() for run in runs])
+                tried |= _label(results, [run for runs in trials.values() for run in runs])
                 best = {entry: best_candidate(self._means(results, runs), self.mode) for entry, runs in trials.items()}
                 chosen = [self._run(entry, best[entry], seed, budget) for entry in self.entries for seed in self.seeds]
-                keys += [run.key for run in chosen]
-                self._finished(results, chosen)
-                write_report(results.content, keys, tried, path.with_suffix(""))
+                names |= _label(results, chosen)
+                for run in chosen:  # some may be of an earlier state of the comparison
+                    if run.key in results:
+                        self._check_metric(results[run.key]["final"])
+                write_report(results.content, names, tried, path.with_suffix(""))
                 for _ in finish_runs(chosen, results, runner):
-                    write_report(results.content, keys, tried, path.with_suffix(""))  # of the runs so far
+                    write_report(results.content, names, tried, path.with_suffix(""))  # of the runs so far
             results.save()  # question and command may have changed although no run was left
         return path
 
@@ -186,20 +184,6 @@ class Comparison:
             "against": self.against,
             "command": shlex.join(["nextconcept", *sys.argv[1:]]),
         }
-
-    def _finished(self, results: ResultsFile, runs: list[Run]) -> list[str]:
-        """Return the keys of finished runs.
-
-        Their records get what they lack: the budget those of older versions, its new name an entry
-        that was renamed.
-        """
-        finished = [run for run in runs if run.key in results]
-        for run in finished:
-            record = results[run.key]
-            record.setdefault("budget", run.budget)
-            if record["entry"] not in self.entries:
-                record["entry"] = run.entry
-        return [run.key for run in finished]
 
     def _run(self, entry: str, candidate: Candidate, seed: int, budget: dict[str, float]) -> Run:
         settings = self.options | {f"budget.{kind}": amount for kind, amount in budget.items()}
@@ -271,6 +255,39 @@ class Comparison:
                 f"no learning rate of {runs[0].entry} gives a finite {self.metric}: give smaller learning_rates."
             )
         return means
+
+
+def _check_name(name: object) -> None:
+    """Check that files can have the name of a comparison or of an entry.
+
+    Raises:
+        InputError: if they can't.
+    """
+    if not isinstance(name, str) or "\0" in name or not Path(name).name or name.endswith("/"):
+        raise InputError(f"the names of a comparison and of its entries name files, which {name!r} does not.")
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(
+            f"the name {name!r} leads out of the folder of results: give a name within it, and another folder with "
+            "--output or --logs."
+        )
+
+
+def _label(results: ResultsFile, runs: list[Run]) -> dict[str, list[str]]:
+    """Return the names of the entries that each run belongs to, by its key.
+
+    Records of finished runs get what they lack: the budget those of older versions, its new name an
+    entry that was renamed.
+    """
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        names.setdefault(run.key, []).append(run.entry)
+    for run in runs:
+        if run.key in results:
+            record = results[run.key]
+            record.setdefault("budget", run.budget)
+            if record["entry"] not in names[run.key]:
+                record["entry"] = run.entry
+    return names
 
 
 def compare(

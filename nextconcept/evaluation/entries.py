@@ -40,7 +40,7 @@ class Growth:
     before: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if min(self.shares, default=0) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
+        if not (min(self.shares, default=0) > 0 and abs(sum(self.shares) - 1) <= 1e-6):  # also if one is NaN
             raise InputError(f"the shares of a growing entry must be positive and add up to 1, not {self.shares}.")
 
 

@@ -15,30 +15,37 @@ from nextconcept.evaluation.records import Groups, budget_of, format_budget, rea
 __all__ = ["write_report"]
 
 
-def write_report(content: dict[str, Any], chosen: list[str], tried: list[str], path: Path) -> None:
+def write_report(
+    content: dict[str, Any], chosen: Mapping[str, Sequence[str]], tried: Mapping[str, Sequence[str]], path: Path
+) -> None:
     """Write the table ``PATH.md`` and the picture ``PATH.png`` of a comparison.
 
     Args:
         content: content of the comparison's JSON file.
-        chosen: keys of the runs that the table compares.
-        tried: keys of the runs that tried learning rates. Runs that are in neither list belong to
-            an earlier state of the comparison, and are left out.
+        chosen: of the runs that the table compares, by their keys, the names of the entries whose
+            they are; entries with the same settings share a run.
+        tried: the same of the runs that tried learning rates. Runs that are in neither belong to an
+            earlier state of the comparison, and are left out.
         path: path of the files without suffix.
 
     Raises:
         InputError: if a file can't be written.
     """
     groups: dict[Any, list[dict[str, Any]]] = {}
-    for record in content["runs"]:
-        if record["key"] in chosen:
-            groups.setdefault((budget_of(record), record["entry"]), []).append(record)
+    for record in _named(content, chosen):
+        groups.setdefault((budget_of(record), record["entry"]), []).append(record)
     groups = dict(sorted(groups.items(), key=lambda item: item[0][0] or ("", 0.0)))  # keeps the order of entries
-    others = [record for record in content["runs"] if record["key"] in tried and record["key"] not in chosen]
+    others = _named(content, {key: names for key, names in tried.items() if key not in chosen})
     # A name may have a dot in it, after which with_suffix would cut.
     with complete(path.with_name(f"{path.name}.md")) as table:
         table.write_text(_table(content, groups, others, path.name), encoding="utf-8")
     with complete(path.with_name(f"{path.name}.png")) as picture:
         draw_comparison(content, groups).savefig(picture, dpi=110, format="png")
+
+
+def _named(content: dict[str, Any], names: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """Return records with the names of their entries, not the names that they were made under."""
+    return [record | {"entry": name} for record in content["runs"] for name in names.get(record["key"], ())]
 
 
 def _spread(values: Iterable[float]) -> str:
@@ -55,7 +62,9 @@ def _compute(number: float) -> str:
 def _gap(finals: list[dict[str, float]], source: str) -> str:
     """Format what the loss gains when another plan is read instead of the predicted one."""
     name = f"{LOSS}_{source}"
-    return f"{mean(final[name] - final[LOSS] for final in finals):+.4f}" if name in finals[0] else ""
+    return (
+        f"{mean(final[name] - final[LOSS] for final in finals):+.4f}" if all(name in final for final in finals) else ""
+    )
 
 
 def _reached(content: dict[str, Any], runs: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> str:
@@ -79,7 +88,7 @@ def _columns(content: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, s
     if EXACT in finals[0]:
         columns |= _answer_columns(runs, metric)
     else:
-        if "val/bits_per_byte" in finals[0]:
+        if all("val/bits_per_byte" in final for final in finals):
             columns["bits per byte"] = f"{mean(final['val/bits_per_byte'] for final in finals):.4f}"
         columns |= {f"{source} plan": _gap(finals, source) for source in ("zero", "shuffled", "oracle")}
     # A run that is short, or has no progress bar, logs none.

@@ -39,8 +39,9 @@ class ResultsFile:
             stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"runs": []}
             # Older files hold machine and versions once for all runs.
             shared = {key: stored[key] for key in ("machine", "versions") if key in stored}
-            self.content = head | {"runs": [_checked(shared | record) for record in stored["runs"]]}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            records = {record["key"]: _checked(shared | record) for record in stored["runs"]}
+            self.content = head | {"runs": list(records.values())}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise InputError(f"{path} is not the results file of a comparison: move it away, or repair it.") from None
 
     @staticmethod
@@ -93,12 +94,15 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
     """Return a record, or raise a ValueError if it is none."""
     if any(name not in record for name in NEEDED):
         raise ValueError(record)
-    kinds = {"entry": str, "key": str, "machine": str, "stages": list, "final": dict, "curves": dict, "versions": dict}
+    kinds = {"entry": str, "key": str, "machine": str, "stages": list, "final": dict, "curves": dict, "versions": dict,
+             "grid": dict}  # fmt: skip
     numbers = [record[name] for name in ("learning_rate", "seed", "steps", "parameters", "flops_per_token")]
     numbers += [record["tokens_per_second"], *record["final"].values(), *record.get("budget", {}).values()]
-    numbers += [number for stage in record["stages"] for number in stage]
-    numbers += [number for points in record["curves"].values() for point in points for number in point]
-    if not all(isinstance(record[name], kind) for name, kind in kinds.items()) or not record["stages"]:
+    pairs = [*record["stages"], *(point for points in record["curves"].values() for point in points)]
+    numbers += [number for pair in pairs for number in pair]
+    if not all(isinstance(record.get(name, kind()), kind) for name, kind in kinds.items()):
+        raise ValueError(record)
+    if any(len(pair) != 2 for pair in pairs) or record["stages"][0][0] != 0:
         raise ValueError(record)
     if not all(isinstance(number, int | float) for number in numbers):
         raise ValueError(record)

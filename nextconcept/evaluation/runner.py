@@ -89,7 +89,8 @@ def finish_runs(
         InputError: if a run fails.
         TrainingError: if one diverged.
     """
-    waiting, writing = [run for run in runs if run.key not in results], threading.Lock()
+    # Entries with the same settings share their runs.
+    waiting, writing = {run.key: run for run in reversed(runs) if run.key not in results}, threading.Lock()
     diverged: list[TrainingError] = []
 
     def finish(run: Run) -> dict[str, Any] | None:
@@ -105,7 +106,7 @@ def finish_runs(
 
     with ThreadPoolExecutor(runner.jobs) as pool:
         try:
-            for done in as_completed([pool.submit(finish, run) for run in waiting]):
+            for done in as_completed([pool.submit(finish, run) for run in reversed(waiting.values())]):
                 if (record := done.result()) is None:
                     continue
                 tried = [f"learning rate {record['learning_rate']:g}"]

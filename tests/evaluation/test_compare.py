@@ -72,11 +72,28 @@ def test_compare__bad_input(options: dict, message: str, tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["../trial", "/trial", "a/../../trial", "trial/", ""])
+@pytest.mark.parametrize("name", ["../trial", "/trial", "a/../../trial", "trial/", "", "a\0b"])
 def test_compare__names_lie_within_the_folder_of_results(name: str, tmp_path: Path):
     with pytest.raises(InputError, match="the name"):
         compare(name, output=str(tmp_path / "results"), logs=str(tmp_path / "logs"), entries={"a": Entry(["x"])})
+    with pytest.raises(InputError, match="the name"):
+        compare("a", output=str(tmp_path / "results"), logs=str(tmp_path / "logs"), entries={name: Entry(["x"])})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.6], [math.nan, math.nan], []])
+def test_compare__growth_whose_shares_do_not_add_up(shares: list[float], tmp_path: Path, capsys: pytest.CaptureFixture):
+    entry = {"config": [__file__], "growth": {"config": [__file__], "shares": shares}}
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"name": "own", "entries": {"grown": entry}, "tokens": 1e5}))
+    assert "shares of a growing entry must be positive and add up to 1" in fails(capsys, "compare", "--config", path)
+
+
+def test_compare__a_file_in_place_of_the_folder_of_results(tmp_path: Path, capsys: pytest.CaptureFixture):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"name": "own", "entries": {"one": {"config": ["gpt"]}}, "tokens": 1e5}))
+    logs = tmp_path / "logs"
+    assert "own.yaml" in fails(capsys, "compare", "--config", path, "--output", path, "--logs", logs)
 
 
 def loss(rate: float, seed: int) -> float:
@@ -294,6 +311,33 @@ def test_compare__an_entry_that_was_renamed(tmp_path: Path):
         FakeRunner(lambda rate, seed: math.nan)
     )
     assert "| GPT | 2.1000 ± 0.0000 | 3 |" in (tmp_path / "trial.md").read_text()
+
+
+def test_compare__names_of_entries_go_with_their_settings(tmp_path: Path):
+    """Whatever a run was made as, its row is that of the entries that have its settings now."""
+
+    class ByDepth(FakeRunner):
+        trained = 0
+
+        def train(self, run: Run) -> dict[str, Any]:
+            self.trained += 1
+            settings = dict(zip(run.stages[0][::2], run.stages[0][1::2], strict=True))
+            record = super().train(run)
+            return record | {"final": {"val/loss/tokens": float(settings["--model.config.depth"])}}
+
+    def compared(**depths: int) -> tuple[int, list[str]]:
+        entries = {name: Entry([__file__], {"model.config.depth": depth}) for name, depth in depths.items()}
+        settings: dict[str, Any] = {"learning_rates": (1e-3,), "output": tmp_path, "logs": tmp_path / "logs"}
+        runner = ByDepth()
+        Comparison("trial", entries, **settings).run(runner)
+        table = (tmp_path / "trial.md").read_text().splitlines()
+        return runner.trained, sorted(line[:18] for line in table if "± 0.0000" in line)
+
+    assert compared(small=1, large=2) == (6, ["| large | 2.0000 ±", "| small | 1.0000 ±"])
+    assert compared(small=2, large=1) == (0, ["| large | 1.0000 ±", "| small | 2.0000 ±"])
+    assert compared(large=1, best=2) == (0, ["| best | 2.0000 ± ", "| large | 1.0000 ±"])
+    assert compared(large=1, best=2, same=1)[0] == 0
+    assert compared(one=3, same=3) == (3, ["| one | 3.0000 ± 0", "| same | 3.0000 ± "])
 
 
 def test_compare__of_equally_good_rates_takes_one_between_others(untrained: Callable[..., dict]):

@@ -11,6 +11,11 @@ from nextconcept.evaluation.report import write_report
 from tests.helpers import run_record
 
 
+def names(*keys: str) -> dict[str, list[str]]:
+    """The entries of runs whose keys are those of :func:`run_record`."""
+    return {key: [key[:-1]] for key in keys}
+
+
 def content(*runs: dict) -> dict:
     return {
         "name": "trial",
@@ -25,7 +30,7 @@ def content(*runs: dict) -> dict:
 def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
     runs = [run_record("gpt", 0, 2.0), run_record("gpt", 1, 2.2), run_record("gpt", 9, 7.0), run_record("plan", 0, 1.5)]
     runs.append(run_record("gpt", 5, 8.0))  # of an earlier state of the comparison
-    write_report(content(*runs), ["gpt0", "gpt1", "plan0"], ["gpt0", "gpt9"], tmp_path / "trial")
+    write_report(content(*runs), names("gpt0", "gpt1", "plan0"), names("gpt0", "gpt9"), tmp_path / "trial")
     lines = (tmp_path / "trial.md").read_text().splitlines()
     gpt, *others = [line for line in lines if line.startswith("| gpt")]
     cells = [cell.strip() for cell in gpt.strip("|").split("|")]
@@ -40,10 +45,10 @@ def test_write_report__means_and_spreads_of_the_chosen_runs(tmp_path: Path):
     assert others == ["| gpt | 0.001 | 7.0000 | 1 |"]
     assert "Machine: 2 cores; torch 1. Further" in "\n".join(lines)
     runs[1] |= {"machine": "1 x H200"}
-    write_report(content(*runs), ["gpt0", "gpt1", "plan0"], ["gpt0", "gpt9"], tmp_path / "trial")
+    write_report(content(*runs), names("gpt0", "gpt1", "plan0"), names("gpt0", "gpt9"), tmp_path / "trial")
     assert "Machine: 2 cores; torch 1 / 1 x H200; torch 1. Further" in (tmp_path / "trial.md").read_text()
     assert (tmp_path / "trial.png").stat().st_size > 5000
-    write_report(content(*runs), ["gpt0"], [], tmp_path / "trial_1.5")
+    write_report(content(*runs), names("gpt0"), {}, tmp_path / "trial_1.5")
     assert {path.name for path in tmp_path.iterdir()} >= {"trial_1.5.md", "trial_1.5.png"}
 
 
@@ -55,7 +60,7 @@ def test_write_report__seeds_that_diverged(broken: float, tmp_path: Path):
         run_record("gpt", 8, 3.0),
         run_record("gpt", 9, broken),
     ]
-    write_report(content(*runs), ["gpt0", "gpt1"], ["gpt8", "gpt9"], tmp_path / "trial")
+    write_report(content(*runs), names("gpt0", "gpt1"), names("gpt8", "gpt9"), tmp_path / "trial")
     table = (tmp_path / "trial.md").read_text()
     assert "| gpt | nan ± nan | 2 |" in table
     assert "pooled" not in table
@@ -64,7 +69,7 @@ def test_write_report__seeds_that_diverged(broken: float, tmp_path: Path):
 
 def test_write_report__options_that_were_searched(tmp_path: Path):
     deep, flat = [run_record("plan", seed, 2.0 + seed) | {"grid": {"depth": 9 - seed}} for seed in (0, 1)]
-    write_report(content(deep, flat), ["plan0"], ["plan0", "plan1"], tmp_path / "trial")
+    write_report(content(deep, flat), names("plan0"), names("plan0", "plan1"), tmp_path / "trial")
     lines = (tmp_path / "trial.md").read_text().splitlines()
     chosen, other = [line for line in lines if line.startswith("| plan")]
     assert "| `depth: 9` |" in chosen
@@ -89,7 +94,7 @@ def test_write_report__a_task_with_a_named_answer(tmp_path: Path):
     ]
     for run in runs:  # the second seed is at 0.99 for a while, and does not end there
         run["curves"]["val/answer/exact"] = [[2, 0.5], [4, 0.99], [9, run["final"]["val/answer/exact"]]]
-    write_report(content(*runs) | {"metric": "val/answer/exact"}, ["plan0", "plan1"], [], tmp_path / "trial")
+    write_report(content(*runs) | {"metric": "val/answer/exact"}, names("plan0", "plan1"), {}, tmp_path / "trial")
     head, _, row = [line for line in (tmp_path / "trial.md").read_text().splitlines() if line.startswith("|")]
     assert head.startswith(
         "| | val/answer/exact | seeds | first branch | solved seeds | TFLOPs until solved | first branch, zero plan |"
@@ -99,7 +104,7 @@ def test_write_report__a_task_with_a_named_answer(tmp_path: Path):
 
 def test_write_report__a_task_without_named_answers(tmp_path: Path):
     answers = {"val/answer/exact": 1.0, "val/answer/exact_zero": 0.25, "val/answer/token_1": 1.0}
-    write_report(content(run_record("plan", 0, 1.0, **answers)), ["plan0"], [], tmp_path / "trial")
+    write_report(content(run_record("plan", 0, 1.0, **answers)), names("plan0"), {}, tmp_path / "trial")
     head, _, row = [line for line in (tmp_path / "trial.md").read_text().splitlines() if line.startswith("|")]
     assert head.startswith("| | val/loss/tokens | seeds | exact | solved seeds | TFLOPs until solved | exact, zero ")
     assert row.startswith("| plan | 1.0000 | 1 | 1.0000 | 1 of 1 | 10.0 | 0.2500 | ")
@@ -107,13 +112,15 @@ def test_write_report__a_task_without_named_answers(tmp_path: Path):
 
 @pytest.mark.parametrize(("exact", "solved"), [(0.9899, "0 of 1"), (0.99, "1 of 1")])
 def test_write_report__a_seed_is_solved_from_99_percent_on(exact: float, solved: str, tmp_path: Path):
-    write_report(content(run_record("plan", 0, 1.0, **{"val/answer/exact": exact})), ["plan0"], [], tmp_path / "trial")
+    write_report(
+        content(run_record("plan", 0, 1.0, **{"val/answer/exact": exact})), names("plan0"), {}, tmp_path / "trial"
+    )
     assert f"| {solved} |" in (tmp_path / "trial.md").read_text()
 
 
 def test_write_report__counts_the_flops_of_smaller_models(tmp_path: Path):
     grown = run_record("grown", 0, 2.0) | {"stages": [[0, 1e12], [4, 3e12]]}
-    write_report(content(grown), ["grown0"], [], tmp_path / "trial")
+    write_report(content(grown), names("grown0"), {}, tmp_path / "trial")
     assert "| 22.0 | 10 |" in (tmp_path / "trial.md").read_text()  # 4 steps of 1 and 6 of 3
 
 
@@ -127,7 +134,7 @@ def test_write_report__compute_at_which_the_baseline_is_reached(tmp_path: Path):
     runs.append(run_record("worse", 0, 3.0))
     runs.append(run_record("costly", 0, 1.0) | {"stages": [[0, 4e12]]})
     task = content(*runs) | {"baseline": "gpt"}
-    write_report(task, [run["key"] for run in runs], [], tmp_path / "trial")
+    write_report(task, names(*(run["key"] for run in runs)), {}, tmp_path / "trial")
     lines = (tmp_path / "trial.md").read_text().splitlines()
     head, *rows = (line for line in lines if line.startswith("|") and "---" not in line)
     assert head.endswith("| reaches gpt at |")
@@ -136,7 +143,7 @@ def test_write_report__compute_at_which_the_baseline_is_reached(tmp_path: Path):
     assert ends["| costly"] == "200% |"  # of the baseline's compute
     assert (ends["| worse"], ends["| gpt"]) == ("never |", " |")
     upward = [run | {"final": {"val/loss/tokens": 0.5}} for run in runs[:1]] + runs[2:3]
-    write_report(task | {"mode": "max", "runs": upward}, [run["key"] for run in upward], [], tmp_path / "up")
+    write_report(task | {"mode": "max", "runs": upward}, names(*(run["key"] for run in upward)), {}, tmp_path / "up")
     assert any(
         line.startswith("| plan") and line.endswith("| 50% |") for line in (tmp_path / "up.md").read_text().splitlines()
     )
@@ -145,7 +152,7 @@ def test_write_report__compute_at_which_the_baseline_is_reached(tmp_path: Path):
 @pytest.mark.parametrize("metric", ["val/answer/exact", "val/answer/first_branch", "val/bits_per_byte"])
 def test_write_report__pictures_of_any_metric(metric: str, tmp_path: Path):
     run = run_record("plan", 0, 1.0, **{metric: 0.5})
-    write_report(content(run) | {"metric": metric, "mode": "max"}, ["plan0"], [], tmp_path / "trial")
+    write_report(content(run) | {"metric": metric, "mode": "max"}, names("plan0"), {}, tmp_path / "trial")
     assert (tmp_path / "trial.png").exists()
 
 
@@ -157,8 +164,8 @@ def test_write_report__a_row_per_budget_beside_the_baseline_of_that_budget(tmp_p
         for seed in (0, 1)
     ]
     spare = run_record("gpt", 0, 9.0) | {"key": "spare", "budget": {"flops": 1e13}}
-    keys = [run["key"] for run in runs]
-    write_report(content(*runs, spare) | {"baseline": "gpt"}, keys, ["spare"], tmp_path / "trial")
+    keys = {run["key"]: [run["entry"]] for run in runs}
+    write_report(content(*runs, spare) | {"baseline": "gpt"}, keys, {"spare": ["gpt"]}, tmp_path / "trial")
     rows = [line for line in (tmp_path / "trial.md").read_text().splitlines() if line.startswith(("| gpt", "| plan"))]
     assert [row.split(" | ")[:3] for row in rows[:4]] == [
         ["| gpt", "1e+12 FLOPs", "3.0000 ± 0.0000"],
@@ -230,10 +237,10 @@ def test_draw_comparison__exact_answers_in_percent_with_the_mean_of_the_seeds():
 def test_write_report__small_trials(tmp_path: Path):
     """A fraction of a TFLOP is not 0.0, nor is a rate that no run logged 0."""
     runs = [run_record("gpt", seed, 2.0) | {"stages": [[0, 2e8]], "tokens_per_second": 0.0} for seed in (0, 1)]
-    write_report(content(*runs), ["gpt0", "gpt1"], [], tmp_path / "trial")
+    write_report(content(*runs), names("gpt0", "gpt1"), {}, tmp_path / "trial")
     text = (tmp_path / "trial.md").read_text()
     assert "| 0.002 | 10 | 0.001 |" in text
     assert "tokens/s" not in text
     runs[1]["tokens_per_second"] = 50.0
-    write_report(content(*runs), ["gpt0", "gpt1"], [], tmp_path / "trial")
+    write_report(content(*runs), names("gpt0", "gpt1"), {}, tmp_path / "trial")
     assert "| 50 |" in (tmp_path / "trial.md").read_text()
