@@ -86,6 +86,8 @@ def test_fit__two_steps(
         overrides["data.dataset" if data == "TextDataModule" else "data"] = (
             corpus if data == "TextDataModule" else "TextDataModule"
         )
+    if name == "grown":
+        overrides["model.init_from"] = "null"
     if name == "lines":
         overrides["data.task.train_file"] = write_sums(tmp_path / "sums.txt")
     overrides |= options

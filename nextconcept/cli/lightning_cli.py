@@ -8,12 +8,12 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 
 from nextconcept.checkpoints.files import find_checkpoint, find_exported, read_checkpoint, read_vocabulary
-from nextconcept.cli.lightning_settings import check_mesh, check_trainer, input_error, is_refusal
+from nextconcept.cli.lightning_settings import check_mesh, check_trainer, damage_told, input_error, is_refusal
 from nextconcept.cli.linked_settings import SHAPE, check_linked
 from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
 from nextconcept.cli.run_folders import folder_of_run, logger_settings, newest_checkpoint, own_run_folders
@@ -23,6 +23,7 @@ from nextconcept.cli.stored_settings import (
     adopt_export,
     adopt_stored_config,
     check_chunk_size,
+    check_resumable,
     keep_seeds,
     note_other_data,
 )
@@ -202,11 +203,13 @@ class ConceptCLI(LightningCLI):
             check_linked(given_arguments)
             self.config = parser.parse_args(given_arguments)
             given = GivenSettings.of(given_arguments)
+            configured = any(argument.partition("=")[0] in ("-c", "--config") for argument in given_arguments)
             logs = any(argument.startswith("--trainer.logger") for argument in given_arguments)
         else:
             self.config = parser.parse_object(arguments)
             part = arguments.get(self.config.subcommand) or {}
             given = GivenSettings.of_mapping(part.get("model"))
+            configured = True
             logs = "logger" in (part.get("trainer") or {})
         options = self.config[self.config.subcommand]
         seed = options.get("seed_everything")
@@ -227,11 +230,16 @@ class ConceptCLI(LightningCLI):
             for note in adopt_export(options, export, given):
                 _say(note)
         elif self._checkpoint is not None:
-            for note in adopt_checkpoint(options, read_checkpoint(self._checkpoint), given, self._checkpoint):
+            checkpoint = read_checkpoint(self._checkpoint)
+            if self.config.subcommand == "fit":
+                check_resumable(options, checkpoint, self._checkpoint, finished_too=self._continues)
+            for note in adopt_checkpoint(options, checkpoint, given, self._checkpoint):
                 _say(note)
         else:
             check_chunk_size(options, given)
-            if self.config.subcommand != "fit" and options.model.init_from is None:
+            if self.config.subcommand == "fit" and not configured:
+                _say("without --config, the defaults are trained; nextconcept experiments lists what it takes.")
+            elif self.config.subcommand != "fit" and options.model.init_from is None:
                 _say(f"{self.config.subcommand} measures untrained weights: --ckpt_path names a run or an export.")
         self._given_settings = given
         if self.config.subcommand != "fit" and not logs:
@@ -290,6 +298,9 @@ class ConceptCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise input_error(error) from error
+        if self.subcommand == "fit" and self._checkpoint is None and self.model.start is not None:
+            options = self.config.fit.trainer  # now, before there is a folder of the run
+            self.model.start.check_limits(options.max_steps, options.max_epochs)
         if self._checkpoint is not None:
             if note := note_other_data(read_checkpoint(self._checkpoint), self.datamodule):
                 _say(note)
@@ -321,7 +332,12 @@ class ConceptCLI(LightningCLI):
             kwargs["enable_checkpointing"] = False
             if self.subcommand == "fit" and options.trainer.enable_checkpointing is not False:
                 _say("without a logger a run has no folder and keeps nothing: --trainer.default_root_dir gives it one.")
-        for callback in self._get(self.config_init, "trainer").callbacks or []:
+        callbacks = self._get(self.config_init, "trainer").callbacks
+        if isinstance(callbacks, Callback):
+            raise InputError(
+                f"trainer.callbacks takes a list, not one {type(callbacks).__name__}: --trainer.callbacks+ adds one."
+            )
+        for callback in callbacks or []:
             if isinstance(callback, BatchSizeFinder | LearningRateFinder):
                 raise InputError(
                     f"{type(callback).__name__} changes settings behind the schedule and the data of a run: try values "
@@ -337,8 +353,23 @@ class ConceptCLI(LightningCLI):
         Raises:
             InputError: if the folder belongs to another run.
         """
-        with own_run_folders(self.trainer, self._continues):
+        with own_run_folders(self.trainer, self._continues), damage_told(self._checkpoint):
             self.trainer.fit(**kwargs)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Measure a model on the validation split."""
+        with damage_told(self._checkpoint):
+            self.trainer.validate(**kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Measure a model on the test split."""
+        with damage_told(self._checkpoint):
+            self.trainer.test(**kwargs)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Write what a model finds in each token."""
+        with damage_told(self._checkpoint):
+            self.trainer.predict(**kwargs)
 
     def before_instantiate_classes(self) -> None:
         """Take the shape of the model from ``model.init_from`` and from the data."""

@@ -3,14 +3,18 @@
 import re
 import textwrap
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from nextconcept.core.errors import InputError, own_error
 
-__all__ = ["check_mesh", "check_trainer", "input_error", "is_refusal"]
+__all__ = ["check_mesh", "check_trainer", "damage_told", "input_error", "is_refusal"]
 
 
 def check_trainer(options: Namespace) -> None:
@@ -59,6 +63,38 @@ def is_refusal(error: Exception) -> bool:
         return True
     frames = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
     return frames[-1].startswith("lightning.")
+
+
+@contextmanager
+def damage_told(checkpoint: Path | None) -> Iterator[None]:
+    """Tell in a sentence that the state of training in a checkpoint can't be restored.
+
+    What a checkpoint says of its model has been checked; of the rest, Lightning, optimizers and
+    callbacks have formats of their own.
+
+    Args:
+        checkpoint: the checkpoint that is being used, if one is.
+
+    Raises:
+        InputError: in place of an error that restoring raises.
+    """
+    try:
+        yield
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        restoring = any(
+            frame.filename.endswith("checkpoint_connector.py") or frame.name in ("load_state_dict", "restore_loaders")
+            for frame in frames
+        )
+        if checkpoint is None or not restoring:
+            raise
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...").rstrip(".!")
+        raise InputError(
+            f"{checkpoint} is damaged, or of other code than this: its state can't be restored ({reason}). Give "
+            "another checkpoint, or begin with its weights by --model.init_from."
+        ) from error
 
 
 def input_error(error: BaseException) -> InputError:

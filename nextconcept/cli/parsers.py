@@ -58,6 +58,16 @@ RENAMED = {
 """Settings of version 0.1.0 that have another name now."""
 
 
+MEANT = {
+    "seed": ("seed_everything",),
+    "resume": ("ckpt_path",),
+    "ckpt_path": ("source",),
+    "source": ("ckpt_path",),
+    "checkpoint": ("ckpt_path", "source"),
+}
+"""What options of other programs, or of another command, are called here."""
+
+
 class OneLineErrors(ArgumentParser):
     """A parser that reports a bad argument in one sentence; it takes options by full names alone.
 
@@ -83,8 +93,11 @@ class OneLineErrors(ArgumentParser):
         prog = " ".join([re.sub(r" \[[^]]*\]", "", self.prog), *self.command.split()])
         # The parser that jsonargparse makes for the settings of a class has no command.
         ending = f"; {prog} --help lists what is accepted." if " " in prog else " among the settings of a class."
+        name = re.search(r"unrecognized arguments: ([^-\s]\S*)", text)
         if typed:
             text = self._unknown_option("--", typed[1])
+        elif name and "--config" in self._options() and (name[1] in experiment_files() or Path(name[1]).is_file()):
+            text = f"{name[1]} stands alone: did you mean --config {name[1]}?"
         elif in_file:
             text = self._unknown_option("", in_file[1])
         elif of_class:
@@ -121,6 +134,8 @@ class OneLineErrors(ArgumentParser):
         known = {option.removeprefix("--") for option in self._options() if option.startswith("--")}
         if (whole := name.removesuffix("+")) != name and whole in known:
             return f"{dashes}{name} can't add to {whole}: give all of it as {dashes}{whole}"
+        if meant := next((option for option in MEANT.get(name, ()) if option in known), None):
+            return f"there is no option {dashes}{name}: did you mean {dashes}{meant}?"
         group, dot, last = name.rpartition(".")
         siblings = {option.rpartition(".")[2]: option for option in known if option.rpartition(".")[0] == group}
         namesakes = [option for option in known if option.rpartition(".")[2] == last]

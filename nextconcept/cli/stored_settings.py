@@ -17,6 +17,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.core.settings import flat
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.nn.concept_encoder import ConceptEncoder
+from nextconcept.training.warm_start import check_limits
 
 __all__ = [
     "GivenSettings",
@@ -123,6 +124,29 @@ def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: Give
     return notes
 
 
+def check_resumable(options: Namespace, checkpoint: dict[str, Any], path: Path, finished_too: bool) -> None:
+    """Check that training can go on from a checkpoint.
+
+    Args:
+        options: all options.
+        checkpoint: the checkpoint.
+        path: its file.
+        finished_too: take a run that has made all its steps, which then ends at once.
+
+    Raises:
+        InputError: if the checkpoint has weights alone, or the limits of the trainer leave no step.
+    """
+    loops = checkpoint.get("loops", {}).get("fit_loop")
+    if not checkpoint.get("optimizer_states") or loops is None:
+        raise InputError(
+            f"{path} has weights alone, so that training can't go on where it was: give a checkpoint with the "
+            "optimizer's state, or begin a run with these weights by --model.init_from."
+        )
+    if not finished_too:
+        made = f"the run of {path} has made"
+        check_limits(checkpoint["global_step"], loops, options.trainer.max_steps, options.trainer.max_epochs, made)
+
+
 def keep_seeds(options: Namespace, checkpoint: dict[str, Any]) -> None:
     """Put the seeds with which a run began, and goes on, into the settings that it stores.
 
@@ -226,8 +250,8 @@ def adopt_stored_config(options: Namespace, given: GivenSettings) -> None:
     if other:
         raise InputError(
             f"the model in {path} has {other[0]} {stored[other[0]]}, not {wanted[other[0]]}: with model.init_from "
-            "leave out what differs of model.config, or take an experiment without one (grown, growth/grown), with the "
-            "data of the model."
+            "leave out what differs of model.config, or take an experiment that has no model.config (grown, "
+            "growth/grown), with the data of the model."
         )
     options.model.config = as_namespace(stored)
     for name in SHAPE:
@@ -244,9 +268,9 @@ def _adopt_shape(
     """
     own, chosen = stored["encoder"]["class_name"], _class_name(options.model.encoder)
     if chosen != (own or ConceptEncoder.__name__):
+        advice = f"name that class with --model.encoder, as in my_module.{own}" if own else "leave --model.encoder out"
         raise InputError(
-            f"the model in {path} has the encoder {own or ConceptEncoder.__name__}, not {chosen}: name its class with "
-            "--model.encoder, or leave that option out for ConceptEncoder."
+            f"the model in {path} has the encoder {own or ConceptEncoder.__name__}, not {chosen}: {advice}."
         )
     notes = []
     wanted = {**wanted, "config": _as_built(wanted["config"], stored)}

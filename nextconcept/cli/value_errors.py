@@ -51,7 +51,9 @@ def describe_value_error(message: str) -> str | None:
     for kind, choices in kinds:
         names += [TYPES[kind]] if kind else [choice.strip("'\"") for choice in choices.split(", ")]
     *others, last = dict.fromkeys(names)
-    return f"{key[1]} takes {', '.join(others) + ' or ' if others else ''}{last}, not {value[1].strip()}"
+    given = value[1].strip()
+    hint = f": give [{given}]" if "a list" in names and given.replace("_", "").isalnum() else ""
+    return f"{key[1]} takes {', '.join(others) + ' or ' if others else ''}{last}, not {given}{hint}"
 
 
 def _abstract(option: str, full_name: str) -> str:

@@ -95,8 +95,8 @@ def files_corpus(name: str) -> Corpus:
         )
     if not paths:
         raise InputError(
-            f"no file matches dataset {name!r}: give 'shakespeare', an existing path or a pattern such as "
-            f"'path/*.txt'; a Hugging Face dataset is read with --data HubDataModule --data.name {name}."
+            f"no file matches dataset {name!r}: give shakespeare, tunes or python, an existing path or a pattern such "
+            f"as 'path/*.txt'; a Hugging Face dataset is read with --data HubDataModule --data.name {name}."
         )
     digests = {path: _checked_digest(path) for path in paths}
     documents = [path for path in paths if digests[path] is not None]
@@ -151,6 +151,10 @@ def _text_files(folder: str) -> list[str]:
     return [str(Path(folder, path)) for path in _files_within(folder) if path.suffix.lower() in _TEXT_FILES]
 
 
+PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
+"""How files begin that gzip, bzip2, xz, zip, zstd and 7z have made."""
+
+
 def _checked_digest(path: str) -> bytes | None:
     """Return the digest of a file's bytes, None if it is empty; check that they are UTF-8 text."""
     digest, decoder, position = hashlib.blake2b(digest_size=16), codecs.getincrementaldecoder("utf-8")(), 0
@@ -159,6 +163,8 @@ def _checked_digest(path: str) -> bytes | None:
             while block := file.read(1 << 20):
                 if position == 0 and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                     raise InputError(f"{path} is UTF-16, not UTF-8: convert it with iconv -f utf-16 -t utf-8.")
+                if position == 0 and block.startswith(PACKED):
+                    raise InputError(f"{path} is compressed, and no text: unpack it first.")
                 if b"\0" in block:
                     raise InputError(
                         f"{path} has a NUL byte, byte {position + block.index(0)}, so that it is no UTF-8 text: if "

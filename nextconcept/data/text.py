@@ -55,6 +55,8 @@ class CorpusDataModule(ConceptDataModule):
         super().__init__(**kwargs)
         if isinstance(split, Mapping):  # from a checkpoint
             split = from_dict(SplitConfig, dict(split), "split.")
+        if not isinstance(split, SplitConfig):
+            raise InputError(f"split takes a SplitConfig, such as SplitConfig(by='contiguous'), not {split!r}.")
         self.split = split
         # Checkpoints hold plain values, which any process can load.
         self.save_hyperparameters({"split": asdict(self.split)})

@@ -154,6 +154,8 @@ def parse_edit(
         InputError: if ``text`` has another form, there is no such plan, or TEXT does not fit into
             one concept.
     """
+    if not isinstance(text, str):
+        raise InputError(f"an edit of a plan is a text LEVEL:STEP=TEXT or a PlanEdit, not {text!r}.")
     target, equals, words = text.partition("=")
     left, colon, right = target.partition(":")
     if not equals or not colon or not left.strip().isdecimal() or not right.strip().isdecimal():

@@ -238,7 +238,7 @@ def report_plan(
         max_new_tokens = max(_usual_tokens(model, level) for level in config.hierarchy.concept_levels)
     with eval_mode(model):
         plans = plans_at_end(model, tokens[start:])
-        changes = [parse_edit(model, tokenizer, edit, plans) if isinstance(edit, str) else edit for edit in edits]
+        changes = [edit if isinstance(edit, PlanEdit) else parse_edit(model, tokenizer, edit, plans) for edit in edits]
         changes = check_edits(changes, model, rows=1)
         if changes:  # of lower levels, which read them
             plans = plans_at_end(model, tokens[start:], changes)

@@ -59,7 +59,10 @@ def grown_config(config: ModelConfig, rule: RuleEntry | None = None) -> ModelCon
     values["levels"] = config.levels + 1
     values["chunking"] = None
     if rules or rule is not None:
-        values["chunking"] = [*(config.chunking or [])[: config.levels - 1], rule or config.chunk_size]
+        values["chunking"] = [
+            *(config.chunking or [])[: config.levels - 1],
+            config.chunk_size if rule is None else rule,
+        ]
     hierarchy = Hierarchy.of(config.levels + 1, config.chunk_size, values["chunking"])
     values["context_length"] = hierarchy.round_up(config.window_length)
     if config.levels == 1:

@@ -43,6 +43,8 @@ class TaskDataModule(ConceptDataModule):
         chunking: list[RuleEntry] | None = None,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(task, Task):
+            raise InputError(f"task takes a task, such as StarGraph(arms=2, path_length=5), not {task!r}.")
         hierarchy = Hierarchy.of(levels, chunk_size, chunking)
         layout = task.layout(hierarchy)
         if context_length not in (None, layout.context_length):

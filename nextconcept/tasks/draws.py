@@ -29,8 +29,14 @@ def random_rows(split: str, seed: int, indices: Sequence[int], count: int, skip:
 
     Returns:
         (B, count).
+
+    Raises:
+        InputError: if there is no such split.
     """
-    source = np.random.Philox(key={"train": 3 * seed, "val": 1, "test": 2}[split])
+    keys = {"train": 3 * seed, "val": 1, "test": 2}
+    if split not in keys:
+        raise InputError(f"there is no split {split!r}: choose {', '.join(keys)}.")
+    source = np.random.Philox(key=keys[split])
     # Each index has its own part of the counter, so that lines do not overlap. To move one source
     # there is a fifth of the work of making a new one.
     generator, state = np.random.Generator(source), source.state

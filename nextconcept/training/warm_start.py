@@ -22,7 +22,7 @@ from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.growth import top_left
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["TrainingState", "WarmStart", "load_warm_start"]
+__all__ = ["TrainingState", "WarmStart", "check_limits", "load_warm_start"]
 
 FILE = "training.ckpt"
 
@@ -159,16 +159,31 @@ class WarmStart:
         Raises:
             InputError: if the limits of the trainer leave no step.
         """
-        if self.training is None:
-            return
-        epochs = self.training.loops["epoch_progress"]["current"]["completed"]
-        limits = {"steps": (self.training.step, max_steps), "epochs": (epochs, max_epochs)}
-        for unit, (made, allowed) in limits.items():
-            if allowed is not None and 0 <= allowed <= made:
-                raise InputError(
-                    f"the grown model in {self.source} has made {made} {unit} of training, which count too, so that "
-                    f"max_{unit} {allowed} leaves none: set trainer.max_{unit} above {made}."
-                )
+        if self.training is not None:
+            made = f"the grown model in {self.source} has made"
+            check_limits(self.training.step, self.training.loops, max_steps, max_epochs, made)
+
+
+def check_limits(step: int, loops: dict[str, Any], max_steps: int, max_epochs: int | None, made: str) -> None:
+    """Refuse a fit that would end at once.
+
+    Args:
+        step: optimizer steps that were made.
+        loops: state of the fit loop.
+        max_steps: limit of the trainer; -1 for none.
+        max_epochs: the other limit of the trainer.
+        made: how the message begins: what has made these steps.
+
+    Raises:
+        InputError: if the limits leave no step.
+    """
+    epochs = loops["epoch_progress"]["current"]["completed"]
+    for unit, count, allowed in (("steps", step, max_steps), ("epochs", epochs, max_epochs)):
+        if allowed is not None and 0 <= allowed <= count:
+            raise InputError(
+                f"{made} {count} {unit} of training, which count too, so that max_{unit} {allowed} leaves none: set "
+                f"trainer.max_{unit} above {count}."
+            )
 
 
 def load_warm_start(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> WarmStart:

@@ -1,5 +1,6 @@
 """Runs that go on, runs that are measured, and the folders that they own."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,10 +39,34 @@ def test_training_goes_on_from_the_last_checkpoint_and_evaluation_takes_the_best
     assert (checkpoint(RUN, "best")["global_step"], checkpoint(RUN)["global_step"]) == (4, 6)
     for path in ("logs/tiny", RUN):
         capsys.readouterr()
-        train(config, "--ckpt_path", path, "--trainer.max_steps", 6)
+        train(config, "--ckpt_path", path, "--trainer.max_steps", 7)
         assert f"fit goes on from {RUN}/checkpoints/last.ckpt" in capsys.readouterr().err
         main(["validate", "--config", str(config), "--ckpt_path", str(RUN)])
         assert f"validate measures {RUN}/checkpoints/best.ckpt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "limits", "message"),
+    [
+        ({}, ("--trainer.max_steps", 6), "has made 6 steps of training, .* set trainer.max_steps above 6"),
+        ({"optimizer_states": None}, (), "last.ckpt has weights alone, so that training can't go on where it was"),
+        ({"optimizer_states": []}, (), "last.ckpt has weights alone"),
+        ({"lr_schedulers": [{}]}, (), "last.ckpt is damaged, or of other code than this: its state can't be restored"),
+        ({"callbacks": "x"}, (), "last.ckpt is damaged"),
+        ({"state_dict": {}}, (), "last.ckpt is damaged"),
+    ],
+    ids=str,
+)
+def test_training_does_not_go_on(
+    config: Path, capsys: pytest.CaptureFixture, change: dict, limits: tuple, message: str
+):
+    """Because no step is left, or the checkpoint does not hold what it takes."""
+    train(config)
+    path = RUN / "checkpoints/last.ckpt"
+    content = {name: value for name, value in (checkpoint(RUN) | change).items() if value is not None}
+    torch.save(content, path)
+    limits = limits or ("--trainer.max_steps", 9)
+    assert re.search(message, fails(capsys, "fit", "--config", config, "--ckpt_path", path, *limits))
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])

@@ -13,6 +13,11 @@ from nextconcept.data.tokenizer_files import load_tokenizer
 from nextconcept.data.tokenizers import ByteTokenizer, SymbolTokenizer
 
 
+def test_init__a_name_is_no_split():
+    with pytest.raises(InputError, match="split takes a SplitConfig, .*, not 'contiguous'"):
+        TextDataModule(split="contiguous")
+
+
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
 def test_loaders__give_aligned_windows_of_every_split(corpus: Path, tokenizer: str):
     split = SplitConfig("contiguous", 0.1, 0.1)

@@ -157,6 +157,8 @@ def test_compose__takes_a_text_as_it_is_on_a_planning_task_too():
         (lambda writer: writer.write(3), "a prompt must be a text, .* not int"),
         (lambda writer: writer.write(["a", None]), "not NoneType"),
         (lambda writer: writer.plan(["a"]), "not list"),
+        (lambda writer: writer.plan("a", edits={(1, 0): "kiwi"}), r"or a PlanEdit, not \(1, 0\)"),
+        (lambda writer: writer.stream("a", temperature=-1), "temperature must be 0 or more"),
         (lambda writer: writer.write([]), "list of prompts is empty"),
         (lambda writer: writer.write("a", temperature=-1), "temperature must be 0 or more"),
         (lambda writer: writer.write("a", stop=""), "stop string is empty"),

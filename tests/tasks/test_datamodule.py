@@ -50,6 +50,11 @@ def test_init__context_length_and_vocabulary_are_the_tasks():
         TaskDataModule(GRAPH, 2, 3, 33)
 
 
+def test_init__a_name_is_no_task():
+    with pytest.raises(InputError, match=r"takes a task, such as StarGraph\(.*\), not 'StarGraph'"):
+        TaskDataModule("StarGraph")
+
+
 def test_loaders__train_val_and_test_have_lines_of_their_own():
     data = TaskDataModule(GRAPH, chunk_size=3, batch_size=50, seed=0)
     data.prepare_data()

@@ -5,6 +5,11 @@ from nextconcept.core.errors import InputError
 from nextconcept.tasks.draws import check_lines, draw_lines, random_rows, splits_of
 
 
+def test_random_rows__of_a_split_that_there_is_not():
+    with pytest.raises(InputError, match="there is no split 'validation': choose train, val, test"):
+        random_rows("validation", 0, [0], 1)
+
+
 def sums_above(limit: float) -> object:
     """Lines of three digits whose random numbers have a sum above a limit."""
 
