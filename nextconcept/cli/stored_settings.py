@@ -210,8 +210,9 @@ def note_other_data(checkpoint: dict[str, Any], data: ConceptDataModule) -> str 
     before, now = (_plain(one) for one in (checkpoint[KEY].get(RECORD, {}).get("data", {}), data.describe()))
     if not isinstance(before, dict) or not before:
         return None
-    # The model brings its tokenizer and its context along.
-    names = [name for name in {**now, **before} if name not in ("tokenizer", "vocabulary", "context_length")]
+    # The model brings its tokenizer and its context along; digests are compared when there are both.
+    own = ("tokenizer", "vocabulary", "context_length", "digest")
+    names = [name for name in {**now, **before} if name not in own]
     other = next((name for name in names if before.get(name) != now.get(name)), None)
     if other is None:
         return None

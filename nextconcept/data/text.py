@@ -63,6 +63,7 @@ class CorpusDataModule(ConceptDataModule):
         self._tokenizer_kind, self._bpe_size = tokenizer, vocab_size
         self._cache = Path(cache_dir or os.environ.get("NEXTCONCEPT_CACHE") or "~/.cache/nextconcept").expanduser()
         self._encoded: TokenCache | None = None
+        self._digest: str | None = None
         self._opened: Corpus | None = None
         self._model_tokenizer: Tokenizer | None = None
 
@@ -158,7 +159,7 @@ class CorpusDataModule(ConceptDataModule):
         """
         # What was prepared a moment ago is not read again for its fingerprint.
         corpus, self._opened = self._opened or self.open_corpus(), None
-        self._encoded = self._encode(corpus)
+        self._encoded, self._digest = self._encode(corpus), corpus.fingerprint
         super().setup(stage)
 
     def training_windows(self, seed: int) -> TrainingWindows:
@@ -180,9 +181,13 @@ class CorpusDataModule(ConceptDataModule):
         return ContiguousWindows(tokens, self.context_length)
 
     def describe(self) -> dict[str, Any]:
-        """Return corpus, context length, tokenizer and split as plain values."""
+        """Return corpus, context length, tokenizer and split as plain values.
+
+        After :meth:`setup`, the digest of the corpus is among them.
+        """
         return {
             "dataset": self.dataset,
+            **({"digest": self._digest} if self._digest else {}),
             "context_length": self.context_length,
             "tokenizer": self._tokenizer_name(),
             "vocabulary": self.vocab_size,

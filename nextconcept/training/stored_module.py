@@ -6,9 +6,11 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 
 from nextconcept.checkpoints.files import KEY, OBJECTIVE
+from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.core.chunking import same_chunking
 from nextconcept.core.config import OF_TRAINING, ModelConfig
 from nextconcept.core.errors import InputError
+from nextconcept.data.datamodule import data_of
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.training.batches import stored_tokenizer
@@ -67,13 +69,14 @@ class StoredModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that a checkpoint was made with this objective and this encoder.
 
-        Other settings that the weights do not show, such as ``chunk_size`` or ``rope_base``, are
-        warned of.
+        Other settings that the weights do not show, such as ``chunk_size`` or ``rope_base``, and a
+        corpus with another content, are warned of.
 
         Raises:
             InputError: if it was not.
         """
         super().on_load_checkpoint(checkpoint)
+        self._compare_corpus(checkpoint.get(KEY, {}).get(RECORD, {}).get("data", {}))
         check_objective(checkpoint, self.objective)
         own, stored = self.config.encoder.class_name, checkpoint.get(KEY, {}).get("config", {})
         made_with = stored.get("encoder", {}).get("class_name", own)
@@ -89,6 +92,17 @@ class StoredModule(L.LightningModule):
                 f"the checkpoint was made with other settings of the model than this module has: {', '.join(other)}. "
                 "Unless that is what you want, give the module the config of its training, "
                 "nextconcept.load(checkpoint).config."
+            )
+
+    def _compare_corpus(self, before: dict[str, Any]) -> None:
+        """Warn if the corpus has another content than in training, which its name does not show."""
+        data = data_of(self._trainer)
+        now = {} if data is None else data.describe()
+        digests = {now.get("digest"), before.get("digest")}
+        if now.get("dataset") == before.get("dataset") and None not in digests and len(digests) > 1:
+            rank_zero_warn(
+                f"{now['dataset']!r} holds another text than when the model was trained: a run that goes on reads the "
+                "new one, and a loss is that of the new one."
             )
 
 

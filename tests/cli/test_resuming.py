@@ -346,3 +346,14 @@ def test_config__of_a_resumed_run_has_its_own_seeds(config: Path, begun: tuple, 
     assert stored["seed_everything"] == seed
     found = stored["data"]["init_args"]["seed"]
     assert (seed if found is None else found) == (seed if of_data is None else of_data)
+
+
+@pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
+def test_corpus__with_another_content_is_warned_of(config: Path, corpus: Path):
+    train(config, "--trainer.max_steps", 2)
+    main(["validate", "--config", str(config), "--ckpt_path", str(RUN)])  # without a warning, which is an error here
+    corpus.write_text(corpus.read_text().replace("fox", "cat"))
+    with pytest.warns(UserWarning, match="corpus.txt' holds another text than when the model was trained"):
+        main(["validate", "--config", str(config), "--ckpt_path", str(RUN)])
+    with pytest.warns(UserWarning, match="corpus.txt' holds another text"):
+        train(config, "--trainer.max_steps", 3, "--ckpt_path", RUN)
