@@ -210,7 +210,7 @@ def note_other_data(checkpoint: dict[str, Any], data: ConceptDataModule) -> str 
     before, now = (_plain(one) for one in (checkpoint[KEY].get(RECORD, {}).get("data", {}), data.describe()))
     if not isinstance(before, dict) or not before:
         return None
-    # The model brings its tokenizer and its context along; digests are compared when there are both.
+    # The model brings its tokenizer and its context along; digests are compared once data are read.
     own = ("tokenizer", "vocabulary", "context_length", "digest")
     names = [name for name in {**now, **before} if name not in own]
     other = next((name for name in names if before.get(name) != now.get(name)), None)

@@ -112,6 +112,8 @@ class ModelConfig:
         self._read_chunking()
         hierarchy = self.hierarchy
         if self.levels == 1:
+            if empty := [name for name in PER_LEVEL if name != "horizon" and getattr(self, name) == []]:
+                raise InputError(f"{empty[0]} has no value, where the level of tokens needs one.")
             for name in PER_LEVEL:
                 value = getattr(self, name)
                 if isinstance(value, list) and value:

@@ -179,14 +179,15 @@ class ParallelContext(LevelContext):
         angles = rotary_angles(positions, self.shape.head_size, self.shape.rope_base, self.dtype)
         return angles if torch.compiler.is_compiling() else rotations(angles)
 
-    def _reading_angles(self, name: str, positions: Callable[[], Tensor]) -> Tensor:
-        """Return the angles of attention to plan and memory: all zero if that is not rotated.
+    def _reading_angles(self, name: str, positions: Callable[[], Tensor], always: bool = False) -> Tensor:
+        """Return the angles of attention to plan and memory, computed once for all blocks.
 
-        They are computed once for all blocks.
+        All are zero if such attention is not rotated, unless it ``always`` is.
         """
         if name not in self._known:
             known = positions()
-            self._known[name] = self._angles(known if self.shape.reads_rotated else torch.zeros_like(known))
+            rotated = always or self.shape.reads_rotated
+            self._known[name] = self._angles(known if rotated else torch.zeros_like(known))
         return self._known[name]
 
     @property
@@ -238,9 +239,15 @@ class ParallelContext(LevelContext):
         """Step j of the plan of anchor a stands where chunk ``a + j`` begins."""
         plan, places = self._input.plan, self._input.places
         anchors, horizon = plan.shape[1:3]
-        starts = places.chunk_starts(anchors, self.device)[..., None] + places.step_starts(horizon, self.device)
+
+        def positions() -> Tensor:
+            """Return where the steps begin, counted as the positions are, (A, H) or (B, A, H)."""
+            starts = places.chunk_starts(anchors, self.device)[..., None] + places.step_starts(horizon, self.device)
+            return starts - places.element
+
         # An axis for the heads: angles are (A, 1, H, d / 2), or (B, A, 1, H, d / 2).
-        parts = plan_keys(plan, self.weights, self._angles(starts - places.element).unsqueeze(-3))
+        angles = self._reading_angles("plan positions", positions, always=True).unsqueeze(-3)
+        parts = plan_keys(plan, self.weights, angles)
         key, value = (places.spread(part).transpose(1, 2) for part in parts)
         visible = torch.ones(horizon, dtype=torch.bool, device=self.device)
         return ExtraKeys(key, value, places.fold, visible)

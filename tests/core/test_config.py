@@ -58,6 +58,7 @@ def test_from_dict__restores_to_dict():
         ({"levels": 3, "width": 250}, "width 250 is not divisible by 4"),
         ({"width": [64, 128]}, "width must be one number when sharing is 'nested'"),
         ({"sharing": "separate", "depth": [1, 2, 3]}, "depth has 3 values where 2 levels need 2"),
+        ({"levels": 1, "sharing": "separate", "depth": [], "sliding_window": [[1]]}, "depth has no value"),
         ({"sharing": "shared", "width": 100, "num_heads": 3}, "divisible by twice its 3 heads"),
         ({"horizon": 0}, "horizon must be positive"),
         ({"dropout": 1.0}, "dropout must be"),
