@@ -127,7 +127,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _well_formed(checkpoint: dict[str, Any]) -> bool:
     """Whether a checkpoint has the types that this package writes."""
     stored, weights, compute = checkpoint[KEY], checkpoint["state_dict"], checkpoint.get(COMPUTE, {})
-    if not all(isinstance(part, dict) for part in (stored, weights, compute, checkpoint.get("loops", {}))):
+    groups = [stored, weights, compute, checkpoint.get("loops", {}), checkpoint.get("hyper_parameters", {})]
+    if not all(isinstance(part, dict) for part in groups) or (compute == {} and COMPUTE in checkpoint):
+        return False
+    if not _whole_loops(checkpoint.get("loops", {})):
         return False
     states = [checkpoint.get(name, []) for name in ("optimizer_states", "lr_schedulers")]
     if not all(isinstance(some, list) and all(isinstance(one, dict) for one in some) for some in states):
@@ -139,8 +142,24 @@ def _well_formed(checkpoint: dict[str, Any]) -> bool:
         return False
     named = all(isinstance(name, str) for name in weights) and isinstance(objective.get("name", ""), str)
     measured, spent = record.get("measured", {}), [compute.get(name, 0) for name in ("flops", "tokens")]
-    numbers = [checkpoint.get("global_step", 0), *spent, *(measured.values() if isinstance(measured, dict) else [None])]
+    steps = [checkpoint.get("global_step", 0), checkpoint.get("nextconcept_seed", 0)]
+    if not all(isinstance(number, int) for number in steps):
+        return False
+    numbers = [*spent, *(measured.values() if isinstance(measured, dict) else [None])]
     return named and all(isinstance(number, int | float) for number in numbers)
+
+
+def _whole_loops(loops: dict[str, Any]) -> bool:
+    """Whether the state of the fit loop says how many epochs are done, and where its data stand."""
+    fit_loop = loops.get("fit_loop")
+    if fit_loop is None:
+        return True
+    try:
+        epochs = fit_loop["epoch_progress"]["current"]["completed"]
+        loaders = fit_loop["state_dict"].get("combined_loader") or []
+        return isinstance(epochs, int) and all(isinstance(loader, dict) for loader in loaders)
+    except (TypeError, KeyError, AttributeError):
+        return False
 
 
 def read_record(path: str | Path) -> dict[str, Any]:

@@ -218,6 +218,8 @@ class ConceptCLI(LightningCLI):
         check_trainer(options.trainer)
         self._checkpoint, self._continues = None, False
         export = None
+        if options.get("ckpt_path") == "":
+            raise InputError("--ckpt_path is empty: give a run or a checkpoint, or leave it out.")
         if options.get("ckpt_path"):
             if self.config.subcommand != "fit":
                 export = find_exported(options.ckpt_path)
