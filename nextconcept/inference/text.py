@@ -64,7 +64,8 @@ class Writer:
         """Continue a prompt, or several in one batch.
 
         Args:
-            prompt: the text to continue, or a list of texts.
+            prompt: the text to continue, or a list of texts; one that is repeated is continued in
+                as many ways.
             max_new_tokens: tokens to write at most; a text also ends with its document.
             temperature: divides the logits; 0 takes the most likely token.
             top_k: sample from the k most likely tokens.
