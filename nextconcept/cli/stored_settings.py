@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 
-from nextconcept.checkpoints.files import KEY, read_config
+from nextconcept.checkpoints.files import COMPUTE, KEY, read_config
 from nextconcept.checkpoints.hub import config_from_dict
 from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.cli.linked_settings import SHAPE
@@ -134,7 +134,7 @@ def check_resumable(options: Namespace, checkpoint: dict[str, Any], path: Path, 
         finished_too: take a run that has made all its steps, which then ends at once.
 
     Raises:
-        InputError: if the checkpoint has weights alone, or the limits of the trainer leave no step.
+        InputError: if the checkpoint has weights alone, or limits or budget leave no step.
     """
     loops = checkpoint.get("loops", {}).get("fit_loop")
     if not checkpoint.get("optimizer_states") or loops is None:
@@ -142,9 +142,17 @@ def check_resumable(options: Namespace, checkpoint: dict[str, Any], path: Path, 
             f"{path} has weights alone, so that training can't go on where it was: give a checkpoint with the "
             "optimizer's state, or begin a run with these weights by --model.init_from."
         )
-    if not finished_too:
-        made = f"the run of {path} has made"
-        check_limits(checkpoint["global_step"], loops, options.trainer.max_steps, options.trainer.max_epochs, made)
+    if finished_too:
+        return
+    made = f"the run of {path} has made"
+    check_limits(checkpoint["global_step"], loops, options.trainer.max_steps, options.trainer.max_epochs, made)
+    for unit in ("flops", "tokens"):
+        budget, spent = options.budget.get(unit), checkpoint.get(COMPUTE, {}).get(unit, 0)
+        if budget is not None and spent >= budget * (1 - 1e-8):  # steps are counted up to rounding
+            raise InputError(
+                f"the run of {path} has spent {spent:g} {unit}, so that a budget of {budget:g} leaves none: give a "
+                f"larger --budget.{unit}."
+            )
 
 
 def keep_seeds(options: Namespace, checkpoint: dict[str, Any]) -> None:

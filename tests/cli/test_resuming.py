@@ -49,6 +49,11 @@ def test_training_goes_on_from_the_last_checkpoint_and_evaluation_takes_the_best
     ("change", "limits", "message"),
     [
         ({}, ("--trainer.max_steps", 6), "has made 6 steps of training, .* set trainer.max_steps above 6"),
+        (
+            {},
+            ("--budget.tokens", 768, "--trainer.max_steps", 9),
+            "has spent 768 tokens, .* give a larger --budget.tokens",
+        ),
         ({"optimizer_states": None}, (), "last.ckpt has weights alone, so that training can't go on where it was"),
         ({"optimizer_states": []}, (), "last.ckpt has weights alone"),
         ({"lr_schedulers": [{}]}, (), "last.ckpt is damaged, or of other code than this: its state can't be restored"),
