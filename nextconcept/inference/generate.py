@@ -47,7 +47,7 @@ def check_prompt(tokens: Tensor, vocab_size: int, lengths: Tensor | None = None)
         raise InputError(f"a prompt needs shape (batch, time) and at least one token, not {tuple(tokens.shape)}.")
     if tokens.dtype != torch.int64:
         raise InputError(f"a prompt holds int64 token ids, not {tokens.dtype}.")
-    low, high = int(tokens.min()), int(tokens.max())
+    low, high = torch.stack(tokens.aminmax()).tolist()  # one transfer from a GPU
     if low < 0 or high >= vocab_size:
         raise InputError(
             f"token id {low if low < 0 else high} of the prompt is outside the vocabulary of {vocab_size} tokens."
@@ -185,7 +185,6 @@ def generate(
         InputError: if a prompt is empty or has an id outside the vocabulary, an option is out of
             range, or the model has no such drafts.
     """
-    lengths = check_prompt(tokens, model.config.vocab_size, lengths)
     sampling = Sampling(temperature, top_k, top_p, min_p)
     with eval_mode(model):
         writing = generate_tokens(
@@ -202,6 +201,7 @@ def generate(
             hook=hook,
         )
         written = list(writing)
+    lengths = torch.full((len(tokens),), tokens.shape[1]) if lengths is None else lengths.cpu().long()
     positions = torch.arange(tokens.shape[1] + max_new_tokens)
     result = torch.nn.functional.pad(tokens, (0, max_new_tokens)) * (positions < lengths[:, None]).to(tokens.device)
     if written:
