@@ -52,7 +52,8 @@ def describe_value_error(message: str) -> str | None:
         names += [TYPES[kind]] if kind else [choice.strip("'\"") for choice in choices.split(", ")]
     *others, last = dict.fromkeys(names)
     given = value[1].strip()
-    hint = f": give [{given}]" if "a list" in names and given.replace("_", "").isalnum() else ""
+    wants_list = "a list" in names and {*names} <= {"a list", "null"}
+    hint = f": give [{given}]" if wants_list and given.replace("_", "").isalnum() else ""
     return f"{key[1]} takes {', '.join(others) + ' or ' if others else ''}{last}, not {given}{hint}"
 
 

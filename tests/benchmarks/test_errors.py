@@ -37,12 +37,14 @@ def test_what_is_not_there(tmp_path: Path, script: str, options: tuple, message:
     assert message in line
 
 
+@pytest.mark.slow
 def test_misspelt_option(tmp_path: Path):
     done = run("--familes", "gpt", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "nextconcept: error: there is no option --familes: did you mean --families?\n"
 
 
+@pytest.mark.slow
 def test_help(tmp_path: Path):
     done = run("--help", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

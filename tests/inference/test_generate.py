@@ -187,7 +187,10 @@ def test_generate__bad_input(tokens: torch.Tensor, options: dict, message: str):
         generate(NextConceptModel(small_config()), tokens, **{"max_new_tokens": 2} | options)
 
 
-@pytest.mark.parametrize("index", [*range(0, 120, 6), 120])
+@pytest.mark.parametrize(
+    "index",
+    [*(pytest.param(index, marks=[pytest.mark.slow] * (index % 12 > 0)) for index in range(0, 120, 6)), 120],
+)
 def test_generate__cached_equals_uncached_where_rules_cut_chunks(index: int):
     """Rows end chunks at different times, prompts differ in length, texts outgrow the context."""
     options, edited = rule_grid()[index], index % 4 == 0

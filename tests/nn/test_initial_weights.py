@@ -63,7 +63,7 @@ def scales(**changes: object) -> dict[str, float]:
     "changes",
     [
         {"levels": 1},
-        {"levels": 2, "sharing": "separate"},
+        pytest.param({"levels": 2, "sharing": "separate"}, marks=pytest.mark.slow),
         {"levels": 2, "sharing": "separate", "encoder": {"depth": 1}},
     ],
     ids=str,
