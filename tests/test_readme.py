@@ -86,7 +86,7 @@ def run_command(line: str, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> str
     run = "lightning_logs/star" if any("/5,11=" in arg for arg in args) else "lightning_logs/words"
     args = [run if arg == "RUN" else arg for arg in args]
     if args[0] == "fit":
-        steps = {"trainer.max_steps": 4} if "--model.init_from" in args else {}
+        steps = {"trainer.max_steps": 4} if {"--model.init_from", "grown"} & set(args) else {}
         budget = {"budget.flops": 1e9} if "--budget.flops" in args else {}  # which sets the steps
         args += options(SMALL | steps | budget)
     elif args[0] in ("validate", "test", "predict"):

@@ -25,6 +25,7 @@ from nextconcept.cli.stored_settings import (
     check_chunk_size,
     check_resumable,
     keep_seeds,
+    limits_of,
     note_other_data,
 )
 from nextconcept.core.config import ModelConfig
@@ -233,8 +234,8 @@ class ConceptCLI(LightningCLI):
                 _say(note)
         elif self._checkpoint is not None:
             checkpoint = read_checkpoint(self._checkpoint)
-            if self.config.subcommand == "fit":
-                check_resumable(options, checkpoint, self._checkpoint, finished_too=self._continues)
+            if self.config.subcommand == "fit" and (said := check_resumable(options, checkpoint, self._checkpoint)):
+                _say(said)
             for note in adopt_checkpoint(options, checkpoint, given, self._checkpoint):
                 _say(note)
         else:
@@ -301,8 +302,7 @@ class ConceptCLI(LightningCLI):
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise input_error(error) from error
         if self.subcommand == "fit" and self._checkpoint is None and self.model.start is not None:
-            options = self.config.fit.trainer  # now, before there is a folder of the run
-            self.model.start.check_limits(options.max_steps, options.max_epochs)
+            self.model.start.check_limits(*limits_of(self.config.fit))  # before there is a folder of the run
         if self._checkpoint is not None:
             if note := note_other_data(read_checkpoint(self._checkpoint), self.datamodule):
                 _say(note)

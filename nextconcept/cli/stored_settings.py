@@ -124,17 +124,19 @@ def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: Give
     return notes
 
 
-def check_resumable(options: Namespace, checkpoint: dict[str, Any], path: Path, finished_too: bool) -> None:
+def check_resumable(options: Namespace, checkpoint: dict[str, Any], path: Path) -> str | None:
     """Check that training can go on from a checkpoint.
 
     Args:
         options: all options.
         checkpoint: the checkpoint.
         path: its file.
-        finished_too: take a run that has made all its steps, which then ends at once.
+
+    Returns:
+        A sentence if the run has made all its steps, so that training ends at once; None if not.
 
     Raises:
-        InputError: if the checkpoint has weights alone, or limits or budget leave no step.
+        InputError: if the checkpoint has weights alone.
     """
     loops = checkpoint.get("loops", {}).get("fit_loop")
     if not checkpoint.get("optimizer_states") or loops is None:
@@ -142,17 +144,26 @@ def check_resumable(options: Namespace, checkpoint: dict[str, Any], path: Path, 
             f"{path} has weights alone, so that training can't go on where it was: give a checkpoint with the "
             "optimizer's state, or begin a run with these weights by --model.init_from."
         )
-    if finished_too:
-        return
-    made = f"the run of {path} has made"
-    check_limits(checkpoint["global_step"], loops, options.trainer.max_steps, options.trainer.max_epochs, made)
+    try:
+        check_limits(checkpoint["global_step"], loops, *limits_of(options), f"the run of {path} has made")
+    except InputError as error:
+        return str(error)
     for unit in ("flops", "tokens"):
         budget, spent = options.budget.get(unit), checkpoint.get(COMPUTE, {}).get(unit, 0)
         if budget is not None and spent >= budget * (1 - 1e-8):  # steps are counted up to rounding
-            raise InputError(
+            return (
                 f"the run of {path} has spent {spent:g} {unit}, so that a budget of {budget:g} leaves none: give a "
                 f"larger --budget.{unit}."
             )
+    return None
+
+
+def limits_of(options: Namespace) -> tuple[int, int | None]:
+    """Return the steps (-1 for no limit) and the epochs at which a fit ends, but for its budget."""
+    trainer, budget = options.trainer, options.budget
+    # A budget sets the number of steps.
+    steps = -1 if any(budget.get(unit) is not None for unit in ("flops", "tokens")) else trainer.max_steps
+    return steps, trainer.max_epochs
 
 
 def keep_seeds(options: Namespace, checkpoint: dict[str, Any]) -> None:

@@ -45,13 +45,20 @@ def test_training_goes_on_from_the_last_checkpoint_and_evaluation_takes_the_best
         assert f"validate measures {RUN}/checkpoints/best.ckpt" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("limits", "note"),
+    [
+        (("--trainer.max_steps", 6), "has made 6 steps of training, .* set trainer.max_steps above 6"),
+        (("--budget.tokens", 768), "has spent 768 tokens, .* give a larger --budget.tokens"),
+    ],
+)
+def test_training_that_is_finished_is_said_to_be(config: Path, capsys: pytest.CaptureFixture, limits: tuple, note: str):
+    train(config)
+    train(config, "--ckpt_path", RUN, *limits)
+    assert re.search(note, capsys.readouterr().err)
+
+
 NOT_RESUMED: list[tuple[dict, tuple, str]] = [
-    ({}, ("--trainer.max_steps", 6), "has made 6 steps of training, .* set trainer.max_steps above 6"),
-    (
-        {},
-        ("--budget.tokens", 768, "--trainer.max_steps", 9),
-        "has spent 768 tokens, .* give a larger --budget.tokens",
-    ),
     ({"optimizer_states": None}, (), "last.ckpt has weights alone, so that training can't go on where it was"),
     ({"optimizer_states": []}, (), "last.ckpt has weights alone"),
     ({"lr_schedulers": [{}]}, (), "last.ckpt is damaged, or of other code than this: its state can't be restored"),
@@ -67,7 +74,7 @@ NOT_RESUMED: list[tuple[dict, tuple, str]] = [
 
 
 def test_training_does_not_go_on(config: Path, capsys: pytest.CaptureFixture):
-    """Because no step is left, or the checkpoint does not hold what it takes."""
+    """Because the checkpoint does not hold what it takes."""
     train(config)
     path, whole = RUN / "checkpoints/last.ckpt", checkpoint(RUN)
     for change, limits, message in NOT_RESUMED:
