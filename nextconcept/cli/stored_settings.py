@@ -17,7 +17,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.core.settings import flat
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.nn.concept_encoder import ConceptEncoder
-from nextconcept.training.warm_start import check_limits
+from nextconcept.training.warm_start import no_step_left
 
 __all__ = [
     "GivenSettings",
@@ -144,10 +144,9 @@ def check_resumable(options: Namespace, checkpoint: dict[str, Any], path: Path) 
             f"{path} has weights alone, so that training can't go on where it was: give a checkpoint with the "
             "optimizer's state, or begin a run with these weights by --model.init_from."
         )
-    try:
-        check_limits(checkpoint["global_step"], loops, *limits_of(options), f"the run of {path} has made")
-    except InputError as error:
-        return str(error)
+    made = f"the run of {path} has made"
+    if finished := no_step_left(checkpoint["global_step"], loops, *limits_of(options), made):
+        return finished
     for unit in ("flops", "tokens"):
         budget, spent = options.budget.get(unit), checkpoint.get(COMPUTE, {}).get(unit, 0)
         if budget is not None and spent >= budget * (1 - 1e-8):  # steps are counted up to rounding

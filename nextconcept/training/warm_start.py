@@ -22,7 +22,7 @@ from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.growth import top_left
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["TrainingState", "WarmStart", "check_limits", "load_warm_start"]
+__all__ = ["TrainingState", "WarmStart", "load_warm_start", "no_step_left"]
 
 FILE = "training.ckpt"
 
@@ -161,29 +161,28 @@ class WarmStart:
         """
         if self.training is not None:
             made = f"the grown model in {self.source} has made"
-            check_limits(self.training.step, self.training.loops, max_steps, max_epochs, made)
+            if reason := no_step_left(self.training.step, self.training.loops, max_steps, max_epochs, made):
+                raise InputError(reason)
 
 
-def check_limits(step: int, loops: dict[str, Any], max_steps: int, max_epochs: int | None, made: str) -> None:
-    """Refuse a fit that would end at once.
+def no_step_left(step: int, loops: dict[str, Any], max_steps: int, max_epochs: int | None, made: str) -> str | None:
+    """Say that a fit would end at once; return None if it would not.
 
     Args:
         step: optimizer steps that were made.
         loops: state of the fit loop.
         max_steps: limit of the trainer; -1 for none.
         max_epochs: the other limit of the trainer.
-        made: how the message begins: what has made these steps.
-
-    Raises:
-        InputError: if the limits leave no step.
+        made: how the sentence begins: what has made these steps.
     """
     epochs = loops["epoch_progress"]["current"]["completed"]
     for unit, count, allowed in (("steps", step, max_steps), ("epochs", epochs, max_epochs)):
         if allowed is not None and 0 <= allowed <= count:
-            raise InputError(
+            return (
                 f"{made} {count} {unit} of training, which count too, so that max_{unit} {allowed} leaves none: set "
                 f"trainer.max_{unit} above {count}."
             )
+    return None
 
 
 def load_warm_start(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> WarmStart:
