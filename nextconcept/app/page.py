@@ -89,22 +89,27 @@ def make_page(session: PlanSession, title: str, example: str = "") -> Any:
             every = gr.HTML(elem_id="every", apply_default_css=False)
 
         def shown(result: View) -> list[Any]:
+            """Return the values of ``outputs`` that show a plan, or its message alone."""
             if result.message:  # what was shown before stays
                 return [result.message, *[gr.skip()] * 6]
             choices = gr.Dropdown(result.choices, value=result.choices[0][1])
             return ["", result.edits, result.html, result.pictures, result.every, choices, ""]
 
         def compared(prompt: str, count: float, other: str) -> list[Any]:
+            """Return the message and the texts written under the plans of two prompts."""
             result = session.compare(prompt, count, other)
             return [result.message, gr.skip() if result.message else result.html]
 
         def written(prompt: str, count: float) -> list[Any]:
+            """Plan after a prompt and continue it by ``count`` tokens."""
             return shown(session.show(prompt, count))
 
         def replaced(prompt: str, count: float, edits: list[str], step: str, text: str) -> list[Any]:
+            """Plan ``text`` at a step, beside the edits before, and continue the prompt."""
             return shown(session.edit(prompt, count, edits, step, text))
 
         def chosen(event: Any) -> str:
+            """Return the step on which the user has clicked, ``LEVEL:STEP``."""
             return str(event.step)
 
         chosen.__annotations__["event"] = gr.EventData  # by which Gradio knows what to pass

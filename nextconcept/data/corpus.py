@@ -110,10 +110,12 @@ def files_corpus(name: str) -> Corpus:
     fingerprint = hashlib.blake2b(content, digest_size=16).hexdigest()
 
     def read() -> Iterator[str]:
+        """Yield the documents, a file each."""
         # Not by the library datasets, whose cache takes a file for unchanged by its time stamp.
         return (Path(path).read_text(encoding="utf-8-sig") for path in documents)
 
     def blocks() -> Iterator[tuple[str, bool]]:
+        """Yield the documents in pieces, each with whether it ends its document."""
         return (block for path in documents for block in _blocks(path))
 
     return Corpus(name, fingerprint, read, len(documents), len(paths) - len(documents), blocks)
