@@ -94,6 +94,7 @@ def finish_runs(
     diverged: list[TrainingError] = []
 
     def finish(run: Run) -> dict[str, Any] | None:
+        """Train a run and store its record; None if it diverged."""
         try:
             record = runner.train(run) | {"budget": run.budget}
         except TrainingError as error:

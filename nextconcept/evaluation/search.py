@@ -71,6 +71,7 @@ def best_candidate(results: Mapping[Candidate, float], mode: Literal["min", "max
     equal = sorted((one for one, value in results.items() if value == best), key=lambda one: one.rate)
 
     def between(one: Candidate) -> bool:
+        """Whether rates on both sides of a candidate's were tried."""
         rates = _rates(results, one)
         return rates[0] < one.rate < rates[-1]
 

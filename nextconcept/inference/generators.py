@@ -108,6 +108,7 @@ class UncachedGenerator:
         window = visible_part(ids[rows.to(ids.device)], starts, lengths)
 
         def changed(level: int, predicted: Tensor) -> Tensor:
+            """Return the plans of a level as the hook changes them."""
             if self.hook is None:
                 return predicted
             positions = starts[:, None] + visible_anchors(self.model, window, level)
@@ -335,6 +336,7 @@ class CachedGenerator:
         reading, own = at.reading(level, anchors), [list[Tensor]() for _ in stepper.passes]
 
         def run(inputs: Tensor, shift: int) -> Tensor:
+            """Return the states of the newest anchors at a step of the rollout."""
             hidden = stepper.step(inputs[:, 0] if single else inputs, anchors, reading, shift, own)
             return hidden[:, None] if single else hidden  # (R, K, D)
 

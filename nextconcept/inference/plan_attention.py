@@ -56,6 +56,7 @@ class PlanAttentionRecorder:
 
     def _watch(self, module: Any, weights: Callable[..., Tensor]) -> None:
         def record(module: Any, args: tuple[Any, ...]) -> None:
+            """Keep the weights of the attention that is about to be computed."""
             context = args[1]
             # A rollout continues from its first step, the only one that stands before all chunks.
             if isinstance(context, ParallelContext) and context.reads_plan and context.step == 0:

@@ -133,6 +133,7 @@ def edit_plans(
     hook = PlanEdits(list(edits), model, ids, torch.tensor([known + offset]))
 
     def edited(level: int, plan: Tensor) -> Tensor:
+        """Return the plans (1, A, H, D) of a level with the edits."""
         return hook(level, plan, anchor_numbers(model, ids, visible_anchors(model, ids, level), level), rows)
 
     return edited

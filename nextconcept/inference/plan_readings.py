@@ -51,6 +51,7 @@ def chunk_readings(
     placed = [1.0] + [0.0] * (horizon - 1)
 
     def readings(start: int, end: int, text: str) -> list[PlanReading]:
+        """Return what the tokens from ``start`` to before ``end`` read."""
         start = max(0, start)
         texts = token_texts(tokenizer, ids[start:end], text)
         found: list[PlanReading] = []

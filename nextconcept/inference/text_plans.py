@@ -53,6 +53,7 @@ def text_plans(
     edited = edit_plans(edits, model, tokens, known) if edits else None
 
     def keep(level: int, plan: Tensor) -> Tensor:
+        """Note the plans (1, A, H, D) that a level reads."""
         read[level] = plan if edited is None else edited(level, plan)
         return read[level]
 

@@ -120,6 +120,7 @@ def window_block_mask(time: int, window: int, device: torch.device) -> BlockMask
     """
 
     def inside(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        """Whether a query sees a key, as FlexAttention asks."""
         return (key <= query) & (key > query - window)
 
     block = torch.arange(-(-time // FLEX_BLOCK), device=device)

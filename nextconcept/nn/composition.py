@@ -127,6 +127,7 @@ class Composition(nn.Module):
         """
 
         def reduce(name: str, x: Tensor) -> Tensor:
+            """Reduce (..., c, D) over the elements of chunks of one length."""
             reduced: Tensor = x.amax(-2) if name == "max" else getattr(x, name)(-2)
             return reduced
 
@@ -146,6 +147,7 @@ class Composition(nn.Module):
         """
 
         def reduce(name: str, x: Tensor) -> Tensor:
+            """Reduce (B, N, D) elements over the chunks that rules cut."""
             if name == "max":
                 return chunks.max(x)
             total = chunks.sum(x)

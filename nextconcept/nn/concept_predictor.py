@@ -149,6 +149,7 @@ class ConceptPredictor(nn.Module):
         cache = cache or (RolloutCache() if self.rollout else None)
 
         def run(paired: Tensor, step: int) -> Tensor:
+            """Return the states (B, A, D) of a step of the rollout."""
             if cache is not None:
                 cache.step = step
             states: Tensor = transformer(paired, self.shape, plan_input, cache)

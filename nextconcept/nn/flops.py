@@ -60,6 +60,7 @@ def flops_per_token(model: nn.Module, time: int, parts: Iterable[str] = ()) -> t
     small_products: list[int] = []
 
     def count(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        """Add attention to a plan of so few steps that it is computed element by element."""
         context = args[1]
         read, shape = context.plan_input, context.shape
         plan, chunk_size = read.plan, read.places.fold.chunk_size

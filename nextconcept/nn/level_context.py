@@ -321,6 +321,7 @@ def _concatenate(chunked: ExtraKeys, single: ExtraKeys, time: int) -> ExtraKeys:
     """Give every position the extra keys of its chunk next to its own."""
 
     def spread(x: Tensor) -> Tensor:
+        """Repeat the keys of an anchor, (B, h, A, H, d), for the positions of its chunk."""
         repeated = x.flatten(-2).unsqueeze(-2).expand(-1, -1, -1, chunked.fold.chunk_size, -1)
         own: Tensor = chunked.fold.unfold(repeated, time).unflatten(-1, x.shape[-2:])
         return own

@@ -339,6 +339,7 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
             return norm
 
         def matched(concept: Tensor) -> Tensor:
+            """Return the compositions of tokens nearest to predicted concepts, (..., D)."""
             return matched_input(self.encoder, self.chunker, norm(concept), level, settings, self.training)
 
         return matched

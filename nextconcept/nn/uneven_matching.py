@@ -79,6 +79,7 @@ class _Chunks:
         """Divide (M, ...) into (M / beam, beam, ...)."""
 
         def divided(value: Tensor | dict[int, Tensor]) -> Any:
+            """Divide the first axis of a tensor, or of those of each rule."""
             if isinstance(value, dict):
                 return {rule: part.unflatten(0, (-1, beam)) for rule, part in value.items()}
             return value.unflatten(0, (-1, beam))
@@ -192,6 +193,7 @@ class _Search:
         """
 
         def chosen(old: Tensor, new: Tensor) -> Tensor:
+            """Return the parents' old values, or new ones where a chunk has grown."""
             old, new = take_rows(old, parent), take_rows(new.flatten(1, 2), index)
             return torch.where(extended.view(*extended.shape, *[1] * (old.dim() - 2)), new, old)
 

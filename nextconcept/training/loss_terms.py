@@ -105,6 +105,7 @@ def _energy(at: LossInputs) -> Tensor:
     scale = 1 / math.sqrt(at.plan.shape[-1])
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
+        """Return the Euclidean distance of (..., D), over the square root of D."""
         return (a - b).square().sum(-1).clamp(min=1e-12).sqrt() * scale
 
     return (distance(first, at.targets) + distance(second, at.targets)) / 2 - distance(first, second) / 2

@@ -245,6 +245,7 @@ def _concept_loss(
     counts = valid.sum((0, 1))
 
     def mean(values: Tensor) -> Tensor:
+        """Return the means (H,) of (B, A, H) values over concepts that are learnt."""
         return (values * valid).sum((0, 1)) / counts.clamp(min=1)
 
     settings = config.temperature, config.decode_scale, config.decode_share
@@ -279,6 +280,7 @@ def loss_flops_per_token(
         output = ghost(tokens[:, :-1])
 
     def leaf(tensor: Tensor) -> Tensor:
+        """Return a tensor at which a backward pass ends."""
         return tensor.detach().requires_grad_()
 
     plans = {level: leaf(plan) for level, plan in output.plans.items()}

@@ -276,6 +276,7 @@ def make_schedule(config: OptimizerConfig, optimizer: Optimizer, steps: int | fl
     """
 
     def factor(step: int) -> float:
+        """Return the rate of a step over the peak rate."""
         if step < config.warmup_steps:
             return (step + 1) / (config.warmup_steps + 1)
         if math.isinf(steps):
