@@ -15,7 +15,7 @@ import yaml
 from nextconcept.cli.main import main
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.experiments import experiment_files
-from nextconcept.evaluation.compare import compare
+from nextconcept.evaluation.compare import Comparison
 from nextconcept.evaluation.entries import Entry
 from nextconcept.training.callbacks import PlanView, WritingSamples
 from nextconcept.training.losses import LossConfig
@@ -208,7 +208,7 @@ def test_overlay__is_understood(name: str, capsys: pytest.CaptureFixture):
 def test_compare__names_experiments_that_exist(name: str):
     spec = yaml.safe_load(FILES[name].read_text())
     assert f"comparisons/{spec['name']}" == name
-    assert set(spec) <= set(inspect.signature(compare).parameters)
+    assert set(spec) <= set(inspect.signature(Comparison).parameters)
     entries = [Entry(**entry) for entry in spec["entries"].values()]
     named = {one for entry in entries for one in [*entry.config, *(entry.growth or {"config": []})["config"]]}
     assert named
@@ -217,7 +217,7 @@ def test_compare__names_experiments_that_exist(name: str):
 
 @pytest.mark.parametrize("name", ["comparisons/tunes", *(name for name in COMPARISONS if name.count("/") > 1)])
 def test_compare__is_read_by_the_command(name: str, tmp_path: Path, capsys: pytest.CaptureFixture):
-    """Up to the number of jobs, which is refused last."""
+    """Up to the number of jobs, which is refused with the settings as a whole."""
     folders = ("--output", tmp_path, "--logs", tmp_path)
     steps = ("--flops", "null", "--tokens", "[1e6, 4e6]") if name.startswith("comparisons/range/") else ()
     assert "and jobs of 1 or more" in fails(capsys, "compare", "--config", name, *folders, *steps, "--jobs", 0)

@@ -1,11 +1,33 @@
 """Command ``nextconcept compare``: models trained to the same budget, and a table."""
 
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from nextconcept.cli.parsers import run_function
-from nextconcept.evaluation.compare import compare
+from nextconcept.evaluation.compare import Comparison
 
 __all__ = ["run"]
 
 
 def run(arguments: list[str]) -> None:
     """Run the command."""
-    run_function(compare, arguments)
+    comparison = run_function(Comparison, arguments)
+    with _sigterm_as_exit():
+        path = comparison.run()
+    print(f"wrote {path}, {path.with_suffix('.md')} and {path.with_suffix('.png')}")
+
+
+@contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that a comparison that is terminated stops its runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

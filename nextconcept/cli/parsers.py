@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 from jsonargparse import ActionYesNo, ArgumentParser, auto_cli
@@ -15,6 +15,8 @@ from nextconcept.core.experiments import experiment_files, find_experiment
 from nextconcept.core.suggestions import closest, did_you_mean
 
 __all__ = ["CommandParser", "OneLineErrors", "resolve_experiments", "run_function"]
+
+T = TypeVar("T")
 
 FREE_TEXT: dict[str, dict[str, Any]] = {
     "--prompt": {"type": str},
@@ -175,12 +177,15 @@ class CommandParser(OneLineErrors):
         return super().add_argument(*args, **kwargs)
 
 
-def run_function(function: Callable[..., None], arguments: list[str]) -> None:
-    """Call ``function`` with what the command line says.
+def run_function(function: Callable[..., T], arguments: list[str]) -> T:
+    """Call a function or a class with what the command line says.
 
     Args:
         function: its parameters are the options, its docstring is the help.
         arguments: the name of the command and its options.
+
+    Returns:
+        What the function returns, or the instance of the class.
 
     Raises:
         InputError: if an option is refused by what it belongs to.
@@ -188,13 +193,15 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     """
     command, *options = resolve_experiments(arguments)
     try:
-        auto_cli(
+        result: T = auto_cli(
             function,
             args=options,
             as_positional=False,
+            return_instance=True,
             parser_class=CommandParser,
             prog=f"nextconcept {command}",
         )
+        return result
     except ValueError as error:  # of jsonargparse, for one that a class of settings raises
         raise own_error(error) or error from None
 

@@ -1,12 +1,9 @@
-"""``nextconcept compare``: the same budget for every entry, several seeds, one table."""
+"""Comparisons: the same budget for every entry, several seeds, one table."""
 
 import math
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -20,7 +17,7 @@ from nextconcept.evaluation.results_file import ResultsFile
 from nextconcept.evaluation.runner import ProcessRunner, Runner, check_runs, finish_runs
 from nextconcept.evaluation.search import Candidate, best_candidate, make_candidates, rates_beyond
 
-__all__ = ["Comparison", "Entry", "Growth", "compare"]
+__all__ = ["Comparison", "Entry", "Growth"]
 
 RATES = (4e-3, 8e-3, 1.6e-2)
 """Learning rates to begin with, around the optimizer's default."""
@@ -31,7 +28,45 @@ MOST_FURTHER_RATES = 6
 
 @dataclass
 class Comparison:
-    """What is compared, and how; :func:`compare` describes the arguments.
+    """Train every entry to the same budget with several seeds, and report the results.
+
+    The results are ``OUTPUT/NAME.json``, ``.md`` (a table) and ``.png`` (a picture). The learning
+    rate, and the options of a ``grid``, are chosen for each entry in the same way: each is tried
+    with the first ``tuning_seeds`` seeds, and what has the best mean is used for the others. If
+    that has the smallest or the largest rate, up to six further ones are tried, each about as far
+    from it as its neighbour, until the best lies between two others; a rate at which training
+    diverges counts as the worst. A single rate is taken as it is. Finished runs stay in the JSON
+    file: a comparison that is started again continues where it was stopped, inside a run too.
+    Entries that wait for others make one step first, so that one that can't be run is reported at
+    once.
+
+    Args:
+        name: name of the result files.
+        entries: what is compared, by name.
+        question: what the comparison is to answer; stands above the table.
+        seeds: seeds of the runs.
+        learning_rates: learning rates to begin with; of equally good ones the first between two
+            others counts.
+        grid: values to try for any options, by their dotted names; each combination is tried with
+            all learning rates. An entry may have a grid of its own.
+        draws: number of combinations of the grid to try, drawn at random; null for all of them.
+        tuning_seeds: number of seeds that choose the learning rate; more than one where a run may
+            fail with one seed and not with another.
+        metric: metric that is compared, as logged by ``nextconcept validate``.
+        mode: whether a smaller (``min``) or larger (``max``) metric is better.
+        baseline: an entry; the table then says with what share of its compute the others reach its
+            final value.
+        flops: training FLOPs of each run. With a list, each entry is compared at each of these
+            budgets, the smallest first, with a search of its own.
+        tokens: training tokens of each run, or a list; without a budget, ``trainer.max_steps`` of
+            each entry counts.
+        against: an option that all entries give, such as ``model.config.sliding_window``; the
+            picture then shows the final values against it, a panel per budget.
+        options: settings of all entries.
+        jobs: number of runs at the same time; on GPUs each gets one.
+        threads: threads of each run on a CPU; default: the cores divided by ``jobs``.
+        output: folder of the results.
+        logs: folder of the runs.
 
     Raises:
         InputError: if there is nothing to compare, or an option is out of range.
@@ -52,11 +87,13 @@ class Comparison:
     tokens: float | Sequence[float] | None = None
     against: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    jobs: int = 1
+    threads: int | None = None
     output: Path = Path("results")
     logs: Path = Path("lightning_logs/compare")
 
     def __post_init__(self) -> None:
-        if not self.entries or not self.seeds or not self.learning_rates:
+        if not self.entries or not self.seeds or not self.learning_rates or self.jobs < 1:
             raise InputError("a comparison needs entries, seeds, learning_rates, and jobs of 1 or more.")
         if self.mode not in ("min", "max"):
             raise InputError(f"mode can't be {self.mode!r}: choose min or max.")
@@ -120,11 +157,11 @@ class Comparison:
             if name in owned or (budget and name.startswith("budget.")):
                 raise InputError(f"options can't set {name}, which the comparison sets: {advice}.")
 
-    def run(self, runner: Runner) -> Path:
+    def run(self, runner: Runner | None = None) -> Path:
         """Make the runs that are not finished, and write the results and their report.
 
         Args:
-            runner: trains the runs.
+            runner: trains the runs; default: processes, ``jobs`` at the same time.
 
         Returns:
             The JSON file; table and picture lie beside it.
@@ -135,6 +172,7 @@ class Comparison:
             TrainingError: if a run diverges at the learning rate that was chosen; the other runs
                 of its budget are finished before.
         """
+        runner = runner or ProcessRunner(self.jobs, self.threads)
         path = self.output / f"{self.name}.json"
         candidates = {
             name: make_candidates(entry.learning_rates or self.learning_rates, self.grid | entry.grid, self.draws)
@@ -288,108 +326,3 @@ def _label(results: ResultsFile, runs: list[Run]) -> dict[str, list[str]]:
             if record["entry"] not in names[run.key]:
                 record["entry"] = run.entry
     return names
-
-
-def compare(
-    name: str,
-    entries: dict[str, Entry],
-    question: str = "",
-    seeds: tuple[int, ...] = (0, 1, 2),
-    learning_rates: tuple[float, ...] = RATES,
-    grid: dict[str, list[Any]] | None = None,
-    draws: int | None = None,
-    tuning_seeds: int = 1,
-    metric: str = LOSS,
-    mode: Literal["min", "max"] = "min",
-    baseline: str | None = None,
-    flops: float | list[float] | None = None,
-    tokens: float | list[float] | None = None,
-    against: str | None = None,
-    options: dict[str, Any] | None = None,
-    jobs: int = 1,
-    threads: int | None = None,
-    output: str = "results",
-    logs: str = "lightning_logs/compare",
-) -> None:
-    """Train every entry to the same budget with several seeds, and report the results.
-
-    The results are ``OUTPUT/NAME.json``, ``.md`` (a table) and ``.png`` (a picture). The learning
-    rate, and the options of a ``grid``, are chosen for each entry in the same way: each is tried
-    with the first ``tuning_seeds`` seeds, and what has the best mean is used for the others. If
-    that has the smallest or the largest rate, up to six further ones are tried, each about as far
-    from it as its neighbour, until the best lies between two others; a rate at which training
-    diverges counts as the worst. A single rate is taken as it is. Finished runs stay in the JSON
-    file: a comparison that is started again continues where it was stopped, inside a run too.
-    Entries that wait for others make one step first, so that one that can't be run is reported at
-    once.
-
-    Args:
-        name: name of the result files.
-        entries: what is compared, by name.
-        question: what the comparison is to answer; stands above the table.
-        seeds: seeds of the runs.
-        learning_rates: learning rates to begin with; of equally good ones the first between two
-            others counts.
-        grid: values to try for any options, by their dotted names; each combination is tried with
-            all learning rates. An entry may have a grid of its own.
-        draws: number of combinations of the grid to try, drawn at random; null for all of them.
-        tuning_seeds: number of seeds that choose the learning rate; more than one where a run may
-            fail with one seed and not with another.
-        metric: metric that is compared, as logged by ``nextconcept validate``.
-        mode: whether a smaller (``min``) or larger (``max``) metric is better.
-        baseline: an entry; the table then says with what share of its compute the others reach its
-            final value.
-        flops: training FLOPs of each run. With a list, each entry is compared at each of these
-            budgets, the smallest first, with a search of its own.
-        tokens: training tokens of each run, or a list; without a budget, ``trainer.max_steps`` of
-            each entry counts.
-        against: an option that all entries give, such as ``model.config.sliding_window``; the
-            picture then shows the final values against it, a panel per budget.
-        options: settings of all entries.
-        jobs: number of runs at the same time; on GPUs each gets one.
-        threads: threads of each run on a CPU; default: the cores divided by ``jobs``.
-        output: folder of the results.
-        logs: folder of the runs.
-
-    Raises:
-        InputError: if there is nothing to compare, an option is out of range, a run fails, or
-            another comparison writes the same results.
-        TrainingError: if a run diverges at the learning rate that was chosen.
-    """
-    comparison = Comparison(
-        name=name,
-        entries=entries,
-        question=question,
-        seeds=tuple(seeds),
-        learning_rates=tuple(learning_rates),
-        grid=grid or {},
-        draws=draws,
-        tuning_seeds=tuning_seeds,
-        metric=metric,
-        mode=mode,
-        baseline=baseline,
-        flops=flops,
-        tokens=tokens,
-        against=against,
-        options=options or {},
-        output=Path(output),
-        logs=Path(logs),
-    )
-    if jobs < 1:
-        raise InputError("a comparison needs entries, seeds, learning_rates, and jobs of 1 or more.")
-    with _sigterm_as_exit():
-        path = comparison.run(ProcessRunner(jobs, threads))
-    print(f"wrote {path}, {path.with_suffix('.md')} and {path.with_suffix('.png')}")
-
-
-@contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that a comparison that is terminated stops its runs."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

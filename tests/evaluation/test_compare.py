@@ -18,7 +18,7 @@ import yaml
 from nextconcept import InputError
 from nextconcept.cli.main import main
 from nextconcept.core.errors import TrainingError
-from nextconcept.evaluation.compare import Comparison, Entry, Growth, compare
+from nextconcept.evaluation.compare import Comparison, Entry, Growth
 from nextconcept.evaluation.entries import Run
 from nextconcept.evaluation.results_file import ResultsFile
 from tests.helpers import fails, run_record
@@ -68,16 +68,16 @@ from tests.helpers import fails, run_record
 )
 def test_compare__bad_input(options: dict, message: str, tmp_path: Path):
     with pytest.raises(InputError, match=message):
-        compare("trial", output=str(tmp_path / "results"), logs=str(tmp_path / "logs"), **options)
+        Comparison("trial", output=tmp_path / "results", logs=tmp_path / "logs", **options).run()
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["../trial", "/trial", "a/../../trial", "trial/", "", "a\0b"])
 def test_compare__names_lie_within_the_folder_of_results(name: str, tmp_path: Path):
     with pytest.raises(InputError, match="the name"):
-        compare(name, output=str(tmp_path / "results"), logs=str(tmp_path / "logs"), entries={"a": Entry(["x"])})
+        Comparison(name, {"a": Entry(["x"])}, output=tmp_path / "results", logs=tmp_path / "logs")
     with pytest.raises(InputError, match="the name"):
-        compare("a", output=str(tmp_path / "results"), logs=str(tmp_path / "logs"), entries={name: Entry(["x"])})
+        Comparison("a", {name: Entry(["x"])}, output=tmp_path / "results", logs=tmp_path / "logs")
     assert not list(tmp_path.iterdir())
 
 
