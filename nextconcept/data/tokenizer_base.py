@@ -1,7 +1,9 @@
 """What every tokenizer offers."""
 
+import codecs
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -33,9 +35,12 @@ class Tokenizer(ABC):
         """Return the token ids of each of several texts."""
         return [self.encode(text) for text in texts]
 
-    @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids; an incomplete UTF-8 sequence becomes U+FFFD."""
+        """Return the text of token ids, without ends of documents and ids that are no tokens.
+
+        An incomplete UTF-8 sequence becomes U+FFFD.
+        """
+        return b"".join(map(self._bytes, ids)).decode(errors="replace")
 
     @abstractmethod
     def token_bytes(self) -> list[bytes]:
@@ -71,16 +76,10 @@ class Tokenizer(ABC):
         Args:
             before: ids of the text that is continued.
         """
-        ids = list(before[-DECODED_BEFORE:])
-
-        def step(token: int) -> str:
-            known = self.decode(ids)
-            ids.append(token)
-            text = self.decode(ids)[len(known) :]
-            del ids[:-DECODED_BEFORE]
-            return text
-
-        return step
+        utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        for token in before[-DECODED_BEFORE:]:
+            utf8.decode(self._bytes(token))
+        return lambda token: utf8.decode(self._bytes(token))
 
     def encode_input(self, text: str, name: str = "prompt") -> np.ndarray:
         """Return the token ids of text that a person typed, at least one.
@@ -110,3 +109,11 @@ class Tokenizer(ABC):
             InputError: if the prompt is empty, can't be written in UTF-8 or can't be encoded.
         """
         return self.encode_input(text)
+
+    @cached_property
+    def _texts(self) -> list[bytes]:
+        return self.token_bytes()
+
+    def _bytes(self, token: int) -> bytes:
+        """Return the bytes of an id, none where there is no such token: a model may know more."""
+        return self._texts[token] if 0 <= token < len(self._texts) else b""

@@ -1,6 +1,5 @@
 """Tokens: bytes, byte-pair encoding trained on the corpus, or the symbols of a task."""
 
-import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -8,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer as HFTokenizer
-from tokenizers import decoders
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.subword_bytes import subword_bytes
@@ -47,22 +45,9 @@ class ByteTokenizer(Tokenizer):
             )
         return np.frombuffer(text.encode(), dtype=np.uint8)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids, without ends of documents and ids that are no bytes."""
-        return bytes(token for token in ids if self._is_text(token)).decode(errors="replace")
-
-    def stream(self, before: Sequence[int] = ()) -> Callable[[int], str]:
-        """Return a function from one id after another to the text that each id completes."""
-        utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        return lambda token: utf8.decode(bytes([token]) if self._is_text(token) else b"")
-
     def token_bytes(self) -> list[bytes]:
         """Return the bytes of text of each id, none for the end of a document."""
-        return [bytes([byte]) if self._is_text(byte) else b"" for byte in range(self.vocab_size)]
-
-    def _is_text(self, token: int) -> bool:
-        """Whether an id is a byte of text; a model may have a larger vocabulary."""
-        return token != self.end_of_text and token < self.vocab_size
+        return [b"", *(bytes([byte]) for byte in range(1, self.vocab_size))]
 
     def to_json(self) -> str:
         """Return a description from which :func:`tokenizer_from_json` builds the tokenizer."""
@@ -107,17 +92,6 @@ class BPETokenizer(Tokenizer):
         """Return the token ids of each of several texts, which are encoded on all cores."""
         encodings = self.library.encode_batch_fast(texts, add_special_tokens=False)
         return [np.asarray(encoding.ids, dtype=np.uint32) for encoding in encodings]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids; the end of a document is left out."""
-        return self.library.decode([int(token) for token in ids], skip_special_tokens=True)
-
-    def stream(self, before: Sequence[int] = ()) -> Callable[[int], str]:
-        """Return a function from one id after another to the text that each id completes."""
-        decoder = decoders.DecodeStream(skip_special_tokens=True)
-        for token in before[-DECODED_BEFORE:]:
-            decoder.step(self.library, token)
-        return lambda token: decoder.step(self.library, token) or ""
 
     def token_bytes(self) -> list[bytes]:
         """Return the bytes of text of each id, none for the end of a document."""
@@ -237,6 +211,24 @@ class SymbolTokenizer(Tokenizer):
             symbol = self.symbols[int(token)] if token < self.end_of_text else ""
             text += self.joiner * (text[-1:].isalnum() and symbol[:1].isalnum()) + symbol
         return text
+
+    def stream(self, before: Sequence[int] = ()) -> Callable[[int], str]:
+        """Return a function from one id after another to the text that each id adds.
+
+        Args:
+            before: ids of the text that is continued, of which the last decide on a joiner.
+        """
+        ids = list(before[-DECODED_BEFORE:])
+
+        def step(token: int) -> str:
+            """Return the text that a token adds to those before it."""
+            known = self.decode(ids)
+            ids.append(token)
+            text = self.decode(ids)[len(known) :]
+            del ids[:-DECODED_BEFORE]
+            return text
+
+        return step
 
     def token_bytes(self) -> list[bytes]:
         """Return the bytes of each symbol, without joiners, and none for the end of a document."""

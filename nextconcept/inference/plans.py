@@ -266,8 +266,6 @@ def report_plan(
     given, ids = text[:known].tolist(), text[known:].tolist()
     written = tokenizer.decode_behind(given, ids)
     texts = token_texts(tokenizer, ids, written, end="", before=given)
-    tokens_written = [
-        WrittenToken(known + place, one, bool(drafted))
-        for place, (one, drafted) in enumerate(zip(texts, figures.was_drafted, strict=True))
-    ]
+    drafted = zip(texts, figures.was_drafted, strict=True) if texts else ()
+    tokens_written = [WrittenToken(known + place, one, bool(was)) for place, (one, was) in enumerate(drafted)]
     return PlanReport(prompt, written, steps, levels, tokens_written)

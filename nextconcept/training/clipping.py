@@ -19,12 +19,16 @@ class ClippedModule(L.LightningModule):
         self._measured: tuple[int, Tensor] | None = None
 
     def gradient_norm(self) -> Tensor:
-        """Return the norm of the gradient before it is clipped, computed once in each batch."""
+        """Return the norm of the gradient before it is clipped, computed once in each batch.
+
+        In a fit it is that of what the optimizers train.
+        """
         if self._trainer is None:
-            return gradient_norm(self)
+            return gradient_norm(self.parameters())
         batch = self.trainer.fit_loop.total_batch_idx
         if self._measured is None or self._measured[0] != batch:
-            self._measured = batch, gradient_norm(self)
+            trained = [one for optimizer in self.trainer.optimizers for one in _parameters(optimizer)]
+            self._measured = batch, gradient_norm(trained)
         return self._measured[1]
 
     def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
@@ -42,11 +46,14 @@ class ClippedModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient; its norm is not computed again if the optimizer trains all of it."""
-        trained = sum(len(group["params"]) for group in optimizer.param_groups)
+        """Clip the gradient; its norm is not computed again if one optimizer trains all of it."""
         whole = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
-        whole &= trained == sum(1 for _ in self.parameters())
+        whole &= len(self.trainer.optimizers) == 1
         if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and whole:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, self.gradient_norm())
+            torch.nn.utils.clip_grads_with_norm_(_parameters(optimizer), gradient_clip_val, self.gradient_norm())
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -6,6 +6,7 @@ parameters of a block while the block runs (ZeRO, Rajbhandari et al., 2020). Wri
 """
 
 import warnings
+from collections.abc import Iterable
 from typing import TypeVar, cast
 
 import torch
@@ -98,9 +99,9 @@ def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(tensor, like.device_mesh, like.placements)
 
 
-def gradient_norm(model: nn.Module) -> Tensor:
-    """Return the Euclidean norm of all gradients together, a scalar."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """Return the Euclidean norm of the gradients of parameters together, a scalar."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return full_tensor(torch.nn.utils.get_total_norm(gradients))
 
 

@@ -143,6 +143,16 @@ def test_load_tokenizer__sentence_piece(tmp_path: Path):
     assert b"".join(tokenizer.token_bytes()[token] for token in ids).decode() == TEXT + "🙂"
 
 
+def test_load_tokenizer__sentence_piece__bytes_that_are_no_text(tmp_path: Path):
+    """A model that is not trained writes them; the library's own stream raises at the third."""
+    sentence_piece().save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(str(tmp_path))
+    ids = [tokenizer.library.token_to_id(token) for token in ("<0xC3>", "<0xA9>", "<0xFF>", "a", "<s>", "<0xC3>")]
+    write = tokenizer.stream()
+    assert [write(token) for token in ids] == ["", "é", "\ufffd", "a", "", ""]
+    assert tokenizer.decode(ids) == "é\ufffda\ufffd"
+
+
 def test_load_tokenizer__drops_merges_never(tmp_path: Path):
     library = byte_level("</s>")
     library.model.dropout = 0.5

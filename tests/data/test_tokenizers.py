@@ -47,6 +47,17 @@ def test_stream__continues_a_text(tokenizer: Tokenizer, text: str):
             assert begun + tokenizer.decode_behind(before, after) == text
 
 
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_stream__of_any_ids_is_their_text(kind: str):
+    """But for a character that is incomplete at the end."""
+    tokenizer, draw = TOKENIZERS[kind], np.random.default_rng(0)
+    for _ in range(300):
+        ids = draw.integers(-1, tokenizer.vocab_size + 3, 12).tolist()
+        text, written = tokenizer.decode(ids), "".join(map(tokenizer.stream(), ids))
+        assert text.startswith(written)
+        assert not text[len(written) :].strip("\ufffd")
+
+
 def test_stream__takes_no_longer_the_longer_the_text():
     class Counting(SymbolTokenizer):
         longest = 0

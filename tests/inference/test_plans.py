@@ -57,6 +57,13 @@ def test_compare_plan__reads_chunks_of_unequal_lengths_back(level: int, known: i
             assert step.planned == step.written
 
 
+def test_report_plan__tokens_that_do_not_make_up_the_text(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("nextconcept.inference.plans.token_texts", lambda *_, **__: [])
+    report = report_plan(open_model(small_config(vocab_size=256, levels=2)), ByteTokenizer(), "apples", [], 8)
+    assert report.tokens == []
+    assert report.written
+
+
 def test_compare_plan__chunks_of_unequal_lengths_that_are_not_written_yet():
     model = open_model(small_config(**RULES, sharing="shared", horizon=3))
     tokens = ids("a big fo")

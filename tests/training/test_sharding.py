@@ -53,7 +53,7 @@ def test_shard__same_loss_and_gradient(mesh: DeviceMesh, changes: dict):
         results.append(
             (
                 output.logits,
-                gradient_norm(model),
+                gradient_norm(model.parameters()),
                 [full_tensor(one.grad) for one in model.parameters() if one.grad is not None],
             )
         )
