@@ -24,12 +24,16 @@ from nextconcept.checkpoints.files import load_run
 from nextconcept.cli.scripts import run_script
 from nextconcept.core.errors import InputError
 from nextconcept.data.text import TextDataModule
+from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.inference.plan_edits import PlanEdit
 from nextconcept.tasks import Countdown, LinesTask, Maze, StarGraph, Task
 from nextconcept.tasks.datamodule import TaskDataModule
 from nextconcept.tasks.grids import adjacency
 
 __all__ = ["LinesTask"]  # a task that --task knows by its short name, as the others
+
+LONGEST = 128
+"""Tokens in which a chunk of text ends, as far as prompts are looked for."""
 
 
 @singledispatch
@@ -98,18 +102,28 @@ def task_prompts(model: NextConceptModel, task: Task, count: int) -> tuple[Tenso
     return prompts, wanted
 
 
-def text_prompts(model: NextConceptModel, dataset: str, count: int, length: int) -> tuple[Tensor, Tensor]:
-    """Return validation prompts (B, length), and for each the chunk that follows another."""
-    config = model.config
-    data = TextDataModule(
-        dataset, context_length=config.context_length, levels=config.levels, chunk_size=config.chunk_size
-    )
+def text_prompts(
+    model: NextConceptModel, tokenizer: Tokenizer, dataset: str, count: int, length: int
+) -> tuple[Tensor, list[Tensor]]:
+    """Return validation prompts (B, length) that end with a chunk, and the chunk behind another."""
+    data = TextDataModule(dataset, levels=1, context_length=length + 2 * LONGEST)
+    data.use_tokenizer(tokenizer)
     data.prepare_data()
     data.setup()
     windows = data.held_out_windows("val")
     stride = max(1, len(windows) // (count + 1))
     tokens = windows.__getitems__([index * stride for index in range(count)]).tokens
-    return tokens[:, :length], tokens[:, length : length + config.chunk_size].roll(1, 0)
+    prompts, behind = [], []
+    for row in tokens:
+        if model.chunker is None:
+            starts = torch.arange(0, len(row), model.config.chunk_size)
+        else:
+            starts = model.chunker(row[None])[1].start[0]
+        first = int((starts >= length).nonzero()[0])
+        start, end = starts[first : first + 2].tolist()
+        prompts.append(row[start - length : start])
+        behind.append(row[start:end])
+    return torch.stack(prompts), [*behind[1:], behind[0]]
 
 
 def main(
@@ -128,15 +142,17 @@ def main(
     if model.config.levels < 2 or (task is not None and not task.tokenizer.same_tokens(tokenizer)):
         raise InputError(f"{ckpt_path} has no plan, or was trained on another task: name the task and its settings.")
     if task is not None:
-        tokens, wanted = task_prompts(model, task, prompts)
+        tokens, beginnings = task_prompts(model, task, prompts)
+        wanted = list(beginnings)
     else:
-        tokens, wanted = text_prompts(model, dataset, prompts, length)
-    edit = PlanEdit(1, 0, model.compose(wanted))
+        tokens, wanted = text_prompts(model, tokenizer, dataset, prompts, length)
+    edit = PlanEdit(1, 0, torch.cat([model.compose(one[None]) for one in wanted]))
     print(f"{len(tokens)} prompts, level 1, step 0 replaced")
     for name, edits in (("unedited", None), ("edited", [edit])):
-        written = generate(model, tokens, wanted.shape[1], temperature=0.0, edits=edits)[:, tokens.shape[1] :]
-        equal = written == wanted
-        print(f"{name:<9} whole chunk {equal.all(1).double().mean():.3f}, single tokens {equal.double().mean():.3f}")
+        written = generate(model, tokens, max(map(len, wanted)), temperature=0.0, edits=edits)[:, tokens.shape[1] :]
+        equal = [row[: len(one)] == one for row, one in zip(written, wanted, strict=True)]
+        whole = sum(bool(one.all()) for one in equal) / len(equal)
+        print(f"{name:<9} whole chunk {whole:.3f}, single tokens {torch.cat(equal).double().mean():.3f}")
 
 
 if __name__ == "__main__":

@@ -114,8 +114,7 @@ class PlanSession:
             "other": "with the other text's plan",
         }
         columns = {names[source]: report for source, report in reports.items()}
-        parts = [sources_fragment({name: (one.steps, one.written) for name, one in columns.items()})]
-        return View("".join(parts))
+        return View(sources_fragment({name: (one.steps, one.written) for name, one in columns.items()}))
 
     def _check(self, *texts: str) -> None:
         for text in texts:

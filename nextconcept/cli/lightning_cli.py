@@ -53,7 +53,7 @@ from nextconcept.training.callbacks import (
     TensorBoardLayout,
     WritingSamples,
 )
-from nextconcept.training.lightning_compat import hide_tips
+from nextconcept.training.lightning_compat import callback_keys, hide_tips
 from nextconcept.training.module import ConceptModule
 
 __all__ = ["ConceptCLI", "run"]
@@ -321,11 +321,11 @@ class ConceptCLI(LightningCLI):
         Raises:
             InputError: if a callback or the strategy can't be used with these models.
         """
+        options, keys = self.config[self.subcommand], callback_keys(self)
         for switch, kind in (("enable_progress_bar", ConceptProgressBar), ("enable_model_summary", LevelSummary)):
-            if self._get(self.config, f"trainer.{switch}") is False:
+            if options.trainer[switch] is False:
                 callbacks = self.trainer_defaults["callbacks"]
                 self.trainer_defaults["callbacks"] = [one for one in callbacks if not isinstance(one, kind)]
-        options, keys = self.config[self.config.subcommand], self._parser(self.subcommand).callback_keys
         homeless = options.trainer.logger is False and options.trainer.default_root_dir is None
         for name in ("best", "last"):
             if options.trainer.enable_checkpointing is False or (homeless and not options[name].get("dirpath")):
@@ -334,7 +334,7 @@ class ConceptCLI(LightningCLI):
             kwargs["enable_checkpointing"] = False
             if self.subcommand == "fit" and options.trainer.enable_checkpointing is not False:
                 _say("without a logger a run has no folder and keeps nothing: --trainer.default_root_dir gives it one.")
-        callbacks = self._get(self.config_init, "trainer").callbacks
+        callbacks = self.config_init[self.subcommand].trainer.callbacks
         if isinstance(callbacks, Callback):
             raise InputError(
                 f"trainer.callbacks takes a list, not one {type(callbacks).__name__}: --trainer.callbacks+ adds one."

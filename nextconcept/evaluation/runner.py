@@ -6,7 +6,6 @@ stages, with ``nextconcept grow`` between them. Metrics are read from the event 
 
 import os
 import queue
-import shutil
 import subprocess
 import sys
 import threading
@@ -130,10 +129,12 @@ class ProcessRunner:
         threads: threads of each run on a CPU; default: the cores divided by ``jobs``.
 
     Raises:
-        InputError: if ``threads`` is below 1.
+        InputError: if ``jobs`` or ``threads`` is below 1.
     """
 
     def __init__(self, jobs: int = 1, threads: int | None = None) -> None:
+        if jobs < 1:
+            raise InputError(f"a comparison takes 1 job or more at the same time, not {jobs}.")
         if threads is not None and threads < 1:
             raise InputError(f"each run needs 1 thread or more, not {threads}.")
         self.jobs = jobs
@@ -213,12 +214,10 @@ class ProcessRunner:
 
     def _grow(self, folder: Path, stage: int, init: str, environment: dict[str, str]) -> Path:
         """Grow the model at the end of the previous stage, and return the folder of the result."""
-        grown, partial = folder / f"grown_{stage}", folder / "partial"
+        grown = folder / f"grown_{stage}"
         if not grown.exists():
-            shutil.rmtree(partial, ignore_errors=True)
             source = ("--source", str(_last_checkpoint(folder, stage - 1)))
-            self._call("grow", [*source, "--output", str(partial), "--init", init], folder, environment)
-            partial.rename(grown)
+            self._call("grow", [*source, "--output", str(grown), "--init", init], folder, environment)
         return grown
 
     def _call(

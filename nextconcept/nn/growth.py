@@ -79,11 +79,7 @@ def grown_config(config: ModelConfig, rule: RuleEntry | None = None) -> ModelCon
     horizons = [config.horizon_of(level) for level in config.hierarchy.concept_levels]
     if isinstance(config.horizon, list):
         values["horizon"] = [*config.horizon, config.horizon[-1]] if config.horizon else 4
-    if (
-        horizons
-        and values["context_length"] != config.window_length
-        and "full" in (config.horizon, *_listed(config.horizon))
-    ):
+    if horizons and values["context_length"] != config.window_length and "full" in _listed(config.horizon):
         values["horizon"] = [*horizons, _listed(config.horizon)[-1]]
     return ModelConfig(**values)
 

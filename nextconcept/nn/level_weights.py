@@ -167,7 +167,4 @@ class SlicedWeights(LevelWeights):
         """Apply one map after another."""
         return tuple(one(x, self.shape.hidden) for one in maps)
 
-    def write_hidden(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
-        """Apply the map, multiplied by the gate."""
-        written: Tensor = out(x, self.shape.width, gate)
-        return written
+    write_hidden = write

@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
-from nextconcept.training.lightning_compat import shows_step
+from nextconcept.training.lightning_compat import attached_trainer, shows_step
 from nextconcept.training.sharding import gradient_norm
 
 __all__ = ["ClippedModule"]
@@ -23,7 +23,7 @@ class ClippedModule(L.LightningModule):
 
         In a fit it is that of what the optimizers train.
         """
-        if self._trainer is None:
+        if attached_trainer(self) is None:
             return gradient_norm(self.parameters())
         batch = self.trainer.fit_loop.total_batch_idx
         if self._measured is None or self._measured[0] != batch:

@@ -24,6 +24,8 @@ __all__ = [
     "TokenProgressBar",
     "accumulates",
     "allow_clipping",
+    "attached_trainer",
+    "callback_keys",
     "cut_csv_curves",
     "fix_version",
     "fixed_version",
@@ -53,6 +55,23 @@ def hide_tips() -> None:
 
 def _is_no_tip(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(TIPS)
+
+
+def attached_trainer(module: L.LightningModule) -> L.Trainer | None:
+    """Return the trainer that runs a module, none where it is used alone.
+
+    Uses ``LightningModule._trainer``: the public property raises where there is none.
+    """
+    return module._trainer
+
+
+def callback_keys(cli: Any) -> list[str]:
+    """Return the names of the callbacks that the subcommand of a ``LightningCLI`` always has.
+
+    Uses ``LightningCLI._parser``: the public ``parser`` is the one above the subcommands.
+    """
+    keys: list[str] = cli._parser(cli.subcommand).callback_keys
+    return keys
 
 
 def restore_loaders(trainer: L.Trainer) -> None:

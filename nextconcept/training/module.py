@@ -34,7 +34,13 @@ from nextconcept.training.batches import (
 )
 from nextconcept.training.clipping import ClippedModule
 from nextconcept.training.evaluator import Evaluator, bytes_per_token
-from nextconcept.training.lightning_compat import cut_csv_curves, keep_csv_curves, restore_loaders, shows_step
+from nextconcept.training.lightning_compat import (
+    attached_trainer,
+    cut_csv_curves,
+    keep_csv_curves,
+    restore_loaders,
+    shows_step,
+)
 from nextconcept.training.losses import LossConfig, Losses, compute_losses
 from nextconcept.training.objectives import Objective, check_names, token_losses
 from nextconcept.training.optim import (
@@ -180,7 +186,7 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         Raises:
             InputError: if the data can't be read with it.
         """
-        data = data_of(self._trainer)
+        data = data_of(attached_trainer(self))
         if self.start is not None and not self._warm_started:
             self.tokenizer = self.start.tokenizer
         if data is not None and self.tokenizer is not None:
@@ -197,7 +203,7 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         self._kept_curves = keep_csv_curves(self.trainer)
 
     def _check_data(self) -> None:
-        if (data := data_of(self._trainer)) is not None:
+        if (data := data_of(attached_trainer(self))) is not None:
             check_data(data, self.config)
 
     def setup(self, stage: str) -> None:
@@ -209,7 +215,7 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
                 already that the trainer allows.
         """
         self._check_data()  # Lightning calls prepare_data on one process
-        trainer, data = self.trainer, data_of(self._trainer)
+        trainer, data = self.trainer, data_of(attached_trainer(self))
         if stage == "fit" and trainer.world_size > 1 and trainer.limit_val_batches and data is not None:
             data.val_dataloader()  # too few windows for the processes are refused now, not epochs later
         if self.start is not None and not self._warm_started:
@@ -278,9 +284,10 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         """
         super().on_load_checkpoint(checkpoint)
         self.first_step = checkpoint.get("nextconcept_first_step", 0)  # the schedule counts from it
-        if self._trainer is None:  # by load_from_checkpoint, with weights that have gone on from these
+        trainer = attached_trainer(self)
+        if trainer is None:  # by load_from_checkpoint, with weights that have gone on from these
             self.init_from = None
-        if self._trainer is not None and self._trainer.state.fn == "fit" and self._own_optimizer:
+        if trainer is not None and trainer.state.fn == "fit" and self._own_optimizer:
             check_groups(checkpoint.get("optimizer_states", []), self.optimizer_config, self.model)
         if self._kept_curves and self.trainer.state.fn == "fit":
             self._cut_curves(int(checkpoint["global_step"]))
@@ -288,7 +295,7 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         if stored is None:
             return
         tokenizer = tokenizer_from_json(stored)
-        if (data := data_of(self._trainer)) is not None:
+        if (data := data_of(trainer)) is not None:
             data.use_tokenizer(tokenizer)
             check_tokenizer(data.tokenizer, tokenizer, self.config)
         # The data may pad prompts to another length.

@@ -14,6 +14,7 @@ from nextconcept.data.datamodule import data_of
 from nextconcept.data.tokenizer_base import Tokenizer
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.training.batches import stored_tokenizer
+from nextconcept.training.lightning_compat import attached_trainer
 from nextconcept.training.objectives import Objective, check_objective
 from nextconcept.training.stored_classes import plain_values, refuse_code
 
@@ -96,7 +97,7 @@ class StoredModule(L.LightningModule):
 
     def _compare_corpus(self, before: dict[str, Any]) -> None:
         """Warn if the corpus has another content than in training, which its name does not show."""
-        data = data_of(self._trainer)
+        data = data_of(attached_trainer(self))
         now = {} if data is None else data.describe()
         digests = {now.get("digest"), before.get("digest")}
         if now.get("dataset") == before.get("dataset") and None not in digests and len(digests) > 1:

@@ -1,5 +1,6 @@
 """Benchmarks that look into the plans of runs on tasks."""
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -10,13 +11,18 @@ import torch
 from benchmarks.plan_depth import look, places, probe
 from benchmarks.plan_depth import main as plan_depth
 from benchmarks.plan_edits import main as plan_edits
-from benchmarks.plan_edits import other_beginning, task_prompts
+from benchmarks.plan_edits import other_beginning, task_prompts, text_prompts
 from nextconcept import InputError, NextConceptModel
 from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.core.config import ModelConfig
+from nextconcept.data.bpe_training import train_bpe
+from nextconcept.data.tokenizer_base import Tokenizer
+from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.tasks import Countdown, Maze, StarGraph, Task
 from nextconcept.tasks.datamodule import TaskDataModule
+from tests.helpers import open_model, small_config
 
+TEXT = "A fox ran off, and a hen sat on the wall; nobody saw it go. "
 EQUATIONS = [{"ends": ",>:", "max_length": 6, "mean_length": 3}]
 TASKS: dict[str, tuple[Callable[[], Task], dict]] = {
     "star graph": (lambda: StarGraph(arms=2, path_length=4, nodes=9), {"horizon": 2}),
@@ -121,3 +127,31 @@ def test_main__of_an_export(make: Callable[[], Task], options: dict, tmp_path: P
     for script in (plan_depth, plan_edits):
         with pytest.raises(InputError, match=str(tmp_path)):
             script(str(tmp_path), StarGraph(nodes=30))
+
+
+@pytest.mark.parametrize("tokenizer", [ByteTokenizer(), train_bpe([TEXT], 300)], ids=["bytes", "bpe"])
+@pytest.mark.parametrize("options", [{"chunk_size": 3}, {"chunking": ["words"]}], ids=str)
+def test_text_prompts__end_with_a_chunk(
+    tokenizer: Tokenizer, options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """Prompts are read with the model's tokenizer, and wanted is the chunk behind another's."""
+    monkeypatch.setenv("NEXTCONCEPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "corpus").mkdir()
+    for document in range(60):
+        (tmp_path / "corpus" / f"{document}.txt").write_text(TEXT * 30)
+    model = open_model(small_config(vocab_size=tokenizer.vocab_size, levels=2, context_length=66, **options))
+    if model.chunker is not None:
+        model.chunker.read_as(tokenizer.token_bytes())
+    prompts, wanted = text_prompts(model, tokenizer, str(tmp_path / "corpus"), 4, 30)
+    assert prompts.shape == (4, 30)
+    assert all(tokenizer.decode(row) in TEXT * 3 for row in prompts)
+    for prompt, chunk in zip(prompts.roll(-1, 0), wanted, strict=True):
+        followed = tokenizer.decode([*prompt, *chunk])
+        assert followed in TEXT * 5
+        if "chunking" in options:
+            assert re.fullmatch(r"\W*\w+\W", tokenizer.decode(chunk))
+        else:
+            assert len(chunk) == 3
+    save_pretrained(model, tokenizer, tmp_path / "export")
+    plan_edits(str(tmp_path / "export"), prompts=4, dataset=str(tmp_path / "corpus"), length=30)
+    assert "4 prompts, level 1, step 0 replaced" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, ModelSummary, RichProgressBar
+from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import CombinedLoader
@@ -43,6 +44,8 @@ def test_members__exist(trainer: L.Trainer):
         trainer: ["_logger_connector"],
         type(trainer._logger_connector): ["should_update_logs"],
         RichProgressBar: ["_get_train_description"],
+        LightningCLI: ["_parser"],
+        L.LightningModule(): ["_trainer"],
     }
     for owner, names in owners.items():
         for name in names:
