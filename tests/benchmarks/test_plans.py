@@ -148,10 +148,10 @@ def test_text_prompts__end_with_a_chunk(
     for prompt, chunk in zip(prompts.roll(-1, 0), wanted, strict=True):
         followed = tokenizer.decode([*prompt, *chunk])
         assert followed in TEXT * 5
-        if "chunking" in options:
-            assert re.fullmatch(r"\W*\w+\W", tokenizer.decode(chunk))
-        else:
+        if "chunk_size" in options:
             assert len(chunk) == 3
+        elif isinstance(tokenizer, ByteTokenizer):  # subwords end elsewhere
+            assert re.fullmatch(r"\W*\w+\W", tokenizer.decode(chunk))
     save_pretrained(model, tokenizer, tmp_path / "export")
     plan_edits(str(tmp_path / "export"), prompts=4, dataset=str(tmp_path / "corpus"), length=30)
     assert "4 prompts, level 1, step 0 replaced" in capsys.readouterr().out
