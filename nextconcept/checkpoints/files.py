@@ -8,7 +8,6 @@ import torch
 from nextconcept.checkpoints.hub import (
     check_vocabulary,
     check_weights,
-    config_from_dict,
     download_pretrained,
     is_repository_name,
     load_pretrained,
@@ -236,7 +235,9 @@ def read_config(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder
 
 def _stored_config(stored: dict[str, Any], file: Path) -> ModelConfig:
     try:
-        return config_from_dict(stored["config"], file)
+        return ModelConfig.from_dict(stored["config"])
+    except InputError as error:
+        raise InputError(f"{file} can't be used: {error}") from None
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{file} is damaged: its configuration can't be read.") from None
 
@@ -278,9 +279,9 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
         The model, in eval mode and on the CPU, and the tokenizer.
 
     Raises:
-        InputError: if there is no model at ``path``, version 0.1 made the model, the model has
-            another encoder, does not write without the objective it was trained with, does not
-            know all tokens of its tokenizer, or its weights are not finite.
+        InputError: if there is no model at ``path``, another version made it, it has another
+            encoder, does not write without the objective it was trained with, does not know all
+            tokens of its tokenizer, or its weights are not finite.
     """
     if (export := find_exported(path)) is not None:
         return load_pretrained(export, encoder)

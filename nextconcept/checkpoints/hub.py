@@ -23,7 +23,6 @@ from nextconcept.nn.model import NextConceptModel
 __all__ = [
     "check_vocabulary",
     "check_weights",
-    "config_from_dict",
     "download_pretrained",
     "is_export",
     "is_repository_name",
@@ -43,9 +42,6 @@ TASK_FILE = "task.json"
 UNREADABLE = (OSError, SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError, OverflowError)
 """What reading the files of an export raises if they are missing, broken or of other content."""
 
-FLAT_SETTINGS = {"heads", "window", "context", "grid", "loops", "plan_mode", "split"}
-"""Names that only configurations of version 0.1 have."""
-
 
 def is_export(path: str | Path) -> bool:
     """Return whether ``path`` is a folder that :func:`save_pretrained` wrote."""
@@ -55,24 +51,6 @@ def is_export(path: str | Path) -> bool:
 def is_repository_name(path: str | Path) -> bool:
     """Return whether ``path`` has the form OWNER/NAME of a repository, and nothing lies there."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) is not None and not Path(path).exists()
-
-
-def config_from_dict(values: dict[str, Any], source: str | Path) -> ModelConfig:
-    """Rebuild a model's configuration as a checkpoint or an export stores it.
-
-    Args:
-        values: the configuration as nested plain values.
-        source: file or folder that ``values`` come from, for error messages.
-
-    Raises:
-        InputError: if version 0.1 wrote the configuration, or a value is unknown or out of range.
-    """
-    if FLAT_SETTINGS & set(values):
-        raise InputError(
-            f"{source} was made by nextconcept 0.1, whose models this version can't load: train the model again "
-            "with this version, or use nextconcept 0.1."
-        )
-    return ModelConfig.from_dict(values)
 
 
 def check_weights(model: NextConceptModel, source: str | Path) -> None:
@@ -129,12 +107,10 @@ def load_pretrained(
         The model, in eval mode and on the CPU, and the tokenizer.
 
     Raises:
-        InputError: if a file is missing or broken, the model has another encoder, or version 0.1
-            wrote the folder.
+        InputError: if a file is missing or broken, or the model has another encoder.
     """
     folder = Path(folder)
     try:
-        read_pretrained_config(folder, encoder)  # says more of a file of another version
         with contextlib.redirect_stdout(io.StringIO()):  # the Hub mixin prints where our output belongs
             model = NextConceptModel.from_pretrained(folder, encoder=encoder)
         check_weights(model, folder)
@@ -159,9 +135,9 @@ def read_pretrained_config(folder: str | Path, encoder: type[ConceptEncoder] = C
         InputError: if the file is missing or broken, or the model has another encoder.
     """
     try:
-        config = config_from_dict(json.loads(Path(folder, CONFIG).read_text(encoding="utf-8")), folder)
-    except InputError:
-        raise
+        config = ModelConfig.from_dict(json.loads(Path(folder, CONFIG).read_text(encoding="utf-8")))
+    except InputError as error:
+        raise InputError(f"{folder} can't be used: {error}") from None
     except UNREADABLE as error:
         raise _no_export(folder, error) from None
     check_encoder(config, encoder, folder)

@@ -25,41 +25,6 @@ FREE_TEXT: dict[str, dict[str, Any]] = {
 }
 """Options that take text as typed: jsonargparse would read ``null`` or ``# Title`` as YAML."""
 
-RENAMED = {
-    "data.star_graph": "data.task",
-    "model.config.loops": "model.config.num_loops",
-    "model.config.heads": "model.config.num_heads",
-    "model.config.window": "model.config.sliding_window",
-    "model.config.context": "model.config.context_length",
-    "model.config.plan_mode": "model.config.planner.mode",
-    "model.config.head": "model.config.planner.plan_head",
-    "model.config.noise_width": "model.config.planner.noise_width",
-    "model.config.detach_plan": "model.config.planner.detach",
-    "model.config.match": "model.config.planner.matching",
-    "model.config.entry": "model.config.reader.plan_conditioning",
-    "model.config.past": "model.config.reader.memory",
-    "model.config.split": "model.config.nested.width_ratio",
-    "model.config.slicing": "model.config.nested.slicing",
-    "model.config.grid": "model.config.encoder.chunk_alignment",
-    "model.config.composition": "model.config.encoder.composition",
-    "model.config.position_binding": "model.config.encoder.position_binding",
-    "model.config.encoder_depth": "model.config.encoder.depth",
-    "model.config.encoder_class": "model.config.encoder.class_name",
-} | {
-    f"model.config.{name}": f"model.config.block.{name}"
-    for name in (
-        "feed_forward",
-        "feed_forward_ratio",
-        "norm",
-        "norm_affine",
-        "post_norm",
-        "rope_base",
-        "gradient_checkpointing",
-    )
-}
-"""Settings of version 0.1.0 that have another name now."""
-
-
 MEANT = {
     "seed": ("seed_everything",),
     "resume": ("ckpt_path",),
@@ -129,10 +94,6 @@ class OneLineErrors(ArgumentParser):
         Among the options of the same group, the last part of the name decides; an option of another
         group is suggested if that part is the same or nearly all of the name is.
         """
-        if not dashes and f"data.{name}" in RENAMED:
-            name = f"data.{name}"
-        if name in RENAMED:
-            return f"{dashes}{name} of version 0.1.0 is now {dashes}{RENAMED[name]}"
         known = {option.removeprefix("--") for option in self._options() if option.startswith("--")}
         if (whole := name.removesuffix("+")) != name and whole in known:
             return f"{dashes}{name} can't add to {whole}: give all of it as {dashes}{whole}"

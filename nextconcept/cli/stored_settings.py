@@ -8,7 +8,6 @@ import yaml
 from jsonargparse import Namespace
 
 from nextconcept.checkpoints.files import COMPUTE, KEY, read_config
-from nextconcept.checkpoints.hub import config_from_dict
 from nextconcept.checkpoints.model_card import RECORD
 from nextconcept.cli.linked_settings import SHAPE
 from nextconcept.core.chunking import same_chunking
@@ -94,7 +93,7 @@ def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: Give
     stored = {name: _plain(value) for name, value in checkpoint.get("hyper_parameters", {}).items()}
     wanted = _plain(options.model)
     try:
-        shape = config_from_dict(checkpoint[KEY]["config"], path).to_dict()
+        shape = ModelConfig.from_dict(checkpoint[KEY]["config"]).to_dict()
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is damaged: its configuration can't be read.") from None
     notes = _adopt_shape(options, _plain(shape), wanted, given, path)

@@ -2,7 +2,7 @@
 
 A cache entry is a folder named by a digest of its inputs: content of the corpus, split and
 tokenizer. An entry is written under another name and renamed when complete, so that a killed run
-leaves no incomplete entry.
+leaves no incomplete entry; one whose files are missing or cut is written anew.
 """
 
 import hashlib
@@ -29,7 +29,9 @@ from nextconcept.data.tokenizers import ByteTokenizer, tokenizer_from_json
 __all__ = ["SPLITS", "SplitConfig", "TokenCache", "encode_corpus", "split_documents"]
 
 SPLITS = ("train", "val", "test")
-_FORMAT = 3
+_FORMAT = 4
+_MADE_BY = "made_by.json"
+"""The file of an entry that says what it was made of, and how long its files are."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def split_documents(corpus: Corpus, config: SplitConfig) -> Iterator[Piece]:
         InputError: if a streamed corpus, whose length is unknown, is to be cut by fraction.
     """
     if config.by == "contiguous":
+        _check_length(corpus)
         yield from _contiguous(corpus, config)
         return
     golden = (5**0.5 - 1) / 2
@@ -102,9 +105,12 @@ def split_documents(corpus: Corpus, config: SplitConfig) -> Iterator[Piece]:
         count += ends
 
 
-def _contiguous(corpus: Corpus, config: SplitConfig) -> Iterator[Piece]:
+def _check_length(corpus: Corpus) -> None:
     if corpus.count is None:
         raise InputError("a streamed dataset has no known length: split it by document (--data.split.by document).")
+
+
+def _contiguous(corpus: Corpus, config: SplitConfig) -> Iterator[Piece]:
     total, position = sum(len(text) for text, _ in corpus.blocks()), 0
     bounds = (int(total * (1 - config.val - config.test)), int(total * (1 - config.test)), total)
     for text, ends in corpus.blocks():
@@ -136,13 +142,16 @@ def encode_corpus(
         given: a trained tokenizer, to be used instead.
 
     Raises:
-        InputError: if the corpus holds no text to train on, or the cache can't be written.
+        InputError: if the corpus holds no text to train on, a streamed one is to be cut by
+            fraction, or the cache can't be written.
     """
+    if split.by == "contiguous":
+        _check_length(corpus)  # also where the cache holds it, not streamed
     made_by = {"format": _FORMAT, "corpus": corpus.fingerprint, "split": asdict(split), "tokenizer": tokenizer}
     if tokenizer == "bpe":
         made_by["vocab_size"] = vocab_size
     if given is not None:
-        if (folder := cache / _key(made_by)).exists():
+        if _is_whole(folder := cache / _key(made_by)):
             encoded = _open(folder)
             if encoded.tokenizer.same_tokens(given):  # a model that goes on with its own corpus
                 return encoded
@@ -150,16 +159,18 @@ def encode_corpus(
         made_by["tokenizer"] = "bytes" if isinstance(given, ByteTokenizer) else json.loads(given.to_json())
     key = _key(made_by)
     folder, partial = cache / key, cache / f"{key}.partial"
-    if not folder.exists():  # an entry that exists needs no lock, and the cache may be read-only
+    if not _is_whole(folder):  # an entry that exists needs no lock, and the cache may be read-only
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with FileLock(cache / f"{key}.lock"):
-                if not folder.exists():
+                if not _is_whole(folder):
                     shutil.rmtree(partial, ignore_errors=True)  # of a killed run
                     partial.mkdir()
                     try:
                         _write(corpus, split, given or _make_tokenizer(corpus, split, tokenizer, vocab_size), partial)
-                        (partial / "made_by.json").write_text(json.dumps(made_by, indent=1))
+                        made_by["bytes"] = {file.name: file.stat().st_size for file in partial.iterdir()}
+                        (partial / _MADE_BY).write_text(json.dumps(made_by, indent=1))
+                        shutil.rmtree(folder, ignore_errors=True)  # damaged
                         os.rename(partial, folder)
                     finally:
                         shutil.rmtree(partial, ignore_errors=True)
@@ -176,6 +187,15 @@ def encode_corpus(
 
 def _key(made_by: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether there is an entry whose files are as long as they were written."""
+    try:
+        sizes: dict[str, int] = json.loads((folder / _MADE_BY).read_text())["bytes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def _open(folder: Path) -> TokenCache:

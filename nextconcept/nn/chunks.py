@@ -78,7 +78,7 @@ class Chunks:
 
     def _find_turns(self, width: int, dtype: torch.dtype) -> Tensor:
         offset = self.offset
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not offset.numel():
             return binding_angles(offset, width, dtype)
         if offset.device.type != "cpu":
             return rotations(binding_angles(offset, width, dtype))

@@ -98,7 +98,8 @@ def normalise(x: Tensor, kind: str, weight: Tensor | None = None) -> Tensor:
         return rms_norm(x, gain)
     if kind == "layer":
         return F.layer_norm(x, (width,), gain, eps=1e-6)
-    unit = F.normalize(x, dim=-1)
+    # The least length must not be 0 in half precision, or a chunk that is not there is NaN.
+    unit = F.normalize(x, dim=-1, eps=max(1e-12, torch.finfo(x.dtype).tiny))
     return unit if gain is None else unit * gain
 
 

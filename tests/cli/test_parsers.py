@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nextconcept.cli.parsers import RENAMED, resolve_experiments, run_function
-from nextconcept.core.config import ModelConfig
+from nextconcept.cli.parsers import resolve_experiments, run_function
 from tests.helpers import fails
 
 
@@ -17,12 +16,10 @@ from tests.helpers import fails
         ("--model.config.widht", "did you mean --model.config.width?"),
         ("--model.config.reader.memroy", "did you mean --model.config.reader.memory?"),
         ("--model.lr", "did you mean --model.optimizer.lr?"),
-        ("--model.config.heads", "of version 0.1.0 is now --model.config.num_heads"),
-        ("--model.config.past", "of version 0.1.0 is now --model.config.reader.memory"),
+        ("--model.config.heads", "there is no option --model.config.heads"),
         ("--data.batchsize", "did you mean batch_size?"),
         ("--seed", "did you mean --seed_everything?"),
         ("--resume", "did you mean --ckpt_path?"),
-        ("--data.star_graph", "is now data.task"),
         ("--model.config.levels+", "--model.config.levels+ can't add to model.config.levels"),
         ("--model.config.level", "there is no option --model.config.level: did you mean --model.config.levels?"),
         ("--model.config.widht+", "did you mean --model.config.width+?"),
@@ -61,16 +58,6 @@ def test_configuration__that_is_none(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "is not a configuration, which is a YAML mapping" in fails(capsys, "fit", "--config", str(text))
     text.write_text("model: [")
     assert len(fails(capsys, "fit", "--config", str(text))) < 1000
-
-
-def test_renamed__leads_to_settings_that_exist():
-    for old, new in RENAMED.items():
-        if not new.startswith("model.config."):
-            continue
-        value: object = ModelConfig()
-        for part in new.split(".")[2:]:
-            value = getattr(value, part)
-        assert old != new
 
 
 @pytest.mark.parametrize("text", ["null", "[END]", "# Title", "~", "{a: 1}", "true", "1", "", "a: b"])

@@ -1,6 +1,7 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from nextconcept.core.errors import InputError
 from nextconcept.data.corpus import Corpus
 from nextconcept.data.text import TextDataModule
-from nextconcept.data.token_cache import SPLITS, SplitConfig, encode_corpus, split_documents
+from nextconcept.data.token_cache import SPLITS, SplitConfig, TokenCache, encode_corpus, split_documents
 
 
 def corpus_of(texts: list[str], fingerprint: str = "f") -> Corpus:
@@ -159,3 +160,30 @@ def test_encode_corpus__a_text_that_cannot_be_read_is_not_blamed_on_the_cache(tm
 
     with pytest.raises(PermissionError):
         encode_corpus(Corpus("test", "f", unreadable, 2), SplitConfig(), "bytes", 0, tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "no tokenizer", "empty", "nothing known"])
+def test_encode_corpus__a_damaged_entry_is_made_anew(damage: str, tmp_path: Path):
+    def encode() -> TokenCache:
+        return encode_corpus(corpus_of(DOCUMENTS), SplitConfig(), "bytes", 256, tmp_path)
+
+    whole = np.array(encode().tokens("train"))
+    folder = encode().folder
+    if damage == "cut":
+        os.truncate(folder / "train.bin", 300)
+    elif damage == "empty":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    else:
+        name = {"missing": "val.bin", "no tokenizer": "tokenizer.json", "nothing known": "made_by.json"}[damage]
+        (folder / name).unlink()
+    assert np.array_equal(encode().tokens("train"), whole)
+    assert len(encode().tokens("val"))
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", ".lock"]
+
+
+def test_encode_corpus__a_stream_is_not_cut_by_fraction_although_the_cache_holds_it(tmp_path: Path):
+    split = SplitConfig("contiguous")
+    encode_corpus(corpus_of(DOCUMENTS), split, "bytes", 256, tmp_path)
+    with pytest.raises(InputError, match="split it by document"):
+        encode_corpus(Corpus("test", "f", lambda: iter(DOCUMENTS), None), split, "bytes", 256, tmp_path)

@@ -15,6 +15,7 @@ from nextconcept.nn.growth import grow, shrink
 from nextconcept.nn.layers import binding_angles, rotations
 from nextconcept.nn.uneven_matching import match_uneven
 from tests.core.test_chunking import OWN
+from tests.helpers import small_config
 
 BYTES = [bytes([byte]) for byte in range(256)]
 TEXT = b"The quick (brown) fox. It jumps!  Over\n\nthe lazy dog, and on; 123 times.\nEnd"
@@ -193,3 +194,9 @@ def test_turns__are_the_rotations_by_the_offsets(dtype: torch.dtype):
         assert torch.equal(
             chunks.turns(torch.zeros(34, dtype=dtype)), rotations(binding_angles(chunks.offset, 34, dtype))
         )
+
+
+@pytest.mark.parametrize("options", [{"chunk_size": 4}, {"chunking": ["words"]}], ids=str)
+def test_model__of_no_texts(options: dict):
+    model = NextConceptModel(small_config(vocab_size=256, levels=2, **options))
+    assert model(torch.empty(0, 12, dtype=torch.long)).logits.shape == (0, 12, 256)

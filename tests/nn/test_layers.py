@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from nextconcept.inference.packed_weights import PackedWeights
 from nextconcept.nn.feed_forward import FeedForward
-from nextconcept.nn.layers import Linear, Norm, binding_angles, full_precision, rotary_angles, rotate
+from nextconcept.nn.layers import Linear, Norm, binding_angles, full_precision, normalise, rotary_angles, rotate
 from nextconcept.nn.level_weights import LevelShape, SlicedWeights
 
 
@@ -24,6 +24,13 @@ def test_norm__narrow_input_uses_the_first_gains(kind: str):
     scale = centred.norm(dim=-1, keepdim=True) / (1 if kind == "cosine" else 2)
     torch.testing.assert_close(norm(x), centred / scale * norm.weight[:4], rtol=1e-4, atol=1e-4)
     assert not list(Norm(8, kind, affine=False).parameters())
+
+
+@pytest.mark.parametrize("kind", ["rms", "layer", "cosine"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_normalise__nothing_stays_nothing(kind: str, dtype: torch.dtype):
+    """The sum of a chunk that is not there."""
+    assert normalise(torch.zeros(2, 8, dtype=dtype), kind).eq(0).all()
 
 
 def test_feed_forward__narrow_level_ignores_the_rest_of_the_weights():
