@@ -8,9 +8,7 @@ not: most first equations leave numbers that the target can't be reached from.
 Shapes: B lines, n numbers, P = 2 n + 2 tokens of a prompt, A = 6 (n - 1) of an answer.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,16 +17,15 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import SymbolTokenizer
-from nextconcept.tasks.draws import check_lines, draw_lines, splits_of
+from nextconcept.tasks.draws import DrawnTask, splits_of
 from nextconcept.tasks.equations import OPERATIONS, first_solution, results, solvable
-from nextconcept.tasks.task import Task
 from nextconcept.tasks.task_figures import countdown_figure
 
 __all__ = ["Countdown"]
 
 
 @dataclass(eq=False)
-class Countdown(Task):
+class Countdown(DrawnTask):
     """The numbers game, with problems drawn at random.
 
     Numbers and targets are drawn evenly, and problems without a solution are drawn again. The
@@ -60,13 +57,11 @@ class Countdown(Task):
     min_target: int = 10
     max_target: int = 99
     max_result: int = 99
-    train_lines: int | None = None
-    test_lines: int = 1000
-    held_out: float = 0.1
+    name = "countdown"
     single_answers = False
 
     def __post_init__(self) -> None:
-        check_lines("countdown", self.train_lines, self.test_lines, self.held_out)
+        super().__post_init__()
         if not 2 <= self.numbers <= 5:
             raise InputError(f"countdown: numbers {self.numbers} must be 2 to 5, because all their ways are searched.")
         if self.max_number < 1 or not 0 <= self.min_target <= self.max_target:
@@ -87,14 +82,10 @@ class Countdown(Task):
         for split in ("train", "val", "test"):
             self.draw(split, 0, [0])
 
-    def num_lines(self, split: str) -> int | None:
-        """Return the number of lines of a split; None for training lines without end."""
-        return self.train_lines if split == "train" else self.test_lines
-
-    def draw(self, split: str, seed: int, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return prompts (B, P) and answers (B, A), each a function of seed and index alone."""
-        lines = draw_lines(split, seed, indices, self.numbers + 1, lambda drawn: self._lines(drawn, split))
-        return lines[:, : self.prompt_length], lines[:, self.prompt_length :]
+    @property
+    def randomness(self) -> int:
+        """The random numbers that a line takes."""
+        return self.numbers + 1
 
     def judge(self, prompts: Tensor, answers: Tensor, truths: Tensor) -> dict[str, Tensor]:
         """Judge equations, whatever solution the task gives.
@@ -144,11 +135,7 @@ class Countdown(Task):
                 break
         return countdown_figure(numbers, equations, target)
 
-    def describe(self) -> dict[str, Any]:
-        """Return the options as plain values."""
-        return {"dataset": "countdown"} | {name: value for name, value in asdict(self).items() if value is not None}
-
-    def _lines(self, drawn: np.ndarray, split: str) -> tuple[np.ndarray, np.ndarray]:
+    def make_lines(self, drawn: np.ndarray, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Return lines (R, P + A) of random numbers (R, n + 1), and which of them fit the split."""
         numbers = 1 + (drawn[:, :-1] * self.max_number).astype(np.int64)
         targets = self.min_target + (drawn[:, -1:] * (self.max_target - self.min_target + 1)).astype(np.int64)

@@ -3,13 +3,16 @@
 Shapes: B lines, R of them still wanted, K whole numbers that say which problem a line poses.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from nextconcept.core.errors import InputError
+from nextconcept.tasks.task import Task
 
-__all__ = ["check_lines", "draw_lines", "random_rows", "splits_of"]
+__all__ = ["DrawnTask", "draw_lines", "random_rows", "splits_of"]
 
 ATTEMPTS = 10_000
 """Attempts after which a task is thought to have no line."""
@@ -111,13 +114,46 @@ def splits_of(problems: np.ndarray, held_out: float) -> np.ndarray:
     return np.select([place < held_out, place < 2 * held_out], ["val", "test"], "train")
 
 
-def check_lines(name: str, train_lines: int | None, test_lines: int, held_out: float) -> None:
-    """Check the options that say how many lines a split has.
+@dataclass(eq=False, kw_only=True)
+class DrawnTask(Task):
+    """A task whose lines are drawn at random until they fit, with splits that share no problem.
+
+    Attributes:
+        train_lines: number of different training lines, repeated in every epoch; None draws lines
+            without end.
+        test_lines: number of lines for validation, and as many for the test.
+        held_out: share of all problems for validation, and as many for the test.
 
     Raises:
-        InputError: if one is out of range.
+        InputError: if one of them is out of range.
     """
-    if test_lines < 1 or (train_lines is not None and train_lines < 1):
-        raise InputError(f"{name}: train_lines {train_lines} and test_lines {test_lines} must be 1 or more.")
-    if not 0 < held_out < 0.5:
-        raise InputError(f"{name}: held_out {held_out} must be above 0 and below 0.5.")
+
+    train_lines: int | None = None
+    test_lines: int = 1000
+    held_out: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.test_lines < 1 or (self.train_lines is not None and self.train_lines < 1):
+            raise InputError(
+                f"{self.name}: train_lines {self.train_lines} and test_lines {self.test_lines} must be 1 or more."
+            )
+        if not 0 < self.held_out < 0.5:
+            raise InputError(f"{self.name}: held_out {self.held_out} must be above 0 and below 0.5.")
+
+    @property
+    @abstractmethod
+    def randomness(self) -> int:
+        """The random numbers that a line takes, R."""
+
+    @abstractmethod
+    def make_lines(self, drawn: np.ndarray, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return lines (B, P + A) of random numbers (B, R), and which of them fit the split."""
+
+    def num_lines(self, split: str) -> int | None:
+        """Return the number of lines of a split; None for training lines without end."""
+        return self.train_lines if split == "train" else self.test_lines
+
+    def draw(self, split: str, seed: int, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return prompts (B, P) and answers (B, A), each a function of seed and index alone."""
+        lines = draw_lines(split, seed, indices, self.randomness, lambda drawn: self.make_lines(drawn, split))
+        return lines[:, : self.prompt_length], lines[:, self.prompt_length :]

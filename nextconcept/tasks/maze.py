@@ -12,9 +12,7 @@ shows only at the end of the right one. Start is never a dead end, so that the f
 Shapes: B lines, N cells, K passages, P = 3 K + 3 tokens of a prompt, A of an answer.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,9 +21,8 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.tokenizers import SymbolTokenizer
-from nextconcept.tasks.draws import check_lines, draw_lines, splits_of
+from nextconcept.tasks.draws import DrawnTask, splits_of
 from nextconcept.tasks.grids import adjacency, distances, neighbours, open_passages, shortest_ways
-from nextconcept.tasks.task import Task
 from nextconcept.tasks.task_figures import maze_figure
 
 __all__ = ["Maze"]
@@ -35,7 +32,7 @@ MOST_CELLS = 1000
 
 
 @dataclass(eq=False)
-class Maze(Task):
+class Maze(DrawnTask):
     """Mazes on a grid, drawn at random.
 
     Without loops there is one way between any two cells (a *perfect* maze). With loops there may be
@@ -64,14 +61,12 @@ class Maze(Task):
     loops: int = 0
     min_way: int = 4
     max_way: int = 9
-    train_lines: int | None = None
-    test_lines: int = 1000
-    held_out: float = 0.1
+    name = "maze"
     # Of a perfect maze there is one shortest way, but many ways that reach the goal.
     single_answers = False
 
     def __post_init__(self) -> None:
-        check_lines("maze", self.train_lines, self.test_lines, self.held_out)
+        super().__post_init__()
         if not 2 <= self.width <= 26 or self.height < 2:
             raise InputError(f"maze: width {self.width} must be 2 to 26, and height {self.height} 2 or more.")
         if self.cells > MOST_CELLS:
@@ -106,15 +101,10 @@ class Maze(Task):
         """Number of passages, K."""
         return self.cells - 1 + self.loops
 
-    def num_lines(self, split: str) -> int | None:
-        """Return the number of lines of a split; None for training lines without end."""
-        return self.train_lines if split == "train" else self.test_lines
-
-    def draw(self, split: str, seed: int, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return prompts (B, P) and answers (B, A), each a function of seed and index alone."""
-        count = 3 * len(self._pairs) + 2 * self.cells
-        lines = draw_lines(split, seed, indices, count, lambda drawn: self._lines(drawn, split))
-        return lines[:, : self.prompt_length], lines[:, self.prompt_length :]
+    @property
+    def randomness(self) -> int:
+        """The random numbers that a line takes."""
+        return 3 * len(self._pairs) + 2 * self.cells
 
     def judge(self, prompts: Tensor, answers: Tensor, truths: Tensor) -> dict[str, Tensor]:
         """Judge ways, whichever shortest way the task gives.
@@ -148,16 +138,12 @@ class Maze(Task):
         way = [cell for cell in np.asarray(answer).tolist() if cell < self.cells]
         return maze_figure(self.width, self.height, passages[0], way, int(start[0]), int(goal[0]))
 
-    def describe(self) -> dict[str, Any]:
-        """Return the options as plain values."""
-        return {"dataset": "maze"} | {name: value for name, value in asdict(self).items() if value is not None}
-
     def _read(self, prompts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return passages (B, K, 2), start (B,) and goal (B,) of prompts (B, P)."""
         passages = prompts[:, :-3].reshape(len(prompts), self.passages, 3)[..., :2]
         return passages, prompts[:, -3], prompts[:, -2]
 
-    def _lines(self, drawn: np.ndarray, split: str) -> tuple[np.ndarray, np.ndarray]:
+    def make_lines(self, drawn: np.ndarray, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Return lines (R, P + A) of random numbers, and which of them fit the split."""
         weights, drawn = np.split(drawn, [len(self._pairs)], axis=1)
         opened = open_passages(weights, self._pairs, self.loops)

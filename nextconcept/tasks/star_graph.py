@@ -11,9 +11,8 @@ Shapes: B lines, E = d (l - 1) edges, P = 3 E + 3 tokens of a prompt, A = l of a
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -58,6 +57,7 @@ class StarGraph(Task):
     train_file: str | None = None
     val_file: str | None = None
     test_file: str | None = None
+    name = "star graph"
 
     def __post_init__(self) -> None:
         if (
@@ -127,11 +127,6 @@ class StarGraph(Task):
         after = _after(list(zip(line[0 : 3 * self.edges : 3], line[1 : 3 * self.edges : 3], strict=True)))
         arms = [_arm(line[3 * self.edges], node, after, self.path_length) for node in after[line[3 * self.edges]]]
         return star_figure(arms, np.asarray(answer).tolist(), line[3 * self.edges + 1])
-
-    def describe(self) -> dict[str, Any]:
-        """Return all settings but those that are None."""
-        values = {name: value for name, value in asdict(self).items() if value is not None}
-        return {"dataset": "star graph"} | values
 
     def _read_files(self) -> dict[str, np.ndarray]:
         """Read the splits that files give: (lines, P + A) token ids each."""

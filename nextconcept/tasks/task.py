@@ -5,7 +5,7 @@ Shapes: B lines, P tokens of a prompt, A of an answer, T context length.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,12 +62,14 @@ class Task(ABC):
         tokenizer: tokens of the task; ``tokenizer.end_of_text`` pads prompts and answers.
         single_answers: whether each prompt has one right answer. If not, interventions on the plan
             are measured by writing, which takes more passes.
+        name: what model cards and errors call the task; default: the name of its class.
     """
 
     prompt_length: int
     answer_length: int
     tokenizer: SymbolTokenizer
     single_answers: bool = True
+    name: str = ""
 
     @abstractmethod
     def num_lines(self, split: str) -> int | None:
@@ -129,8 +131,11 @@ class Task(ABC):
         raise InputError(f"the task {type(self).__name__} has no pictures: define draw_answer.")
 
     def describe(self) -> dict[str, Any]:
-        """Return plain values for a model card, with an entry ``dataset``."""
-        return {"dataset": type(self).__name__}
+        """Return plain values for a model card: ``dataset``, and what a dataclass is set to."""
+        settings: dict[str, Any] = asdict(self) if is_dataclass(self) else {}
+        return {"dataset": self.name or type(self).__name__} | {
+            name: value for name, value in settings.items() if value is not None
+        }
 
     def settings(self) -> dict[str, Any] | None:
         """Return arguments that make a task with the same tokens and pictures.

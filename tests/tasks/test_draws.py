@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from nextconcept.core.errors import InputError
-from nextconcept.tasks.draws import check_lines, draw_lines, random_rows, splits_of
+from nextconcept.tasks import Countdown, Maze
+from nextconcept.tasks.draws import DrawnTask, draw_lines, random_rows, splits_of
 
 
 def test_random_rows__of_a_split_that_there_is_not():
@@ -60,9 +61,13 @@ def test_splits__shares_are_as_asked_and_equal_problems_are_together():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [((0, 5, 0.1), "train_lines 0"), ((None, 0, 0.1), "test_lines 0"), ((None, 5, 0.5), "held_out 0.5")],
+    [
+        ({"train_lines": 0}, "train_lines 0"),
+        ({"test_lines": 0}, "test_lines 0"),
+        ({"held_out": 0.5}, "held_out 0.5"),
+    ],
 )
-def test_check_lines__out_of_range(options: tuple, message: str):
-    check_lines("name", 1, 1, 0.1)
-    with pytest.raises(InputError, match=f"name: .*{message}"):
-        check_lines("name", *options)
+@pytest.mark.parametrize("task", [Countdown, Maze])
+def test_drawn_task__out_of_range(task: type[DrawnTask], options: dict, message: str):
+    with pytest.raises(InputError, match=f"{task.name}: .*{message}"):
+        task(**options)
