@@ -26,7 +26,13 @@ def _sigterm_as_exit() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+
+    def stop(number: int, _: object) -> None:
+        """Leave by an exception, which stops the runs."""
+        print("stopped; the same command goes on from here.", file=sys.stderr, flush=True)
+        sys.exit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:

@@ -137,14 +137,16 @@ class CorpusDataModule(ConceptDataModule):
         """Encode the corpus into the cache, on one process.
 
         Raises:
-            InputError: if the corpus is missing, broken or shorter than one window.
+            InputError: if the corpus is missing or broken, or too short to train on where a Trainer
+                fits, or none asks.
         """
         # Checked here rather than in setup(), before which a Trainer has made the run's folder.
         corpus = self.open_corpus()
         encoded = self._encode(corpus)
         self._report(corpus, encoded)
         count, needed = len(encoded.tokens("train")), self.context_length + 1
-        if count < needed:
+        trains = self.split.trains if self.trainer is None else self.trainer.state.fn == "fit"
+        if trains and count < needed:
             raise InputError(
                 f"the training split of {self.dataset!r} has {count} tokens, fewer than one window of {needed}: give "
                 "more text or a smaller context_length."

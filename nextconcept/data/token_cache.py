@@ -42,10 +42,11 @@ class SplitConfig:
         by: ``document`` (whole documents are held out, spread evenly over the corpus) or
             ``contiguous`` (the corpus is cut in three, in the order train, val, test).
         val: fraction of documents or characters for validation.
-        test: fraction of documents or characters for the test.
+        test: fraction of documents or characters for the test; with 1 a text is measured as a
+            whole, and nothing is left to train on.
 
     Raises:
-        InputError: if a value has another type, or the fractions leave nothing to train on.
+        InputError: if a value has another type, or the fractions are out of range.
     """
 
     by: Literal["document", "contiguous"] = "document"
@@ -54,8 +55,15 @@ class SplitConfig:
 
     def __post_init__(self) -> None:
         check_types(self, "split.")
-        if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):  # NaN fails it too
-            raise InputError(f"split fractions val {self.val} and test {self.test} must be 0 or more and sum below 1.")
+        if not (self.val >= 0 and self.test >= 0 and self.val + self.test <= 1):  # NaN fails it too
+            raise InputError(
+                f"split fractions val {self.val} and test {self.test} must be 0 or more and at most 1 in all."
+            )
+
+    @property
+    def trains(self) -> bool:
+        """Whether the fractions leave text to train on."""
+        return self.val + self.test < 1
 
 
 @dataclass(frozen=True)
@@ -226,6 +234,6 @@ def _write(corpus: Corpus, split: SplitConfig, tokenizer: Tokenizer, folder: Pat
     finally:
         for file in files.values():
             file.close()
-    if counts["train"] == 0:
+    if counts["train"] == 0 and (split.trains or not any(counts.values())):
         raise InputError(f"dataset {corpus.name!r} leaves no text to train on: give it more text or hold out less.")
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")

@@ -110,6 +110,7 @@ def finish_runs(
                 if (record := done.result()) is None:
                     continue
                 tried = [f"learning rate {record['learning_rate']:g}"]
+                tried += [f"{amount:g} {kind}" for kind, amount in record["budget"].items()]
                 tried += [f"{name} {value}" for name, value in record["grid"].items()]
                 print(f"finished {record['entry']}, {', '.join(tried)}, seed {record['seed']}", flush=True)
                 yield record

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nextconcept.checkpoints.files import load_run
@@ -63,7 +64,12 @@ def test_fit_validate_test_predict_generate_export(config: Path, capsys: pytest.
         printed = capsys.readouterr().out
         assert all(name in printed for name in ("loss/tokens_shuffled", "nats per token", "oracle"))
     main(["predict", "--config", str(config), "--ckpt_path", "logs/tiny"])
-    assert list(Path("logs").glob("**/surprisal_rank0.safetensors"))
+    Path("own.txt").write_text("A text of its own, as a whole.")
+    whole = ("--data.dataset", "own.txt", "--data.split.val", "0", "--data.split.test", "1")
+    assert "fewer than one window" in fails(capsys, "fit", "--config", config, *whole)
+    main(["predict", "--config", str(config), "--ckpt_path", "logs/tiny/version_0/checkpoints/last.ckpt", *whole])
+    (own,) = (load_file(file) for file in Path("logs/tiny").rglob("surprisal_rank0.safetensors"))
+    assert own["nats"].isfinite().sum() == 30  # all bytes but the first, and the end
 
     generate = ["--prompt", "Line", "--max_new_tokens", "9"]
     capsys.readouterr()

@@ -124,7 +124,7 @@ def test_encode_corpus__nothing_to_train_on(tmp_path: Path):
         encode_corpus(corpus_of([""]), SplitConfig(), "bytes", 0, tmp_path)
 
 
-@pytest.mark.parametrize(("val", "test"), [(-0.1, 0), (0.5, 0.5)])
+@pytest.mark.parametrize(("val", "test"), [(-0.1, 0), (0.6, 0.5), (float("nan"), 0)])
 def test_split_config__out_of_range(val: float, test: float):
     with pytest.raises(InputError, match="split fractions"):
         SplitConfig(val=val, test=test)
@@ -187,3 +187,11 @@ def test_encode_corpus__a_stream_is_not_cut_by_fraction_although_the_cache_holds
     encode_corpus(corpus_of(DOCUMENTS), split, "bytes", 256, tmp_path)
     with pytest.raises(InputError, match="split it by document"):
         encode_corpus(Corpus("test", "f", lambda: iter(DOCUMENTS), None), split, "bytes", 256, tmp_path)
+
+
+def test_encode_corpus__a_whole_text_may_be_measured(tmp_path: Path):
+    encoded = encode_corpus(corpus_of(["a text"]), SplitConfig(val=0, test=1), "bytes", 256, tmp_path)
+    assert not len(encoded.tokens("train"))
+    assert bytes(encoded.tokens("test")) == b"a text\0"
+    with pytest.raises(InputError, match="leaves no text to train on"):
+        encode_corpus(corpus_of([""]), SplitConfig(val=0, test=1), "bytes", 256, tmp_path / "empty")

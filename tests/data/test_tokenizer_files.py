@@ -25,10 +25,10 @@ def trained(library: HFTokenizer, *special: str, alphabet: bool = True, **option
     return library
 
 
-def byte_level(*special: str) -> HFTokenizer:
+def byte_level(*special: str, space: bool = False) -> HFTokenizer:
     """As GPT-2 and Llama 3 have it, with a beginning of text and limits that encoding ignores."""
     library = HFTokenizer(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
     library.decoder = decoders.ByteLevel()
     library = trained(library, *special)
     library.enable_truncation(4)
@@ -121,6 +121,7 @@ def plain_end() -> HFTokenizer:
     [
         (normal_forms, "does not give text back unchanged"),
         (lambda: sentence_piece(in_front=True), "does not give text back unchanged"),
+        (lambda: byte_level("</s>", space=True), "'no space in front' becomes ' no space in front'"),
         (odd_alphabet, "its token '中' is not written in the alphabet of its decoder"),
         (plain_end, "its end of a text, id 0, is no special token, so that a text could spell it"),
         (lambda: byte_level("[PAD]"), r"no token for the end of a text \(<\|endoftext\|>, .*</s>, <eos>\): add one"),

@@ -1,0 +1,17 @@
+"""The command ``nextconcept compare`` around a comparison."""
+
+import os
+import signal
+
+import pytest
+
+from nextconcept.cli.compare import _sigterm_as_exit
+
+
+def test_sigterm__stops_with_a_word(capsys: pytest.CaptureFixture):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as error, _sigterm_as_exit():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert error.value.code == 128 + signal.SIGTERM
+    assert "the same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
