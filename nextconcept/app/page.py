@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from importlib import import_module
 from typing import Any
 
-from nextconcept.app.session import MOST_TOKENS, PlanSession, View
+from nextconcept.app.session import MOST_WRITTEN, PlanSession, View
 from nextconcept.core.errors import InputError
 
 __all__ = ["HOST", "bind", "make_page", "serve"]
@@ -69,7 +69,7 @@ def make_page(session: PlanSession, title: str, example: str = "") -> Any:
         edits = gr.State([])
         with gr.Row(equal_height=True):
             prompt = gr.Textbox(example, label="Prompt", lines=2, max_lines=8, scale=6, elem_id="prompt")
-            count = gr.Number(0, label="Tokens (0: all planned)", minimum=0, maximum=MOST_TOKENS, precision=0, scale=1,
+            count = gr.Number(0, label="Tokens (0: all planned)", minimum=0, maximum=MOST_WRITTEN, precision=0, scale=1,
                               min_width=200)  # fmt: skip
         write = gr.Button("Write", variant="primary", elem_id="write")
         problem = gr.HTML(elem_id="problem")

@@ -11,9 +11,9 @@ from nextconcept.inference.plan_steps import visible
 from nextconcept.inference.plans import report_plan
 from nextconcept.inference.text import Writer
 
-__all__ = ["MOST_CHARACTERS", "MOST_TOKENS", "PlanSession", "View", "message"]
+__all__ = ["MOST_CHARACTERS", "MOST_WRITTEN", "PlanSession", "View", "message"]
 
-MOST_CHARACTERS, MOST_TOKENS = 10_000, 1_000
+MOST_CHARACTERS, MOST_WRITTEN = 10_000, 1_000
 """Longest text that the page takes, and most tokens that it writes."""
 
 
@@ -127,8 +127,8 @@ class PlanSession:
 
     def _count(self, count: float | None) -> int | None:
         count = count or 0  # the field may be empty
-        if not 0 <= count <= MOST_TOKENS:
-            raise InputError(f"the number of tokens to write is 0 to {MOST_TOKENS:,}, not {count:g}.")
+        if not 0 <= count <= MOST_WRITTEN:
+            raise InputError(f"the number of tokens to write is 0 to {MOST_WRITTEN:,}, not {count:g}.")
         return int(count) or None
 
 

@@ -21,7 +21,7 @@ from nextconcept.data.windows import AddChunkEnds, ConceptBatch, WindowLoader, W
 
 __all__ = ["ConceptDataModule", "data_of"]
 
-MOST_TOKENS = 2**26
+MOST_BATCH_TOKENS = 2**26
 """Tokens in the largest batch; far more would fill the memory with its indices alone."""
 
 
@@ -78,9 +78,9 @@ class ConceptDataModule(L.LightningDataModule, ABC):
         self.hierarchy.check_context(context_length)
         if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
             raise InputError(f"batch_size {batch_size} and eval_batch_size {eval_batch_size} must be 1 or more.")
-        if (tokens := max(batch_size, eval_batch_size or 0) * (context_length + 1)) > MOST_TOKENS:
+        if (tokens := max(batch_size, eval_batch_size or 0) * (context_length + 1)) > MOST_BATCH_TOKENS:
             raise InputError(
-                f"a batch would hold {tokens} tokens, more than {MOST_TOKENS}: choose a smaller batch_size or "
+                f"a batch would hold {tokens} tokens, more than {MOST_BATCH_TOKENS}: choose a smaller batch_size or "
                 "context_length."
             )
         if num_workers < 0:

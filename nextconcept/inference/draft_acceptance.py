@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-__all__ = ["Comparison", "DraftFigures", "DraftedPass"]
+__all__ = ["UncheckedDrafts", "DraftFigures", "DraftedPass"]
 
 
 @dataclass
@@ -53,7 +53,7 @@ class DraftFigures:
 
 
 @dataclass
-class Comparison:
+class UncheckedDrafts:
     """Drafts that were not checked, to be compared with what is written in their place.
 
     Attributes:

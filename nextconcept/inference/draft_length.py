@@ -27,7 +27,7 @@ from torch import Tensor
 
 from nextconcept.core.config import ModelConfig
 
-__all__ = ["LONGEST", "SOURCES", "DraftLength"]
+__all__ = ["LONGEST_DRAFT", "SOURCES", "DraftLength"]
 
 BALANCE = 192.0
 """m_0: drafted positions that take as long as a pass without them (results/generation.md)."""
@@ -55,7 +55,7 @@ FOUND_PRIOR = 2.0
 FOUND_DECAY = 0.9
 """Weight of a pass against the next one, for that share."""
 
-LONGEST = 15
+LONGEST_DRAFT = 15
 """Greatest number of tokens to draft."""
 
 ROW_DECAY = 0.9
@@ -110,8 +110,8 @@ class DraftLength:
         hierarchy, plan = config.hierarchy, draft == "plan"
         self.chunk, rules = hierarchy.span(1), bool(hierarchy.rules)
         # Where rules cut chunks, a draft ends with its chunk, and one from the plan with the plan.
-        most = self.chunk - 1 if rules else self.chunk * config.horizon_of(1) if plan else LONGEST
-        self.longest = min(most, LONGEST)
+        most = self.chunk - 1 if rules else self.chunk * config.horizon_of(1) if plan else LONGEST_DRAFT
+        self.longest = min(most, LONGEST_DRAFT)
         # A block counts by its width, between its operations and the time to call them.
         costs = [
             config.depths[level] * config.level_loops[level] * config.widths[level] for level in range(config.levels)

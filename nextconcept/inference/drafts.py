@@ -21,7 +21,7 @@ from torch import Tensor
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
-from nextconcept.inference.draft_acceptance import Comparison, DraftedPass, DraftFigures
+from nextconcept.inference.draft_acceptance import UncheckedDrafts, DraftedPass, DraftFigures
 from nextconcept.inference.draft_length import SOURCES, DraftLength
 from nextconcept.inference.generators import CachedGenerator, PlanHook
 from nextconcept.inference.locations import Location, Reading, visible_from
@@ -33,7 +33,7 @@ from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["DraftingGenerator", "check_drafts", "write_drafted"]
 
-COMPARED = 8
+COMPARED_ROWS = 8
 """Texts at most of which drafts and text are compared."""
 
 
@@ -212,15 +212,15 @@ class DraftingGenerator(CachedGenerator):
         then = Location.of(self.config.hierarchy, at.counts[0] + counts, at.chunks, at.rows)
         return drafts[:, : int(counts.max())], counts, then
 
-    def foresee(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> Comparison:
+    def foresee(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> UncheckedDrafts:
         """Return what would be drafted after the first texts, whose tokens have all been read."""
-        rows = None if len(ids) <= COMPARED else torch.arange(COMPARED)
-        ids, starts, lengths = ids[:COMPARED], starts[:COMPARED], lengths[:COMPARED]
+        rows = None if len(ids) <= COMPARED_ROWS else torch.arange(COMPARED_ROWS)
+        ids, starts, lengths = ids[:COMPARED_ROWS], starts[:COMPARED_ROWS], lengths[:COMPARED_ROWS]
         at = self._locate(ids, starts, lengths, rows)
         reading = at.reading(0, at.positions(0, ids.device))
         room = (starts + self.config.window_length - lengths).clamp(max=self.length.longest)
         drafts, counts, _ = self._drafts(ids, lengths, at, reading, room)
-        return Comparison(lengths, drafts, counts, room > 0)
+        return UncheckedDrafts(lengths, drafts, counts, room > 0)
 
     def _set_plans(self, level: int, at: Location, anchors: RowPositions, plans: Tensor) -> None:
         """Let the level below read plans, and keep what drafts are read from."""
@@ -281,7 +281,10 @@ def write_drafted(
             lengths = lengths + written
             least, most = (lengths - first).aminmax()
             ready, level = int(least), bool(least == most)
-        if watched is not None and (right := watched.accepted(ids[:COMPARED], lengths[:COMPARED])) is not None:
+        if (
+            watched is not None
+            and (right := watched.accepted(ids[:COMPARED_ROWS], lengths[:COMPARED_ROWS])) is not None
+        ):
             decoder.length.update(torch.arange(len(right)), right, watched.counts, watched.asked, compared=True)
             watched = None
         for step in range(done, ready):

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.inference.draft_acceptance import DraftFigures
-from nextconcept.inference.draft_length import LONGEST
+from nextconcept.inference.draft_length import LONGEST_DRAFT
 from nextconcept.inference.drafts import DraftingGenerator, check_drafts, write_drafted
 from nextconcept.inference.generators import (
     CachedGenerator,
@@ -110,7 +110,7 @@ def generate_tokens(
     if sampling.temperature:
         uniform = torch.rand(max_new_tokens, len(tokens), generator=generator, device=tokens.device).t()
     # A pass writes after rejected drafts too.
-    size = int(offsets.max()) + tokens.shape[1] + max_new_tokens + (LONGEST if draft else 0)
+    size = int(offsets.max()) + tokens.shape[1] + max_new_tokens + (LONGEST_DRAFT if draft else 0)
     ids = torch.where(torch.arange(size) < offsets[:, None], PADDING, 0).to(tokens.device)
     index = (offsets[:, None] + torch.arange(tokens.shape[1])).to(ids.device)
     ids.scatter_(1, index, tokens)

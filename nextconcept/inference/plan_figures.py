@@ -32,7 +32,7 @@ STRIP = 16
 CELL, CHARACTER = 0.26, 0.1
 """Size of a cell, and room for a character of a label, in inches."""
 
-LONGEST = 24
+LONGEST_LABEL = 24
 """Most characters of a label."""
 
 NOTHING = "#efe6d8"
@@ -84,7 +84,7 @@ def look_at_plan(model: NextConceptModel, tokenizer: Tokenizer, tokens: Tensor) 
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
 
 
 def _heat_map(

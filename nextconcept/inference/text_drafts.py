@@ -11,7 +11,7 @@ from nextconcept.inference.locations import Reading
 
 __all__ = ["TextDrafts"]
 
-COMPARED = 8
+MATCHED = 8
 """Greatest number of tokens by which what follows is recognised."""
 
 LEAST = 2
@@ -46,12 +46,12 @@ class TextDrafts:
         """
         time, after = int(lengths.max()), lengths.to(ids.device)[:, None]
         place = torch.arange(time, device=ids.device)
-        padded = F.pad(ids[:, :time], (COMPARED, 0), value=NO_TOKEN)
-        newest = padded.gather(1, after + COMPARED - 1 - torch.arange(COMPARED, device=ids.device))
+        padded = F.pad(ids[:, :time], (MATCHED, 0), value=NO_TOKEN)
+        newest = padded.gather(1, after + MATCHED - 1 - torch.arange(MATCHED, device=ids.device))
         same = place < after
         equal = torch.zeros_like(same, dtype=torch.uint8)
-        for back in range(COMPARED):
-            first = COMPARED - 1 - back  # of the tokens so far before each place
+        for back in range(MATCHED):
+            first = MATCHED - 1 - back  # of the tokens so far before each place
             same = same & (padded[:, first : first + time] == newest[:, back, None])
             equal += same
         enough = place + count <= after

@@ -56,7 +56,7 @@ def match_uneven(
 
 
 @dataclass
-class _Chunks:
+class _Beam:
     """Chunks, whole or partial, W of each concept.
 
     Attributes:
@@ -75,7 +75,7 @@ class _Chunks:
     states: dict[int, Tensor]
     ended: dict[int, Tensor]
 
-    def unflatten(self, beam: int) -> "_Chunks":
+    def unflatten(self, beam: int) -> "_Beam":
         """Divide (M, ...) into (M / beam, beam, ...)."""
 
         def divided(value: Tensor | dict[int, Tensor]) -> Any:
@@ -84,7 +84,7 @@ class _Chunks:
                 return {rule: part.unflatten(0, (-1, beam)) for rule, part in value.items()}
             return value.unflatten(0, (-1, beam))
 
-        return _Chunks(*(divided(getattr(self, one.name)) for one in fields(self)))
+        return _Beam(*(divided(getattr(self, one.name)) for one in fields(self)))
 
 
 class _Search:
@@ -102,7 +102,7 @@ class _Search:
         self.encoder, self.vocabulary, self.hierarchy = encoder, vocabulary, hierarchy
         self.tables, self.top_k, self.beam = tables, top_k, beam
 
-    def chunks(self, wanted: Tensor, level: int, states: dict[int, Tensor]) -> _Chunks:
+    def chunks(self, wanted: Tensor, level: int, states: dict[int, Tensor]) -> _Beam:
         """Search for chunks of ``level`` near to (M, D), whose text begins in ``states`` (M,)."""
         composition, rule = self.encoder.composition(level), self.hierarchy.rules[level - 1]
         beam = self._none(wanted, level, states)
@@ -128,13 +128,13 @@ class _Search:
         beam.cosine = torch.where(beam.cosine > -torch.inf, cosine, beam.cosine)
         return beam
 
-    def _none(self, wanted: Tensor, level: int, states: dict[int, Tensor]) -> _Chunks:
+    def _none(self, wanted: Tensor, level: int, states: dict[int, Tensor]) -> _Beam:
         """Return chunks without elements, one of each concept."""
         shape = len(wanted), self.beam
         cosine = torch.full(shape, -torch.inf, device=wanted.device, dtype=wanted.dtype)
         cosine[:, 0] = 0
         lengths = torch.zeros(shape, device=wanted.device, dtype=torch.long)
-        return _Chunks(
+        return _Beam(
             lengths.new_zeros(*shape, self.hierarchy.span(level)),
             lengths,
             wanted.new_zeros(*shape, wanted.shape[1]),
@@ -143,7 +143,7 @@ class _Search:
             {rule: torch.zeros(shape, device=wanted.device, dtype=torch.bool) for rule in states},
         )
 
-    def _one_more(self, wanted: Tensor, level: int, beam: _Chunks, place: int) -> _Chunks:
+    def _one_more(self, wanted: Tensor, level: int, beam: _Beam, place: int) -> _Beam:
         """Return candidates for the next element of each partial chunk: (M, W, K, ...).
 
         Their concepts are the sums with the element, and their cosines those of the sums.
@@ -165,14 +165,14 @@ class _Search:
         found.concepts, found.cosine = sums, cosine.masked_fill(found.cosine == -torch.inf, -torch.inf)
         return found
 
-    def _tokens(self, wanted: Tensor, beam: _Chunks, place: int) -> _Chunks:
+    def _tokens(self, wanted: Tensor, beam: _Beam, place: int) -> _Beam:
         """Return the tokens nearest to (M, D) at a place, for each chunk that goes on there."""
         at = torch.full_like(beam.lengths[:, :1], place)
         there = self.encoder.composition(1).bind_at(wanted[:, None], at, undo=True)
         ids, elements = nearest_tokens(self.encoder, there, self.top_k, self.vocabulary)  # (M, 1, K, ...)
         tokens = ids.expand(-1, self.beam, -1, -1)
         read = {rule: (beam.states[rule][..., None], tokens[..., 0]) for rule in self.tables}
-        return _Chunks(
+        return _Beam(
             tokens,
             torch.ones_like(tokens[..., 0]),
             elements.expand(-1, self.beam, -1, -1),
@@ -181,7 +181,7 @@ class _Search:
             {rule: self.tables[rule][1][at] for rule, at in read.items()},
         )
 
-    def _chosen(self, beam: _Chunks, more: _Chunks, parent: Tensor, index: Tensor, extended: Tensor) -> _Chunks:
+    def _chosen(self, beam: _Beam, more: _Beam, parent: Tensor, index: Tensor, extended: Tensor) -> _Beam:
         """Return what was chosen: chunks that have ended, and others with one more element.
 
         Args:
@@ -211,4 +211,4 @@ class _Search:
             for rule, old in beam.ended.items()
         }
         states = {rule: chosen(old, more.states[rule]) for rule, old in beam.states.items()}
-        return _Chunks(tokens, lengths + sizes, chosen(beam.concepts, more.concepts), beam.cosine, states, ended)
+        return _Beam(tokens, lengths + sizes, chosen(beam.concepts, more.concepts), beam.cosine, states, ended)

@@ -16,7 +16,7 @@ from nextconcept.inference.plan_drafts import PlanDrafts
 from nextconcept.inference.plan_edits import PlanEdit
 from nextconcept.inference.ring_cache import AnchorStore
 from nextconcept.inference.sampling import Draws, Sampling
-from nextconcept.inference.text_drafts import COMPARED, TextDrafts
+from nextconcept.inference.text_drafts import MATCHED, TextDrafts
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.draft_head import tokens_before
 from tests.helpers import GRID, open_model, rule_grid, small_config
@@ -373,8 +373,8 @@ def test_text_drafts__copy_what_followed_the_longest_match():
     assert drafted([1, 2, 3, 4, 5, 3]) == []  # one equal token is too few
     assert drafted([1]) == []
     assert drafted([5, 5], 2) == []
-    long = [*range(2, 2 + COMPARED), 11, 12]
-    assert drafted([1, *long, 0, *long, 9, 3, *long[:COMPARED]], 2) == [11, 12]
+    long = [*range(2, 2 + MATCHED), 11, 12]
+    assert drafted([1, *long, 0, *long, 9, 3, *long[:MATCHED]], 2) == [11, 12]
 
 
 @pytest.mark.slow
