@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-__all__ = ["UncheckedDrafts", "DraftFigures", "DraftedPass"]
+__all__ = ["DraftFigures", "DraftedPass", "UncheckedDrafts"]
 
 
 @dataclass

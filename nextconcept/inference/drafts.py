@@ -21,7 +21,7 @@ from torch import Tensor
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
-from nextconcept.inference.draft_acceptance import UncheckedDrafts, DraftedPass, DraftFigures
+from nextconcept.inference.draft_acceptance import DraftedPass, DraftFigures, UncheckedDrafts
 from nextconcept.inference.draft_length import SOURCES, DraftLength
 from nextconcept.inference.generators import CachedGenerator, PlanHook
 from nextconcept.inference.locations import Location, Reading, visible_from
