@@ -64,7 +64,7 @@ class PlanSession:
             self._check(prompt, *edits)
             model, tokenizer = self.writer.model, self.writer.tokenizer
             # The text is the same with drafts, which this composition may not allow.
-            draft = "plan" if model.config.encoder.position_binding else None
+            draft = "plan" if model.config.encoder.reads_places else None
             report = report_plan(model, tokenizer, prompt, edits, self._count(count), draft=draft)
         except InputError as error:
             return View(edits=edits, message=message(error))

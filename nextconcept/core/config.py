@@ -130,7 +130,7 @@ class ModelConfig:
             raise InputError(
                 f"planner.matching needs a composition that is a sum or mean, not {self.encoder.composition!r}."
             )
-        if self.planner.draft_width and not (self.encoder.additive and self.encoder.position_binding):
+        if self.planner.draft_width and not self.encoder.reads_places:
             raise InputError(
                 "planner.draft_width reads tokens back from planned concepts, which takes encoder.position_binding and "
                 f"a composition of sum or mean, not {self.encoder.composition!r}: leave it out."

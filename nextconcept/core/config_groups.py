@@ -108,6 +108,11 @@ class EncoderConfig:
         """Whether a concept is a normalised sum, from which its elements can be read back."""
         return set(self.chain) <= {"sum", "mean", "norm"}
 
+    @property
+    def reads_places(self) -> bool:
+        """Whether the elements of a concept can be read back each at its own place."""
+        return self.additive and self.position_binding
+
 
 @dataclass
 class PlannerConfig:

@@ -56,7 +56,7 @@ def check_drafts(config: ModelConfig, draft: str | None, use_cache: bool) -> Non
         raise InputError(
             "draft 'plan' needs a plan, but the model has tokens alone: choose text, or leave the draft out."
         )
-    if not (config.encoder.additive and config.encoder.position_binding):
+    if not config.encoder.reads_places:
         raise InputError(
             "draft 'plan' reads tokens back from planned concepts, which takes encoder.position_binding and a "
             f"composition of sum or mean, not {config.encoder.composition!r}: leave the draft out."

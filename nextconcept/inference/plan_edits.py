@@ -191,7 +191,7 @@ def parse_edit(
 @torch.no_grad()
 def _fill(model: NextConceptModel, concept: Tensor, level: int, tokens: Tensor) -> Tensor:
     """Fill ``tokens`` up to a whole concept with the last tokens of a planned concept, (D,)."""
-    if not (model.config.encoder.additive and model.config.encoder.position_binding):
+    if not model.config.encoder.reads_places:
         return tokens
     planned = match(model.encoder, model.encoder.composition(level).norm(concept)[None], level, top_k=8, beam=8)
     return torch.cat((tokens, planned.tokens[0, 0, len(tokens) :]))
