@@ -15,7 +15,7 @@ from nextconcept.checkpoints.files import StoredRun, fetch_export, find_checkpoi
 from nextconcept.checkpoints.stored_model import StoredModel
 from nextconcept.cli.lightning_settings import check_mesh, check_trainer, damage_told, input_error, is_refusal
 from nextconcept.cli.linked_settings import SHAPE, check_linked
-from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
+from nextconcept.cli.parsers import OneLineErrors, options_of, resolve_experiments
 from nextconcept.cli.run_folders import folder_of_run, logger_settings, newest_checkpoint, own_run_folders
 from nextconcept.cli.stored_settings import (
     GivenSettings,
@@ -203,8 +203,9 @@ class ConceptCLI(LightningCLI):
             check_linked(given_arguments)
             self.config = parser.parse_args(given_arguments)
             given = GivenSettings.of(given_arguments)
-            configured = any(argument.partition("=")[0] in ("-c", "--config") for argument in given_arguments)
-            logs = any(argument.startswith("--trainer.logger") for argument in given_arguments)
+            names = [name for name, _ in options_of(given_arguments)]
+            configured = "-c" in names or "--config" in names
+            logs = any(name.startswith("--trainer.logger") for name in names)
         else:
             self.config = parser.parse_object(arguments)
             part = arguments.get(self.config.subcommand) or {}

@@ -4,16 +4,17 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 
 from nextconcept.checkpoints.files import COMPUTE, StoredRun
 from nextconcept.checkpoints.hub import Export
 from nextconcept.checkpoints.stored_model import StoredModel
 from nextconcept.cli.linked_settings import SHAPE
+from nextconcept.cli.parsers import options_of
 from nextconcept.core.chunking import same_chunking
 from nextconcept.core.config import OF_TRAINING, ModelConfig
 from nextconcept.core.errors import InputError
+from nextconcept.core.experiments import read_yaml
 from nextconcept.core.settings import flat
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.nn.concept_encoder import ConceptEncoder
@@ -53,15 +54,14 @@ class GivenSettings:
         """Find the settings in ``arguments``, in which experiments are paths of files."""
         typed: set[str] = set()
         in_files: set[str] = set()
-        for index, argument in enumerate(arguments):
-            option, equals, value = argument.partition("=")
-            if not equals:
-                value = arguments[index + 1] if index + 1 < len(arguments) else ""
+        for option, value in options_of(arguments):
             if option in ("-c", "--config"):
-                content = _yaml(value)
+                content = read_yaml(Path(value))
                 in_files |= set(_leaves(content.get("model"))) if isinstance(content, dict) else set()
             elif option == "--model" or option.startswith("--model."):
-                content = _yaml(value)
+                content = read_yaml(value)
+                if isinstance(content, str):  # a file of settings, perhaps
+                    content = read_yaml(Path(content))
                 prefix = option.removeprefix("--model").removeprefix(".").rstrip("+")
                 # The terms of the loss are one setting, whose value is a dictionary.
                 nested = isinstance(content, dict) and prefix != "loss.terms"
@@ -328,17 +328,6 @@ def _as_built(wanted: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
 
 def _class_name(encoder: Any) -> str:
     return encoder.__qualname__ if isinstance(encoder, type) else str(encoder).rpartition(".")[2]
-
-
-def _yaml(text: str) -> Any:
-    """Return what an argument or the file that it names says, or None if it is no YAML."""
-    try:
-        content = yaml.safe_load(text)
-        if isinstance(content, str) and Path(content).is_file():
-            content = yaml.safe_load(Path(content).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, ValueError, RecursionError):
-        return None
-    return content
 
 
 def _leaves(values: Any, prefix: str = "") -> list[str]:
