@@ -1,29 +1,19 @@
 """Runs on disk: find a checkpoint, check it, load model and tokenizer from it."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nextconcept.checkpoints.hub import (
-    check_vocabulary,
-    check_weights,
-    download_pretrained,
-    is_repository_name,
-    load_pretrained,
-    read_pretrained_config,
-    read_pretrained_task,
-    read_pretrained_vocabulary,
-)
+from nextconcept.checkpoints.hub import Export, download_pretrained, is_repository_name
 from nextconcept.checkpoints.model_card import RECORD
-from nextconcept.checkpoints.packaged import find_export, packaged_models
-from nextconcept.core.config import ModelConfig
+from nextconcept.checkpoints.packaged import local_export, packaged_models
+from nextconcept.checkpoints.stored_model import StoredModel
 from nextconcept.core.errors import InputError
 from nextconcept.core.suggestions import closest
 from nextconcept.data.tokenizer_base import Tokenizer
-from nextconcept.data.tokenizers import tokenizer_from_json
 from nextconcept.nn.concept_encoder import ConceptEncoder
-from nextconcept.nn.hub_model import check_encoder
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = [
@@ -31,14 +21,12 @@ __all__ = [
     "KEY",
     "OBJECTIVE",
     "TASK",
+    "StoredRun",
+    "fetch_export",
     "find_checkpoint",
-    "find_exported",
+    "find_model",
     "load_run",
     "read_checkpoint",
-    "read_config",
-    "read_record",
-    "read_task",
-    "read_vocabulary",
 ]
 
 COMPUTE = "nextconcept_compute"
@@ -72,7 +60,7 @@ def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "la
     Raises:
         InputError: if there is none.
     """
-    if find_export(path) is not None:
+    if local_export(path) is not None:
         raise InputError(
             f"{path} is an exported model already, which holds no state of its training: give a .ckpt file or the "
             "folder of a run here; to train from an export, use --model.init_from."
@@ -161,108 +149,85 @@ def _whole_loops(loops: dict[str, Any]) -> bool:
         return False
 
 
-def read_record(path: str | Path) -> dict[str, Any]:
-    """Read what a model card reports of a run.
+class StoredRun(StoredModel):
+    """A run, as one of its checkpoints holds it; the file is read once."""
 
-    Args:
-        path: a checkpoint, the folder of a run, or a folder of runs (the newest counts).
+    @cached_property
+    def checkpoint(self) -> dict[str, Any]:
+        """Content of the file, as :func:`read_checkpoint` returns it."""
+        return read_checkpoint(self.path)
 
-    Returns:
-        ``data`` (the settings of the data), ``measured`` (metrics of the last validation, with
-        their ``step`` and ``batches``), ``version``, and ``spent`` (what the training took).
+    def task(self) -> dict[str, Any] | None:
+        """Return class and settings of the task; see :meth:`.StoredModel.task`."""
+        task = self.checkpoint[KEY].get(TASK)
+        if task is not None and not isinstance(task, dict):
+            raise InputError(f"{self.path} is damaged: its record of a task can't be read.")
+        return task
 
-    Raises:
-        InputError: if there is no checkpoint at ``path``.
-    """
-    checkpoint = read_checkpoint(find_checkpoint(path))
-    spent = {"optimizer steps": checkpoint["global_step"]} if "global_step" in checkpoint else {}
-    for name, key in (("tokens seen", "tokens"), ("training FLOPs", "flops")):
-        if key in checkpoint.get(COMPUTE, {}):
-            spent[name] = f"{checkpoint[COMPUTE][key]:.3g}"
-    record: dict[str, Any] = checkpoint[KEY].get(RECORD, {})
-    if "version" in record:
-        spent["nextconcept"] = record["version"]
-    return record | {"spent": spent}
+    def record(self) -> dict[str, Any]:
+        """Return what a model card reports of the run.
 
+        Returns:
+            ``data`` (the settings of the data), ``measured`` (metrics of the last validation, with
+            their ``step`` and ``batches``), ``version``, and ``spent`` (what the training took).
+        """
+        spent = {"optimizer steps": self.checkpoint["global_step"]} if "global_step" in self.checkpoint else {}
+        for name, key in (("tokens seen", "tokens"), ("training FLOPs", "flops")):
+            if key in self.checkpoint.get(COMPUTE, {}):
+                spent[name] = f"{self.checkpoint[COMPUTE][key]:.3g}"
+        record: dict[str, Any] = self.checkpoint[KEY].get(RECORD, {})
+        if "version" in record:
+            spent["nextconcept"] = record["version"]
+        return record | {"spent": spent}
 
-def read_task(path: str | Path) -> dict[str, Any] | None:
-    """Read the class and settings of the task that a model was trained on.
+    def _model(self, encoder: type[ConceptEncoder]) -> NextConceptModel:
+        objective = self.checkpoint[KEY].get(OBJECTIVE, {})
+        if not objective.get("writes_alone", True):
+            raise InputError(
+                f"the model in {self.path} was trained with {objective.get('name', 'an objective')} and does not write "
+                "one token after another: measure it with nextconcept validate or test."
+            )
+        model, prefix, stored = NextConceptModel(self.config(encoder), encoder), "model.", self.checkpoint["state_dict"]
+        try:
+            model.load_state_dict({key.removeprefix(prefix): stored[key] for key in stored if key.startswith(prefix)})
+        except RuntimeError:
+            raise InputError(
+                f"the weights in {self.path} do not fit its configuration: it was made by another version."
+            ) from None
+        return model
 
-    Args:
-        path: as for :func:`load_run`.
+    def _stored_config(self) -> Any:
+        return self.checkpoint[KEY]["config"]
 
-    Returns:
-        Plain values, as they were stored; None if nothing is said of a task.
+    def _stored_tokenizer(self) -> Any:
+        return self.checkpoint[KEY].get("tokenizer")
 
-    Raises:
-        InputError: if there is no model at ``path``, or what is stored is no record of a task.
-    """
-    if (export := find_exported(path)) is not None:
-        return read_pretrained_task(export)
-    file = find_checkpoint(path)
-    task = read_checkpoint(file)[KEY].get(TASK)
-    if task is not None and not isinstance(task, dict):
-        raise InputError(f"{file} is damaged: its record of a task can't be read.")
-    return task
-
-
-def find_exported(path: str | Path) -> Path | None:
-    """Return the exported folder at ``path``, downloaded if need be; None for a run.
-
-    Args:
-        path: as for :func:`load_run`.
-    """
-    return find_export(download_pretrained(str(path)) if is_repository_name(path) else path)
-
-
-def read_config(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> ModelConfig:
-    """Read the configuration of a trained model.
-
-    Args:
-        path: as for :func:`load_run`.
-        encoder: class of the concept encoder, if the model was trained with one of your own.
-
-    Raises:
-        InputError: if there is no model at ``path``, it is damaged, or has another encoder.
-    """
-    if (export := find_exported(path)) is not None:
-        return read_pretrained_config(export, encoder)
-    file = find_checkpoint(path)
-    config = _stored_config(read_checkpoint(file)[KEY], file)
-    check_encoder(config, encoder, file)
-    return config
+    def _unreadable(self, error: Exception) -> InputError:
+        return InputError(f"{self.path} is damaged: its configuration can't be read.")
 
 
-def _stored_config(stored: dict[str, Any], file: Path) -> ModelConfig:
-    try:
-        return ModelConfig.from_dict(stored["config"])
-    except InputError as error:
-        raise InputError(f"{file} can't be used: {error}") from None
-    except (KeyError, TypeError, AttributeError):
-        raise InputError(f"{file} is damaged: its configuration can't be read.") from None
-
-
-def read_vocabulary(path: str | Path) -> tuple[Tokenizer, int] | None:
-    """Read the tokenizer of a trained model, and the number of token ids that the model knows.
+def fetch_export(path: str | Path) -> Export | None:
+    """Return the exported model at ``path``, downloaded if need be; None for a run.
 
     Args:
         path: as for :func:`load_run`.
 
-    Returns:
-        Tokenizer and number, or None if the model was trained on data without a tokenizer.
+    Raises:
+        InputError: if ``path`` names a repository that can't be downloaded.
+    """
+    return local_export(download_pretrained(str(path)) if is_repository_name(path) else path)
+
+
+def find_model(path: str | Path) -> StoredModel:
+    """Find a trained model.
+
+    Args:
+        path: as for :func:`load_run`.
 
     Raises:
-        InputError: if there is no model at ``path``, or it is damaged.
+        InputError: if there is no model at ``path``.
     """
-    if (export := find_exported(path)) is not None:
-        return read_pretrained_vocabulary(export)
-    file = find_checkpoint(path)
-    stored = read_checkpoint(file)[KEY]
-    if "tokenizer" not in stored:
-        return None
-    tokenizer, config = tokenizer_from_json(stored["tokenizer"]), _stored_config(stored, file)
-    check_vocabulary(tokenizer, config.vocab_size, file)
-    return tokenizer, config.vocab_size
+    return fetch_export(path) or StoredRun(find_checkpoint(path))
 
 
 def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -> tuple[NextConceptModel, Tokenizer]:
@@ -279,44 +244,6 @@ def load_run(path: str | Path, encoder: type[ConceptEncoder] = ConceptEncoder) -
         The model, in eval mode and on the CPU, and the tokenizer.
 
     Raises:
-        InputError: if there is no model at ``path``, another version made it, it has another
-            encoder, does not write without the objective it was trained with, does not know all
-            tokens of its tokenizer, or its weights are not finite.
+        InputError: if there is no model at ``path``, or :meth:`.StoredModel.load` refuses it.
     """
-    if (export := find_exported(path)) is not None:
-        return load_pretrained(export, encoder)
-    file = find_checkpoint(path)
-    checkpoint = read_checkpoint(file)
-    if "tokenizer" not in checkpoint[KEY] and "config" in checkpoint[KEY]:
-        raise InputError(
-            f"{file} has no tokenizer, because its run had no ConceptDataModule, or one whose tokenizer can't be "
-            "stored: load its module with ConceptModule.load_from_checkpoint, and write with "
-            "nextconcept.Writer(module.model, tokenizer)."
-        )
-    objective = checkpoint[KEY].get(OBJECTIVE, {})
-    if not objective.get("writes_alone", True):
-        raise InputError(
-            f"the model in {file} was trained with {objective.get('name', 'an objective')} and does not write one "
-            "token after another: measure it with nextconcept validate or test."
-        )
-    try:
-        stored = checkpoint[KEY]
-        config = _stored_config(stored, file)
-        check_encoder(config, encoder, file)
-        model = NextConceptModel(config, encoder)
-        tokenizer = tokenizer_from_json(stored["tokenizer"])
-    except (KeyError, TypeError, AttributeError):
-        raise InputError(f"{file} is damaged: its configuration can't be read.") from None
-    prefix = "model."
-    weights = {
-        name[len(prefix) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)
-    }
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError:
-        raise InputError(
-            f"the weights in {file} do not fit its configuration: it was made by another version."
-        ) from None
-    check_weights(model, file)
-    check_vocabulary(tokenizer, model.config.vocab_size, file)
-    return model.eval(), tokenizer
+    return find_model(path).load(encoder)

@@ -5,9 +5,9 @@ The shipped models lie in ``nextconcept/packaged``, one folder each.
 
 from pathlib import Path
 
-from nextconcept.checkpoints.hub import is_export
+from nextconcept.checkpoints.hub import Export, is_export
 
-__all__ = ["find_export", "packaged_models"]
+__all__ = ["local_export", "packaged_models"]
 
 
 def packaged_models() -> dict[str, Path]:
@@ -16,16 +16,15 @@ def packaged_models() -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.iterdir()) if is_export(path)}
 
 
-def find_export(path: str | Path) -> Path | None:
-    """Return the folder of the exported model that ``path`` means.
+def local_export(path: str | Path) -> Export | None:
+    """Return the exported model on this machine that ``path`` means.
 
     Args:
         path: a folder, or the name of a shipped model. What lies at ``path`` wins, so that a run of
             one's own is never mistaken for a shipped model.
 
     Returns:
-        The folder; None if something else lies there, or nothing and no shipped model has the name.
+        The model; None if something else lies there, or nothing and no shipped model has the name.
     """
-    if Path(path).exists():
-        return Path(path) if is_export(path) else None
-    return packaged_models().get(str(path))
+    folder = Path(path) if Path(path).exists() else packaged_models().get(str(path))
+    return Export(folder) if folder is not None and is_export(folder) else None

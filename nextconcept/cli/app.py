@@ -1,8 +1,9 @@
 """Command ``nextconcept app``: a page on this machine that shows plans and follows changes."""
 
+from nextconcept.checkpoints.files import find_model
 from nextconcept.cli.parsers import run_function
 from nextconcept.inference.read_back import check_readable
-from nextconcept.inference.text import load
+from nextconcept.inference.text import Writer
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.tasks.records import task_of
 from nextconcept.tasks.task import Task
@@ -42,9 +43,10 @@ def app(
     from nextconcept.app.page import HOST, bind, make_page, serve
     from nextconcept.app.session import PlanSession
 
-    writer = load(ckpt_path, encoder)
+    stored = find_model(ckpt_path)
+    writer = Writer(*stored.load(encoder))
     check_readable(writer.model)
-    known, example = task_of(ckpt_path, writer.tokenizer, task), ""
+    known, example = task_of(stored, writer.tokenizer, task), ""
     if known is not None:
         prompts, _ = known.draw("val", 0, [0])
         example = writer.tokenizer.decode(prompts[0].tolist())

@@ -1,7 +1,7 @@
 """Command ``nextconcept export``: a run as safetensors with a model card."""
 
 from nextconcept.checkpoints.complete_files import complete
-from nextconcept.checkpoints.files import load_run, read_record
+from nextconcept.checkpoints.files import StoredRun, find_checkpoint
 from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.cli.outputs import new_folder
 from nextconcept.cli.parsers import run_function
@@ -29,10 +29,10 @@ def export(ckpt_path: str, output: str, encoder: type[ConceptEncoder] = ConceptE
         InputError: if there is no checkpoint, or ``output`` exists or can't be written.
     """
     folder = new_folder(output)
-    model, tokenizer = load_run(ckpt_path, encoder)
-    task = task_record(ckpt_path)
-    record = read_record(ckpt_path)
+    run = StoredRun(find_checkpoint(ckpt_path))
+    model, tokenizer = run.load(encoder)
+    task = task_record(run)
     with complete(folder) as partial:
-        save_pretrained(model, tokenizer, partial, record, task)
+        save_pretrained(model, tokenizer, partial, run.record(), task)
     files = ["model.safetensors", "config.json", "tokenizer.json", *(["task.json"] if task else [])]
     print(f"wrote {', '.join(files)} and README.md, a model card, to {output}")

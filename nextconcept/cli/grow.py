@@ -3,9 +3,9 @@
 from typing import Literal
 
 from nextconcept.checkpoints.complete_files import complete
-from nextconcept.checkpoints.files import find_checkpoint, load_run, read_checkpoint, read_record
+from nextconcept.checkpoints.files import StoredRun, find_checkpoint
 from nextconcept.checkpoints.hub import save_pretrained
-from nextconcept.checkpoints.packaged import find_export
+from nextconcept.checkpoints.packaged import local_export
 from nextconcept.cli.outputs import new_folder
 from nextconcept.cli.parsers import run_function
 from nextconcept.core.chunking import RuleEntry
@@ -52,17 +52,17 @@ def grow(
             is out of range.
     """
     folder = new_folder(output)
-    export = find_export(source)
-    path = export or find_checkpoint(source, ("last.ckpt", "best.ckpt"))
-    model, tokenizer = load_run(path, encoder)
+    stored = local_export(source) or StoredRun(find_checkpoint(source, ("last.ckpt", "best.ckpt")))
+    model, tokenizer = stored.load(encoder)
     grown = grow_model(model, init, levels, rule)
     if grown.chunker is not None:
         grown.chunker.read_as(tokenizer.token_bytes())
-    record = {} if export else read_record(path)
-    training = None if export else TrainingState.of(read_checkpoint(path), model, path).grown(grown)
-    task = task_record(str(path))
+    training = None
+    if isinstance(stored, StoredRun):
+        training = TrainingState.of(stored.checkpoint, model, stored.path).grown(grown)
+    record, task = stored.record() | {"measured": {}}, task_record(stored)
     with complete(folder) as partial:
-        save_pretrained(grown, tokenizer, partial, record | {"measured": {}}, task)
+        save_pretrained(grown, tokenizer, partial, record, task)
         if training is not None:
             training.save(partial)
     print(f"grew {_size(model)} to {_size(grown)}; wrote {output}")

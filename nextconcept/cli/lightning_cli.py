@@ -2,7 +2,6 @@
 
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -12,10 +11,11 @@ from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateF
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 
-from nextconcept.checkpoints.files import find_checkpoint, find_exported, read_checkpoint, read_vocabulary
+from nextconcept.checkpoints.files import StoredRun, fetch_export, find_checkpoint, find_model
+from nextconcept.checkpoints.stored_model import StoredModel
 from nextconcept.cli.lightning_settings import check_mesh, check_trainer, damage_told, input_error, is_refusal
 from nextconcept.cli.linked_settings import SHAPE, check_linked
-from nextconcept.cli.parsers import OneLineErrors, resolve_experiments
+from nextconcept.cli.parsers import OneLineErrors, options_of, resolve_experiments
 from nextconcept.cli.run_folders import folder_of_run, logger_settings, newest_checkpoint, own_run_folders
 from nextconcept.cli.stored_settings import (
     GivenSettings,
@@ -178,8 +178,7 @@ class ConceptCLI(LightningCLI):
         A trained model brings its tokenizer and its vocabulary along.
         """
         self._context_length = data.context_length
-        trained = self._checkpoint or self.config[self.config.subcommand].model.init_from
-        vocabulary = None if trained is None else read_vocabulary(trained)
+        vocabulary = None if self._trained is None else self._trained.vocabulary()
         if vocabulary is None:
             return data.vocab_size
         data.use_tokenizer(vocabulary[0])
@@ -204,8 +203,9 @@ class ConceptCLI(LightningCLI):
             check_linked(given_arguments)
             self.config = parser.parse_args(given_arguments)
             given = GivenSettings.of(given_arguments)
-            configured = any(argument.partition("=")[0] in ("-c", "--config") for argument in given_arguments)
-            logs = any(argument.startswith("--trainer.logger") for argument in given_arguments)
+            names = [name for name, _ in options_of(given_arguments)]
+            configured = "-c" in names or "--config" in names
+            logs = any(name.startswith("--trainer.logger") for name in names)
         else:
             self.config = parser.parse_object(arguments)
             part = arguments.get(self.config.subcommand) or {}
@@ -217,26 +217,26 @@ class ConceptCLI(LightningCLI):
         if type(seed) is int and not 0 <= seed < 2**32:
             raise InputError(f"seed_everything must be from 0 to {2**32 - 1}, not {seed}.")
         check_trainer(options.trainer)
-        self._checkpoint, self._continues = None, False
-        export = None
+        self._run: StoredRun | None = None
+        self._trained: StoredModel | None = None
+        self._continues, export = False, None
         if options.get("ckpt_path") == "":
             raise InputError("--ckpt_path is empty: give a run or a checkpoint, or leave it out.")
         if options.get("ckpt_path"):
             if self.config.subcommand != "fit":
-                export = find_exported(options.ckpt_path)
+                export = fetch_export(options.ckpt_path)
             if export is None:
-                self._checkpoint = self._find_checkpoint(options)
+                self._run = self._find_run(options)
             # instantiate_classes gives the checkpoint to the trainer; config.yaml leaves it out.
             options.ckpt_path = None
         if export is not None:
-            _say(f"{self.config.subcommand} measures {export}.")
+            _say(f"{self.config.subcommand} measures {export.path}.")
             for note in adopt_export(options, export, given):
                 _say(note)
-        elif self._checkpoint is not None:
-            checkpoint = read_checkpoint(self._checkpoint)
-            if self.config.subcommand == "fit" and (said := check_resumable(options, checkpoint, self._checkpoint)):
+        elif self._run is not None:
+            if self.config.subcommand == "fit" and (said := check_resumable(options, self._run)):
                 _say(said)
-            for note in adopt_checkpoint(options, checkpoint, given, self._checkpoint):
+            for note in adopt_checkpoint(options, self._run, given):
                 _say(note)
         else:
             check_chunk_size(options, given)
@@ -244,14 +244,14 @@ class ConceptCLI(LightningCLI):
                 _say("without --config, the defaults are trained; nextconcept experiments lists what it takes.")
             elif self.config.subcommand != "fit" and options.model.init_from is None:
                 _say(f"{self.config.subcommand} measures untrained weights: --ckpt_path names a run or an export.")
-        self._given_settings = given
+        self._given_settings, self._trained = given, export or self._run
         if self.config.subcommand != "fit" and not logs:
             # What evaluation finds is printed; a logger would begin a run of its own.
             options.trainer.logger = False
-            if options.trainer.default_root_dir is None and self._checkpoint is not None:
-                options.trainer.default_root_dir = str(folder_of_run(self._checkpoint))
+            if options.trainer.default_root_dir is None and self._run is not None:
+                options.trainer.default_root_dir = str(folder_of_run(self._run.path))
 
-    def _find_checkpoint(self, options: Namespace) -> Path | None:
+    def _find_run(self, options: Namespace) -> StoredRun | None:
         """Find the checkpoint of ``--ckpt_path`` and say which one it is; None to begin a run.
 
         Training goes on from the last checkpoint, and evaluation takes the best one. With ``last``,
@@ -264,7 +264,7 @@ class ConceptCLI(LightningCLI):
         fits = self.config.subcommand == "fit"
         if options.ckpt_path not in ("last", "best"):
             names = ("last.ckpt", "best.ckpt") if fits else ("best.ckpt", "last.ckpt")
-            found = find_checkpoint(options.ckpt_path, names)
+            run = StoredRun(find_checkpoint(options.ckpt_path, names))
         else:
             loggers = logger_settings(options.trainer.logger)
             if not loggers:
@@ -281,15 +281,15 @@ class ConceptCLI(LightningCLI):
                     f"there is no {options.ckpt_path}.ckpt of a run in {folder}: give the checkpoint's path, or train "
                     "with nextconcept fit in another folder."
                 )
-            found = newest
+            run = StoredRun(newest)
             if fits and options.ckpt_path == "last":
                 self._continues = True
                 for settings in loggers:
                     settings.version = newest.parents[1].name
                     if "purge_step" in settings:
-                        settings.purge_step = read_checkpoint(newest)["global_step"]
-        _say(f"{self.config.subcommand} {'goes on from' if fits else 'measures'} {found}.")
-        return found
+                        settings.purge_step = run.checkpoint["global_step"]
+        _say(f"{self.config.subcommand} {'goes on from' if fits else 'measures'} {run.path}.")
+        return run
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer from the settings.
@@ -301,17 +301,18 @@ class ConceptCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise input_error(error) from error
-        if self.subcommand == "fit" and self._checkpoint is None and self.model.start is not None:
+        if self.subcommand == "fit" and self._run is None and self.model.start is not None:
             self.model.start.check_limits(*limits_of(self.config.fit))  # before there is a folder of the run
-        if self._checkpoint is not None:
-            if note := note_other_data(read_checkpoint(self._checkpoint), self.datamodule):
+        if self._run is not None:
+            if note := note_other_data(self._run, self.datamodule):
                 _say(note)
-            self.config_init[self.config.subcommand].ckpt_path = str(self._checkpoint)
+            self.config_init[self.config.subcommand].ckpt_path = str(self._run.path)
             # Where the run began, which its checkpoints and its config.yaml keep.
             self.config[self.config.subcommand].model.init_from = self._init_from
             if self.subcommand == "fit":
-                keep_seeds(self.config.fit, read_checkpoint(self._checkpoint))
+                keep_seeds(self.config.fit, self._run)
             self.model.hparams["init_from"] = self._init_from
+        self._run = self._trained = None  # files that training replaces
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, with our progress bar and summary unless these are switched off.
@@ -355,32 +356,33 @@ class ConceptCLI(LightningCLI):
         Raises:
             InputError: if the folder belongs to another run.
         """
-        with own_run_folders(self.trainer, self._continues), damage_told(self._checkpoint):
+        with own_run_folders(self.trainer, self._continues), damage_told(kwargs.get("ckpt_path")):
             self.trainer.fit(**kwargs)
 
     def validate(self, **kwargs: Any) -> None:
         """Measure a model on the validation split."""
-        with damage_told(self._checkpoint):
+        with damage_told(kwargs.get("ckpt_path")):
             self.trainer.validate(**kwargs)
 
     def test(self, **kwargs: Any) -> None:
         """Measure a model on the test split."""
-        with damage_told(self._checkpoint):
+        with damage_told(kwargs.get("ckpt_path")):
             self.trainer.test(**kwargs)
 
     def predict(self, **kwargs: Any) -> None:
         """Write what a model finds in each token."""
-        with damage_told(self._checkpoint):
+        with damage_told(kwargs.get("ckpt_path")):
             self.trainer.predict(**kwargs)
 
     def before_instantiate_classes(self) -> None:
         """Take the shape of the model from ``model.init_from`` and from the data."""
         options = self.config[self.config.subcommand]
         self._init_from = options.model.init_from
-        if self._checkpoint is not None:
+        if self._run is not None:
             options.model.init_from = None  # the checkpoint has gone on from it
         if options.model.init_from is not None:
-            adopt_stored_config(options, self._given_settings)
+            self._trained = self._trained or find_model(options.model.init_from)
+            adopt_stored_config(options, self._trained, self._given_settings)
         with warnings.catch_warnings():
             # LightningCLI uses this deprecated method too, and does not pass what replaces it.
             warnings.simplefilter("ignore", DeprecationWarning)

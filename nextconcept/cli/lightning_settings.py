@@ -5,7 +5,6 @@ import textwrap
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,7 +65,7 @@ def is_refusal(error: Exception) -> bool:
 
 
 @contextmanager
-def damage_told(checkpoint: Path | None) -> Iterator[None]:
+def damage_told(checkpoint: str | None) -> Iterator[None]:
     """Tell in a sentence that the state of training in a checkpoint can't be restored.
 
     What a checkpoint says of its model has been checked; of the rest, Lightning, optimizers and

@@ -1,13 +1,12 @@
 """Settings of the data that follow from the model, and that nobody may give another value."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from nextconcept.cli.parsers import options_of
 from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
+from nextconcept.core.experiments import read_yaml
 
 __all__ = ["SHAPE", "check_linked"]
 
@@ -28,7 +27,7 @@ def check_linked(arguments: list[str]) -> None:
             model different ones.
     """
     model = {name: getattr(ModelConfig(), name) for name in SHAPE} | {"context_length": None}
-    for option, value in _options(arguments):
+    for option, value in options_of(arguments):
         if option in ("-c", "--config"):
             _check_file(Path(value), model)
             continue
@@ -36,44 +35,28 @@ def check_linked(arguments: list[str]) -> None:
         if group in (["data"], ["data", "init_args"]) and name in SHAPE:
             raise _error(f"{option} {value}", name)
         if option in ("--data", "--data.init_args"):
-            for name in _settings_of(_parse(value)):
+            for name in _settings_of(_mapping(read_yaml(value))):
                 raise _error(f"{name} in {option}", name)
-
-
-def _options(arguments: list[str]) -> Iterator[tuple[str, str]]:
-    for index, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option.startswith("-"):
-            yield option, value if equals else " ".join(arguments[index + 1 : index + 2])
 
 
 def _check_file(path: Path, model: dict[str, Any]) -> None:
     """Compare the data's settings in a file with the model's, which the file may change."""
-    content = _parse(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    config = _group(_group(content, "model"), "config")
+    content = _mapping(read_yaml(path))
+    config = _mapping(_mapping(content.get("model")).get("config"))
     model |= {name: config[name] for name in SHAPE if name in config}
-    for name, value in _settings_of(_group(content, "data")).items():
+    for name, value in _settings_of(_mapping(content.get("data"))).items():
         if value != model[name]:
             raise _error(f"{name} {value} under data in {path}", name)
 
 
 def _settings_of(data: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of :data:`SHAPE` that the data is given."""
-    found = data | _group(data, "init_args")
+    found = data | _mapping(data.get("init_args"))
     return {name: found[name] for name in SHAPE if found.get(name) is not None}
 
 
-def _group(content: dict[str, Any], name: str) -> dict[str, Any]:
-    value = content.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}  # the parser of the command line says what is wrong
-    return value if isinstance(value, dict) else {}
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}  # the parser says what is wrong
 
 
 def _error(what: str, name: str) -> InputError:

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import yaml
 from jsonargparse import ActionYesNo, ArgumentParser, auto_cli
 
 from nextconcept.cli.value_errors import describe_value_error
 from nextconcept.core.errors import InputError, own_error
-from nextconcept.core.experiments import experiment_files, find_experiment
+from nextconcept.core.experiments import experiment_files, find_experiment, read_yaml
 from nextconcept.core.suggestions import closest, did_you_mean
 
-__all__ = ["CommandParser", "OneLineErrors", "resolve_experiments", "run_function"]
+__all__ = ["CommandParser", "OneLineErrors", "options_of", "resolve_experiments", "run_function"]
 
 T = TypeVar("T")
 
@@ -167,6 +166,18 @@ def run_function(function: Callable[..., T], arguments: list[str]) -> T:
         raise own_error(error) or error from None
 
 
+def options_of(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the options among words of the command line with their values, "" if there is none.
+
+    Args:
+        arguments: the words; a value is the next one, or stands behind an equals sign.
+    """
+    for index, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option.startswith("-"):
+            yield option, value if equals else "".join(arguments[index + 1 : index + 2])
+
+
 def resolve_experiments(arguments: list[str], groups: Iterable[str] = ()) -> list[str]:
     """Replace the names of experiments after ``--config`` by the paths of their files.
 
@@ -198,13 +209,11 @@ def _find_for(command: str, name: str, groups: Iterable[str]) -> Path:
         kind, suitable = ("a comparison", "compare") if comparison else ("an experiment", "fit")
         raise InputError(f"{name} is {kind}: use nextconcept {suitable} --config {name}.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))  # if broken, the parser says where
     except UnicodeDecodeError as error:
         raise InputError(
             f"the configuration {path} is not valid UTF-8 near byte {error.start}: convert it to UTF-8."
         ) from None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return path  # the parser says where it is broken
     if not isinstance(content, dict | None):
         raise InputError(f"{path} is not a configuration, which is a YAML mapping of settings to values.")
     for group in sorted(groups):

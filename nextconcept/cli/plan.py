@@ -4,12 +4,13 @@ import sys
 from json import dumps
 
 from nextconcept.checkpoints.complete_files import complete
+from nextconcept.checkpoints.files import find_model
 from nextconcept.cli.outputs import new_page
 from nextconcept.cli.parsers import run_function
 from nextconcept.cli.prompts import read_prompt
 from nextconcept.core.errors import InputError
 from nextconcept.inference.plan_page import plan_page
-from nextconcept.inference.text import load
+from nextconcept.inference.text import Writer
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.tasks.records import task_of
 from nextconcept.tasks.task import Task
@@ -63,9 +64,10 @@ def plan(
         raise InputError("--task is for the drawing on the page: give --html FILE too, or leave --task out.")
     page = None if html is None else new_page(html)
     text = read_prompt(prompt, prompt_file)
-    writer = load(ckpt_path, encoder)
+    stored = find_model(ckpt_path)
+    writer = Writer(*stored.load(encoder))
     report = writer.plan(text, edit, max_new_tokens, temperature, seed)
-    known = None if page is None else task_of(ckpt_path, writer.tokenizer, task)
+    known = None if page is None else task_of(stored, writer.tokenizer, task)
     print(dumps(report.to_dict(), indent=1) if json else report)
     if page is not None:
         pictures = ""

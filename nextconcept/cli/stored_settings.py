@@ -4,15 +4,17 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 
-from nextconcept.checkpoints.files import COMPUTE, KEY, read_config
-from nextconcept.checkpoints.model_card import RECORD
+from nextconcept.checkpoints.files import COMPUTE, StoredRun
+from nextconcept.checkpoints.hub import Export
+from nextconcept.checkpoints.stored_model import StoredModel
 from nextconcept.cli.linked_settings import SHAPE
+from nextconcept.cli.parsers import options_of
 from nextconcept.core.chunking import same_chunking
 from nextconcept.core.config import OF_TRAINING, ModelConfig
 from nextconcept.core.errors import InputError
+from nextconcept.core.experiments import read_yaml
 from nextconcept.core.settings import flat
 from nextconcept.data.datamodule import ConceptDataModule
 from nextconcept.nn.concept_encoder import ConceptEncoder
@@ -52,15 +54,14 @@ class GivenSettings:
         """Find the settings in ``arguments``, in which experiments are paths of files."""
         typed: set[str] = set()
         in_files: set[str] = set()
-        for index, argument in enumerate(arguments):
-            option, equals, value = argument.partition("=")
-            if not equals:
-                value = arguments[index + 1] if index + 1 < len(arguments) else ""
+        for option, value in options_of(arguments):
             if option in ("-c", "--config"):
-                content = _yaml(value)
+                content = read_yaml(Path(value))
                 in_files |= set(_leaves(content.get("model"))) if isinstance(content, dict) else set()
             elif option == "--model" or option.startswith("--model."):
-                content = _yaml(value)
+                content = read_yaml(value)
+                if isinstance(content, str):  # a file of settings, perhaps
+                    content = read_yaml(Path(content))
                 prefix = option.removeprefix("--model").removeprefix(".").rstrip("+")
                 # The terms of the loss are one setting, whose value is a dictionary.
                 nested = isinstance(content, dict) and prefix != "loss.terms"
@@ -73,14 +74,13 @@ class GivenSettings:
         return cls(set(_leaves(model.clone().as_dict() if isinstance(model, Namespace) else model)), set())
 
 
-def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: GivenSettings, path: Path) -> list[str]:
+def adopt_checkpoint(options: Namespace, run: StoredRun, given: GivenSettings) -> list[str]:
     """Take the model's settings from a checkpoint, except for those that the user changes.
 
     Args:
         options: all options, changed in place.
-        checkpoint: the checkpoint.
+        run: the run, as the checkpoint holds it.
         given: what the user has given; the rest of ``options.model`` are defaults.
-        path: the file of the checkpoint, for messages.
 
     Returns:
         A sentence for each setting that is not that of the checkpoint, or not that of the user's
@@ -90,13 +90,9 @@ def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: Give
         InputError: if the command line asks for another model than that of the checkpoint, or the
             checkpoint names code that the user has not named.
     """
-    stored = {name: _plain(value) for name, value in checkpoint.get("hyper_parameters", {}).items()}
+    stored = {name: _plain(value) for name, value in run.checkpoint.get("hyper_parameters", {}).items()}
     wanted = _plain(options.model)
-    try:
-        shape = ModelConfig.from_dict(checkpoint[KEY]["config"]).to_dict()
-    except (KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} is damaged: its configuration can't be read.") from None
-    notes = _adopt_shape(options, _plain(shape), wanted, given, path)
+    notes = _adopt_shape(options, run, given)
     start = stored.get("init_from")
     if wanted["init_from"] != start and "init_from" in given.typed:
         raise InputError(
@@ -117,19 +113,18 @@ def adopt_checkpoint(options: Namespace, checkpoint: dict[str, Any], given: Give
     code = [name for name in options.model.loss.terms if "." in name and name not in wanted["loss"]["terms"]]
     if code or "encoder" in stored:
         raise InputError(
-            f"the checkpoint {path} asks for code of its own, {(*code, stored.get('encoder'))[0]}: if "
+            f"the checkpoint {run.path} asks for code of its own, {(*code, stored.get('encoder'))[0]}: if "
             "you trust it, name it with the settings it was trained with, --model.loss.terms and --model.encoder."
         )
     return notes
 
 
-def check_resumable(options: Namespace, checkpoint: dict[str, Any], path: Path) -> str | None:
+def check_resumable(options: Namespace, run: StoredRun) -> str | None:
     """Check that training can go on from a checkpoint.
 
     Args:
         options: all options.
-        checkpoint: the checkpoint.
-        path: its file.
+        run: the run, as the checkpoint holds it.
 
     Returns:
         A sentence if the run has made all its steps, so that training ends at once; None if not.
@@ -137,6 +132,7 @@ def check_resumable(options: Namespace, checkpoint: dict[str, Any], path: Path) 
     Raises:
         InputError: if the checkpoint has weights alone.
     """
+    path, checkpoint = run.path, run.checkpoint
     loops = checkpoint.get("loops", {}).get("fit_loop")
     if not checkpoint.get("optimizer_states") or loops is None:
         raise InputError(
@@ -164,28 +160,29 @@ def limits_of(options: Namespace) -> tuple[int, int | None]:
     return steps, trainer.max_epochs
 
 
-def keep_seeds(options: Namespace, checkpoint: dict[str, Any]) -> None:
+def keep_seeds(options: Namespace, run: StoredRun) -> None:
     """Put the seeds with which a run began, and goes on, into the settings that it stores.
 
     Args:
         options: all options, changed in place.
-        checkpoint: the checkpoint from which the run goes on.
+        run: the run that goes on.
     """
-    seed = checkpoint.get("nextconcept_seed")
+    seed = run.checkpoint.get("nextconcept_seed")
     if seed is not None and seed < 2**32:  # a larger one was drawn by a Trainer of the user's own
         options.seed_everything = seed
-    loaders = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {}).get("combined_loader") or [{}]
+    loops = run.checkpoint.get("loops", {}).get("fit_loop", {})
+    loaders = loops.get("state_dict", {}).get("combined_loader") or [{}]
     of_windows, data = loaders[0].get("seed"), options.data.get("init_args") or Namespace()
     if of_windows is not None and "seed" in data and (data.seed is not None or of_windows != seed):
         data.seed = of_windows
 
 
-def adopt_export(options: Namespace, export: Path, given: GivenSettings) -> list[str]:
+def adopt_export(options: Namespace, export: Export, given: GivenSettings) -> list[str]:
     """Take the model and its weights from an export, which is to be measured.
 
     Args:
         options: all options, changed in place.
-        export: the folder.
+        export: the export.
         given: what the user has given.
 
     Returns:
@@ -196,9 +193,8 @@ def adopt_export(options: Namespace, export: Path, given: GivenSettings) -> list
     """
     if options.model.init_from is not None:
         raise InputError("the model to measure is that of --ckpt_path or of --model.init_from: leave one of them out.")
-    shape = read_config(export, options.model.encoder).to_dict()
-    notes = _adopt_shape(options, _plain(shape), _plain(options.model), given, export)
-    options.model.init_from = str(export)
+    notes = _adopt_shape(options, export, given)
+    options.model.init_from = str(export.path)
     return notes
 
 
@@ -216,15 +212,15 @@ def check_chunk_size(options: Namespace, given: GivenSettings) -> None:
         )
 
 
-def note_other_data(checkpoint: dict[str, Any], data: ConceptDataModule) -> str | None:
-    """Say that a checkpoint was trained on other data than it is now given; None if it was not.
+def note_other_data(run: StoredRun, data: ConceptDataModule) -> str | None:
+    """Say that a run was trained on other data than it is now given; None if it was not.
 
     Args:
-        checkpoint: the checkpoint, which has no description of data that are no
+        run: the run, which has no description of data that are no
             :class:`~nextconcept.data.datamodule.ConceptDataModule`.
         data: the data of this command.
     """
-    before, now = (_plain(one) for one in (checkpoint[KEY].get(RECORD, {}).get("data", {}), data.describe()))
+    before, now = (_plain(one) for one in (run.record().get("data", {}), data.describe()))
     if not isinstance(before, dict) or not before:
         return None
     # The model brings its tokenizer and its context along; digests are compared once data are read.
@@ -239,18 +235,19 @@ def note_other_data(checkpoint: dict[str, Any], data: ConceptDataModule) -> str 
     )
 
 
-def adopt_stored_config(options: Namespace, given: GivenSettings) -> None:
+def adopt_stored_config(options: Namespace, start: StoredModel, given: GivenSettings) -> None:
     """Give model and data the shape of the model at ``model.init_from``.
 
     Args:
         options: all options, changed in place.
+        start: that model.
         given: what the user has given; the rest of ``options.model`` are defaults.
 
     Raises:
         InputError: if another shape was asked for.
     """
     path, defaults = options.model.init_from, ModelConfig().to_dict()
-    stored = read_config(path, options.model.encoder).to_dict()
+    stored = start.config(options.model.encoder).to_dict()
     del stored["vocab_size"]  # follows from the data
     wanted = options.model.config.clone().as_dict()
     for name in CHANGEABLE_IN_MODEL:
@@ -276,14 +273,13 @@ def adopt_stored_config(options: Namespace, given: GivenSettings) -> None:
         options.data.init_args[name] = stored.get(name)
 
 
-def _adopt_shape(
-    options: Namespace, stored: dict[str, Any], wanted: dict[str, Any], given: GivenSettings, path: Path
-) -> list[str]:
-    """Give model and data the shape of the checkpoint's model; return notes on what was not taken.
+def _adopt_shape(options: Namespace, trained: StoredModel, given: GivenSettings) -> list[str]:
+    """Give model and data the shape of a trained model; return notes on what was not taken.
 
     Raises:
         InputError: if the command line asks for another shape or another encoder.
     """
+    path, stored, wanted = trained.path, _plain(trained.config().to_dict()), _plain(options.model)
     own, chosen = stored["encoder"]["class_name"], _class_name(options.model.encoder)
     if chosen != (own or ConceptEncoder.__name__):
         advice = f"name that class with --model.encoder, as in my_module.{own}" if own else "leave --model.encoder out"
@@ -332,17 +328,6 @@ def _as_built(wanted: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
 
 def _class_name(encoder: Any) -> str:
     return encoder.__qualname__ if isinstance(encoder, type) else str(encoder).rpartition(".")[2]
-
-
-def _yaml(text: str) -> Any:
-    """Return what an argument or the file that it names says, or None if it is no YAML."""
-    try:
-        content = yaml.safe_load(text)
-        if isinstance(content, str) and Path(content).is_file():
-            content = yaml.safe_load(Path(content).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, ValueError, RecursionError):
-        return None
-    return content
 
 
 def _leaves(values: Any, prefix: str = "") -> list[str]:

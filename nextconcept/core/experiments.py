@@ -5,11 +5,14 @@ In a checkout they lie in its folder ``experiments``; a wheel installs them as
 """
 
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from nextconcept.core.errors import InputError
 from nextconcept.core.suggestions import did_you_mean
 
-__all__ = ["experiment_files", "find_experiment"]
+__all__ = ["experiment_files", "find_experiment", "read_yaml"]
 
 
 def experiment_files() -> dict[str, Path]:
@@ -46,3 +49,18 @@ def find_experiment(name: str) -> Path:
         did_you_mean(wanted, files) or did_you_mean(wanted, short) or "nextconcept experiments lists the shipped ones."
     )
     raise InputError(f"there is no file and no experiment {name!r}: {hint}")
+
+
+def read_yaml(source: str | Path) -> Any:
+    """Read YAML whose mistakes are reported elsewhere, by the parser of the command line.
+
+    Args:
+        source: the text, or its file.
+
+    Returns:
+        Plain values; None if the file can't be read or the text is broken.
+    """
+    try:
+        return yaml.safe_load(source.read_text(encoding="utf-8") if isinstance(source, Path) else source)
+    except (yaml.YAMLError, OSError, ValueError, RecursionError):
+        return None

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from nextconcept.core.errors import InputError
-from nextconcept.core.experiments import find_experiment
+from nextconcept.core.experiments import find_experiment, read_yaml
 from nextconcept.core.settings import flat
 from nextconcept.evaluation.search import Candidate
 
@@ -110,7 +110,7 @@ class Run:
             settings: dict[str, Any] = {}
             for name, value in zip(stage[::2], stage[1::2], strict=True):
                 if name == "--config":
-                    found = _read_settings(find_experiment(value))
+                    found = read_yaml(find_experiment(value))
                     digest.update(yaml.safe_dump(found).encode() + b"\0")
                     settings |= dict(flat(found, lists=True))
                 else:
@@ -119,14 +119,6 @@ class Run:
             for file in sorted(_input_files(settings)):
                 digest.update(_hash_file(file, file.stat().st_mtime_ns, file.stat().st_size))
         return digest.hexdigest()[:16]
-
-
-def _read_settings(config: Path) -> Any:
-    """Read a configuration file; None if it can't be read, which ``nextconcept fit`` reports."""
-    try:
-        return yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None
 
 
 def _input_files(settings: dict[str, Any]) -> set[Path]:

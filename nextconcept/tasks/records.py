@@ -8,9 +8,7 @@ from dataclasses import is_dataclass
 from typing import Any
 
 import nextconcept.tasks
-from nextconcept.checkpoints.files import read_record, read_task
-from nextconcept.checkpoints.hub import is_repository_name
-from nextconcept.checkpoints.packaged import find_export
+from nextconcept.checkpoints.stored_model import StoredModel
 from nextconcept.core.errors import InputError
 from nextconcept.core.settings import check_types
 from nextconcept.data.tokenizer_base import Tokenizer
@@ -35,23 +33,22 @@ def record_of(task: Task) -> dict[str, Any] | None:
     return None if settings is None else {"name": _name(type(task)), "settings": settings}
 
 
-def task_record(path: str) -> dict[str, Any] | None:
-    """Read the record of the task that a model was trained on.
+def task_record(stored: StoredModel) -> dict[str, Any] | None:
+    """Return the record of the task that a model was trained on.
 
     Args:
-        path: what the model was loaded from.
+        stored: the model.
 
     Returns:
         The record; None if the model was trained on other data, or an export of version 0.2 or
         earlier does not say.
 
     Raises:
-        InputError: if there is no model at ``path``, or its record can't be read.
+        InputError: if the record can't be read.
     """
-    record = read_task(path)
-    if record is not None or find_export(path) is not None or is_repository_name(path):
+    if (record := stored.task()) is not None:
         return record
-    settings = dict(read_record(path).get("data", {}))
+    settings = dict(stored.record().get("data", {}))
     name = DATASETS.get(str(settings.get("dataset", "")))
     if name is None:
         return None
@@ -60,11 +57,11 @@ def task_record(path: str) -> dict[str, Any] | None:
     return {"name": name, "settings": chosen}
 
 
-def task_of(path: str, tokenizer: Tokenizer, own: type[Task] | None = None) -> Task | None:
+def task_of(stored: StoredModel, tokenizer: Tokenizer, own: type[Task] | None = None) -> Task | None:
     """Make the task that a model was trained on.
 
     Args:
-        path: what the model was loaded from.
+        stored: the model.
         tokenizer: the model's tokenizer.
         own: class of a task of the user's own.
 
@@ -76,7 +73,7 @@ def task_of(path: str, tokenizer: Tokenizer, own: type[Task] | None = None) -> T
         InputError: if the record is broken, names another class than ``own``, or is of a task with
             other tokens than the model's.
     """
-    record = task_record(path)
+    record, path = task_record(stored), str(stored.path)
     if record is None:
         if own is not None:
             raise InputError(f"{path} does not say that the model was trained on a task: leave --task out.")

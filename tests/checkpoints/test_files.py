@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nextconcept import InputError, NextConceptModel
-from nextconcept.checkpoints.files import KEY, find_checkpoint, load_run, read_checkpoint, read_vocabulary
+from nextconcept.checkpoints.files import KEY, find_checkpoint, find_model, load_run, read_checkpoint
 from nextconcept.checkpoints.hub import save_pretrained
 from nextconcept.data.tokenizers import ByteTokenizer
 from tests.helpers import open_model, small_config
@@ -134,7 +134,7 @@ def test_load_run__a_tokenizer_with_more_tokens_than_the_model_knows(tmp_path: P
     path = write_run(tmp_path / "run.ckpt", model)
     save_pretrained(model, ByteTokenizer(), tmp_path / "export")
     for source in (path, tmp_path / "export"):
-        for load in (load_run, read_vocabulary):
+        for load in (load_run, lambda path: find_model(path).vocabulary()):
             with pytest.raises(InputError, match=f"in {source} has 256 tokens, but the model knows 200"):
                 load(source)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from nextconcept import InputError, load
-from nextconcept.checkpoints.files import find_checkpoint, read_task, read_vocabulary
-from nextconcept.checkpoints.hub import save_pretrained
-from nextconcept.checkpoints.packaged import find_export, packaged_models
+from nextconcept.checkpoints.files import find_checkpoint, find_model
+from nextconcept.checkpoints.hub import Export, save_pretrained
+from nextconcept.checkpoints.packaged import local_export, packaged_models
 from nextconcept.cli.main import main
 from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.tasks import StarGraph
@@ -28,7 +28,7 @@ def test_packaged_models__are_small_and_complete():
 
 def test_star_graph__solves_held_out_lines_by_its_plan():
     writer = load("star-graph")
-    model, task = writer.model, task_of("star-graph", writer.tokenizer)
+    model, task = writer.model, task_of(find_model("star-graph"), writer.tokenizer)
     assert isinstance(task, StarGraph)
     prompts, truths = (torch.from_numpy(part) for part in task.draw("test", 0, range(200)))
     start = task.layout(model.config.hierarchy).prompt  # what lies before the prompt is padding
@@ -52,7 +52,7 @@ def test_star_graph__on_the_command_line(
     assert 'written  "5,3,9,2,11"' in printed.out
     assert printed.err == ""
     main(["grow", "--source", "star-graph", "--output", "grown"])
-    assert read_task("grown") == read_task("star-graph")
+    assert find_model("grown").task() == find_model("star-graph").task()
     Path("page.html").symlink_to("no/folder/page.html")
     assert "page.html can't be written: No such file" in fails(
         capsys, "plan", "--ckpt_path", "star-graph", "--prompt", PROMPT, "--html", "page.html"
@@ -64,16 +64,16 @@ def test_star_graph__on_the_command_line(
     )
 
 
-def test_find_export__what_lies_there_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_local_export__what_lies_there_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert find_export("star-graph") == packaged_models()["star-graph"]
-    assert read_vocabulary("star-graph")[1] == 24
+    assert local_export("star-graph") == Export(packaged_models()["star-graph"])
+    assert find_model("star-graph").vocabulary()[1] == 24
     Path("star-graph").mkdir()
-    assert find_export("star-graph") is None
+    assert local_export("star-graph") is None
     with pytest.raises(InputError, match="star-graph holds no best.ckpt or last.ckpt"):
         load("star-graph")
     save_pretrained(open_model(small_config(vocab_size=256)), ByteTokenizer(), Path("star-graph"))
-    assert find_export("star-graph") == Path("star-graph")
+    assert local_export("star-graph") == Export(Path("star-graph"))
     assert isinstance(load("star-graph").tokenizer, ByteTokenizer)
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nextconcept import InputError
-from nextconcept.checkpoints.files import KEY, TASK
-from nextconcept.checkpoints.hub import save_pretrained
+from nextconcept.checkpoints.files import KEY, TASK, StoredRun
+from nextconcept.checkpoints.hub import Export, save_pretrained
 from nextconcept.cli.main import main
 from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.tasks import Countdown, LinesTask, Maze, StarGraph
@@ -27,16 +27,16 @@ class Forked(StarGraph):
     arms: int = 4
 
 
-def export(folder: Path, task: Task, record: dict | None) -> Path:
+def export(folder: Path, task: Task, record: dict | None) -> Export:
     tokenizer = task.tokenizer.with_prompt_length(task.prompt_length + (-task.prompt_length) % 3)
     config = small_config(vocab_size=tokenizer.vocab_size, chunk_size=3, context_length=96)
     save_pretrained(open_model(config), tokenizer, folder, task=record)
-    return folder
+    return Export(folder)
 
 
-def stored_run(folder: Path, **stored: object) -> Path:
+def stored_run(folder: Path, **stored: object) -> StoredRun:
     torch.save({"state_dict": {}, "global_step": 1, KEY: stored}, folder / "last.ckpt")
-    return folder
+    return StoredRun(folder / "last.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -62,23 +62,23 @@ def test_task_of__of_runs_and_of_runs_before_tasks_were_recorded(tmp_path: Path)
     tokenizer, described = StarGraph(3, 4, 30).tokenizer, StarGraph(3, 4, 30, train_lines=9).describe()
     old = described | {"context_length": 48, "train_file": "gone.txt"}
     for stored in ({TASK: STAR}, {"record": {"data": old}}):
-        assert task_record(str(stored_run(tmp_path, **stored))) == STAR
-        task = task_of(str(tmp_path), tokenizer)
+        assert task_record(stored_run(tmp_path, **stored)) == STAR
+        task = task_of(stored_run(tmp_path, **stored), tokenizer)
         assert (task.arms, task.path_length, task.nodes) == (3, 4, 30)
     for stored in ({}, {"record": {"data": {"dataset": "texts"}}}):
-        assert task_of(str(stored_run(tmp_path, **stored)), ByteTokenizer()) is None
+        assert task_of(stored_run(tmp_path, **stored), ByteTokenizer()) is None
 
 
 def test_task_of__exports_with_and_without_a_record(tmp_path: Path):
     new, old = export(tmp_path / "new", Forked(), record_of(Forked())), export(tmp_path / "old", Forked(), None)
     tokenizer = Forked().tokenizer
-    assert task_of(str(old), tokenizer) is None
-    assert task_of(str(new), tokenizer) is None  # nobody's module is imported because a file names it
-    assert isinstance(task_of(str(new), tokenizer, Forked), Forked)
+    assert task_of(old, tokenizer) is None
+    assert task_of(new, tokenizer) is None  # nobody's module is imported because a file names it
+    assert isinstance(task_of(new, tokenizer, Forked), Forked)
     with pytest.raises(InputError, match="Forked, not StarGraph: give that with --task"):
-        task_of(str(new), tokenizer, StarGraph)
+        task_of(new, tokenizer, StarGraph)
     with pytest.raises(InputError, match="does not say .* leave --task out"):
-        task_of(str(old), tokenizer, Forked)
+        task_of(old, tokenizer, Forked)
 
 
 @pytest.mark.parametrize("name", ["os.system", "nextconcept.tasks.star_graph.StarGraph", "Task", "TaskDataModule"])
@@ -104,15 +104,15 @@ def test_task_from_record__makes_only_the_tasks_of_the_package(name: str):
 )
 def test_task_of__broken_records_are_refused(tmp_path: Path, record: dict, sentence: str):
     with pytest.raises(InputError, match=sentence):
-        task_of(str(export(tmp_path / "model", StarGraph(3, 4, 30), record)), StarGraph(3, 4, 30).tokenizer)
+        task_of(export(tmp_path / "model", StarGraph(3, 4, 30), record), StarGraph(3, 4, 30).tokenizer)
 
 
 def test_task_of__a_file_that_is_no_record(tmp_path: Path):
-    folder = export(tmp_path / "model", StarGraph(), record_of(StarGraph()))
+    stored = export(tmp_path / "model", StarGraph(), record_of(StarGraph()))
     for content in ("[]", "{", "[" * 100_000):
-        (folder / "task.json").write_text(content)
+        (stored.path / "task.json").write_text(content)
         with pytest.raises(InputError, match="task.json can't be read"):
-            task_record(str(folder))
+            task_record(stored)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_plan_page__draws_the_answers_of_an_exported_task(tmp_path: Path, task: 
     prompts, _ = task.draw("val", 0, [0])
     options = ["--prompt", task.tokenizer.decode(prompts[0]), "--html"]
     for name, record, count in (("new", record_of(task), 2), ("old", None, 0)):
-        folder, page = export(tmp_path / name, task, record), tmp_path / f"{name}.html"
+        folder, page = export(tmp_path / name, task, record).path, tmp_path / f"{name}.html"
         main(["plan", "--ckpt_path", str(folder), *options, str(page)])
         assert page.read_text().count("</svg>") == count
     message = fails(capsys, "plan", "--ckpt_path", tmp_path / "old", *options, page, "--task", f"{__name__}.Forked")
