@@ -49,8 +49,8 @@ def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "la
     """Find the checkpoint that ``path`` refers to.
 
     Args:
-        path: a ``.ckpt`` file, the folder of a run, or a folder of runs (the one that wrote a
-            checkpoint last counts).
+        path: a ``.ckpt`` file, the folder of a run, or a folder of runs or of such folders (the
+            run that wrote a checkpoint last counts).
         names: file names of checkpoints in a run, the preferred one first: evaluation prefers the
             best checkpoint, resuming the last.
 
@@ -72,7 +72,7 @@ def find_checkpoint(path: str | Path, names: tuple[str, ...] = ("best.ckpt", "la
         shipped = closest(str(path), packaged_models(), cutoff=0.8)
         hint = f"did you mean {shipped}, which is packaged?" if shipped else "give a .ckpt file or the folder of a run."
         raise InputError(f"there is no checkpoint or run at {path}: {hint}")
-    folders = [path, path / "checkpoints", *path.glob("*/checkpoints")]
+    folders = [path, path / "checkpoints", *path.glob("*/checkpoints"), *path.glob("*/*/checkpoints")]
     found = [folder / name for folder in folders for name in names if (folder / name).is_file()]
     if found:
         run = max(found, key=lambda candidate: candidate.stat().st_mtime).parent

@@ -82,7 +82,10 @@ class Export(StoredModel):
             return NextConceptModel.from_pretrained(self.path, encoder=encoder)
 
     def _stored_config(self) -> Any:
-        return json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"its {CONFIG} is no mapping of settings")
+        return config
 
     def _stored_tokenizer(self) -> str:
         return (self.path / TOKENIZER).read_text(encoding="utf-8")

@@ -44,20 +44,24 @@ class GivenSettings:
     Attributes:
         typed: those of the command line.
         in_files: those of the configuration files.
+        data: whether data were given too.
     """
 
     typed: set[str]
     in_files: set[str]
+    data: bool = False
 
     @classmethod
     def of(cls, arguments: list[str]) -> "GivenSettings":
         """Find the settings in ``arguments``, in which experiments are paths of files."""
         typed: set[str] = set()
         in_files: set[str] = set()
+        data = False
         for option, value in options_of(arguments):
             if option in ("-c", "--config"):
                 content = read_yaml(Path(value))
                 in_files |= set(_leaves(content.get("model"))) if isinstance(content, dict) else set()
+                data |= isinstance(content, dict) and "data" in content
             elif option == "--model" or option.startswith("--model."):
                 content = read_yaml(value)
                 if isinstance(content, str):  # a file of settings, perhaps
@@ -66,7 +70,8 @@ class GivenSettings:
                 # The terms of the loss are one setting, whose value is a dictionary.
                 nested = isinstance(content, dict) and prefix != "loss.terms"
                 typed |= set(_leaves(content, prefix)) if nested else {prefix}
-        return cls(typed, in_files)
+            data |= option == "--data" or option.startswith("--data.")
+        return cls(typed, in_files, data)
 
     @classmethod
     def of_mapping(cls, model: Any) -> "GivenSettings":
@@ -186,7 +191,8 @@ def adopt_export(options: Namespace, export: Export, given: GivenSettings) -> li
         given: what the user has given.
 
     Returns:
-        A sentence for each setting that is not that of the user's files.
+        A sentence for each setting that is not that of the user's files, and one where no data are
+        given.
 
     Raises:
         InputError: if the command line asks for another model.
@@ -195,6 +201,11 @@ def adopt_export(options: Namespace, export: Export, given: GivenSettings) -> li
         raise InputError("the model to measure is that of --ckpt_path or of --model.init_from: leave one of them out.")
     notes = _adopt_shape(options, export, given)
     options.model.init_from = str(export.path)
+    if not given.data:
+        notes.append(
+            "an export does not say what data it was trained on, and these are the defaults: --config or --data names "
+            "others."
+        )
     return notes
 
 

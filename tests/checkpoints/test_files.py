@@ -33,6 +33,7 @@ def test_load_run__from_file_run_or_folder_of_runs(tmp_path: Path):
 
 
 def test_find_checkpoint__newest_run_first_then_the_preferred_name(tmp_path: Path):
+    tmp_path = tmp_path / "name"
     times = {"version_0/checkpoints/best.ckpt": 3, "mine/checkpoints/best.ckpt": 1, "mine/checkpoints/last.ckpt": 4}
     for name, time in times.items():
         path = tmp_path / name
@@ -42,6 +43,7 @@ def test_find_checkpoint__newest_run_first_then_the_preferred_name(tmp_path: Pat
     assert find_checkpoint(tmp_path) == tmp_path / "mine/checkpoints/best.ckpt"
     assert find_checkpoint(tmp_path, ("last.ckpt", "best.ckpt")) == tmp_path / "mine/checkpoints/last.ckpt"
     assert find_checkpoint(tmp_path / "version_0", ("last.ckpt", "best.ckpt")).name == "best.ckpt"
+    assert find_checkpoint(tmp_path.parent) == tmp_path / "mine/checkpoints/best.ckpt"  # the folder of all logs
 
 
 def test_find_checkpoint__none(tmp_path: Path):

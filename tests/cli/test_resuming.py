@@ -11,6 +11,7 @@ import yaml
 from filelock import FileLock
 
 from nextconcept.cli.main import main
+from nextconcept.cli.stored_settings import GivenSettings
 from tests.helpers import fails
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
@@ -372,3 +373,11 @@ def test_corpus__with_another_content_is_warned_of(config: Path, corpus: Path):
         main(["validate", "--config", str(config), "--ckpt_path", str(RUN)])
     with pytest.warns(UserWarning, match="corpus.txt' holds another text"):
         train(config, "--trainer.max_steps", 3, "--ckpt_path", RUN)
+
+
+def test_given_settings__know_whether_data_were_given(tmp_path: Path):
+    for name, content in (("data.yaml", "data: {init_args: {}}"), ("model.yaml", "model: {config: {}}")):
+        (tmp_path / name).write_text(content)
+    given = ["--data", "HubDataModule"], ["--data.dataset=x"], ["--config", str(tmp_path / "data.yaml")]
+    assert all(GivenSettings.of(arguments).data for arguments in given)
+    assert not GivenSettings.of(["--ckpt_path", "x", "--config", str(tmp_path / "model.yaml")]).data
