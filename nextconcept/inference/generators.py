@@ -19,6 +19,7 @@ from nextconcept.inference.pointer_cache import PointerCache
 from nextconcept.inference.ring_cache import AnchorStore, RowPositions
 from nextconcept.inference.running_chunks import RunningChunks
 from nextconcept.nn.chunks import Chunks
+from nextconcept.nn.level_context import RolloutCache
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput
 from nextconcept.nn.prefill import PrefillState
@@ -214,7 +215,7 @@ class CachedGenerator:
 
     def _prefill(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
         """Read whole rows in parallel, and fill the caches."""
-        prefill = PrefillState.of(self.config.levels)
+        prefill = PrefillState({level: RolloutCache() for level in self.steppers})
         logits, output = self.uncached.run(ids, starts, lengths, rows, prefill)
         device, starts, lengths, chunks = ids.device, starts[rows], lengths[rows], None
         if self.running is not None:
@@ -275,7 +276,7 @@ class CachedGenerator:
     def _set_plans(self, level: int, at: Location, anchors: RowPositions, plans: Tensor) -> None:
         """Let the level below read normalised plans (R, K, H, D) of ``level`` from now on."""
         starts = at.first_elements(level, anchors)
-        self.steppers[level - 1].set_plans(anchors, plans, starts, at.chunk_length(level))
+        self.steppers[level - 1].set_plans(anchors, plans, starts, self.config.hierarchy.chunk_lengths(level)[1])
 
     def _read(
         self,

@@ -24,8 +24,3 @@ class PrefillState:
     token_encoder: RolloutCache = field(default_factory=RolloutCache)
     plan_inputs: dict[int, PlanInput] = field(default_factory=dict)
     pointers: PointerMemory | None = None
-
-    @classmethod
-    def of(cls, levels: int) -> "PrefillState":
-        """Make an empty state of a model with ``levels`` levels."""
-        return cls({level: RolloutCache() for level in range(levels)})
