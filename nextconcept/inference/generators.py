@@ -19,7 +19,9 @@ from nextconcept.inference.pointer_cache import PointerCache
 from nextconcept.inference.ring_cache import AnchorStore, RowPositions
 from nextconcept.inference.running_chunks import RunningChunks
 from nextconcept.nn.chunks import Chunks
+from nextconcept.nn.level_context import RolloutCache
 from nextconcept.nn.model import NextConceptModel
+from nextconcept.nn.model_output import ModelOutput
 from nextconcept.nn.prefill import PrefillState
 from nextconcept.nn.rows import take_rows
 
@@ -95,14 +97,15 @@ class UncachedGenerator:
 
     def __call__(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
         """Compute the logits of the token after each row: (B, L) ids to (B, V)."""
-        return self.run(ids, starts, lengths, torch.arange(len(ids)))
+        return self.run(ids, starts, lengths, torch.arange(len(ids)))[0]
 
     def run(
         self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor, prefill: PrefillState | None = None
-    ) -> Tensor:
+    ) -> tuple[Tensor, ModelOutput]:
         """Compute the (R, V) logits of ``rows`` alone, which index all other arguments.
 
-        ``prefill`` receives the caches and plans from which generation continues.
+        The second value is the output for their visible parts; ``prefill`` receives what generation
+        continues from beside it.
         """
         starts, lengths = starts[rows], lengths[rows]
         window = visible_part(ids[rows.to(ids.device)], starts, lengths)
@@ -117,9 +120,9 @@ class UncachedGenerator:
             )
 
         # Not through a compiled call: prompts differ in length, so each would be compiled anew.
-        logits = self.model.forward(window, changed, offset=0, prefill=prefill).logits
+        output = self.model.forward(window, changed, offset=0, prefill=prefill)
         last = (lengths - starts - 1).to(ids.device)
-        return logits[torch.arange(len(rows), device=ids.device), last]
+        return output.logits[torch.arange(len(rows), device=ids.device), last], output
 
 
 class CachedGenerator:
@@ -212,8 +215,8 @@ class CachedGenerator:
 
     def _prefill(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
         """Read whole rows in parallel, and fill the caches."""
-        prefill = PrefillState.of(self.config.levels)
-        logits = self.uncached.run(ids, starts, lengths, rows, prefill)
+        prefill = PrefillState({level: RolloutCache() for level in self.steppers})
+        logits, output = self.uncached.run(ids, starts, lengths, rows, prefill)
         device, starts, lengths, chunks = ids.device, starts[rows], lengths[rows], None
         if self.running is not None:
             window = visible_part(ids[rows.to(device)], starts, lengths)
@@ -221,22 +224,20 @@ class CachedGenerator:
         at = Location.of(self.config.hierarchy, lengths - starts, chunks, rows)
         self.steppers[0].load(at.positions(0, device), prefill.caches[0])
         for level in self.config.hierarchy.concept_levels:
-            anchors = at.positions(level, device)
+            anchors, read = at.positions(level, device), prefill.plan_inputs[level]
             self.steppers[level].load(anchors, prefill.caches[level])
-            newest = (torch.arange(len(rows), device=device), anchors.last)
-            self._set_plans(level, at, anchors, prefill.plans[level][newest][:, None])
-            first = torch.arange(prefill.plans[level].shape[1], device=device) * self.config.hierarchy.chunk_size
-            if prefill.chunks is not None:
-                first = prefill.chunks[level].first
-            self.steppers[level - 1].load_memory(anchors, prefill.memory[level], first)
-            if self.model.predictor(level).shift is not None:
-                self.inputs[level].write(anchors, prefill.inputs[level][newest][:, None])
+            self._set_plans(level, at, anchors, take_rows(read.plan, anchors.last[:, None]))
+            first = read.places.chunk_starts(read.plan.shape[1], device)
+            self.steppers[level - 1].load_memory(anchors, read.memory, first)
+            if (predictor := self.model.predictor(level)).shift is not None:
+                inputs = predictor.start(output.encoding.inputs[level])
+                self.inputs[level].write(anchors, take_rows(inputs, anchors.last[:, None]))
         if self.pointers is not None and prefill.pointers is not None:
             self.pointers.load(at.positions(0, device), prefill.pointers)
-        if self.token_encoder is not None and prefill.states is not None:
+        if self.token_encoder is not None:
             self.token_encoder.load(at.positions(0, device), prefill.token_encoder)
-            time = min(prefill.states.shape[1], self.states.shape[1])
-            self.states[rows.to(device), :time] = prefill.states[:, :time].to(self.states.dtype)
+            states = output.encoding.states[:, : self.states.shape[1]]
+            self.states[rows.to(device), : states.shape[1]] = states.to(self.states.dtype)
         return logits
 
     def _step(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None) -> Tensor:
@@ -275,7 +276,7 @@ class CachedGenerator:
     def _set_plans(self, level: int, at: Location, anchors: RowPositions, plans: Tensor) -> None:
         """Let the level below read normalised plans (R, K, H, D) of ``level`` from now on."""
         starts = at.first_elements(level, anchors)
-        self.steppers[level - 1].set_plans(anchors, plans, starts, at.chunk_length(level))
+        self.steppers[level - 1].set_plans(anchors, plans, starts, self.config.hierarchy.chunk_lengths(level)[1])
 
     def _read(
         self,

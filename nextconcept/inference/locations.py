@@ -44,7 +44,7 @@ class Reading:
         place: (R, n) elements between the element that it predicts and the first of the chunk.
         offset: (R, n) tokens between the two, where rules cut chunks.
         chunk_length: elements by which later chunks follow.
-        stride: tokens of an element, where chunks have one length.
+        stride: tokens of an element, at most where rules cut chunks.
     """
 
     anchors: RowPositions
@@ -127,10 +127,6 @@ class Location:
         """Return per concept level, (R,) complete elements without the newest token, on the CPU."""
         return {level: self.counts[level] - self.done(level).long() for level in self.hierarchy.concept_levels}
 
-    def chunk_length(self, level: int) -> float:
-        """Return the elements of a chunk of ``level``, with rules on average."""
-        return self.hierarchy.chunk_size if self.chunks is None else self.hierarchy.rules[level - 1].mean_length
-
     def positions(self, level: int, device: torch.device, ahead: int = 0) -> RowPositions:
         """Return the newest position of each row at a level, which has predicted nothing yet.
 
@@ -148,22 +144,21 @@ class Location:
         if above >= self.hierarchy.levels:
             return None
         element, offset, ahead = int(level == 0), None, 0  # position 0 predicts this element
-        known = positions.every() + element
+        known, size = positions.every() + element, self.hierarchy.chunk_size
         if self.chunks is None:
-            size, stride = float(self.hierarchy.chunk_size), self.hierarchy.span(level)
-            anchor, place = known // self.hierarchy.chunk_size, known % self.hierarchy.chunk_size
-            first = (positions.known + element) // self.hierarchy.chunk_size
+            anchor, place, first = known // size, known % size, (positions.known + element) // size
             if positions.ahead:  # what a row has not is taken to read its last anchor
                 ahead = int((self.counts[above] - first).max())
                 anchor = torch.minimum(anchor, self.counts[above].to(anchor.device)[:, None])
         else:  # drafts end with their chunk
-            chunk, size, stride = self.chunks[above], self.hierarchy.rules[level].mean_length, 1
+            chunk = self.chunks[above]
             first, anchor = chunk.number, chunk.number.to(known.device)[:, None].expand_as(known)
             offset = place = known - chunk.first.to(known.device)[:, None]
             if level > 0:
                 offset = (self.chunks[level].start - chunk.start).to(known.device)[:, None].expand_as(known)
         anchors = RowPositions(first, positions.rows, anchor.device, ahead)
-        return Reading(anchors, anchor, place, offset, size, stride)
+        length = self.hierarchy.chunk_lengths(above)[1]
+        return Reading(anchors, anchor, place, offset, length, self.hierarchy.span(level))
 
     def first_elements(self, level: int, anchors: RowPositions) -> Tensor:
         """Return the first element of the chunk of ``level`` after each anchor, (R, n)."""

@@ -119,7 +119,7 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
                 predicted plan to the plan to read.
             offset: padding vectors in front of the tokens, below ``c^(levels - 1)``; by default
                 :meth:`ModelConfig.padding`.
-            prefill: receives the caches and plans from which generation continues.
+            prefill: receives what generation continues from, beside the output.
             like: the output for the same tokens and the ``predicted`` plan, of which everything is
                 taken over that does not depend on the plan: the concepts, and what the levels
                 predict down to the first one that reads another plan.
@@ -137,10 +137,8 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         offset = self._offset(tokens.shape[1], offset)
         caches = prefill.caches if prefill else {}
         ids = nn.functional.pad(tokens, (offset, 0), value=PADDING)
-        encoding = like.encoding if like is not None else None
-        if encoding is None:
-            encoding = self._encode(ids, prefill)
-        states, concepts, inputs, chunks = encoding.states, encoding.concepts, encoding.inputs, encoding.chunks
+        encoding = self._encode(ids, prefill) if like is None else like.encoding
+        states, inputs, chunks = encoding.states, encoding.inputs, encoding.chunks
         predictions: dict[int, Prediction] = {}
         plan_input = None
         for level in reversed(self.config.hierarchy.concept_levels):
@@ -152,18 +150,14 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
             memory = None if self.config.reader.memory == "none" else predicted.states
             if self.config.reader.memory == "concepts":
                 memory = predictor.start(inputs[level])
-            source = choose_plan(
-                plan, level, predicted.plan, concepts[level], None if chunks is None else chunks[level]
-            )
+            own = None if chunks is None else chunks[level]
+            source = choose_plan(plan, level, predicted.plan, encoding.concepts[level], own)
             if source is not predicted.plan:
                 like = None  # the levels below read another plan
             plan_input = self._plan_input(level, source, memory, chunks)
             predictions[level] = predicted
             if prefill:
-                prefill.inputs[level] = predictor.start(inputs[level])
-                prefill.plans[level], prefill.memory[level] = plan_input.plan, plan_input.memory
-        if prefill:
-            prefill.states, prefill.chunks = states, chunks
+                prefill.plan_inputs[level] = plan_input
         if self.pointers is not None and plan_input is not None:
             read, pointed_at = self.pointers(states, predictions[1].states, plan_input.places)
             states = states + plan_input.gates.pointer_gate() * read
@@ -172,8 +166,7 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         embedding = self.encoder.embedding.weight
         decoded = self.decoder(self.transformer(0), states, embedding, plan_input, caches.get(0))
         logits, last, trunk = (part[:, offset:] if offset else part for part in decoded)
-        plans = {level: prediction.plan for level, prediction in predictions.items()}
-        return ModelOutput(logits, plans, concepts, predictions, offset, chunks, encoding, last, trunk)
+        return ModelOutput(logits, predictions, encoding, offset, last, trunk)
 
     def _encode(self, ids: Tensor, prefill: PrefillState | None) -> Encoding:
         """Encode (B, P) ids, the padding in front included."""

@@ -4,7 +4,7 @@ Shapes: B batch, T tokens, P positions with the padding in front, V vocabulary, 
 N concepts, H horizon, D width of a level.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -38,27 +38,38 @@ class ModelOutput:
 
     Attributes:
         logits: (B, T, V); entry t is for token t + 1.
-        plans: per level >= 1, (B, A, H, D), the model's own predictions, even if the level below
-            read another plan.
-        concepts: per level >= 1, (B, N, D), the realised concepts; N = (T + offset) // c^level,
-            A = N + 1. Where rules cut chunks, N is the number that there is room for.
         predictions: per level >= 1, the plan with the hidden states that it was made from.
-        offset: padding vectors in front of the tokens.
-        chunks: per level >= 1, where its chunks lie, if rules cut them.
         encoding: what all this was made from.
+        offset: padding vectors in front of the tokens.
         states: (B, T, D_0) normalised states that become logits.
         trunk: (B, T, D_0) residual stream that the last block of level 0 reads.
     """
 
     logits: Tensor
-    plans: dict[int, Tensor]
-    concepts: dict[int, Tensor]
     predictions: dict[int, Prediction]
+    encoding: Encoding
     offset: int
-    chunks: dict[int, Chunks] | None = None
-    encoding: Encoding | None = field(default=None, repr=False)
-    states: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
-    trunk: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
+    states: Tensor
+    trunk: Tensor
+
+    @property
+    def plans(self) -> dict[int, Tensor]:
+        """Per level >= 1, (B, A, H, D), the model's own, even if the level below read others."""
+        return {level: prediction.plan for level, prediction in self.predictions.items()}
+
+    @property
+    def concepts(self) -> dict[int, Tensor]:
+        """Per level >= 1, (B, N, D), the realised concepts.
+
+        N = (T + offset) // c^level, A = N + 1. Where rules cut chunks, N is the number that there
+        is room for.
+        """
+        return self.encoding.concepts
+
+    @property
+    def chunks(self) -> dict[int, Chunks] | None:
+        """Per level >= 1, where its chunks lie, if rules cut them."""
+        return self.encoding.chunks
 
     def starts(self, level: int, span: int) -> list[int]:
         """Return where each complete chunk of a level begins in the first row, and what follows.

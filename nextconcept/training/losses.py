@@ -13,6 +13,7 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.core.settings import check_types
 from nextconcept.nn.concept_encoder import READ_BACK_SCALE
+from nextconcept.nn.concept_predictor import Prediction
 from nextconcept.nn.flops import counted_products, without_data
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput, horizon_targets
@@ -283,18 +284,12 @@ def loss_flops_per_token(
         """Return a tensor at which a backward pass ends."""
         return tensor.detach().requires_grad_()
 
-    plans = {level: leaf(plan) for level, plan in output.plans.items()}
+    parts = {name: leaf(getattr(output, name)) for name in ("logits", "states", "trunk")}
     predictions = {
-        level: replace(one, states=leaf(one.states), steps=leaf(one.steps)) for level, one in output.predictions.items()
+        level: Prediction(leaf(one.plan), leaf(one.states), leaf(one.steps))
+        for level, one in output.predictions.items()
     }
-    leaves = replace(
-        output,
-        logits=leaf(output.logits),
-        plans=plans,
-        predictions=predictions,
-        states=leaf(output.states),
-        trunk=leaf(output.trunk),
-    )
+    leaves = replace(output, predictions=predictions, **parts)
     with counted_products() as counter:
         losses = compute_losses(config, ghost, leaves, tokens, torch.ones_like(tokens, dtype=torch.bool), None, own)
         losses.total.backward()

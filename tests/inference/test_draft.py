@@ -315,7 +315,7 @@ def compare_logits(model: NextConceptModel, passes: int = 8, draft: str = "plan"
                 tried = ids.clone()
                 for row, draft in zip(one.rows.tolist(), one.drafts, strict=True):
                     tried[row, lengths[row] : lengths[row] + ahead] = draft[:ahead]
-                expected = plain.run(tried, starts, then, rows)
+                expected = plain.run(tried, starts, then, rows)[0]
                 worst = max(worst, float((one.logits[there, ahead] - expected).abs().max()))
                 compared += int(there.sum()) * (ahead > 0)
             # Some drafts are taken: all, none, one or some, by turns.

@@ -12,7 +12,7 @@ def test_trace_shapes__prints_a_tree_and_leaves_no_hooks():
         model(torch.zeros(2, 9, dtype=torch.long))
     lines = file.getvalue().splitlines()
     assert lines[0].startswith(
-        "model NextConceptModel((2, 9)) -> ModelOutput(logits=(2, 9, 64), plans={1: (2, 3, 3, 32)}"
+        "model NextConceptModel((2, 9)) -> ModelOutput(logits=(2, 9, 64), predictions={1: Prediction(plan=(2, 3, 3, 32)"
     )
     assert "  encoder ConceptEncoder((2, 9)) -> {1: (2, 2, 32)}" in lines
     assert any("transformers.0.blocks.0 Block(" in line for line in lines)

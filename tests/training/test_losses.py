@@ -92,7 +92,8 @@ def test_compute_losses__may_count_the_first_steps_alone():
 
 
 def with_plan(out: ModelOutput, plan: torch.Tensor) -> ModelOutput:
-    return dataclasses.replace(out, logits=out.logits.detach(), plans={1: plan})
+    prediction = dataclasses.replace(out.predictions[1], plan=plan)
+    return dataclasses.replace(out, logits=out.logits.detach(), predictions={1: prediction})
 
 
 @pytest.mark.parametrize("name", ["cosine", "mse", "mae", "smooth_l1", "info_nce", "decode"])
@@ -154,7 +155,7 @@ def test_info_nce__what_follows_the_last_chunk_is_no_negative():
     changed = torch.where(later[..., None], torch.randn_like(out.concepts[1]), out.concepts[1])
     totals = [
         compute_losses(LossConfig({"info_nce": 1.0}), model, one, tokens, mask).total
-        for one in (out, dataclasses.replace(out, concepts={1: changed}))
+        for one in (out, dataclasses.replace(out, encoding=dataclasses.replace(out.encoding, concepts={1: changed})))
     ]
     torch.testing.assert_close(*totals)
 

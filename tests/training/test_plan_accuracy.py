@@ -45,7 +45,7 @@ def test_right_by_place__equals_a_loop(options: dict, plan: str):
         output = model(TEXT)
         if plan == "true":
             concepts = torch.nn.functional.pad(output.concepts[1], (0, 0, 0, 1))
-            output.plans[1] = concepts.unsqueeze(2)
+            output.predictions[1].plan = concepts.unsqueeze(2)
         tokens = torch.nn.functional.pad(TEXT, (output.offset, 0))
         mask = torch.ones_like(tokens, dtype=torch.bool)
         mask[1, :20] = False
@@ -65,10 +65,10 @@ def test_right_lengths__true_concepts_of_a_wide_model_know_where_they_end(option
     mask[1, :20] = False
     with torch.no_grad():
         output = model(TEXT)
-        output.plans[1] = torch.nn.functional.pad(output.concepts[1], (0, 0, 0, 1)).unsqueeze(2)
+        output.predictions[1].plan = torch.nn.functional.pad(output.concepts[1], (0, 0, 0, 1)).unsqueeze(2)
         share, count = right_lengths(model, output, mask, scale=64.0)
         assert share > 0.9
-        output.plans[1] = output.plans[1].flip(1)
+        output.predictions[1].plan = output.plans[1].flip(1)
         assert right_lengths(model, output, mask, scale=64.0)[0] < 0.5
     chunks = output.chunks[1]
     cut = chunks.lengths == model.config.hierarchy.chunk_lengths(1)[0]
