@@ -237,9 +237,13 @@ class Comparison:
         """Check the entries, at each point of the grid, that begin when others are finished.
 
         Raises:
-            InputError: if one can't be run.
+            InputError: if one can't be run, or the runs that are finished lack the metric.
         """
-        waiting = [run for runs in trials.values() for run in runs if run.key not in results]
+        every = [run for runs in trials.values() for run in runs]
+        for run in every:
+            if run.key in results:
+                self._check_metric(results[run.key]["final"])
+        waiting = [run for run in every if run.key not in results]
         first: dict[tuple[str, str], Run] = {}
         for run in waiting:  # runs that differ in rate and seed alone begin alike
             first.setdefault((run.entry, str(run.candidate.options)), run)

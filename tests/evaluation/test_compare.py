@@ -403,6 +403,13 @@ def test_compare__another_comparison_of_the_same_name(untrained: Callable[..., d
     assert len(untrained()["runs"]) == 3
 
 
+def test_compare__a_metric_that_finished_runs_lack_is_refused_before_the_others(untrained: Callable[..., dict]):
+    untrained(seeds=(0,))
+    runner = FakeRunner(lambda rate, seed: pytest.fail("a run was trained"))
+    with pytest.raises(InputError, match="the runs have not logged val/answer/exact"):
+        untrained(runner, seeds=(0, 1), tuning_seeds=2, metric="val/answer/exact")
+
+
 def test_compare__a_metric_that_no_run_logs(untrained: Callable[..., dict]):
     runner = FakeRunner()
     with pytest.raises(InputError, match="the runs have not logged val/answer/exact: they have val/loss/tokens"):
