@@ -41,6 +41,15 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def fresh_compiler() -> None:
+    """Forget what earlier tests compiled: sizes that have differed are compiled as unknown ones.
+
+    That takes ten times as long.
+    """
+    torch.compiler.reset()
+
+
+@pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     """A text file of about 6,000 bytes that a small model can learn something about."""
     path = tmp_path / "corpus.txt"

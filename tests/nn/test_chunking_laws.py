@@ -123,6 +123,7 @@ def test_gradients__reach_every_parameter(rules: list):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("options", [GRID[0], GRID[2]], ids=["flat", "linear"])
 def test_compile__has_no_graph_break(options: dict[str, Any]):
     model = open_model(small_config(**options))

@@ -418,6 +418,7 @@ def test_bf16__autocast_gives_nearly_the_same_loss(changes: dict):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("changes", RUNTIME[1:], ids=str)
 def test_compile__fullgraph_gives_the_same_loss(changes: dict):
     model = open_model(small_config(**(changes | {"depth": 1, "horizon": 2}))).train()

@@ -23,6 +23,7 @@ MODELS = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("name", MODELS)
 def test_training_step__has_no_graph_break(name: str):
     model = open_model(small_config(**{"depth": 1, "horizon": 2} | MODELS[name])).train()
