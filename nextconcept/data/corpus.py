@@ -349,6 +349,7 @@ def hub_corpus(
     digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
     def read() -> Iterator[str]:
+        """Yield the texts of the rows, one document each."""
         for row in loaded:
             _check_column(name, column, row)  # a stream may tell its columns only now
             yield check_document(row[column], f"column {column!r} of dataset {name!r}")

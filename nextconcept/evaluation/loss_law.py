@@ -110,6 +110,7 @@ class LossLaw:
         first, second = self.families.index(family), self.families.index(other)
 
         def meet(scales: Array, exponents: Array) -> Array:
+            """Return the logarithm of the budget at which both families meet, NaN far away."""
             with np.errstate(divide="ignore", invalid="ignore"):
                 found: Array = (scales[..., first] - scales[..., second]) / (
                     exponents[..., first] - exponents[..., second]

@@ -202,6 +202,7 @@ def _not_chosen(runs: list[dict[str, Any]], metric: str) -> list[str]:
     shown = [True, len({budget for _, budget, _, _ in tried}) > 1, True, any(options for *_, options in tried)]
 
     def row(cells: Iterable[str]) -> str:
+        """Join the cells of the columns that are shown."""
         return " | ".join(cell for cell, show in zip(cells, shown, strict=True) if show)
 
     head = f"| {row(('not chosen', 'budget', 'learning rate', 'options'))} | {metric} | seeds |"

@@ -27,6 +27,7 @@ class _Mlp(nn.Module):
         draw(self.down.weight, readers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map elements (..., D) to (..., D)."""
         mapped: Tensor = self.down(F.gelu(self.up(x, x.shape[-1])), x.shape[-1])
         return mapped
 
@@ -39,6 +40,7 @@ class _GeGlu(nn.Module):
         draw(self.down.weight, [config.block.hidden_width(reader) for reader in readers])
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map elements (..., D) to (..., D)."""
         mapped: Tensor = self.down(self.hidden(x), x.shape[-1])
         return mapped
 
@@ -55,6 +57,7 @@ class _Join(nn.Module):
         draw(self.weight, readers, factor=lengths[1] ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map the elements of a chunk (..., c, D) to one vector (..., D)."""
         places, width = x.shape[-2:]
         return torch.einsum("...cd,ced->...e", x, self.weight[:places, :width, :width])
 
@@ -66,6 +69,7 @@ class _JoinMlp(nn.Module):
         draw(self.down.weight, readers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map the elements of a chunk (..., c, D) to one vector (..., D)."""
         joined: Tensor = self.down(F.gelu(self.join(x)), x.shape[-1])
         return joined
 

@@ -204,6 +204,7 @@ class _Rotation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, turns: Tensor) -> Tensor:
+        """Multiply pairs of features (..., D) by complex numbers (..., D / 2)."""
         ctx.save_for_backward(turns)
         ctx.shape = x.shape
         return _turn(x, turns)
@@ -211,5 +212,6 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Turn the gradient (..., D) back."""
         (turns,) = ctx.saved_tensors
         return _turn(gradient, turns.conj_physical()).sum_to_size(ctx.shape), None

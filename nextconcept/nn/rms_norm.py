@@ -42,6 +42,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor | None) -> Tensor:
+        """Normalise (..., D), and multiply by a gain (D,) if there is one."""
         x = x.contiguous()  # as torch does, and as the backward pass needs it
         scale = (x.pow(2).mean(-1, keepdim=True) + EPS).rsqrt_()
         ctx.save_for_backward(x, gain, scale)
@@ -50,6 +51,7 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the gradients of input (..., D) and gain (D,)."""
         x, gain, scale = ctx.saved_tensors
         width, wanted = x.shape[-1], [True, gain is not None, False]
         to_x, to_gain, _ = torch.ops.aten.native_layer_norm_backward(

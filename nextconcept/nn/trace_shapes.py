@@ -52,18 +52,21 @@ def trace_shapes(model: nn.Module, names: str = "*", file: TextIO | None = None)
     open_calls: list[list[Any]] = []
 
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> None:
+        """Note a call and the shapes of its arguments."""
         arguments = [describe(value) for value in args] + [f"{key}={describe(value)}" for key, value in kwargs.items()]
         call = [len(open_calls), f"{name} {type(module).__name__}({', '.join(arguments)})", fnmatch(name, names)]
         calls.append(call)
         open_calls.append(call)
 
     def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Add the shape of the output to the call that was entered last."""
         open_calls.pop()[1] += f" -> {describe(output)}"
 
     handles = []
     for name, module in model.named_modules():
 
         def pre(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name or "model") -> None:
+            """Enter the module under its name in the model."""
             enter(module, args, kwargs, name)
 
         handles.append(module.register_forward_pre_hook(pre, with_kwargs=True))

@@ -48,6 +48,7 @@ class Block(nn.Module):
         width = own.width
 
         def norm() -> Norm:
+            """Return a norm of the residual stream."""
             return Norm(width, config.block.norm, config.block.norm_affine)
 
         conditioning, memory = config.reader.plan_conditioning, config.reader.memory

@@ -45,6 +45,7 @@ def countdown_figure(numbers: list[int], equations: list[tuple[int, int, int, st
     columns: dict[int, float] = {}
 
     def stand(node: int) -> None:
+        """Place a node above the middle of the nodes that it takes, those first."""
         for one in taken[node]:
             stand(one)
         below = [columns[one] for one in taken[node]]
@@ -57,6 +58,7 @@ def countdown_figure(numbers: list[int], equations: list[tuple[int, int, int, st
     axes.set(xlim=(-0.7, max(2.0, width) - 0.3), ylim=(bottom - 0.5, 0.5), aspect="auto")
 
     def box(text: str, x: float, y: int, right: bool, shape: str, line: str = "-") -> None:
+        """Draw a text in a frame, whose colour says whether it is right."""
         frame = {"boxstyle": shape, "facecolor": "white", "edgecolor": WAY if right else FRAME, "linestyle": line}
         axes.text(x, y, text, ha="center", va="center", bbox=frame, zorder=3)
 

@@ -201,6 +201,7 @@ def leave_out_epochs(logger: TensorBoardLogger) -> None:
         return
 
     def add(tag: str, *args: Any, **kwargs: Any) -> None:
+        """Add a scalar, unless it is the epoch."""
         if tag != "epoch":
             add_scalar(tag, *args, **kwargs)
 

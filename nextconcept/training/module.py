@@ -186,10 +186,9 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         Raises:
             InputError: if the data can't be read with it.
         """
-        data = data_of(attached_trainer(self))
         if self.start is not None and not self._warm_started:
             self.tokenizer = self.start.tokenizer
-        if data is not None and self.tokenizer is not None:
+        if (data := data_of(attached_trainer(self))) is not None and self.tokenizer is not None:
             data.use_tokenizer(self.tokenizer)
         return []
 
@@ -294,8 +293,8 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         stored = checkpoint.get(KEY, {}).get("tokenizer")
         if stored is None:
             return
-        tokenizer = tokenizer_from_json(stored)
-        if (data := data_of(trainer)) is not None:
+        tokenizer, data = tokenizer_from_json(stored), data_of(trainer)
+        if data is not None:
             data.use_tokenizer(tokenizer)
             check_tokenizer(data.tokenizer, tokenizer, self.config)
         # The data may pad prompts to another length.
@@ -373,8 +372,7 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
 
     def test_step(self, batch: ConceptBatch | Tensor, batch_idx: int) -> None:
         """Add the losses of a batch of the test split under all plan sources."""
-        batch = self._checked(batch, batch_idx)
-        self.evaluator.update(self.model, batch, self._byte_counts, objective=self.objective)
+        self.evaluator.update(self.model, self._checked(batch, batch_idx), self._byte_counts, objective=self.objective)
 
     def on_validation_epoch_start(self) -> None:
         """Begin anew: an evaluation before may have been broken off."""

@@ -125,6 +125,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     def _listen(self, trainer: L.Trainer) -> None:
         def note(signum: int, *_: Any) -> None:
+            """Note the signal; a second interrupt stops at once."""
             self._interrupts += signum == signal.SIGINT
             if self._interrupts > 1:
                 raise KeyboardInterrupt

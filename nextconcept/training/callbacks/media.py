@@ -71,10 +71,12 @@ class _TensorBoard(Media):
         self._board = logger.experiment
 
     def text(self, name: str, text: str, step: int, markdown: bool = False) -> None:
+        """Show a text in the tab "Text"."""
         # Four spaces make a code block, which keeps line breaks.
         self._board.add_text(name, text if markdown else "    " + text.replace("\n", "\n    "), step)
 
     def figure(self, name: str, figure: Figure, step: int) -> None:
+        """Show a figure in the tab "Images"."""
         self._board.add_figure(name, figure, step, close=False)
 
 
@@ -85,9 +87,11 @@ class _Wandb(Media):
         self._logger = logger
 
     def text(self, name: str, text: str, step: int, markdown: bool = False) -> None:
+        """Log a text as a table of one cell."""
         self._logger.log_text(key=name, columns=["text"], data=[[text]], step=step)
 
     def figure(self, name: str, figure: Figure, step: int) -> None:
+        """Log a figure as an image."""
         self._logger.log_image(key=name, images=[figure], step=step)
 
 
@@ -98,9 +102,11 @@ class _MLflow(Media):
         self._logger = logger
 
     def text(self, name: str, text: str, step: int, markdown: bool = False) -> None:
+        """Log a text as an artifact."""
         self._logger.experiment.log_text(self._logger.run_id, text, _file_name(name, step, _suffix(markdown)))
 
     def figure(self, name: str, figure: Figure, step: int) -> None:
+        """Log a figure as an artifact."""
         self._logger.experiment.log_figure(self._logger.run_id, figure, _file_name(name, step, "png"))
 
 
@@ -116,9 +122,11 @@ class _Files(Media):
         return path
 
     def text(self, name: str, text: str, step: int, markdown: bool = False) -> None:
+        """Write a text to a file."""
         self._path(name, step, _suffix(markdown)).write_text(text + "\n", encoding="utf-8")
 
     def figure(self, name: str, figure: Figure, step: int) -> None:
+        """Write a figure to a file."""
         figure.savefig(self._path(name, step, "png"))
 
 
