@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from nextconcept.core.chunking import RuleEntry, parse_chunking
 from nextconcept.core.errors import InputError
 from nextconcept.core.experiments import find_experiment, read_yaml
 from nextconcept.core.settings import flat
@@ -27,21 +28,35 @@ class Growth:
         config: configuration files of the stages after the first; the model is the grown one.
         shares: shares of the budget, one per stage, that add up to 1.
         init: content of the new blocks; see :func:`~nextconcept.nn.growth.grow`.
+        rules: chunking rules of the levels that the later stages add, one per stage; empty for
+            chunks of ``chunk_size`` elements.
         before: further settings of all stages but the last, such as
             ``model.optimizer.min_lr_ratio: 1.0``.
 
     Raises:
-        InputError: if the shares are not positive or do not add up to 1.
+        InputError: if the shares are not positive or do not add up to 1, or there is not a rule for
+            each later stage.
     """
 
     config: list[str]
     shares: list[float]
     init: Literal["copy", "random", "zeros"] = "copy"
+    rules: list[RuleEntry] = field(default_factory=list)
     before: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (min(self.shares, default=0) > 0 and abs(sum(self.shares) - 1) <= 1e-6):  # also if one is NaN
             raise InputError(f"the shares of a growing entry must be positive and add up to 1, not {self.shares}.")
+        parse_chunking(self.rules)
+        if self.rules and len(self.rules) != len(self.shares) - 1:
+            raise InputError(
+                f"a growing entry of {len(self.shares)} stages takes {len(self.shares) - 1} rules, one for each level "
+                f"that is added, not {len(self.rules)}."
+            )
+
+    def arguments(self, stage: int) -> list[str]:
+        """Return arguments of ``nextconcept grow`` before a stage, counted from 0."""
+        return _to_cli_args({"init": self.init} | ({"rule": self.rules[stage - 1]} if self.rules else {}))
 
 
 @dataclass
@@ -73,7 +88,7 @@ class Run:
         candidate: learning rate of the run, and its options on the grid of the comparison.
         seed: seed of the run.
         stages: arguments of ``nextconcept fit`` for each stage; a run that does not grow has one.
-        init: content of the new blocks where the model grows, or "".
+        growth: how the model grows between stages, or None.
         folder: folder of the run's files.
     """
 
@@ -81,7 +96,7 @@ class Run:
     candidate: Candidate
     seed: int
     stages: tuple[tuple[str, ...], ...]
-    init: str
+    growth: Growth | None
     folder: Path
 
     @property
@@ -104,7 +119,9 @@ class Run:
         paths), and the content of the files and folders that the run reads: its data and what it
         starts from.
         """
-        digest = hashlib.sha256(self.init.encode())
+        digest = hashlib.sha256(self.growth.init.encode() if self.growth else b"")
+        if self.growth and self.growth.rules:
+            digest.update(json.dumps(self.growth.rules, sort_keys=True).encode())
         for stage in self.stages:
             digest.update(b"\0stage\0")
             settings: dict[str, Any] = {}
@@ -162,8 +179,7 @@ def make_run(name: str, entry: Entry, settings: dict[str, Any], candidate: Candi
     """
     settings = settings | entry.options | candidate.options
     settings |= {"seed_everything": seed, "model.optimizer.lr": candidate.rate}
-    init = entry.growth.init if entry.growth else ""
-    return Run(name, candidate, seed, _stages(entry, settings), init, folder)
+    return Run(name, candidate, seed, _stages(entry, settings), entry.growth, folder)
 
 
 def _stages(entry: Entry, settings: dict[str, Any]) -> tuple[tuple[str, ...], ...]:

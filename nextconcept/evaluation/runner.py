@@ -197,8 +197,9 @@ class ProcessRunner:
     def _train(self, run: Run, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
         start: tuple[str, ...] = ()
         for stage, arguments in enumerate(run.stages):
-            if stage:
-                start = ("--model.init_from", str(self._grow(folder, stage, run.init, environment)))
+            if run.growth and stage:
+                grown = self._grow(folder, stage, run.growth.arguments(stage), environment)
+                start = ("--model.init_from", str(grown))
             self._fit(folder, stage, [*arguments, *start], environment)
         newest, arguments = _last_checkpoint(folder, len(run.stages) - 1), run.stages[-1]
         assert newest is not None  # fit has written it
@@ -213,12 +214,12 @@ class ProcessRunner:
         if not (folder / f"grown_{stage + 1}").exists():
             self._call("fit", [*arguments, *_logger(folder, f"stage_{stage}"), *resume], folder, environment)
 
-    def _grow(self, folder: Path, stage: int, init: str, environment: dict[str, str]) -> Path:
+    def _grow(self, folder: Path, stage: int, arguments: list[str], environment: dict[str, str]) -> Path:
         """Grow the model at the end of the previous stage, and return the folder of the result."""
         grown = folder / f"grown_{stage}"
         if not grown.exists():
             source = ("--source", str(_last_checkpoint(folder, stage - 1)))
-            self._call("grow", [*source, "--output", str(grown), "--init", init], folder, environment)
+            self._call("grow", [*source, "--output", str(grown), *arguments], folder, environment)
         return grown
 
     def _call(

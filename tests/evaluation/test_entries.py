@@ -116,6 +116,33 @@ def test_key__separators_are_no_paths(config: dict):
         assert run.key == again.key
 
 
+def test_growth__levels_that_rules_cut(config: dict):
+    for name in ("small.yaml", "large.yaml"):
+        Path(name).write_text("{}")
+
+    def grown(rules: list) -> Run:
+        growth = Growth(["large.yaml"], [0.2, 0.2, 0.6], rules=rules)
+        return make_run(
+            "grown", Entry(["small.yaml"], growth=growth), {"budget.flops": 8.0}, Candidate(1e-3), 0, Path("logs")
+        )
+
+    bars, eights = grown([{"ends": "|\n", "max_length": 32}, "lines"]), grown([])
+    assert bars.growth is not None
+    assert eights.growth is not None
+    assert bars.growth.arguments(1)[:3] == ["--init", "copy", "--rule"]
+    assert yaml.safe_load(bars.growth.arguments(1)[3]) == {"ends": "|\n", "max_length": 32}
+    assert bars.growth.arguments(2)[3] == "lines"
+    assert eights.growth.arguments(1) == ["--init", "copy"]
+    assert len({bars.key, eights.key, grown(["words", "lines"]).key}) == 3
+
+
+def test_growth__a_rule_for_each_later_stage():
+    with pytest.raises(InputError, match="of 3 stages takes 2 rules, one for each level that is added, not 1"):
+        Growth(["x"], [0.2, 0.2, 0.6], rules=["words"])
+    with pytest.raises(InputError, match="unknown chunking rule .wrods."):
+        Growth(["x"], [0.5, 0.5], rules=["wrods"])
+
+
 def test_growth__shares_that_do_not_add_up():
     with pytest.raises(InputError, match="add up to 1"):
         Growth(["x"], [0.5, 0.6])
