@@ -11,13 +11,26 @@ from nextconcept.evaluation.compare import Comparison
 
 __all__ = ["run"]
 
+GOES_ON = "stopped; the same command goes on from here."
+
 
 def run(arguments: list[str]) -> None:
     """Run the command."""
     comparison = run_function(Comparison, arguments)
-    with _sigterm_as_exit():
+    with _told_how_to_go_on():
         path = comparison.run()
     print(f"wrote {path}, {path.with_suffix('.md')} and {path.with_suffix('.png')}")
+
+
+@contextmanager
+def _told_how_to_go_on() -> Iterator[None]:
+    """Say that a comparison that is interrupted or terminated goes on; SIGTERM stops its runs."""
+    with _sigterm_as_exit():
+        try:
+            yield
+        except KeyboardInterrupt:
+            print(GOES_ON, file=sys.stderr, flush=True)
+            raise
 
 
 @contextmanager
@@ -29,7 +42,7 @@ def _sigterm_as_exit() -> Iterator[None]:
 
     def stop(number: int, _: object) -> None:
         """Leave by an exception, which stops the runs."""
-        print("stopped; the same command goes on from here.", file=sys.stderr, flush=True)
+        print(GOES_ON, file=sys.stderr, flush=True)
         sys.exit(128 + number)
 
     previous = signal.signal(signal.SIGTERM, stop)

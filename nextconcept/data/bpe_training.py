@@ -19,8 +19,10 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
         vocab_size: upper bound of the vocabulary, at least 257: the bytes and the end of a text.
 
     Raises:
-        InputError: if ``vocab_size`` is too small.
+        InputError: if ``vocab_size`` is too small, or ``texts`` is one text.
     """
+    if isinstance(texts, str):  # its characters would be texts, which hold nothing to merge
+        raise InputError("texts must be several texts, not one: put it into a list.")
     if vocab_size < 257:
         raise InputError(f"vocab_size {vocab_size} is too small for BPE: 256 bytes and the end of text need 257.")
     tokenizer = HFTokenizer(models.BPE())

@@ -57,6 +57,10 @@ class Windows(Dataset[ConceptBatch], ABC):
         """Return window ``index`` as a batch of one."""
         return self.__getitems__([index])
 
+    def __iter__(self) -> Iterator[ConceptBatch]:
+        """Yield the windows of an epoch: drawn windows have no end that a loop would find."""
+        return map(self.__getitem__, range(len(self)))
+
 
 class _TokenWindows(Windows):
     """Windows of tokens, which a worker maps into memory where the training process does."""
@@ -123,7 +127,13 @@ class ContiguousWindows(_TokenWindows):
         return -(-(len(self.tokens) - 1) // self.context_length)
 
     def __getitems__(self, indices: list[int]) -> ConceptBatch:
-        """Return windows ``indices`` as one batch."""
+        """Return windows ``indices`` as one batch.
+
+        Raises:
+            IndexError: if there is no such window.
+        """
+        if beyond := [index for index in indices if not 0 <= index < len(self)]:
+            raise IndexError(f"there is no window {beyond[0]}: the text has {len(self)}, counted from 0.")
         starts = [index * self.context_length for index in indices]
         return _batch([self.tokens[start : start + self.context_length + 1] for start in starts], self.context_length)
 

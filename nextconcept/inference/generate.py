@@ -3,7 +3,7 @@
 Shapes: B batch, T tokens, V vocabulary, D width of a level, H horizon.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 
 import torch
@@ -21,6 +21,7 @@ from nextconcept.inference.generators import (
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.plan_edits import PlanEdit, PlanEdits, check_edits
 from nextconcept.inference.sampling import Draws, Sampling, sample
+from nextconcept.nn.bare_model import bare_model
 from nextconcept.nn.concept_encoder import PADDING
 from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.model import NextConceptModel
@@ -72,7 +73,7 @@ def generate_tokens(
     generator: Generator | None = None,
     use_cache: bool = True,
     lengths: Tensor | None = None,
-    edits: list[PlanEdit] | None = None,
+    edits: PlanEdit | Sequence[PlanEdit] | None = None,
     draft: str | None = None,
     figures: DraftFigures | None = None,
     hook: PlanHook | None = None,
@@ -87,7 +88,7 @@ def generate_tokens(
         generator: see :func:`generate`, as the other arguments.
         use_cache: keep keys and values.
         lengths: (B,) tokens of each prompt.
-        edits: planned concepts to replace.
+        edits: planned concepts to replace, or one.
         draft: ``plan``, ``text`` or None.
         figures: receives how many tokens passes have written.
         hook: changes plans before they are read; not with edits.
@@ -146,7 +147,7 @@ def generate(
     *,
     min_p: float | None = None,
     lengths: Tensor | None = None,
-    edits: list[PlanEdit] | None = None,
+    edits: PlanEdit | Sequence[PlanEdit] | None = None,
     draft: str | None = None,
     figures: DraftFigures | None = None,
     hook: PlanHook | None = None,
@@ -169,7 +170,7 @@ def generate(
             token; the result is equal.
         min_p: sample from tokens that are at least ``min_p`` times as likely as the likeliest.
         lengths: (B,) tokens of each prompt, if they differ; later tokens of a row are ignored.
-        edits: planned concepts to replace.
+        edits: planned concepts to replace, or one.
         draft: ``plan`` reads the plan back into tokens and checks them in one pass, which is faster
             where the model writes what it plans; ``text`` copies tokens from earlier in the text,
             which is faster where it repeats itself. The tokens are those without drafts, unless two
@@ -182,9 +183,10 @@ def generate(
         (B, T + max_new_tokens): each prompt with its continuation, then zeros in shorter rows.
 
     Raises:
-        InputError: if a prompt is empty or has an id outside the vocabulary, an option is out of
-            range, or the model has no such drafts.
+        InputError: if ``model`` is none, a prompt is empty or has an id outside the vocabulary, an
+            option is out of range, or the model has no such drafts.
     """
+    model = bare_model(model, "generate")
     sampling = Sampling(temperature, top_k, top_p, min_p)
     with eval_mode(model):
         writing = generate_tokens(

@@ -40,11 +40,11 @@ class PlanEdit:
     tokens: Tensor | None = None
 
 
-def check_edits(edits: Sequence[PlanEdit], model: NextConceptModel, rows: int) -> list[PlanEdit]:
+def check_edits(edits: PlanEdit | Sequence[PlanEdit], model: NextConceptModel, rows: int) -> list[PlanEdit]:
     """Check that a model makes the plans that edits change, and bring them to its device.
 
     Args:
-        edits: the edits.
+        edits: the edits, or one.
         model: the model.
         rows: texts that are written at once, B.
 
@@ -52,9 +52,10 @@ def check_edits(edits: Sequence[PlanEdit], model: NextConceptModel, rows: int) -
         The edits; the concept of one text alone has shape (D,).
 
     Raises:
-        InputError: if there is no such level or step, a concept has another shape, or two edits
-            change the same step.
+        InputError: if an edit is none, there is no such level or step, a concept has another shape,
+            or two edits change the same step.
     """
+    edits = [edits] if isinstance(edits, PlanEdit | str) else edits
     for edit in edits:
         _check_edit(edit, model, rows)
     places = [(edit.level, edit.step) for edit in edits]
@@ -67,6 +68,8 @@ def check_edits(edits: Sequence[PlanEdit], model: NextConceptModel, rows: int) -
 
 
 def _check_edit(edit: PlanEdit, model: NextConceptModel, rows: int) -> None:
+    if not isinstance(edit, PlanEdit):
+        raise InputError(f"an edit of a plan is a PlanEdit here, not {edit!r}: Writer.plan takes texts too.")
     levels = model.config.hierarchy.concept_levels
     if edit.level not in levels:
         known = ", ".join(map(str, levels)) or "no level, for it has tokens alone"

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextconcept.core.config import ModelConfig
+from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunks, in_tokens
 from nextconcept.nn.composition import Composition
 from nextconcept.nn.initial_weights import draw
@@ -260,8 +261,27 @@ class ConceptEncoder(nn.Module):
 
         Returns:
             (..., c^level, V) cosines; gradients reach the concepts, but not the embedding.
+
+        Raises:
+            InputError: if there is no such level, or its concepts have another width.
         """
+        self.check_concepts(concepts, level)
         return self.unbound(concepts, level) @ self.vocabulary(concepts.shape[-1]).to(concepts.dtype).T
+
+    def check_concepts(self, concepts: Tensor, level: int) -> None:
+        """Check that vectors may be concepts of a level.
+
+        Raises:
+            InputError: if there is no such level, or its concepts have another width.
+        """
+        if level not in (levels := self.config.hierarchy.concept_levels):
+            known = ", ".join(map(str, levels)) or "none"
+            raise InputError(f"there is no concept level {level!r}: the levels of concepts are {known}.")
+        if concepts.shape[-1] != (width := self.config.widths[level]):
+            raise InputError(
+                f"a concept of level {level} has {width} features, not {concepts.shape[-1]}: give the level that the "
+                "concepts are of."
+            )
 
     def read_back_at(self, concepts: Tensor, offsets: Tensor) -> Tensor:
         """Compute how near each token lies to one position of each concept.

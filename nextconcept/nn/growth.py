@@ -19,6 +19,7 @@ from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.config import PER_LEVEL, ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.nn.bare_model import bare_model
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["grow", "grown_config", "shrink", "shrunk_config", "top_left"]
@@ -144,9 +145,10 @@ def grow(
         rule: the chunking rule of each new level; see :func:`grown_config`.
 
     Raises:
-        InputError: if ``init`` is unknown, ``levels`` out of range, the model reads plans without
-            gates, or its chunks do not go with the rule.
+        InputError: if ``model`` is none, ``init`` is unknown, ``levels`` out of range, the model
+            reads plans without gates, or its chunks do not go with the rule.
     """
+    model = bare_model(model, "grow")
     if init not in ("copy", "random", "zeros"):
         raise InputError(f"unknown init {init!r} of new blocks: choose copy, random or zeros.")
     if not 1 <= levels <= MOST_LEVELS:
@@ -220,9 +222,10 @@ def shrink(model: NextConceptModel) -> NextConceptModel:
     """Return the model without its top level; ``model`` is not changed.
 
     Raises:
-        InputError: if there is no level above the tokens, or a token encoder would be left without
-            one.
+        InputError: if ``model`` is none, there is no level above the tokens, or a token encoder
+            would be left without one.
     """
+    model = bare_model(model, "shrink")
     big, smaller = model.state_dict(), NextConceptModel(shrunk_config(model.config), type(model.encoder))
     smaller.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)
     for name, tensor in smaller.state_dict().items():

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nextconcept.core.errors import InputError
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.rows import take_rows
 
@@ -53,7 +54,14 @@ def match(encoder: ConceptEncoder, concepts: Tensor, level: int, top_k: int, bea
         level: 1 or more.
         top_k: candidates per position, K.
         beam: partial compositions kept, W.
+
+    Raises:
+        InputError: if there is no such level, its concepts have another width, or K or W is not
+            positive.
     """
+    encoder.check_concepts(concepts, level)
+    if min(top_k, beam) < 1:
+        raise InputError(f"top_k and beam must be 1 or more, not {top_k} and {beam}.")
     leading = concepts.shape[:-1]
     found = _match(encoder, concepts.reshape(-1, concepts.shape[-1]), level, top_k, beam)
     return Matches(*(part.reshape(*leading, *part.shape[1:]) for part in (found.tokens, found.concepts, found.cosine)))

@@ -264,8 +264,8 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
             positions.
 
         Raises:
-            InputError: if there is no such level or not so many tokens, or the composition is not
-                additive, so that nothing can be read back.
+            InputError: if there is no such level or not so many tokens, the plan has the width of
+                another level, or the composition is not additive, so that nothing can be read back.
         """
         self._check_level(level)
         if not self.config.encoder.additive:

@@ -1,3 +1,4 @@
+import itertools
 import pickle
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nextconcept.data.windows import ContiguousWindows, TrainingWindows, WindowLoader
+from nextconcept.data.windows import ContiguousWindows, TrainingWindows, WindowLoader, Windows
 
 STREAM = np.arange(1000, dtype=np.uint16)
 
@@ -36,6 +37,19 @@ def test_contiguous_windows__predict_each_token_once(length: int):
     batch = windows.__getitems__(list(range(len(windows))))
     assert batch.tokens[:, 1:][batch.mask[:, 1:]].tolist() == list(range(1, length))
     assert batch.mask[:, 1].all()  # no window has nothing to predict
+
+
+@pytest.mark.parametrize("windows", [TrainingWindows(STREAM, 300, 0), ContiguousWindows(STREAM, 300)], ids=len)
+def test_windows__a_loop_over_them_is_an_epoch(windows: Windows):
+    seen = list(itertools.islice(windows, 9))
+    assert len(seen) == len(windows) < 9
+    assert all(torch.equal(window.tokens, windows[index].tokens) for index, window in enumerate(seen))
+
+
+@pytest.mark.parametrize("index", [-1, 4])
+def test_contiguous_windows__have_an_end(index: int):
+    with pytest.raises(IndexError, match=f"there is no window {index}: the text has 4, counted from 0"):
+        ContiguousWindows(STREAM, 300)[index]
 
 
 @pytest.mark.parametrize("kind", [TrainingWindows, ContiguousWindows])

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from nextconcept import InputError, NextConceptModel, generate
+from nextconcept import InputError, NextConceptModel, Writer, generate
 from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.data.tokenizers import ByteTokenizer
 from nextconcept.inference.locations import visible_from
 from nextconcept.inference.plan_edits import PlanEdit
 from nextconcept.inference.sampling import Sampling, sample
@@ -175,6 +176,8 @@ def test_sample__keeps_what_is_likely(options: dict, allowed: set):
         ),
         (torch.tensor([[1]]), {"edits": [PlanEdit(1, 3, torch.zeros(32))]}, "steps 0 to 2, not 3"),
         (torch.tensor([[1]]), {"edits": [PlanEdit(1, 0, torch.zeros(16))]}, "a concept of level 1 has shape"),
+        (torch.tensor([[1]]), {"edits": PlanEdit(1, 3, torch.zeros(32))}, "steps 0 to 2, not 3"),
+        (torch.tensor([[1]]), {"edits": "1:0=cafe"}, "an edit of a plan is a PlanEdit here, not '1:0=cafe'"),
         (
             torch.tensor([[1]]),
             {"edits": [PlanEdit(1, 2, torch.zeros(32)), PlanEdit(1, 2, torch.ones(32))]},
@@ -185,6 +188,25 @@ def test_sample__keeps_what_is_likely(options: dict, allowed: set):
 def test_generate__bad_input(tokens: torch.Tensor, options: dict, message: str):
     with pytest.raises(InputError, match=message):
         generate(NextConceptModel(small_config()), tokens, **{"max_new_tokens": 2} | options)
+
+
+def test_generate__one_edit_without_a_list():
+    model, prompt = loud_model(), torch.tensor([[1, 2, 3]])
+    edit = PlanEdit(1, 0, torch.randn(model.config.widths[1]))
+    texts = [generate(model, prompt, 12, 0.0, edits=edits) for edits in (edit, [edit])]
+    assert torch.equal(*texts)
+
+
+def test_generate__a_model_that_torch_compile_wraps():
+    model, prompt = loud_model(), torch.tensor([[1, 2, 3]])
+    wrapped = torch.compile(model, backend="eager")
+    assert torch.equal(generate(wrapped, prompt, 9, 0.0), generate(model, prompt, 9, 0.0))
+
+
+def test_generate__a_writer_is_no_model():
+    writer = Writer(NextConceptModel(small_config()), ByteTokenizer())
+    with pytest.raises(InputError, match="generate takes a NextConceptModel, not Writer: of what load returns, .* its"):
+        generate(writer, torch.tensor([[1]]), 2)
 
 
 @pytest.mark.parametrize(

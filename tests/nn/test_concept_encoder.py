@@ -1,8 +1,13 @@
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 
+from nextconcept.core.errors import InputError
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.layers import normalise
+from nextconcept.nn.matching import match
 from tests.helpers import small_config
 
 
@@ -106,3 +111,20 @@ def test_look_up__scales_by_the_columns_that_are_read():
         torch.testing.assert_close(encoder.look_up(tokens, width), expected)
     scaled_later = ConceptEncoder(small_config(levels=3, scale_inputs=True))
     assert torch.equal(scaled_later.look_up(tokens, 32), scaled_later.embedding.weight[tokens])
+
+
+@pytest.mark.parametrize(
+    ("width", "level", "message"),
+    [
+        (32, 1, "a concept of level 1 has 16 features, not 32: give the level that the concepts are of"),
+        (16, 2, "a concept of level 2 has 32 features, not 16"),
+        (32, 3, "there is no concept level 3: the levels of concepts are 1, 2"),
+        (8, 0, "there is no concept level 0"),
+    ],
+)
+@pytest.mark.parametrize(
+    "read", [ConceptEncoder.read_back, partial(match, top_k=2, beam=2)], ids=["read_back", "match"]
+)
+def test_reading__concepts_of_another_level(read: Callable, width: int, level: int, message: str):
+    with pytest.raises(InputError, match=message):
+        read(ConceptEncoder(small_config(levels=3)), torch.randn(2, width), level=level)

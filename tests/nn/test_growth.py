@@ -1,6 +1,7 @@
 """Growing forgets nothing."""
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -196,3 +197,17 @@ def test_shrink__a_token_encoder_is_not_dropped_silently():
     with pytest.raises(InputError, match="encoder.depth is 1 can't be shrunk"):
         shrink(NextConceptModel(small_config(levels=2, encoder__depth=1)))
     shrink(NextConceptModel(small_config(levels=3, encoder__depth=1)))
+
+
+@torch.no_grad()
+def test_grow_and_shrink__a_model_that_torch_compile_wraps():
+    model = open_model(small_config(levels=2))
+    wrapped = torch.compile(model, backend="eager")
+    check_same(model, grow(wrapped), 21)
+    assert torch.equal(shrink(wrapped)(torch.arange(20)[None]).logits, shrink(model)(torch.arange(20)[None]).logits)
+
+
+@pytest.mark.parametrize("change", [grow, shrink])
+def test_grow_and_shrink__anything_but_a_model(change: Callable[[object], object]):
+    with pytest.raises(InputError, match=rf"{change.__name__} takes a NextConceptModel, not Sequential: .* its model"):
+        change(torch.nn.Sequential())

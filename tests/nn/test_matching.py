@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nextconcept.core.errors import InputError
 from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.matching import _beam_search, match, nearest_tokens
 from nextconcept.nn.uneven_matching import match_uneven
@@ -168,3 +169,9 @@ def test_match__is_much_faster_than_a_loop_over_rows_and_pairs():
     loop_over_pairs(small, concepts[:1])
     theirs = (time.perf_counter() - started) * 32 * (512 * 513) / (90 * 91)
     assert theirs / ours > 50
+
+
+@pytest.mark.parametrize("size", ["top_k", "beam"])
+def test_match__nothing_to_choose_from(size: str):
+    with pytest.raises(InputError, match="top_k and beam must be 1 or more"):
+        match(encoder_of(9), torch.randn(2, 16), 1, **{"top_k": 2, "beam": 2, size: 0})
