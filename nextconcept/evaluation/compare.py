@@ -3,7 +3,7 @@
 import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -193,7 +193,7 @@ class Comparison:
                     if run.key in results:
                         self._check_metric(results[run.key]["final"])
                 write_report(results.content, names, tried, path.with_suffix(""))
-                for _ in finish_runs(chosen, results, runner):
+                for _ in self._finish(chosen, results, runner):
                     write_report(results.content, names, tried, path.with_suffix(""))  # of the runs so far
             results.save()  # question and command may have changed although no run was left
         return path
@@ -256,8 +256,8 @@ class Comparison:
         waiting = trials
         for _ in range(1 + MOST_FURTHER_RATES):
             tried = [run for runs in waiting.values() for run in runs]
-            for record in finish_runs(tried, results, runner, may_diverge=True):
-                self._check_metric(record["final"])
+            for _ in self._finish(tried, results, runner, may_diverge=True):
+                pass
             means = {entry: self._means(results, runs) for entry, runs in trials.items()}
             waiting = self._trials({entry: rates_beyond(values, self.mode) for entry, values in means.items()}, budget)
             if not any(waiting.values()):
@@ -268,6 +268,15 @@ class Comparison:
         for entry in cut:  # the last ones were not made; those that diverged stay
             trials[entry] = trials[entry][: -len(waiting[entry])]
         print(f"the best learning rate of {', '.join(cut)} is still at an end of the range", flush=True)
+
+    def _finish(
+        self, runs: list[Run], results: ResultsFile, runner: Runner, may_diverge: bool = False
+    ) -> Iterator[None]:
+        """Train the runs that are not in the results yet, and print each as it ends."""
+        for run, record in finish_runs(runs, results, runner, may_diverge):
+            self._check_metric(record["final"])
+            print(f"finished {run.title}: {self.metric} {record['final'][self.metric]:.4g}", flush=True)
+            yield
 
     def _check_metric(self, final: Mapping[str, Any]) -> None:
         """Check that the final values of a run hold the metric.

@@ -111,6 +111,14 @@ class Run:
         names = {kind: f"--budget.{kind}" for kind in ("flops", "tokens")}
         return {kind: float(settings[name]) for kind, name in names.items() if name in settings}
 
+    @property
+    def title(self) -> str:
+        """The run in words: entry, learning rate, budget, options on the grid, and seed."""
+        parts = [self.entry, f"learning rate {self.learning_rate:g}"]
+        parts += [f"{amount:g} {kind}" for kind, amount in self.budget.items()]
+        parts += [f"{name} {value}" for name, value in self.candidate.options.items()]
+        return ", ".join([*parts, f"seed {self.seed}"])
+
     @cached_property
     def key(self) -> str:
         """Hash of all that the run depends on except the code.

@@ -60,6 +60,8 @@ def check_runs(runs: list[Run], runner: Runner) -> None:
     Raises:
         InputError: if one can't.
     """
+    if runs:
+        print(f"checking {', '.join(dict.fromkeys(run.entry for run in runs))}: a step each", flush=True)
     with ThreadPoolExecutor(runner.jobs) as pool:
         try:
             list(pool.map(runner.check, runs))
@@ -71,7 +73,7 @@ def check_runs(runs: list[Run], runner: Runner) -> None:
 
 def finish_runs(
     runs: list[Run], results: ResultsFile, runner: Runner, may_diverge: bool = False
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[Run, dict[str, Any]]]:
     """Train the runs that are not in the results yet, and add their records.
 
     Args:
@@ -82,7 +84,7 @@ def finish_runs(
             other runs are finished.
 
     Yields:
-        The record of each run, once the results file has it.
+        Each run and its record, once the results file has it.
 
     Raises:
         InputError: if a run fails.
@@ -91,30 +93,33 @@ def finish_runs(
     # Entries with the same settings share their runs.
     waiting, writing = {run.key: run for run in reversed(runs) if run.key not in results}, threading.Lock()
     diverged: list[TrainingError] = []
+    stopped = threading.Event()  # set where a run fails, for its thread takes the next one at once
 
-    def finish(run: Run) -> dict[str, Any] | None:
-        """Train a run and store its record; None if it diverged."""
+    def finish(run: Run) -> tuple[Run, dict[str, Any]] | None:
+        """Train a run and store its record; None if it diverged or another has failed."""
+        if stopped.is_set():
+            return None
+        print(f"training {run.title}, in {run.folder / run.key}", flush=True)
         try:
             record = runner.train(run) | {"budget": run.budget}
         except TrainingError as error:
             diverged.append(error)
-            print(f"{run.entry} diverged at learning rate {run.learning_rate:g}, seed {run.seed}: {error}", flush=True)
+            print(f"diverged: {run.title}: {error}", flush=True)
             return None
+        except BaseException:
+            stopped.set()
+            raise
         with writing:
             results.add(record)
-        return record
+        return run, record
 
     with ThreadPoolExecutor(runner.jobs) as pool:
         try:
             for done in as_completed([pool.submit(finish, run) for run in reversed(waiting.values())]):
-                if (record := done.result()) is None:
-                    continue
-                tried = [f"learning rate {record['learning_rate']:g}"]
-                tried += [f"{amount:g} {kind}" for kind, amount in record["budget"].items()]
-                tried += [f"{name} {value}" for name, value in record["grid"].items()]
-                print(f"finished {record['entry']}, {', '.join(tried)}, seed {record['seed']}", flush=True)
-                yield record
+                if (finished := done.result()) is not None:
+                    yield finished
         except BaseException:  # also SystemExit and KeyboardInterrupt: the runs end with the comparison
+            stopped.set()
             runner.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -283,7 +283,7 @@ def test_compare__a_rate_that_diverges_is_the_worst(
     runner = Diverging(lambda rate, seed: 1 / rate if rate < 5e-3 else cast(float, broken))
     found = untrained(runner, learning_rates=(2e-3, 4e-3))
     assert {run["learning_rate"] for run in found["runs"] if run["seed"]} == {4e-3}
-    assert ("gpt diverged at learning rate 0.008" in capsys.readouterr().out) is (broken is None)
+    assert ("diverged: gpt, learning rate 0.008, seed 0" in capsys.readouterr().out) is (broken is None)
     with pytest.raises(InputError, match="no learning rate of gpt gives a finite val/loss/tokens"):
         untrained(Diverging(lambda rate, seed: math.nan), learning_rates=(2e-2, 4e-2))
 
@@ -470,7 +470,11 @@ def test_compare__trains_reports_and_repeats_nothing(config: Path, capsys: pytes
     }
     Path("compare.yaml").write_text(yaml.safe_dump(spec))
     main(["compare", "--config", "compare.yaml", "--jobs", "2"])
-    assert capsys.readouterr().out.count("finished") == 4
+    printed = capsys.readouterr().out.splitlines()
+    run = "gpt, learning rate 0.001, 600 tokens, seed 1"
+    assert sum(line.startswith(f"training {run}, in lightning_logs/compare/trial/gpt/") for line in printed) == 1
+    assert sum(line.startswith(f"finished {run}: val/loss/tokens ") for line in printed) == 1
+    assert sum(line.startswith("finished ") for line in printed) == 4
     found = json.loads(Path("results/trial.json").read_text())
     assert {(run["entry"], run["seed"], run["steps"]) for run in found["runs"]} == {
         (e, s, 5) for e in ("gpt", "plan") for s in (0, 1)
