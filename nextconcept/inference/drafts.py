@@ -133,7 +133,7 @@ class DraftingGenerator(CachedGenerator):
         drafts, counts, then = self._drafts(at, room)
         if then is None:
             states = self._states(at.newest_tokens(), position) if state is None else state
-            logits = self._logits(states[:, 0], position, at.newest)[:, None]
+            logits = self._logits(states, position, at.newest)
         else:
             logits = self._logits_of_drafts(at, then, state, drafts)
         return DraftedPass(at.every_row, logits, drafts, counts, room > 0)

@@ -241,24 +241,20 @@ class CachedGenerator:
         positions = at.positions(0)
         states = self._states(at.newest_tokens(), positions)
         self._read(at, at.before(), states, positions)
-        return self._logits(states[:, 0], positions, at.newest)
+        return self._logits(states, positions, at.newest)[:, 0]
 
     def _states(self, tokens: Tensor, positions: RowPositions) -> Tensor:
         """Return the inputs of the token decoder at (R, n) tokens, (R, n, D_0)."""
         states = self.encoder.embed(tokens, 0)
         if self.token_encoder is not None:
-            if positions.ahead:
-                states = self.token_encoder.step(states, positions)
-            else:
-                states = self.token_encoder.step(states[:, 0], positions)[:, None]
-            rows = torch.arange(len(self.states), device=tokens.device) if positions.rows is None else positions.rows
-            self.states[rows[:, None], positions.every()] = states.to(self.states.dtype)
+            states = self.token_encoder.step(states, positions)
+            positions.store(self.states, states)
         if self.pointers is not None:
             self.pointers.add_positions(positions, states)
         return states
 
     def _logits(self, states: Tensor, positions: RowPositions, reading: Reading | None) -> Tensor:
-        """Run the token level on inputs (R, D_0) or (R, n, D_0): (R, V) or (R, n, V) logits."""
+        """Run the token level on inputs (R, n, D_0): (R, n, V) logits."""
         if self.pointers is not None and reading is not None:
             gates = self.steppers[0].gates
             assert gates is not None  # tokens read a level above
@@ -297,7 +293,7 @@ class CachedGenerator:
         they are complete.
         """
         anchors = at.completed(level, before)
-        predictor, stepper, single = self.model.predictor(level), self.steppers[level], anchors.ahead == 0
+        predictor, stepper = self.model.predictor(level), self.steppers[level]
         concepts = self._compose(level, at, anchors)
         if predictor.end is not None:
             ends = at.first_tokens(level, anchors) - 1 - positions.last[:, None]
@@ -310,9 +306,8 @@ class CachedGenerator:
         reading, own = at.reading(level, anchors), [list[Tensor]() for _ in stepper.passes]
 
         def run(inputs: Tensor, shift: int) -> Tensor:
-            """Return the states of the newest anchors at a step of the rollout."""
-            hidden = stepper.step(inputs[:, 0] if single else inputs, anchors, reading, shift, own)
-            return hidden[:, None] if single else hidden  # (R, K, D)
+            """Return the states (R, K, D) of the anchors at a step of the rollout."""
+            return stepper.step(inputs, anchors, reading, shift, own)
 
         predicted = predictor.predict(concepts, previous, run, self.model.feed_back(level))
         plans = predicted.plan
