@@ -245,7 +245,7 @@ def write_drafted(
         else:
             written = torch.zeros_like(lengths)
             # Without drafts, rows that fell behind catch up, because equal rows take less time.
-            going = _going(lengths, first, end, config.hierarchy) if pays else _behind(lengths - first)
+            going = _going(lengths, first, end, config.hierarchy) if pays else lengths - first == done
             for one in decoder.passes(ids, starts, lengths, (end - lengths) * going):
                 accepted = _write(one, ids, lengths, decoder.draws)
                 decoder.length.update(one.rows, accepted, one.counts, one.asked)
@@ -283,11 +283,6 @@ def _write(one: DraftedPass, ids: Tensor, lengths: Tensor, draws: Draws) -> Tens
     index = lengths[one.rows, None] + torch.arange(one.width)
     ids[one.rows.to(ids.device)[:, None], index.to(ids.device)] = drawn
     return one.accepted(drawn)
-
-
-def _behind(written: Tensor) -> Tensor:
-    """Return which rows have written the fewest tokens, (B,) bool."""
-    return written == written.min()
 
 
 def _going(lengths: Tensor, first: Tensor, end: Tensor, hierarchy: Hierarchy) -> Tensor:
