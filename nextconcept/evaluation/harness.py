@@ -29,7 +29,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from nextconcept.checkpoints.files import load_run
 from nextconcept.core.errors import InputError
 from nextconcept.inference.sampling import Sampling
-from nextconcept.inference.text import continue_tokens
+from nextconcept.inference.text import generate_text
 
 __all__ = ["ConceptLM", "main"]
 
@@ -144,7 +144,7 @@ class ConceptLM(TemplateLM):  # type: ignore[misc]
     def _continue(self, contexts: list[str], length: int, sampling: Sampling, stops: list[str]) -> list[str]:
         prompts = [self.tok_encode(context) or [self.eot_token_id] for context in contexts]
         texts = [""] * len(contexts)
-        for row, piece in continue_tokens(self.model, self.text_tokenizer, prompts, length, sampling, stop=stops):
+        for row, piece in generate_text(self.model, self.text_tokenizer, prompts, length, sampling, stop=stops):
             texts[row] += piece
         return texts
 

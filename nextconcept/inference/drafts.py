@@ -14,6 +14,7 @@ vocabulary, D width of level 1, D_0 of level 0.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.inference.draft_acceptance import DraftedPass, DraftFigures, UncheckedDrafts
 from nextconcept.inference.draft_length import SOURCES, DraftLength
 from nextconcept.inference.generators import CachedGenerator, PlanHook
-from nextconcept.inference.locations import Location, Reading, visible_from
+from nextconcept.inference.locations import Location, visible_from
 from nextconcept.inference.plan_drafts import PlanDrafts
 from nextconcept.inference.ring_cache import AnchorStore, RowPositions
 from nextconcept.inference.sampling import Draws
@@ -121,106 +122,82 @@ class DraftingGenerator(CachedGenerator):
 
     def _drafted(self, ids: Tensor, starts: Tensor, lengths: Tensor, most: Tensor, rows: Tensor | None) -> DraftedPass:
         """Read the newest token of (R,) rows, and drafts after it."""
-        if rows is not None:
-            ids, starts, lengths, most = ids[rows.to(ids.device)], starts[rows], lengths[rows], most[rows]
-        at, device = self._locate(ids, starts, lengths, rows), ids.device
-        newest, position = ids.gather(1, (lengths - 1)[:, None].to(device)), at.positions(0, device)
-        # With the last draft the visible text is as long as it may be, and one token follows it.
-        room = torch.minimum(most - 1, starts + self.config.window_length - lengths)
-        state = None
+        at = self._locate(ids, starts, lengths, rows)
+        position, state = at.positions(0), None
         if self.config.levels > 1 and at.done(1).any():
-            state = self._states(newest, position)
-            self._read(ids, starts, at, at.before(), state, position)
-        reading = at.reading(0, position)
-        room = room.clamp(max=self.length.best(len(ids), self.place(lengths)))
-        drafts, counts, then = self._drafts(ids, lengths, at, reading, room)
+            state = self._states(at.newest_tokens(), position)
+            self._read(at, at.before(), state, position)
+        # With the last draft the visible text is as long as it may be, and one token follows it.
+        room = torch.minimum(most[at.every_row] - 1, self.config.window_length - at.counts[0])
+        room = room.clamp(max=self.length.best(len(room), self.place(at.lengths)))
+        drafts, counts, then = self._drafts(at, room)
         if then is None:
-            states = self._states(newest, position) if state is None else state
-            logits = self._logits(states[:, 0], position, reading)[:, None]
+            states = self._states(at.newest_tokens(), position) if state is None else state
+            logits = self._logits(states, position, at.newest)
         else:
-            logits = self._logits_of_drafts(ids, starts, at, then, newest, state, drafts)
-        return DraftedPass(torch.arange(len(ids)) if rows is None else rows, logits, drafts, counts, room > 0)
+            logits = self._logits_of_drafts(at, then, state, drafts)
+        return DraftedPass(at.every_row, logits, drafts, counts, room > 0)
 
-    def _logits_of_drafts(
-        self,
-        ids: Tensor,
-        starts: Tensor,
-        at: Location,
-        then: Location,
-        newest: Tensor,
-        state: Tensor | None,
-        drafts: Tensor,
-    ) -> Tensor:
+    def _logits_of_drafts(self, at: Location, then: Location, state: Tensor | None, drafts: Tensor) -> Tensor:
         """Read the newest tokens (R, 1) and drafts (R, n - 1) after them: (R, n, V) logits.
 
         The levels above advance as if the drafts had been written, so that each position reads the
         plan that it would read then. What they make of rejected drafts is overwritten.
 
         Args:
-            ids: (R, L) texts, with the drafts after them.
-            starts: (R,) first visible token.
-            at: where the texts stand without drafts.
-            then: where they stand with them.
-            newest: (R, 1) newest tokens.
-            state: (R, 1, D_0) inputs of the token decoder there, if they have been computed.
+            at: the texts without drafts.
+            then: the texts with them.
+            state: (R, 1, D_0) inputs of the token decoder at the newest tokens, if computed.
             drafts: (R, n - 1) drafted tokens.
         """
-        device, ahead = ids.device, drafts.shape[1]
-        every = at.positions(0, device, ahead)
+        ahead = drafts.shape[1]
+        every = at.positions(0, ahead)
         if state is None:
-            states = self._states(torch.cat((newest, drafts), 1), every)
+            states = self._states(torch.cat((at.newest_tokens(), drafts), 1), every)
         else:
-            behind = RowPositions(every.known + 1, at.rows, device, ahead - 1)
+            behind = RowPositions(every.known + 1, at.rows, drafts.device, ahead - 1)
             states = torch.cat((state, self._states(drafts, behind)), 1)
-        self._read(ids, starts, then, at.counts, states, every)
+        self._read(then, at.counts, states, every)
         return self._logits(states, every, then.reading(0, every))
 
-    def _drafts(
-        self, ids: Tensor, lengths: Tensor, at: Location, reading: Reading | None, room: Tensor
-    ) -> tuple[Tensor, Tensor, Location | None]:
+    def _drafts(self, at: Location, room: Tensor) -> tuple[Tensor, Tensor, Location | None]:
         """Draft tokens, and put them after the texts.
 
         Where rules cut chunks, the last token of a chunk is no draft: the position after it would
         read the next plan, which says where its chunk ends only when that is written.
 
         Args:
-            ids: (R, L) texts, which receive the drafts.
-            lengths: (R,) tokens of each row.
-            at: where the texts stand.
-            reading: what the newest position reads.
+            at: the texts; their buffer receives the drafts.
             room: (R,) the greatest number of drafts.
 
         Returns:
-            (R, n - 1) drafts, how many each row has, (R,) on the CPU, and where the texts stand
-            with them; None where there are none.
+            (R, n - 1) drafts, how many each row has, (R,) on the CPU, and the texts with them; None
+            where there are none.
         """
-        longest = int(room.max())
+        ids, longest = at.ids, int(room.max())
         if longest <= 0:
-            return ids.new_zeros(len(ids), 0), torch.zeros_like(lengths), None
-        rows, ahead = torch.arange(len(ids)) if at.rows is None else at.rows, torch.arange(longest)
-        drafts, inside = self.source.read(reading, ids, lengths, rows, longest)
+            return ids.new_zeros(len(ids), 0), torch.zeros_like(room), None
+        drafts, inside = self.source.read(at, longest)
         if not inside.any():
-            return drafts[:, :0], torch.zeros_like(lengths), None
-        ids.scatter_(1, (lengths[:, None] + ahead).to(ids.device), drafts)
+            return drafts[:, :0], torch.zeros_like(room), None
+        ahead = torch.arange(longest)
+        ids.scatter_(1, (at.lengths[:, None] + ahead).to(ids.device), drafts)
         inside &= (ahead < room[:, None]).to(ids.device)
-        if self.running is not None and reading is not None:
+        if self.running is not None and at.newest is not None:
             inside &= ~self.running.ends_after(drafts, at.rows)
-            inside &= reading.place + ahead.to(ids.device) < self.config.hierarchy.span(1) - 1
+            inside &= at.newest.place + ahead.to(ids.device) < self.config.hierarchy.span(1) - 1
         counts = inside.long().cumprod(1).sum(1).cpu()
         if not counts.any():
             return drafts[:, :0], counts, None
-        then = Location.of(self.config.hierarchy, at.counts[0] + counts, at.chunks, at.rows)
-        return drafts[:, : int(counts.max())], counts, then
+        return drafts[:, : int(counts.max())], counts, replace(at, lengths=at.lengths + counts)
 
     def foresee(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> UncheckedDrafts:
         """Return what would be drafted after the first texts, whose tokens have all been read."""
         rows = None if len(ids) <= COMPARED_ROWS else torch.arange(COMPARED_ROWS)
-        ids, starts, lengths = ids[:COMPARED_ROWS], starts[:COMPARED_ROWS], lengths[:COMPARED_ROWS]
         at = self._locate(ids, starts, lengths, rows)
-        reading = at.reading(0, at.positions(0, ids.device))
-        room = (starts + self.config.window_length - lengths).clamp(max=self.length.longest)
-        drafts, counts, _ = self._drafts(ids, lengths, at, reading, room)
-        return UncheckedDrafts(lengths, drafts, counts, room > 0)
+        room = (self.config.window_length - at.counts[0]).clamp(max=self.length.longest)
+        drafts, counts, _ = self._drafts(at, room)
+        return UncheckedDrafts(at.lengths, drafts, counts, room > 0)
 
     def _set_plans(self, level: int, at: Location, anchors: RowPositions, plans: Tensor) -> None:
         """Let the level below read plans, and keep what drafts are read from."""
@@ -268,7 +245,7 @@ def write_drafted(
         else:
             written = torch.zeros_like(lengths)
             # Without drafts, rows that fell behind catch up, because equal rows take less time.
-            going = _going(lengths, first, end, config.hierarchy) if pays else _behind(lengths - first)
+            going = _going(lengths, first, end, config.hierarchy) if pays else lengths - first == done
             for one in decoder.passes(ids, starts, lengths, (end - lengths) * going):
                 accepted = _write(one, ids, lengths, decoder.draws)
                 decoder.length.update(one.rows, accepted, one.counts, one.asked)
@@ -306,11 +283,6 @@ def _write(one: DraftedPass, ids: Tensor, lengths: Tensor, draws: Draws) -> Tens
     index = lengths[one.rows, None] + torch.arange(one.width)
     ids[one.rows.to(ids.device)[:, None], index.to(ids.device)] = drawn
     return one.accepted(drawn)
-
-
-def _behind(written: Tensor) -> Tensor:
-    """Return which rows have written the fewest tokens, (B,) bool."""
-    return written == written.min()
 
 
 def _going(lengths: Tensor, first: Tensor, end: Tensor, hierarchy: Hierarchy) -> Tensor:

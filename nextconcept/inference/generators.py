@@ -97,32 +97,26 @@ class UncachedGenerator:
 
     def __call__(self, ids: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
         """Compute the logits of the token after each row: (B, L) ids to (B, V)."""
-        return self.run(ids, starts, lengths, torch.arange(len(ids)))[0]
+        return self.run(Location(self.model.config.hierarchy, ids, starts, lengths))[0]
 
-    def run(
-        self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor, prefill: PrefillState | None = None
-    ) -> tuple[Tensor, ModelOutput]:
-        """Compute the (R, V) logits of ``rows`` alone, which index all other arguments.
+    def run(self, at: Location, prefill: PrefillState | None = None) -> tuple[Tensor, ModelOutput]:
+        """Compute the (R, V) logits of the token after each text, and the output for what is seen.
 
-        The second value is the output for their visible parts; ``prefill`` receives what generation
-        continues from beside it.
+        ``prefill`` receives what generation continues from beside the output.
         """
-        starts, lengths = starts[rows], lengths[rows]
-        window = visible_part(ids[rows.to(ids.device)], starts, lengths)
+        window = visible_part(at.ids, at.starts, at.lengths)
 
         def changed(level: int, predicted: Tensor) -> Tensor:
             """Return the plans of a level as the hook changes them."""
             if self.hook is None:
                 return predicted
-            positions = starts[:, None] + visible_anchors(self.model, window, level)
-            return self.hook(
-                level, predicted, anchor_numbers(self.model, ids[rows.to(ids.device)], positions, level), rows
-            )
+            positions = at.starts[:, None] + visible_anchors(self.model, window, level)
+            return self.hook(level, predicted, anchor_numbers(self.model, at.ids, positions, level), at.every_row)
 
         # Not through a compiled call: prompts differ in length, so each would be compiled anew.
         output = self.model.forward(window, changed, offset=0, prefill=prefill)
-        last = (lengths - starts - 1).to(ids.device)
-        return output.logits[torch.arange(len(rows), device=ids.device), last], output
+        last = (at.counts[0] - 1).to(window.device)
+        return output.logits[torch.arange(len(window), device=window.device), last], output
 
 
 class CachedGenerator:
@@ -197,7 +191,7 @@ class CachedGenerator:
         fresh = starts != self.starts
         self.starts = starts.clone()
         if not fresh.any():
-            return self._step(ids, starts, lengths, None)
+            return self._step(self._locate(ids, starts, lengths, None))
         rows = fresh.nonzero().squeeze(1)
         logits = self._prefill(ids, starts, lengths, rows)
         if len(rows) == len(ids):
@@ -205,26 +199,28 @@ class CachedGenerator:
         all_logits = logits.new_empty(len(ids), logits.shape[1])
         all_logits[rows.to(ids.device)] = logits
         rest = (~fresh).nonzero().squeeze(1)
-        all_logits[rest.to(ids.device)] = self._step(ids, starts, lengths, rest)
+        all_logits[rest.to(ids.device)] = self._step(self._locate(ids, starts, lengths, rest))
         return all_logits
 
     def _locate(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None) -> Location:
-        """Locate (R,) rows; what is new of them is read by the rules that cut chunks."""
+        """Locate (R,) of the rows; what is new of them is read by the rules that cut chunks."""
+        if rows is not None:
+            ids, starts, lengths = ids[rows.to(ids.device)], starts[rows], lengths[rows]
         chunks = None if self.running is None else self.running.read(ids, starts, lengths, rows)
-        return Location.of(self.config.hierarchy, lengths - starts, chunks, rows)
+        return Location(self.config.hierarchy, ids, starts, lengths, chunks, rows)
 
     def _prefill(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
-        """Read whole rows in parallel, and fill the caches."""
-        prefill = PrefillState({level: RolloutCache() for level in self.steppers})
-        logits, output = self.uncached.run(ids, starts, lengths, rows, prefill)
-        device, starts, lengths, chunks = ids.device, starts[rows], lengths[rows], None
+        """Read (R,) of the rows as a whole, in parallel, and fill the caches: (R, V) logits."""
+        device, chunks = ids.device, None
+        ids, starts, lengths = ids[rows.to(device)], starts[rows], lengths[rows]
         if self.running is not None:
-            window = visible_part(ids[rows.to(device)], starts, lengths)
-            chunks = self.running.load(window, lengths - starts, rows)
-        at = Location.of(self.config.hierarchy, lengths - starts, chunks, rows)
-        self.steppers[0].load(at.positions(0, device), prefill.caches[0])
+            chunks = self.running.load(visible_part(ids, starts, lengths), lengths - starts, rows)
+        at = Location(self.config.hierarchy, ids, starts, lengths, chunks, rows)
+        prefill = PrefillState({level: RolloutCache() for level in self.steppers})
+        logits, output = self.uncached.run(at, prefill)
+        self.steppers[0].load(at.positions(0), prefill.caches[0])
         for level in self.config.hierarchy.concept_levels:
-            anchors, read = at.positions(level, device), prefill.plan_inputs[level]
+            anchors, read = at.positions(level), prefill.plan_inputs[level]
             self.steppers[level].load(anchors, prefill.caches[level])
             self._set_plans(level, at, anchors, take_rows(read.plan, anchors.last[:, None]))
             first = read.places.chunk_starts(read.plan.shape[1], device)
@@ -233,39 +229,32 @@ class CachedGenerator:
                 inputs = predictor.start(output.encoding.inputs[level])
                 self.inputs[level].write(anchors, take_rows(inputs, anchors.last[:, None]))
         if self.pointers is not None and prefill.pointers is not None:
-            self.pointers.load(at.positions(0, device), prefill.pointers)
+            self.pointers.load(at.positions(0), prefill.pointers)
         if self.token_encoder is not None:
-            self.token_encoder.load(at.positions(0, device), prefill.token_encoder)
+            self.token_encoder.load(at.positions(0), prefill.token_encoder)
             states = output.encoding.states[:, : self.states.shape[1]]
             self.states[rows.to(device), : states.shape[1]] = states.to(self.states.dtype)
         return logits
 
-    def _step(self, ids: Tensor, starts: Tensor, lengths: Tensor, rows: Tensor | None) -> Tensor:
-        """Read the newest token of ``rows`` at every level: (R, V) logits of the next token."""
-        starts, lengths = (starts, lengths) if rows is None else (starts[rows], lengths[rows])
-        ids = ids if rows is None else ids[rows.to(ids.device)]
-        at = self._locate(ids, starts, lengths, rows)
-        positions = at.positions(0, ids.device)
-        states = self._states(ids.gather(1, (lengths - 1)[:, None].to(ids.device)), positions)
-        self._read(ids, starts, at, at.before(), states, positions)
-        return self._logits(states[:, 0], positions, at.reading(0, positions))
+    def _step(self, at: Location) -> Tensor:
+        """Read the newest token of each text at every level: (R, V) logits of the next token."""
+        positions = at.positions(0)
+        states = self._states(at.newest_tokens(), positions)
+        self._read(at, at.before(), states, positions)
+        return self._logits(states, positions, at.newest)[:, 0]
 
     def _states(self, tokens: Tensor, positions: RowPositions) -> Tensor:
         """Return the inputs of the token decoder at (R, n) tokens, (R, n, D_0)."""
         states = self.encoder.embed(tokens, 0)
         if self.token_encoder is not None:
-            if positions.ahead:
-                states = self.token_encoder.step(states, positions)
-            else:
-                states = self.token_encoder.step(states[:, 0], positions)[:, None]
-            rows = torch.arange(len(self.states), device=tokens.device) if positions.rows is None else positions.rows
-            self.states[rows[:, None], positions.every()] = states.to(self.states.dtype)
+            states = self.token_encoder.step(states, positions)
+            positions.store(self.states, states)
         if self.pointers is not None:
             self.pointers.add_positions(positions, states)
         return states
 
     def _logits(self, states: Tensor, positions: RowPositions, reading: Reading | None) -> Tensor:
-        """Run the token level on inputs (R, D_0) or (R, n, D_0): (R, V) or (R, n, V) logits."""
+        """Run the token level on inputs (R, n, D_0): (R, n, V) logits."""
         if self.pointers is not None and reading is not None:
             gates = self.steppers[0].gates
             assert gates is not None  # tokens read a level above
@@ -278,21 +267,11 @@ class CachedGenerator:
         starts = at.first_elements(level, anchors)
         self.steppers[level - 1].set_plans(anchors, plans, starts, self.config.hierarchy.chunk_lengths(level)[1])
 
-    def _read(
-        self,
-        ids: Tensor,
-        starts: Tensor,
-        at: Location,
-        before: dict[int, Tensor],
-        states: Tensor,
-        positions: RowPositions,
-    ) -> None:
+    def _read(self, at: Location, before: dict[int, Tensor], states: Tensor, positions: RowPositions) -> None:
         """Read tokens at every level above whose chunks they complete.
 
         Args:
-            ids: (R, L) texts.
-            starts: (R,) first visible tokens.
-            at: where the texts stand with the tokens.
+            at: the texts with the tokens.
             before: per level, (R,) complete elements without them, on the CPU.
             states: (R, n, D_0) inputs of the token decoder at the tokens.
             positions: of the tokens; a row may have fewer.
@@ -300,72 +279,60 @@ class CachedGenerator:
         for level in reversed(self.config.hierarchy.concept_levels):
             done = at.counts[level] > before[level]
             if done.all():
-                self._advance(level, ids, starts, at, before[level], states, positions)
+                self._advance(level, at, before[level], states, positions)
             elif done.any():
                 chosen = done.nonzero().squeeze(1)
-                there = chosen.to(ids.device)
-                some, known = at.select(chosen), before[level][chosen]
-                behind = RowPositions(positions.known[chosen], some.rows, ids.device, positions.ahead)
-                self._advance(level, ids[there], starts[chosen], some, known, states[there], behind)
+                some = at.select(chosen)
+                behind = RowPositions(positions.known[chosen], some.rows, states.device, positions.ahead)
+                self._advance(level, some, before[level][chosen], states[chosen.to(states.device)], behind)
 
-    def _advance(
-        self,
-        level: int,
-        ids: Tensor,
-        starts: Tensor,
-        at: Location,
-        before: Tensor,
-        states: Tensor,
-        positions: RowPositions,
-    ) -> None:
+    def _advance(self, level: int, at: Location, before: Tensor, states: Tensor, positions: RowPositions) -> None:
         """Compose the concepts that tokens have completed in each row, and make their plans.
 
         A row may have completed fewer than another; what is made of the others is overwritten when
         they are complete.
         """
-        anchors = at.completed(level, before, ids.device)
-        predictor, stepper, single = self.model.predictor(level), self.steppers[level], anchors.ahead == 0
-        concepts = self._compose(level, ids, starts, at, anchors)
+        anchors = at.completed(level, before)
+        predictor, stepper = self.model.predictor(level), self.steppers[level]
+        concepts = self._compose(level, at, anchors)
         if predictor.end is not None:
             ends = at.first_tokens(level, anchors) - 1 - positions.last[:, None]
             concepts = predictor.with_end(concepts, take_rows(states, ends.clamp(0, positions.ahead)))
         previous = concepts
         if predictor.shift is not None:
-            last = RowPositions(before, at.rows, ids.device)
+            last = RowPositions(before, at.rows, concepts.device)
             previous = torch.cat((self.inputs[level].one(last)[:, None], concepts[:, :-1]), 1)
             self.inputs[level].write(anchors, concepts)
         reading, own = at.reading(level, anchors), [list[Tensor]() for _ in stepper.passes]
 
         def run(inputs: Tensor, shift: int) -> Tensor:
-            """Return the states of the newest anchors at a step of the rollout."""
-            hidden = stepper.step(inputs[:, 0] if single else inputs, anchors, reading, shift, own)
-            return hidden[:, None] if single else hidden  # (R, K, D)
+            """Return the states (R, K, D) of the anchors at a step of the rollout."""
+            return stepper.step(inputs, anchors, reading, shift, own)
 
         predicted = predictor.predict(concepts, previous, run, self.model.feed_back(level))
         plans = predicted.plan
         if self.hook is not None:
-            every = torch.arange(len(ids)) if at.rows is None else at.rows
-            begun = starts[:, None] + at.first_tokens(level, anchors).cpu()
-            plans = self.hook(level, plans, anchor_numbers(self.model, ids, begun, level), every)
+            begun = at.starts[:, None] + at.first_tokens(level, anchors).cpu()
+            plans = self.hook(level, plans, anchor_numbers(self.model, at.ids, begun, level), at.every_row)
         self._set_plans(level, at, anchors, self.encoder.composition(level).norm(plans))
         if level == 1 and self.pointers is not None:
             self.pointers.add_anchors(anchors, predicted.states, at.first_elements(level, anchors))
         memory = concepts if self.config.reader.memory == "concepts" else predicted.states
         self.steppers[level - 1].add_memory(anchors, memory, at.first_elements(level, anchors))
 
-    def _compose(self, level: int, ids: Tensor, starts: Tensor, at: Location, anchors: RowPositions) -> Tensor:
+    def _compose(self, level: int, at: Location, anchors: RowPositions) -> Tensor:
         """Compose the chunks before anchors, the predictor's next inputs: (R, K, D)."""
+        ids = at.ids
         if self.running is not None and at.chunks is not None:
             slots, chunks = self.running.previous(at.chunks[level], at.rows, ids.device)
         else:
             span, chunks = self.config.hierarchy.span(level), None
             slots = (anchors.last[:, None] - 1) * span + torch.arange((anchors.ahead + 1) * span, device=ids.device)
-        tokens = ids.gather(1, (slots + starts[:, None].to(ids.device)).clamp(max=ids.shape[1] - 1))
+        tokens = ids.gather(1, (slots + at.starts[:, None].to(ids.device)).clamp(max=ids.shape[1] - 1))
         if self.token_encoder is None:  # a user's own encoder may know nothing of chunks
             every = self.encoder(tokens) if chunks is None else self.encoder(tokens, chunks)
             concepts: Tensor = every[level]
         else:
-            rows = torch.arange(len(self.states)) if at.rows is None else at.rows
-            states = self.states[rows.to(ids.device)[:, None], slots.clamp(max=self.states.shape[1] - 1)]
+            states = self.states[at.every_row.to(ids.device)[:, None], slots.clamp(max=self.states.shape[1] - 1)]
             concepts = self.encoder.concepts(self.encoder.elements(tokens, states, level), level, chunks)
         return concepts[:, : anchors.ahead + 1]

@@ -1,9 +1,11 @@
 """Where texts that grow stand in the chunks of every level.
 
-Shapes: B rows of the batch, R rows that take a step, H horizon, A anchors, D width of a level.
+Shapes: B rows of the batch, R rows that take a step, L size of the buffer, n positions of a row, H
+horizon, D width of a level.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -81,41 +83,44 @@ class Reading:
 
 @dataclass
 class Location:
-    """Where the visible texts of rows stand.
+    """Texts, and where they stand in the chunks of every level.
 
     Attributes:
         hierarchy: the levels of the model.
-        counts: per level, (R,) complete elements on the CPU; at level 0 tokens.
+        ids: (R, L) texts; what stands after the end of a row is arbitrary.
+        starts: (R,) first visible token of each row, on the CPU.
+        lengths: (R,) tokens of each row, on the CPU.
         chunks: per concept level, the chunk that has not ended, if rules cut chunks.
-        rows: (R,) rows of the batch, or None for all.
+        rows: (R,) rows of the batch, on the CPU, or None for all.
+        counts: per level, (R,) complete elements on the CPU; at level 0 visible tokens. Where rules
+            cut chunks, those of levels whose chunks are not given are missing.
     """
 
     hierarchy: Hierarchy
-    counts: dict[int, Tensor]
-    chunks: dict[int, OpenChunk] | None
-    rows: Tensor | None
+    ids: Tensor
+    starts: Tensor
+    lengths: Tensor
+    chunks: dict[int, OpenChunk] | None = None
+    rows: Tensor | None = None
+    counts: dict[int, Tensor] = field(init=False)
 
-    @classmethod
-    def of(
-        cls,
-        hierarchy: Hierarchy,
-        lengths: Tensor,
-        chunks: dict[int, OpenChunk] | None,
-        rows: Tensor | None = None,
-    ) -> "Location":
-        """Locate texts.
-
-        Args:
-            hierarchy: the levels of the model.
-            lengths: (R,) visible tokens of each row, on the CPU.
-            chunks: the chunks that have not ended, if rules cut chunks.
-            rows: (R,) rows of the batch, or None for all.
-        """
-        if chunks is None:
-            counts = {level: lengths // hierarchy.span(level) for level in hierarchy.concept_levels}
+    def __post_init__(self) -> None:
+        time = self.lengths - self.starts
+        if self.hierarchy.rules:
+            counts = {level: chunk.number for level, chunk in (self.chunks or {}).items()}
         else:
-            counts = {level: chunk.number for level, chunk in chunks.items()}
-        return cls(hierarchy, {0: lengths} | counts, chunks, rows)
+            counts = {level: time // self.hierarchy.span(level) for level in self.hierarchy.concept_levels}
+        self.counts = {0: time} | counts
+
+    @property
+    def every_row(self) -> Tensor:
+        """:attr:`rows`, also where these are all."""
+        return torch.arange(len(self.ids)) if self.rows is None else self.rows
+
+    @cached_property
+    def newest(self) -> Reading | None:
+        """What the newest token of each row reads, None if there is no level above."""
+        return self.reading(0, self.positions(0))
 
     def done(self, level: int) -> Tensor:
         """Return whether the newest token of each row completes an element of ``level``, (R,)."""
@@ -123,20 +128,24 @@ class Location:
             return self.counts[0] % self.hierarchy.span(level) == 0
         return (self.chunks[level].start == self.counts[0]) & (self.counts[level] > 0)
 
+    def newest_tokens(self) -> Tensor:
+        """Return the last token of each row, (R, 1)."""
+        return self.ids.gather(1, (self.lengths - 1)[:, None].to(self.ids.device))
+
     def before(self) -> dict[int, Tensor]:
         """Return per concept level, (R,) complete elements without the newest token, on the CPU."""
         return {level: self.counts[level] - self.done(level).long() for level in self.hierarchy.concept_levels}
 
-    def positions(self, level: int, device: torch.device, ahead: int = 0) -> RowPositions:
+    def positions(self, level: int, ahead: int = 0) -> RowPositions:
         """Return the newest position of each row at a level, which has predicted nothing yet.
 
         ``ahead`` drafted positions follow it.
         """
-        return RowPositions(self.counts[level] - int(level == 0), self.rows, device, ahead)
+        return RowPositions(self.counts[level] - int(level == 0), self.rows, self.ids.device, ahead)
 
-    def completed(self, level: int, before: Tensor, device: torch.device) -> RowPositions:
+    def completed(self, level: int, before: Tensor) -> RowPositions:
         """Return the anchors of ``level`` after the first ``before`` (R,), on the CPU."""
-        return RowPositions(before + 1, self.rows, device, int((self.counts[level] - before).max()) - 1)
+        return RowPositions(before + 1, self.rows, self.ids.device, int((self.counts[level] - before).max()) - 1)
 
     def reading(self, level: int, positions: RowPositions) -> Reading | None:
         """Return what positions of a level read, None at the top."""
@@ -174,6 +183,11 @@ class Location:
 
     def select(self, index: Tensor) -> "Location":
         """Return the location of some of the rows, by their indices (R,) on the CPU."""
-        counts = {level: count[index] for level, count in self.counts.items()}
-        chunks = None if self.chunks is None else {level: one.select(index) for level, one in self.chunks.items()}
-        return Location(self.hierarchy, counts, chunks, index if self.rows is None else self.rows[index])
+        return replace(
+            self,
+            ids=self.ids[index.to(self.ids.device)],
+            starts=self.starts[index],
+            lengths=self.lengths[index],
+            chunks=None if self.chunks is None else {level: one.select(index) for level, one in self.chunks.items()},
+            rows=self.every_row[index],
+        )

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextconcept.inference.locations import Reading
+from nextconcept.inference.locations import Location
 from nextconcept.inference.ring_cache import AnchorStore
 from nextconcept.inference.sampling import Draws
 from nextconcept.nn.concept_encoder import PADDING, READ_BACK_SCALE
@@ -38,26 +38,21 @@ class PlanDrafts:
         self.prior = model.encoder.read_back_logits(torch.zeros_like(vocabulary[:, 0]))
         self.chain = None if model.draft_head is None else _Chain(model.draft_head, vocabulary)
 
-    def read(
-        self, reading: Reading | None, ids: Tensor, lengths: Tensor, rows: Tensor, count: int
-    ) -> tuple[Tensor, Tensor]:
+    def read(self, at: Location, count: int) -> tuple[Tensor, Tensor]:
         """Draft tokens; where rules cut chunks, in the first chunk alone.
 
         Args:
-            reading: what the newest position of each row reads.
-            ids: (R, L) texts.
-            lengths: (R,) tokens of each text, on the CPU.
-            rows: (R,) rows of the batch, on the CPU.
+            at: the texts.
             count: n.
 
         Returns:
             (R, n) tokens, and whether the plan has each place, (R, n) bool.
         """
-        assert reading is not None  # there is a level above
-        plan = self.plans.one(reading.anchors)
-        places = reading.place + torch.arange(count, device=ids.device)
+        assert at.newest is not None  # there is a level above
+        plan = self.plans.one(at.newest.anchors)
+        places = at.newest.place + torch.arange(count, device=at.ids.device)
         planned = self.hierarchy.span(1) if self.hierarchy.rules else plan.shape[1] * self.hierarchy.chunk_size
-        return self.tokens(plan, places, ids, lengths, rows), places < planned
+        return self.tokens(plan, places, at.ids, at.lengths, at.every_row), places < planned
 
     def tokens(self, plan: Tensor, places: Tensor, ids: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
         """Read tokens of plans.

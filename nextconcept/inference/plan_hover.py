@@ -9,7 +9,7 @@ from html import escape
 
 from nextconcept.inference.plan_steps import END_MARK, AnchorPlan, LevelPlans, PlanReading, WrittenToken, visible
 
-__all__ = ["anchor_class", "hover_note", "hover_rules", "piece_spans", "share_style", "token_spans"]
+__all__ = ["anchor_class", "hover_note", "hover_rules", "marked", "piece_spans", "share_style", "token_spans"]
 
 SHOWN = '{--w:var(--a%d);--s:counter(w)"%%";color:#111;background-color:#fff}'
 """Declarations for a planned concept that the piece of this number has read."""
@@ -29,7 +29,7 @@ def share_style(anchor: AnchorPlan, step: int) -> str:
 
 def piece_spans(readings: Sequence[PlanReading]) -> str:
     """Return the text of a chunk as an element with one for each piece."""
-    pieces = (_piece(f"q{number}", one.text) for number, one in enumerate(readings))
+    pieces = (f'<span class="q{number}">{marked(one.text)}</span>' for number, one in enumerate(readings))
     return f'<bdi class="w ">{"".join(pieces)}</bdi>'
 
 
@@ -84,9 +84,9 @@ def hover_note(plans: LevelPlans) -> str:
     )
 
 
-def _piece(name: str, text: str) -> str:
-    end = '<span class="stop">end</span>'
-    return f'<span class="{name}">{end.join(escape(visible(part)) for part in text.split(END_MARK))}</span>'
+def marked(text: str) -> str:
+    """Return a text as HTML with blanks made visible, and with a sign for the end of a document."""
+    return '<span class="stop">end</span>'.join(escape(visible(part)) for part in text.split(END_MARK))
 
 
 def _sentence(plans: LevelPlans, position: int) -> str:

@@ -8,13 +8,13 @@ from nextconcept.inference.plan_hover import (
     anchor_class,
     hover_note,
     hover_rules,
+    marked,
     piece_spans,
     share_style,
     token_spans,
 )
 from nextconcept.inference.plan_steps import (
     CONTROL_CHARACTERS,
-    END_MARK,
     AnchorPlan,
     LevelPlans,
     PlanStep,
@@ -243,6 +243,4 @@ def _words(text: str, more: str = "", shown: bool = True) -> str:
     """Return a text as an element of its own direction, with blanks made visible if ``shown``."""
     if not text:
         return ""
-    end = '<span class="stop">end</span>' if shown else escape(END_MARK)
-    content = end.join(escape(visible(part) if shown else part) for part in text.split(END_MARK))
-    return f'<bdi class="w {more}">{content}</bdi>'
+    return f'<bdi class="w {more}">{marked(text) if shown else escape(text)}</bdi>'

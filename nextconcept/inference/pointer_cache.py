@@ -58,29 +58,22 @@ class PointerCache:
     def add_positions(self, positions: RowPositions, states: Tensor) -> None:
         """Store positions with states (R, n, D)."""
         keys, values = self.pointers.entries(states)
-        _write(self.stored.keys, positions, keys)
-        _write(self.stored.values, positions, values)
+        positions.store(self.stored.keys, keys)
+        positions.store(self.stored.values, values)
 
     def add_anchors(self, anchors: RowPositions, states: Tensor, first: Tensor) -> None:
         """Store anchors with the predictor's states (R, n, D_1) and first positions (R, n)."""
         own = self.pointers.directions(states)
-        _write(self.stored.search, anchors, own)
-        _write(self.stored.first, anchors, first)
+        anchors.store(self.stored.search, own)
+        anchors.store(self.stored.first, first)
         search, firsts = anchors.select(self.stored.search), anchors.select(self.stored.first)
         scores, starts = self.pointers.choose(own.to(search.dtype), anchors.every(), search, firsts)
-        _write(self.stored.scores, anchors, scores)
-        _write(self.stored.starts, anchors, starts)
+        anchors.store(self.stored.scores, scores)
+        anchors.store(self.stored.starts, starts)
 
     def read(self, states: Tensor, positions: RowPositions, reading: Reading) -> Tensor:
-        """Return what positions with states (R, D) or (R, n, D) read, without a gate, alike."""
-        every, rows = states if states.dim() == 3 else states[:, None], positions.rows
-        scores, starts = (take_rows(part, reading.anchor, rows) for part in (self.stored.scores, self.stored.starts))
-        query, at = self.pointers.queries(every), starts + reading.place[..., None]
-        read = self.pointers.read(query, scores, at, self.stored.keys, self.stored.values, rows)
-        return read if states.dim() == 3 else read[:, 0]
-
-
-def _write(stored: Tensor, positions: RowPositions, entries: Tensor) -> None:
-    """Store (R, n, ...) entries of positions in (B, S, ...)."""
-    every = torch.arange(len(stored), device=stored.device) if positions.rows is None else positions.rows
-    stored[every[:, None], positions.every()] = entries.to(stored.dtype)
+        """Return what positions with states (R, n, D) read, (R, n, D) without a gate."""
+        stored, rows = self.stored, positions.rows
+        scores, starts = (take_rows(part, reading.anchor, rows) for part in (stored.scores, stored.starts))
+        at = starts + reading.place[..., None]
+        return self.pointers.read(self.pointers.queries(states), scores, at, stored.keys, stored.values, rows)

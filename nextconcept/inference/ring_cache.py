@@ -45,6 +45,15 @@ class RowPositions:
         """Return all positions, (R, n)."""
         return self.last[:, None] + torch.arange(self.ahead + 1, device=self.last.device)
 
+    def numbers(self, count: int) -> Tensor:
+        """Return :attr:`rows` of a batch of ``count`` rows, also where these are all."""
+        return torch.arange(count, device=self.last.device) if self.rows is None else self.rows
+
+    def store(self, stored: Tensor, entries: Tensor) -> None:
+        """Write (R, n, ...) entries of positions p into slots ``p % S`` of a cache (B, S, ...)."""
+        # Autocast may have narrowed the entries.
+        stored[self.numbers(len(stored))[:, None], self.every() % stored.shape[1]] = entries.to(stored.dtype)
+
 
 class RingCache:
     """A ring buffer of the latest keys and values of each row.
@@ -84,10 +93,7 @@ class RingCache:
         if positions.rows is None and positions.oldest == positions.newest and slot + positions.ahead < self.size:
             self.data[:, :, :, slot : slot + 1 + positions.ahead] = entries
         else:
-            rows = torch.arange(len(self.data), device=entries.device) if positions.rows is None else positions.rows
-            self.data[rows[:, None], :, :, positions.every() % self.size] = entries.permute(0, 3, 1, 2, 4).to(
-                self.data.dtype
-            )  # autocast may have narrowed them
+            positions.store(self.data.permute(0, 3, 1, 2, 4), entries.permute(0, 3, 1, 2, 4))
 
     def view(self, positions: RowPositions, shift: int = 0, seen_from: Tensor | None = None) -> "RingView":
         """Say which entries queries see; rings of one size and window share it.
@@ -161,21 +167,18 @@ class AnchorStore:
             self.data = values.new_zeros(self.rows, self.slots, *values.shape[2:])
         if anchors.rows is None and anchors.ahead == 0 and anchors.oldest == anchors.newest:
             self.data[:, anchors.newest % self.slots] = values[:, 0]
-            return
-        rows = torch.arange(self.rows, device=values.device) if anchors.rows is None else anchors.rows
-        self.data[rows[:, None], anchors.every() % self.slots] = values.to(self.data.dtype)
+        else:
+            anchors.store(self.data, values)
 
     def one(self, anchors: RowPositions) -> Tensor:
         """Return what the current anchor of each row left, (R, ...)."""
         if anchors.rows is None and anchors.oldest == anchors.newest:
             return self.data[:, anchors.newest % self.slots]
-        rows = torch.arange(self.rows, device=self.data.device) if anchors.rows is None else anchors.rows
-        return self.data[rows, anchors.last % self.slots]
+        return self.data[anchors.numbers(self.rows), anchors.last % self.slots]
 
     def each(self, anchors: RowPositions, anchor: Tensor) -> Tensor:
         """Return what the (R, n) anchors of positions left, (R, n, ...)."""
-        rows = torch.arange(self.rows, device=self.data.device) if anchors.rows is None else anchors.rows
-        return self.data[rows[:, None], anchor % self.slots]
+        return self.data[anchors.numbers(self.rows)[:, None], anchor % self.slots]
 
 
 @dataclass

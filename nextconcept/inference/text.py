@@ -27,7 +27,7 @@ from nextconcept.nn.concept_encoder import ConceptEncoder
 from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.model import NextConceptModel
 
-__all__ = ["TextStream", "Writer", "continue_tokens", "generate_text", "load"]
+__all__ = ["TextStream", "Writer", "generate_text", "load"]
 
 Prompt = TypeVar("Prompt", str, list[str])
 
@@ -268,7 +268,7 @@ class TextStream:
 def generate_text(
     model: NextConceptModel,
     tokenizer: Tokenizer,
-    prompts: list[str],
+    prompts: list[str] | list[list[int]],
     max_new_tokens: int,
     sampling: Sampling = Sampling(),
     seed: int = 0,
@@ -281,7 +281,7 @@ def generate_text(
     Args:
         model: the model; in eval mode while it writes.
         tokenizer: the model's tokenizer.
-        prompts: texts to continue.
+        prompts: texts to continue, or their token ids.
         max_new_tokens: tokens to write at most for each prompt; a text also ends with its document.
         sampling: how tokens are drawn.
         seed: seed of the sampling.
@@ -295,28 +295,13 @@ def generate_text(
     Raises:
         InputError: if prompts or options can't be used.
     """
-    ids: list[list[int]] = [tokenizer.encode_prompt(prompt).tolist() for prompt in prompts]
-    yield from continue_tokens(model, tokenizer, ids, max_new_tokens, sampling, seed, stop, draft, figures)
-
-
-def continue_tokens(
-    model: NextConceptModel,
-    tokenizer: Tokenizer,
-    prompts: list[list[int]],
-    max_new_tokens: int,
-    sampling: Sampling = Sampling(),
-    seed: int = 0,
-    stop: list[str] | None = None,
-    draft: str | None = None,
-    figures: DraftFigures | None = None,
-) -> Iterator[tuple[int, str]]:
-    """Continue prompts that are given as lists of token ids; see :func:`generate_text`."""
+    ids = [prompt if isinstance(prompt, list) else tokenizer.encode_prompt(prompt).tolist() for prompt in prompts]
     if "" in (stop or []):
         raise InputError("a stop string is empty: give at least one character with --stop.")
-    tokens, lengths = _pad(prompts)
+    tokens, lengths = _pad(ids)
     device = next(model.parameters()).device
     generator = make_generator(seed, device)
-    rows = [TextStream(tokenizer, stop or [], prompt) for prompt in prompts]
+    rows = [TextStream(tokenizer, stop or [], prompt) for prompt in ids]
     with eval_mode(model):
         writing = generate_tokens(
             model,

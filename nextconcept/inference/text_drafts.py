@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextconcept.inference.locations import Reading
+from nextconcept.inference.locations import Location
 
 __all__ = ["TextDrafts"]
 
@@ -29,22 +29,18 @@ class TextDrafts:
     prompt lookup decoding (Saxena, 2023), which takes no model.
     """
 
-    def read(
-        self, reading: Reading | None, ids: Tensor, lengths: Tensor, rows: Tensor, count: int
-    ) -> tuple[Tensor, Tensor]:
+    def read(self, at: Location, count: int) -> tuple[Tensor, Tensor]:
         """Draft tokens.
 
         Args:
-            reading: not used; plans need it.
-            ids: (R, L) texts; what stands after the end of a row is arbitrary.
-            lengths: (R,) tokens of each text, on the CPU.
-            rows: not used; the draws of plans need them.
+            at: the texts.
             count: n.
 
         Returns:
             (R, n) tokens, and whether each is one, (R, n) bool.
         """
-        time, after = int(lengths.max()), lengths.to(ids.device)[:, None]
+        ids = at.ids
+        time, after = int(at.lengths.max()), at.lengths.to(ids.device)[:, None]
         place = torch.arange(time, device=ids.device)
         padded = F.pad(ids[:, :time], (MATCHED, 0), value=NO_TOKEN)
         newest = padded.gather(1, after + MATCHED - 1 - torch.arange(MATCHED, device=ids.device))

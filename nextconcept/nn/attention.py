@@ -55,7 +55,7 @@ class AttentionWidths:
 
 
 class _KeysAndValues(nn.Module):
-    """Keys and values of vectors of the level above."""
+    """Keys and values of the vectors attended to."""
 
     key: KeyLinear
     value: KeyLinear
@@ -88,19 +88,21 @@ class PlanPrefix(_KeysAndValues):
         self.value = KeyLinear(widths.source, widths.keys)
 
 
-class SelfAttention(nn.Module):
-    """Causal multi-head self-attention with rotary positions.
-
-    Args:
-        widths: full widths of the matrices; the level attends to itself.
-    """
-
+class _Attention(_KeysAndValues):
     def __init__(self, widths: AttentionWidths) -> None:
         super().__init__()
         self.query = Linear(widths.width, widths.queries)
         self.key = KeyLinear(widths.source, widths.keys)
         self.value = KeyLinear(widths.source, widths.keys)
         self.out = Linear(widths.queries, widths.width)
+
+
+class SelfAttention(_Attention):
+    """Causal multi-head self-attention with rotary positions.
+
+    Args:
+        widths: full widths of the matrices; the level attends to itself.
+    """
 
     def forward(self, x: Tensor, context: LevelContext, index: int = 0, prefix: PlanPrefix | None = None) -> Tensor:
         """Attend to the own and earlier positions.
@@ -139,16 +141,7 @@ class SelfAttention(nn.Module):
         return context.rotate(query), context.rotate(key), value
 
 
-class _CrossAttention(_KeysAndValues):
-    def __init__(self, widths: AttentionWidths) -> None:
-        super().__init__()
-        self.query = Linear(widths.width, widths.queries)
-        self.key = KeyLinear(widths.source, widths.keys)
-        self.value = KeyLinear(widths.source, widths.keys)
-        self.out = Linear(widths.queries, widths.width)
-
-
-class PlanAttention(_CrossAttention):
+class PlanAttention(_Attention):
     """Each position attends to the plan issued at the anchor of its chunk.
 
     Args:
@@ -239,7 +232,7 @@ class AnchorReading(_PlacedReading):
         return context.spread(mapped)
 
 
-class MemoryAttention(_CrossAttention):
+class MemoryAttention(_Attention):
     """Each position attends to what the level above knew at the anchors up to its chunk's.
 
     Args:

@@ -122,13 +122,13 @@ class LevelWeights(ABC):
             (..., T, g d) of a :class:`~nextconcept.nn.layers.KeyLinear`, (..., T, h d) of others.
         """
 
-    @abstractmethod
     def split(self, x: Tensor) -> Tensor:
         """Split projected features into heads: (..., T, h d) to (..., h, T, d)."""
+        return self.shape.split(x)
 
-    @abstractmethod
     def merge(self, x: Tensor) -> Tensor:
         """Return the heads side by side: the inverse of :meth:`split`."""
+        return self.shape.merge(x)
 
     @abstractmethod
     def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
@@ -149,14 +149,6 @@ class SlicedWeights(LevelWeights):
     def project(self, x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
         """Apply one map after another."""
         return tuple(one(x, self.shape.rows(one)) for one in maps)
-
-    def split(self, x: Tensor) -> Tensor:
-        """Split as :meth:`LevelShape.split`."""
-        return self.shape.split(x)
-
-    def merge(self, x: Tensor) -> Tensor:
-        """Return the heads side by side, as :meth:`LevelShape.merge` does."""
-        return self.shape.merge(x)
 
     def write(self, x: Tensor, out: Linear, gate: Tensor | None = None) -> Tensor:
         """Multiply the matrix by the gate, and apply the product."""

@@ -58,10 +58,15 @@ class Places(ABC):
     Args:
         element: the element that position 0 predicts: 1 for tokens, 0 for a level with a BOS.
         fold: puts positions that read one plan into a group.
+        chunk_length: elements by which later chunks of a plan are taken to follow.
     """
 
-    def __init__(self, element: int, fold: ChunkFold) -> None:
-        self.element, self.fold = element, fold
+    def __init__(self, element: int, fold: ChunkFold, chunk_length: float) -> None:
+        self.element, self.fold, self.chunk_length = element, fold, chunk_length
+
+    def step_starts(self, horizon: int, device: torch.device) -> Tensor:
+        """Return elements between the first chunk of a plan and each of its chunks, (H,)."""
+        return step_starts(horizon, self.chunk_length, device)
 
     @abstractmethod
     def spread(self, x: Tensor) -> Tensor:
@@ -78,10 +83,6 @@ class Places(ABC):
     @abstractmethod
     def chunk_starts(self, anchors: int, device: torch.device) -> Tensor:
         """Return the first element of each chunk: (A,), or (B, A)."""
-
-    @abstractmethod
-    def step_starts(self, horizon: int, device: torch.device) -> Tensor:
-        """Return elements between the first chunk of a plan and each of its chunks, (H,)."""
 
     @abstractmethod
     def unbound(self, plan: Tensor, step: int, unbind: Unbind) -> Tensor:
@@ -117,7 +118,7 @@ class EvenPlaces(Places):
     """
 
     def __init__(self, chunk_size: int, element: int, stride: int = 1) -> None:
-        super().__init__(element, ChunkFold(chunk_size, element))
+        super().__init__(element, ChunkFold(chunk_size, element), chunk_size)
         self.chunk_size, self.stride = chunk_size, stride
 
     def spread(self, x: Tensor) -> Tensor:
@@ -136,10 +137,6 @@ class EvenPlaces(Places):
     def chunk_starts(self, anchors: int, device: torch.device) -> Tensor:
         """Return multiples of c, (A,)."""
         return torch.arange(anchors, device=device) * self.chunk_size
-
-    def step_starts(self, horizon: int, device: torch.device) -> Tensor:
-        """Return multiples of c, (H,)."""
-        return step_starts(horizon, self.chunk_size, device)
 
     def unbound(self, plan: Tensor, step: int, unbind: Unbind) -> Tensor:
         """Unbind each plan at the places of a chunk, (B, A, c, D)."""
@@ -164,12 +161,12 @@ class UnevenPlaces(Places):
     Args:
         chunks: the chunks.
         element: see :class:`Places`.
-        mean_length: elements of a chunk on average, by which later chunks are taken to follow.
+        mean_length: elements of a chunk on average.
     """
 
     def __init__(self, chunks: Chunks, element: int, mean_length: float) -> None:
-        super().__init__(element, ChunkFold(1, 0))
-        self.chunks, self.mean_length = chunks, mean_length
+        super().__init__(element, ChunkFold(1, 0), mean_length)
+        self.chunks = chunks
         self.anchor, self.place = chunks.index[:, element:], chunks.place[:, element:]
 
     def spread(self, x: Tensor) -> Tensor:
@@ -187,10 +184,6 @@ class UnevenPlaces(Places):
     def chunk_starts(self, anchors: int, device: torch.device) -> Tensor:
         """Return the first element of each chunk, (B, A)."""
         return self.chunks.first
-
-    def step_starts(self, horizon: int, device: torch.device) -> Tensor:
-        """Return where chunks of the mean length would begin, (H,)."""
-        return step_starts(horizon, self.mean_length, device)
 
     def unbound(self, plan: Tensor, step: int, unbind: Unbind) -> Tensor:
         """Unbind the first step of each position's plan, (B, T, 1, D).

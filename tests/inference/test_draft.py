@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from nextconcept import InputError, NextConceptModel, generate
+from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.inference.draft_acceptance import DraftFigures
 from nextconcept.inference.draft_length import SOURCES, DraftLength
 from nextconcept.inference.drafts import DraftingGenerator
 from nextconcept.inference.generate import generate_tokens
 from nextconcept.inference.generators import CachedGenerator, UncachedGenerator
-from nextconcept.inference.locations import visible_from
+from nextconcept.inference.locations import Location, visible_from
 from nextconcept.inference.plan_drafts import PlanDrafts
 from nextconcept.inference.plan_edits import PlanEdit
 from nextconcept.inference.ring_cache import AnchorStore
@@ -315,7 +316,7 @@ def compare_logits(model: NextConceptModel, passes: int = 8, draft: str = "plan"
                 tried = ids.clone()
                 for row, draft in zip(one.rows.tolist(), one.drafts, strict=True):
                     tried[row, lengths[row] : lengths[row] + ahead] = draft[:ahead]
-                expected = plain.run(tried, starts, then, rows)[0]
+                expected = plain(tried[rows], starts[rows], then[rows])
                 worst = max(worst, float((one.logits[there, ahead] - expected).abs().max()))
                 compared += int(there.sum()) * (ahead > 0)
             # Some drafts are taken: all, none, one or some, by turns.
@@ -360,7 +361,8 @@ def test_text_drafts__copy_what_followed_the_longest_match():
     def drafted(text: list[int], count: int = 3, spare: int = 2) -> list[int]:
         # Another row, and what stands after a text, change nothing.
         ids = torch.tensor([text + [7] * spare, [7] * (len(text) + spare)])
-        tokens, inside = drafts.read(None, ids, torch.tensor([len(text), 1]), torch.arange(2), count)
+        at = Location(Hierarchy(1, 4), ids, torch.zeros(2).long(), torch.tensor([len(text), 1]))
+        tokens, inside = drafts.read(at, count)
         assert inside[0].long().diff().le(0).all()
         assert not inside[1].any()
         return tokens[0, inside[0]].tolist()
