@@ -115,12 +115,17 @@ def _well_formed(checkpoint: dict[str, Any]) -> bool:
     """Whether a checkpoint has the types that this package writes."""
     stored, weights, compute = checkpoint[KEY], checkpoint["state_dict"], checkpoint.get(COMPUTE, {})
     groups = [stored, weights, compute, checkpoint.get("loops", {}), checkpoint.get("hyper_parameters", {})]
-    if not all(isinstance(part, dict) for part in groups) or (compute == {} and COMPUTE in checkpoint):
+    if not all(isinstance(part, dict) for part in groups):
+        return False
+    if COMPUTE in checkpoint and not {"flops", "tokens"} <= compute.keys():
         return False
     if not _whole_loops(checkpoint.get("loops", {})):
         return False
     states = [checkpoint.get(name, []) for name in ("optimizer_states", "lr_schedulers")]
     if not all(isinstance(some, list) and all(isinstance(one, dict) for one in some) for some in states):
+        return False
+    moments = [one.get("state") for one in states[0]]
+    if not all(isinstance(some, dict) and all(isinstance(one, dict) for one in some.values()) for some in moments):
         return False
     if "optimizer_states" in checkpoint and not {"global_step", "loops", "lr_schedulers"} <= checkpoint.keys():
         return False
@@ -129,7 +134,7 @@ def _well_formed(checkpoint: dict[str, Any]) -> bool:
         return False
     named = all(isinstance(name, str) for name in weights) and isinstance(objective.get("name", ""), str)
     measured, spent = record.get("measured", {}), [compute.get(name, 0) for name in ("flops", "tokens")]
-    steps = [checkpoint.get("global_step", 0), checkpoint.get("nextconcept_seed", 0)]
+    steps = [checkpoint.get(name, 0) for name in ("global_step", "nextconcept_seed", "nextconcept_first_step")]
     if not all(isinstance(number, int) for number in steps):
         return False
     numbers = [*spent, *(measured.values() if isinstance(measured, dict) else [None])]

@@ -96,7 +96,7 @@ class StoredModel(ABC):
             tokenizer = None if text is None else tokenizer_from_json(text)
         if tokenizer is None:
             return None
-        if tokenizer.vocab_size > vocab_size:
+        if tokenizer.vocab_size > vocab_size:  # fewer are found where BPE has little text
             raise InputError(
                 f"the tokenizer in {self.path} has {tokenizer.vocab_size} tokens, but the model knows {vocab_size}: "
                 "use the tokenizer that the model was trained with."

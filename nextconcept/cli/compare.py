@@ -5,9 +5,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
-from nextconcept.cli.parsers import run_function
-from nextconcept.evaluation.compare import Comparison
+from nextconcept.cli.parsers import options_of, resolve_experiments, run_function
+from nextconcept.core.errors import InputError
+from nextconcept.core.experiments import read_yaml
+from nextconcept.core.suggestions import did_you_mean
+from nextconcept.evaluation.compare import Comparison, Entry, Growth
 
 __all__ = ["run"]
 
@@ -16,10 +22,32 @@ GOES_ON = "stopped; the same command goes on from here."
 
 def run(arguments: list[str]) -> None:
     """Run the command."""
+    for option, value in options_of(resolve_experiments(arguments)):
+        if option in ("-c", "--config"):
+            _check_names(read_yaml(Path(value)))
     comparison = run_function(Comparison, arguments)
     with _told_how_to_go_on():
         path = comparison.run()
     print(f"wrote {path}, {path.with_suffix('.md')} and {path.with_suffix('.png')}")
+
+
+def _check_names(content: Any) -> None:
+    """Refuse unknown settings of entries in a configuration file: jsonargparse drops empty ones.
+
+    Raises:
+        InputError: if there is one.
+    """
+    entries = content.get("entries") if isinstance(content, dict) else None
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        for cls, given, owner in (
+            (Entry, entry, f"the entry {name!r}"),
+            (Growth, entry.get("growth") if isinstance(entry, dict) else None, f"growth of the entry {name!r}"),
+        ):
+            known = [one.name for one in fields(cls)]
+            unknown = next((one for one in given if one not in known), None) if isinstance(given, dict) else None
+            if unknown is not None:
+                hint = did_you_mean(str(unknown), known) or f"there are {', '.join(known)}."
+                raise InputError(f"{owner} has no setting {unknown}: {hint}")
 
 
 @contextmanager

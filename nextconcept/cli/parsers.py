@@ -10,7 +10,7 @@ from jsonargparse import ActionYesNo, ArgumentParser, auto_cli
 
 from nextconcept.cli.value_errors import describe_value_error
 from nextconcept.core.errors import InputError, own_error
-from nextconcept.core.experiments import experiment_files, find_experiment, read_yaml
+from nextconcept.core.experiments import check_yaml, experiment_files, find_experiment, read_yaml
 from nextconcept.core.suggestions import closest, did_you_mean
 
 __all__ = ["CommandParser", "OneLineErrors", "options_of", "resolve_experiments", "run_function"]
@@ -54,7 +54,7 @@ class OneLineErrors(ArgumentParser):
         typed = re.search(r"unrecognized arguments: --([\w.]+\+?)", text)
         in_file = re.search(r"does not accept option '([\w.]+)'", text)
         of_class = re.search(r"Option '([\w.]+)' is not accepted", text)
-        no_class = re.search(r"Expected a dot import path string: (\w+)", text)
+        no_class = re.search(r"(?:Expected a dot import path string|Unexpected import path format): (\S+)", text)
         missing = re.fullmatch(r"the following arguments are required: ([\w., ]+)", text)
         prog = " ".join([re.sub(r" \[[^]]*\]", "", self.prog), *self.command.split()])
         # The parser that jsonargparse makes for the settings of a class has no command.
@@ -213,11 +213,13 @@ def _find_for(command: str, name: str, groups: Iterable[str]) -> Path:
         kind, suitable = ("a comparison", "compare") if comparison else ("an experiment", "fit")
         raise InputError(f"{name} is {kind}: use nextconcept {suitable} --config {name}.")
     try:
-        content = read_yaml(path.read_text(encoding="utf-8"))  # if broken, the parser says where
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
             f"the configuration {path} is not valid UTF-8 near byte {error.start}: convert it to UTF-8."
         ) from None
+    check_yaml(text, path)
+    content = read_yaml(text)  # if broken, the parser says where
     if not isinstance(content, dict | None):
         raise InputError(f"{path} is not a configuration, which is a YAML mapping of settings to values.")
     for group in sorted(groups):

@@ -28,6 +28,9 @@ def describe_value_error(message: str) -> str | None:
         The sentence, without a full stop; None if the error is of another kind or has a type that
         has no name here.
     """
+    switch = re.search(r"argument --([\w.]+)\S*: invalid _boolean_type value: '(.*)'", message, re.DOTALL)
+    if switch:
+        return f"{switch[1]} takes true or false, not {switch[2].strip() or 'an empty text'}"
     key = re.search(r'Parser key "([^"]+)"', message)
     if key is None:
         return None
@@ -43,7 +46,7 @@ def describe_value_error(message: str) -> str | None:
     group = re.search(r"Unable to load config ['\"](.*?)['\"]", message)
     if group:
         return f"{key[1]} takes settings by name, or a file of them, not {group[1]}"
-    value = re.search(r"(?:Got|Given) value: (.+)", message, re.DOTALL)
+    value = re.search(r"(?:Got|Given) value:(.*)", message, re.DOTALL)
     kinds = re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+)\])", message)
     if not value or not kinds or any(kind and kind not in TYPES for kind, _ in kinds):
         return None
@@ -51,7 +54,7 @@ def describe_value_error(message: str) -> str | None:
     for kind, choices in kinds:
         names += [TYPES[kind]] if kind else [choice.strip("'\"") for choice in choices.split(", ")]
     *others, last = dict.fromkeys(names)
-    given = value[1].strip()
+    given = value[1].strip() or "an empty text"
     wants_list = "a list" in names and {*names} <= {"a list", "null"}
     hint = f": give [{given}]" if wants_list and given.replace("_", "").isalnum() else ""
     return f"{key[1]} takes {', '.join(others) + ' or ' if others else ''}{last}, not {given}{hint}"

@@ -12,7 +12,7 @@ import yaml
 from nextconcept.core.errors import InputError
 from nextconcept.core.suggestions import did_you_mean
 
-__all__ = ["experiment_files", "find_experiment", "read_yaml"]
+__all__ = ["check_yaml", "experiment_files", "find_experiment", "read_yaml"]
 
 
 def experiment_files() -> dict[str, Path]:
@@ -49,6 +49,46 @@ def find_experiment(name: str) -> Path:
         did_you_mean(wanted, files) or did_you_mean(wanted, short) or "nextconcept experiments lists the shipped ones."
     )
     raise InputError(f"there is no file and no experiment {name!r}: {hint}")
+
+
+def check_yaml(text: str, source: str | Path) -> None:
+    """Refuse YAML that is read otherwise than it looks; broken YAML is left to the parser.
+
+    Args:
+        text: the YAML.
+        source: where it comes from, for the message.
+
+    Raises:
+        InputError: if a mapping has a key twice, of which the first would be dropped, or a value
+            such as ``1:30`` would be read as a number to the base of 60.
+    """
+    try:
+        waiting, seen = [yaml.compose(text, yaml.SafeLoader)], set[int]()
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:  # an alias may lead back
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            known = set[tuple[str, str]]()
+            for key, value in node.value:
+                waiting += [key, value]
+                if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                    continue
+                if (key.tag, key.value) in known:
+                    line = key.start_mark.line + 1
+                    raise InputError(f"{source} has {key.value} twice, again in line {line}: leave one of them out.")
+                known.add((key.tag, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif ":" in node.value and node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+            line = node.start_mark.line + 1
+            raise InputError(
+                f"YAML reads {node.value} in line {line} of {source} as a number to the base of 60: "
+                "put it in quotes, or write the number."
+            )
 
 
 def read_yaml(source: str | Path) -> Any:

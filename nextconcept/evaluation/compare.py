@@ -10,7 +10,7 @@ from statistics import mean
 from typing import Any, Literal
 
 from nextconcept.core.errors import InputError
-from nextconcept.evaluation.entries import Entry, Growth, Run, make_run
+from nextconcept.evaluation.entries import Entry, Growth, Run, check_given, make_run
 from nextconcept.evaluation.metrics import LOSS
 from nextconcept.evaluation.report import write_report
 from nextconcept.evaluation.results_file import ResultsFile
@@ -93,6 +93,7 @@ class Comparison:
     logs: Path = Path("lightning_logs/compare")
 
     def __post_init__(self) -> None:
+        check_given(self, "the comparison")
         if not self.entries or not self.seeds or not self.learning_rates or self.jobs < 1:
             raise InputError("a comparison needs entries, seeds, learning_rates, and jobs of 1 or more.")
         if self.mode not in ("min", "max"):

@@ -4,7 +4,7 @@ import glob
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,22 @@ from nextconcept.core.experiments import find_experiment, read_yaml
 from nextconcept.core.settings import flat
 from nextconcept.evaluation.search import Candidate
 
-__all__ = ["Entry", "Growth", "Run", "make_run"]
+__all__ = ["Entry", "Growth", "Run", "check_given", "make_run"]
+
+
+def check_given(settings: Any, owner: str) -> None:
+    """Check that no setting is null that can't be, as one is whose name stands alone in a file.
+
+    Args:
+        settings: a dataclass.
+        owner: what the settings are of, for the message.
+
+    Raises:
+        InputError: if one is.
+    """
+    for one in fields(settings):
+        if getattr(settings, one.name) is None and one.default is not None:
+            raise InputError(f"{one.name} of {owner} has no value: give one, or leave the name out.")
 
 
 @dataclass
@@ -34,8 +49,8 @@ class Growth:
             ``model.optimizer.min_lr_ratio: 1.0``.
 
     Raises:
-        InputError: if the shares are not positive or do not add up to 1, or there is not a rule for
-            each later stage.
+        InputError: if a value is missing, the shares are not positive or do not add up to 1, or
+            there is not a rule for each later stage.
     """
 
     config: list[str]
@@ -45,6 +60,7 @@ class Growth:
     before: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_given(self, "growth")
         if not (min(self.shares, default=0) > 0 and abs(sum(self.shares) - 1) <= 1e-6):  # also if one is NaN
             raise InputError(f"the shares of a growing entry must be positive and add up to 1, not {self.shares}.")
         parse_chunking(self.rules)
@@ -70,6 +86,9 @@ class Entry:
         grid: values to try for options of this entry, by their dotted names.
         learning_rates: of this entry, in place of those of the comparison; one alone is taken as it
             is.
+
+    Raises:
+        InputError: if a value is missing.
     """
 
     config: list[str]
@@ -77,6 +96,9 @@ class Entry:
     growth: Growth | None = None
     grid: dict[str, list[Any]] = field(default_factory=dict)
     learning_rates: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_given(self, "an entry")
 
 
 @dataclass(frozen=True)

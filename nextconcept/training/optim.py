@@ -245,6 +245,27 @@ def number_by_position(
         state["state"] = {number[old]: values for old, values in state.get("state", {}).items()}
 
 
+def check_moments(state: dict[str, Any], parameter: Tensor, source: str) -> None:
+    """Check that a saved state is all that Muon or AdamW need to continue with a parameter.
+
+    Args:
+        state: the state of the parameter by name.
+        parameter: the parameter.
+        source: what holds the state, for the message.
+
+    Raises:
+        InputError: if it is not.
+    """
+    names = ("momentum_buffer",) if "momentum_buffer" in state else ("exp_avg", "exp_avg_sq")
+    moments = [state.get(name) for name in names]
+    whole = len(names) == 1 or isinstance(state.get("step"), Tensor)
+    if not whole or not all(isinstance(one, Tensor) and one.shape == parameter.shape for one in moments):
+        raise InputError(
+            f"{source} is damaged: the optimizer's state of a parameter is incomplete or of another shape. Give "
+            "another checkpoint, or begin with its weights by --model.init_from."
+        )
+
+
 def check_groups(states: list[dict[str, Any]], config: OptimizerConfig, model: NextConceptModel) -> None:
     """Check that saved optimizer states are those of the optimizer that is to continue.
 
@@ -254,8 +275,9 @@ def check_groups(states: list[dict[str, Any]], config: OptimizerConfig, model: N
         model: the model that it trains.
 
     Raises:
-        InputError: if they are those of another optimizer.
+        InputError: if they are those of another optimizer, or damaged.
     """
+    parameters = list(model.parameters())  # by whose positions states are numbered
     wanted = any(group.muon for group in parameter_groups(config, model))
     for state in states:
         if any("momentum" in group for group in state.get("param_groups", ())) != wanted:
@@ -264,6 +286,9 @@ def check_groups(states: list[dict[str, Any]], config: OptimizerConfig, model: N
                 f"the checkpoint was trained with another optimizer than {config.optimizer}: resume with "
                 f"--model.optimizer.optimizer {other}, or give its weights alone, with --model.init_from."
             )
+        for number, moments in state.get("state", {}).items():
+            if number in range(len(parameters)):  # those of an objective follow
+                check_moments(moments, parameters[number], "the checkpoint")
 
 
 def make_schedule(config: OptimizerConfig, optimizer: Optimizer, steps: int | float) -> LambdaLR:

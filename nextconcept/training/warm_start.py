@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 from nextconcept.checkpoints.files import COMPUTE, load_run
 from nextconcept.core.errors import InputError
@@ -57,24 +57,35 @@ class TrainingState:
             source: its file, for messages.
 
         Raises:
-            InputError: if it has weights alone.
+            InputError: if it has weights alone, or moments that are not of the parameters' shapes.
         """
-        if not checkpoint.get("optimizer_states") or "fit_loop" not in checkpoint.get("loops", {}):
+        if not checkpoint.get("optimizer_states") or not checkpoint.get("loops", {}).get("fit_loop"):
             raise InputError(
                 f"{source} has weights alone, so that training can't go on where it was: give a checkpoint with the "
                 "optimizer's state, or export the model and grow the export."
             )
-        saved = checkpoint["optimizer_states"][0]
-        names = [name for name, _ in model.named_parameters()]  # the module numbers by position
+        named = list(model.named_parameters())  # the module numbers by position
+        # After those of the model come the parameters of an objective.
+        states = {
+            number: one
+            for number, one in checkpoint["optimizer_states"][0]["state"].items()
+            if number in range(len(named))
+        }
+        for number, state in states.items():
+            for value in state.values():
+                if not isinstance(value, Tensor) or (value.dim() and value.shape != named[number][1].shape):
+                    raise InputError(
+                        f"{source} has an optimizer's state of {named[number][0]} that can't grow with it: export the "
+                        "model and grow the export."
+                    )
         spent = checkpoint.get(COMPUTE, {"flops": 0.0, "tokens": 0.0})
         return cls(
             checkpoint["global_step"],
             spent["flops"],
             spent["tokens"],
-            # After those of the model come the parameters of an objective.
-            {names[number]: state for number, state in saved["state"].items() if number < len(names)},
+            {named[number][0]: state for number, state in states.items()},
             checkpoint["loops"]["fit_loop"],
-            {name: list(parameter.shape) for name, parameter in model.named_parameters()},
+            {name: list(parameter.shape) for name, parameter in named},
         )
 
     def grown(self, model: NextConceptModel) -> "TrainingState":
@@ -102,8 +113,9 @@ class TrainingState:
         """Give the optimizer the moments of the parameters of ``model``.
 
         Raises:
-            InputError: if they are those of another optimizer.
+            InputError: if they are those of another optimizer, or damaged.
         """
+        from nextconcept.training.optim import MuonWithAdamW, check_moments
         from nextconcept.training.sharding import shard_like  # loads FSDP, which growing a model does not need
 
         by_muon = {id(one) for group in optimizer.param_groups if "momentum" in group for one in group["params"]}
@@ -114,6 +126,8 @@ class TrainingState:
                         f"the grown model was trained with {'adamw' if by_muon else 'muon'}: continue with "
                         f"model.optimizer.optimizer {'adamw' if by_muon else 'muon'}."
                     )
+                if type(optimizer) in (AdamW, MuonWithAdamW):
+                    check_moments(self.moments[name], parameter, "the training state of the grown model")
                 values = {key: value.to(parameter.device).clone() for key, value in self.moments[name].items()}
                 optimizer.state[parameter] = {key: shard_like(value, parameter) for key, value in values.items()}
 

@@ -73,10 +73,14 @@ def test_read_checkpoint__not_one(tmp_path: Path, content: bytes):
         {KEY: {"record": []}},
         {KEY: {"record": {"measured": {"val/loss": "low"}}}},
         {"nextconcept_compute": {"flops": "many"}},
+        {"nextconcept_compute": {"flops": 1.0}},
+        {"nextconcept_first_step": "ten"},
         {"global_step": "ten"},
         {"loops": None},
         {"optimizer_states": [None]},
         {"optimizer_states": [], "loops": {}, "global_step": 3},
+        {"optimizer_states": [{}], "loops": {}, "lr_schedulers": [], "global_step": 3},
+        {"optimizer_states": [{"state": {0: None}}], "loops": {}, "lr_schedulers": [], "global_step": 3},
         {"optimizer_states": [], "loops": {}, "lr_schedulers": {}, "global_step": 3},
     ],
     ids=str,
@@ -129,6 +133,14 @@ def test_load_run__weights_that_are_not_finite(tmp_path: Path):
     for source in (path, tmp_path / "export"):
         with pytest.raises(InputError, match=f"{source} are not finite .* its training diverged"):
             load_run(source)
+
+
+def test_load_run__a_tokenizer_with_fewer_tokens_than_the_model_knows(tmp_path: Path):
+    """BPE finds fewer than were asked for in a short text."""
+    model = NextConceptModel(small_config(vocab_size=300))
+    save_pretrained(model, ByteTokenizer(), tmp_path / "export")
+    for source in (write_run(tmp_path / "run.ckpt", model), tmp_path / "export"):
+        assert load_run(source)[1].vocab_size == 256
 
 
 def test_load_run__a_tokenizer_with_more_tokens_than_the_model_knows(tmp_path: Path):

@@ -26,6 +26,11 @@ GRAPH = ("--config", "star_graph/gpt_d2_l5")
         (["fit", *GRAPH, "--data.task", "no.Such"], "task names a class that can't be imported: No module named 'no'."),
         (["fit", *GRAPH, "--data.task.arms", "x"], "arms takes a whole number, not x."),
         (["generate", "--ckpt_path", "star-graph", "--draft", "x"], "draft takes plan, text or null, not x."),
+        (["generate", "--ckpt_path", "star-graph", "--seed", ""], "seed takes a whole number, not an empty text."),
+        (["generate", "--ckpt_path", "star-graph", "--top_k", ""], "top_k takes a whole number or null, not an empty"),
+        (["generate", "--ckpt_path", "star-graph", "--stream=%"], "stream takes true or false, not %."),
+        (["generate", "--ckpt_path", "star-graph", "--encoder", "1.5"], "there is no class 1.5: give its full name;"),
+        (["export", "--ckpt_path", "star-graph", "--encoder", "[]"], "there is no class []: give its full name;"),
         (["compare", "--config", "comparisons/tunes", "--jobs", "x"], "jobs takes a whole number, not x."),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nextconcept import InputError
-from nextconcept.core.experiments import experiment_files, find_experiment
+from nextconcept.core.experiments import check_yaml, experiment_files, find_experiment
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,42 @@ def test_find_experiment__unknown(name: str, sentence: str):
     with pytest.raises(InputError) as caught:
         find_experiment(name)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "c.yaml has a twice, again in line 3: leave one of them out"),
+        ("entries:\n  a: {x: 1}\n  a: {x: 2}\n", "c.yaml has a twice, again in line 3"),
+        ("- [{a: 1, a: 1}]", "c.yaml has a twice, again in line 1"),
+        ("max_steps: 1:30", "YAML reads 1:30 in line 1 of c.yaml as a number to the base of 60: put it in quotes"),
+        ("a: [2, 1:30.5]", "YAML reads 1:30.5 in line 1"),
+    ],
+)
+def test_check_yaml(text: str, sentence: str):
+    with pytest.raises(InputError) as refused:
+        check_yaml(text, "c.yaml")
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a: {b: 1}\nc: {b: 1}",
+        "a: '1:30'",
+        "a: &x [1]\nb: *x",
+        "a: &x {b: *x}",
+        "a: [",
+        "a: 2024-01-01 10:30:00",
+        "? [a]\n: 1",
+        "3",
+    ],
+)
+def test_check_yaml__accepts(text: str):
+    check_yaml(text, "c.yaml")
+
+
+def test_check_yaml__shipped_experiments():
+    for file in experiment_files().values():
+        check_yaml(file.read_text(encoding="utf-8"), file)

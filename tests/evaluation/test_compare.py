@@ -522,3 +522,9 @@ def test_compare__ends_its_runs_with_itself_and_goes_on(config: Path):
     (run,) = json.loads(Path("results/trial.json").read_text())["runs"]
     assert run["steps"] == 60
     assert len(list(Path("lightning_logs").glob("**/stage_0/version_*"))) == 2  # it went on where it was stopped
+
+
+@pytest.mark.parametrize("name", ["options", "grid", "seeds", "learning_rates", "metric", "jobs"])
+def test_comparison__a_name_without_a_value(name: str):
+    with pytest.raises(InputError, match=f"^{name} of the comparison has no value"):
+        Comparison("c", {"a": Entry(["gpt"])}, **{name: None})

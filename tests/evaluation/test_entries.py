@@ -146,3 +146,14 @@ def test_growth__a_rule_for_each_later_stage():
 def test_growth__shares_that_do_not_add_up():
     with pytest.raises(InputError, match="add up to 1"):
         Growth(["x"], [0.5, 0.6])
+
+
+@pytest.mark.parametrize("name", ["options", "grid", "learning_rates"])
+def test_entry__a_name_without_a_value(name: str):
+    with pytest.raises(InputError, match=f"^{name} of an entry has no value: give one, or leave the name out"):
+        Entry(["small.yaml"], **{name: None})
+
+
+def test_growth__a_name_without_a_value():
+    with pytest.raises(InputError, match="^before of growth has no value"):
+        Growth(["large.yaml"], [0.5, 0.5], before=None)

@@ -153,6 +153,21 @@ def test_check_groups__refuses_the_state_of_another_optimizer():
         check_groups([make_optimizer(adamw, model).state_dict()], muon, model)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_check_groups__refuses_damaged_moments(optimizer: str):
+    config, model = OptimizerConfig(optimizer=optimizer), with_gradients(NextConceptModel(small_config()))
+    made = make_optimizer(config, model)
+    made.step()
+    state = made.state_dict()
+    number_by_position([state], config, model)
+    check_groups([state], config, model)
+    first = state["state"][0]
+    for damaged in ({}, dict(list(first.items())[:-1]), {name: torch.zeros(7) for name in first}):
+        state["state"][0] = damaged
+        with pytest.raises(InputError, match="the checkpoint is damaged: .* incomplete or of another shape"):
+            check_groups([state], config, model)
+
+
 def test_apply_settings__gives_each_group_its_rate():
     model, config = NextConceptModel(small_config()), OptimizerConfig(lr=1.0)
     optimizer = make_optimizer(config, model)

@@ -110,6 +110,20 @@ def test_training_state__moments_of_another_optimizer_are_refused(grown: Path):
         start.training.restore_optimizer(optimizer, start.model)
 
 
+def test_training_state__damaged_moments_are_refused(grown: Path, tmp_path: Path):
+    start = load_warm_start(grown)
+    name = next(iter(start.training.moments))
+    start.training.moments[name].popitem()
+    with pytest.raises(InputError, match="the training state of the grown model is damaged"):
+        start.training.restore_optimizer(make_optimizer(OptimizerConfig(), start.model), start.model)
+    path = tmp_path / "old" / "last.ckpt"
+    checkpoint, (model, _) = read_checkpoint(path), load_run(path)
+    for wrong in (3, torch.zeros(7)):
+        checkpoint["optimizer_states"][0]["state"][0]["exp_avg"] = wrong
+        with pytest.raises(InputError, match="last.ckpt has an optimizer's state of .* that can't grow with it"):
+            TrainingState.of(checkpoint, model, path)
+
+
 def test_budget__counts_what_the_smaller_model_spent(grown: Path, corpus: Path, tmp_path: Path):
     spent = load_warm_start(grown).training.flops
     last = fit(tmp_path / "new", corpus, module_from(grown), ComputeBudget(flops=10 * spent))
