@@ -91,8 +91,7 @@ class OneLineErrors(ArgumentParser):
         """Say that there is no such option, and which one may have been meant.
 
         Among the options of the same group, the last part of the name decides; an option of another
-        group is suggested if that part is the same or nearly all of the name is. An option without
-        a group may be a mapping of any names, whose own name is misspelt.
+        group is suggested if that part is the same or nearly all of the name is.
         """
         known = {option.removeprefix("--") for option in self._options() if option.startswith("--")}
         if (whole := name.removesuffix("+")) != name and whole in known:
@@ -107,9 +106,6 @@ class OneLineErrors(ArgumentParser):
         else:
             match = closest(last, siblings)
             found = siblings[match] if match else closest(name, known, 0.85 if dot else 0.6)
-        first, dot, rest = name.partition(".")
-        if not found and dot and (mapping := closest(first, known - {first})):  # which takes any names
-            found = f"{mapping}.{rest}"
         hint = f": did you mean {dashes}{found}?" if found else ""
         return f"there is no option {dashes}{name}{hint}"
 

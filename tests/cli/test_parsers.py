@@ -52,13 +52,6 @@ def test_unknown_name(arguments: list[str], sentence: str, capsys: pytest.Captur
     assert sentence in fails(capsys, *arguments)
 
 
-def test_unknown_name__of_a_mapping_of_options(tmp_path: Path, capsys: pytest.CaptureFixture):
-    own = tmp_path / "own.yaml"
-    own.write_text("entries:\n  gpt: {config: [gpt], optoins: {model.config.width: 32}}\n")
-    message = fails(capsys, "compare", "--config", str(own))
-    assert "there is no option optoins.model.config.width: did you mean options.model.config.width?" in message
-
-
 def test_configuration__that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture):
     text = tmp_path / "one.txt"
     text.write_text("Tomorrow and tomorrow\n" * 1000)
