@@ -38,9 +38,10 @@ class FiniteGradients(L.Callback):
             return
         callbacks = [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
         saved = [callback.best_model_path for callback in callbacks if callback.best_model_path]
+        named = f"{' and '.join(wrong)} {'are' if len(wrong) > 1 else 'is'}" if wrong else "the gradient is"
         raise TrainingError(
-            f"training stopped at step {trainer.global_step}: {' and '.join(wrong) or 'the gradient'} not finite, on "
-            f"windows {self._windows(trainer)}; the weights are those before this step, and "
+            f"training stopped at step {trainer.global_step}, on windows {self._windows(trainer)}: {named} not finite; "
+            "the weights are those before this step, and "
             + (f"the last good checkpoint is {saved[-1]}." if saved else "no checkpoint was saved yet.")
         )
 
