@@ -65,6 +65,16 @@ class Hierarchy:
         """Levels above the tokens, lowest first."""
         return range(1, self.levels)
 
+    def check_level(self, level: int) -> None:
+        """Check that a level has concepts.
+
+        Raises:
+            InputError: if it has none.
+        """
+        if level not in (levels := self.concept_levels):
+            known = f"those are {', '.join(map(str, levels))}" if levels else "it has tokens alone"
+            raise InputError(f"the model has no concept level {level!r}: {known}.")
+
     @property
     def top_span(self) -> int:
         """Tokens under one element of the top level."""

@@ -164,8 +164,7 @@ class Writer:
             InputError: if there is no such level, or the text has another number of tokens.
         """
         hierarchy = self.model.config.hierarchy
-        if level not in hierarchy.concept_levels:
-            raise InputError(f"there is no concept level {level}: the model has {self.model.config.levels} levels.")
+        hierarchy.check_level(level)
         span = hierarchy.span(level)
         _check_texts([text])
         ids = self.tokenizer.encode_input(text, "text")  # no prompt, which tasks pad and take for a question

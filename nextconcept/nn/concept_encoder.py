@@ -274,9 +274,7 @@ class ConceptEncoder(nn.Module):
         Raises:
             InputError: if there is no such level, or its concepts have another width.
         """
-        if level not in (levels := self.config.hierarchy.concept_levels):
-            known = ", ".join(map(str, levels)) or "none"
-            raise InputError(f"there is no concept level {level!r}: the levels of concepts are {known}.")
+        self.config.hierarchy.check_level(level)
         if concepts.shape[-1] != (width := self.config.widths[level]):
             raise InputError(
                 f"a concept of level {level} has {width} features, not {concepts.shape[-1]}: give the level that the "

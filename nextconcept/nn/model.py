@@ -228,7 +228,7 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
                 chunks of one length have another, or a composition without a reduction has no
                 matrix for so many elements.
         """
-        self._check_level(level)
+        self.config.hierarchy.check_level(level)
         self._check_ids(tokens, 0)
         count, span = tokens.shape[-1], self.config.hierarchy.span(level)
         if count < 1 or (self.chunker is None and count != span):
@@ -267,7 +267,7 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
             InputError: if there is no such level or not so many tokens, the plan has the width of
                 another level, or the composition is not additive, so that nothing can be read back.
         """
-        self._check_level(level)
+        self.config.hierarchy.check_level(level)
         if not self.config.encoder.additive:
             raise InputError(
                 f"a concept of the composition {self.config.encoder.composition!r} can't be read back into tokens: "
@@ -308,11 +308,6 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
                 f"token id {lowest if lowest < least else highest} is outside the model's vocabulary, from 0 to "
                 f"{self.config.vocab_size - 1}."
             )
-
-    def _check_level(self, level: int) -> None:
-        if level not in (levels := self.config.hierarchy.concept_levels):
-            known = f"those are {', '.join(map(str, levels))}" if levels else "it has tokens alone"
-            raise InputError(f"the model has no concept level {level!r}: {known}.")
 
     def _offset(self, time: int, offset: int | None) -> int:
         if offset is None:

@@ -166,7 +166,7 @@ def test_compose__takes_a_text_as_it_is_on_a_planning_task_too():
         (lambda writer: writer.write("a", stop=3), "stop must be a text or a list of texts, not 3"),
         (lambda writer: writer.plan("a", "1:7=kiwi"), "has steps 0 to 2, not 7"),
         (lambda writer: writer.compose("kiwis"), "has 5 tokens, but a concept of level 1 has 4"),
-        (lambda writer: writer.compose("kiwi", 2), "there is no concept level 2"),
+        (lambda writer: writer.compose("kiwi", 2), "the model has no concept level 2: those are 1"),
     ],
 )
 def test_writer__bad_input(call: Callable[[Writer], object], message: str, writer: Writer):

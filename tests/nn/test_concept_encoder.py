@@ -118,8 +118,8 @@ def test_look_up__scales_by_the_columns_that_are_read():
     [
         (32, 1, "a concept of level 1 has 16 features, not 32: give the level that the concepts are of"),
         (16, 2, "a concept of level 2 has 32 features, not 16"),
-        (32, 3, "there is no concept level 3: the levels of concepts are 1, 2"),
-        (8, 0, "there is no concept level 0"),
+        (32, 3, "the model has no concept level 3: those are 1, 2"),
+        (8, 0, "the model has no concept level 0"),
     ],
 )
 @pytest.mark.parametrize(
