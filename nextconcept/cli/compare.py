@@ -17,8 +17,6 @@ from nextconcept.evaluation.compare import Comparison, Entry, Growth
 
 __all__ = ["run"]
 
-GOES_ON = "stopped; the same command goes on from here."
-
 
 def run(arguments: list[str]) -> None:
     """Run the command."""
@@ -26,8 +24,12 @@ def run(arguments: list[str]) -> None:
         if option in ("-c", "--config"):
             _check_names(read_yaml(Path(value)))
     comparison = run_function(Comparison, arguments)
-    with _told_how_to_go_on():
-        path = comparison.run()
+    try:
+        with _sigterm_as_exit():
+            path = comparison.run()
+    except (KeyboardInterrupt, SystemExit):
+        print("stopped; the same command goes on from here.", file=sys.stderr, flush=True)
+        raise
     print(f"wrote {path}, {path.with_suffix('.md')} and {path.with_suffix('.png')}")
 
 
@@ -51,17 +53,6 @@ def _check_names(content: Any) -> None:
 
 
 @contextmanager
-def _told_how_to_go_on() -> Iterator[None]:
-    """Say that a comparison that is interrupted or terminated goes on; SIGTERM stops its runs."""
-    with _sigterm_as_exit():
-        try:
-            yield
-        except KeyboardInterrupt:
-            print(GOES_ON, file=sys.stderr, flush=True)
-            raise
-
-
-@contextmanager
 def _sigterm_as_exit() -> Iterator[None]:
     """Turn SIGTERM into SystemExit, so that a comparison that is terminated stops its runs."""
     if threading.current_thread() is not threading.main_thread():
@@ -70,7 +61,6 @@ def _sigterm_as_exit() -> Iterator[None]:
 
     def stop(number: int, _: object) -> None:
         """Leave by an exception, which stops the runs."""
-        print(GOES_ON, file=sys.stderr, flush=True)
         sys.exit(128 + number)
 
     previous = signal.signal(signal.SIGTERM, stop)

@@ -1,28 +1,29 @@
 """The command ``nextconcept compare`` around a comparison."""
 
-import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from nextconcept.cli.compare import _told_how_to_go_on
+from nextconcept.cli.compare import run
+from nextconcept.evaluation.compare import Comparison
 from tests.helpers import fails
 
 
-def test_sigterm__stops_with_a_word(capsys: pytest.CaptureFixture):
+@pytest.mark.parametrize(
+    ("number", "error", "code"),
+    [(signal.SIGTERM, SystemExit, (128 + signal.SIGTERM,)), (signal.SIGINT, KeyboardInterrupt, ())],
+)
+def test_signals__stop_with_a_word(
+    number: int, error: type, code: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as error, _told_how_to_go_on():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert error.value.code == 128 + signal.SIGTERM
+    monkeypatch.setattr(Comparison, "run", lambda self: signal.raise_signal(number))
+    with pytest.raises(error) as stopped:
+        run(["compare", "--config", "comparisons/growth"])
+    assert stopped.value.args == code
     assert "the same command goes on" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_interrupt__stops_with_a_word(capsys: pytest.CaptureFixture):
-    with pytest.raises(KeyboardInterrupt), _told_how_to_go_on():
-        raise KeyboardInterrupt
-    assert "the same command goes on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
