@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from nextconcept import InputError
+from nextconcept.checkpoints.files import load_run
 from nextconcept.cli.main import main
 from nextconcept.core.errors import TrainingError
 from nextconcept.evaluation.compare import Comparison, Entry, Growth
@@ -418,7 +419,8 @@ def test_compare__a_metric_that_no_run_logs(untrained: Callable[..., dict]):
 
 
 @pytest.mark.slow
-def test_compare__a_growing_entry(config: Path, capsys: pytest.CaptureFixture):
+@pytest.mark.parametrize("rules", [[], ["words"]])
+def test_compare__a_growing_entry(rules: list[str], config: Path):
     """Two stages spend the budget together; a stage that is finished is not repeated."""
     later = yaml.safe_load(config.read_text())
     del later["model"]
@@ -435,6 +437,7 @@ def test_compare__a_growing_entry(config: Path, capsys: pytest.CaptureFixture):
                 "growth": {
                     "config": ["later.yaml"],
                     "shares": [0.4, 0.6],
+                    "rules": rules,
                     "before": {"model.optimizer.min_lr_ratio": 1.0},
                 },
             }
@@ -448,6 +451,7 @@ def test_compare__a_growing_entry(config: Path, capsys: pytest.CaptureFixture):
     assert run["steps"] == 10
     assert "val/loss/tokens_zero" in run["final"]
     (grown,) = Path("lightning_logs").glob("compare/trial/grown/*/grown_1")
+    assert load_run(grown)[0].config.chunking == (rules or None)
     made = grown.stat().st_mtime
     Path("results/trial.json").unlink()
     main(["compare", "--config", "compare.yaml"])
