@@ -134,8 +134,8 @@ def test_choose__the_latest_of_equal_anchors():
     assert scores[0, 2].isfinite().tolist() == [True, True]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("window", [1, None])
+# Half precision: of anchors that are not equal but nearly so, rounding decides which are chosen.
+@pytest.mark.parametrize(("window", "dtype"), [(1, torch.float32), (None, torch.float32), (1, torch.bfloat16)])
 def test_generate__equal_anchors_are_chosen_alike_with_and_without_caches(window: int | None, dtype: torch.dtype):
     """Phrases that come again and go on differently; with a window of 1 their states are equal."""
     changes = {"vocab_size": 16, "chunk_size": 2, "sliding_window": window, "reader__memory": "none"}

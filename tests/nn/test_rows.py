@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nextconcept.nn.rows import add_rows, take_rows
+from nextconcept.nn.rows import add_rows, sum_rows, take_rows
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 4), (3, 5, 2, 4), (3, 5), (1, 1, 4), (2, 5, 0)])
@@ -36,3 +36,26 @@ def test_add_rows__is_scatter_add_with_its_gradient(dtype: torch.dtype):
 def test_take_rows__of_some_entries():
     x, index, entries = torch.randn(4, 6, 3), torch.randint(6, (2, 5)), torch.tensor([3, 1])
     assert torch.equal(take_rows(x, index, entries), take_rows(x[entries], index))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("k", [1, 3])
+def test_sum_rows__is_a_product_with_its_gradients(k: int, dtype: torch.dtype):
+    torch.manual_seed(0)
+    index = torch.randint(6, (2, 5, k))
+    x, weights = torch.randn(2, 6, 4).to(dtype).requires_grad_(), torch.rand(2, 5, k).to(dtype).requires_grad_()
+    found = sum_rows(x, index, weights)
+    rows = take_rows(x.float(), index.flatten(1)).unflatten(1, (5, k))
+    expected = torch.einsum("bmk, bmkd -> bmd", weights.float(), rows)
+    close = {"rtol": 2e-2, "atol": 2e-2} if dtype == torch.bfloat16 else {}
+    torch.testing.assert_close(found.float(), expected, **close)
+    outer = torch.randn(2, 5, 4)
+    gradients = torch.autograd.grad(found, [x, weights], outer.to(dtype))
+    for one, other in zip(gradients, torch.autograd.grad(expected, [x, weights], outer), strict=True):
+        torch.testing.assert_close(one.float(), other.float(), **close)
+
+
+def test_sum_rows__of_some_entries():
+    x, index, entries = torch.randn(4, 6, 3), torch.randint(6, (2, 5, 3)), torch.tensor([3, 1])
+    weights = torch.rand(2, 5, 3)
+    assert torch.equal(sum_rows(x, index, weights, entries), sum_rows(x[entries], index, weights))
