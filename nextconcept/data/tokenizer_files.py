@@ -46,7 +46,10 @@ def load_tokenizer(name: str) -> BPETokenizer:
             f"{name} can't be used: its end of a text, id {tokenizer.end_of_text}, is no special token, so that a text "
             "could spell it; mark it as special."
         )
-    for probe in PROBES:  # a space in front of a text would stand in front of each piece of a corpus
+    # A space in front of a text would stand in front of each piece of a corpus; an added token may
+    # swallow the spaces around it, or be written for a text that spells it.
+    added = (f"a {token.content} b" for token in library.get_added_tokens_decoder().values())
+    for probe in (*PROBES, *added):
         if (again := tokenizer.decode(tokenizer.encode(probe))) != probe:
             raise InputError(
                 f"the tokenizer {name} does not give text back unchanged: {probe!r} becomes {again!r}; choose one that "

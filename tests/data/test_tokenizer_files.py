@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as HFTokenizer
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from nextconcept import InputError
 from nextconcept.data.tokenizer_files import load_tokenizer
@@ -110,6 +110,25 @@ def odd_alphabet() -> HFTokenizer:
     return HFTokenizer.from_str(byte_level("</s>").to_str().replace('"Ń"', '"中"'))
 
 
+def swallowed_space() -> HFTokenizer:
+    library = byte_level("</s>")
+    library.add_tokens([AddedToken("plaza", lstrip=True)])
+    return library
+
+
+def pieces_that_spell_the_end() -> HFTokenizer:
+    """As a unigram model of SentencePiece is converted: special tokens are in its vocabulary."""
+    letters = [(letter, -5.0) for letter in "▁abcdefghijklmnopqrstuvwxyz"]
+    vocabulary = [("<unk>", 0.0), ("</s>", 0.0), *((byte, -9.0) for byte in BYTES), *letters]
+    library = HFTokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
+    library.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    library.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="never"), decoders.Fuse()]
+    )
+    library.add_special_tokens(["<unk>", "</s>"])
+    return library
+
+
 def plain_end() -> HFTokenizer:
     description = json.loads(byte_level("</s>").to_str())
     description["added_tokens"][0]["special"] = False
@@ -122,6 +141,8 @@ def plain_end() -> HFTokenizer:
         (normal_forms, "does not give text back unchanged"),
         (lambda: sentence_piece(in_front=True), "does not give text back unchanged"),
         (lambda: byte_level("</s>", space=True), "'no space in front' becomes ' no space in front'"),
+        (swallowed_space, "unchanged: 'a plaza b' becomes 'aplaza b'"),
+        (pieces_that_spell_the_end, "unchanged: 'a <unk> b' becomes 'a  b'"),
         (odd_alphabet, "its token '中' is not written in the alphabet of its decoder"),
         (plain_end, "its end of a text, id 0, is no special token, so that a text could spell it"),
         (lambda: byte_level("[PAD]"), r"no token for the end of a text \(<\|endoftext\|>, .*</s>, <eos>\): add one"),
