@@ -133,7 +133,7 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         # Generation puts the padding in front itself.
         padded = offset == 0 and self.encoder.padding is not None
         self._check_ids(tokens, PADDING if padded else 0)
-        check_choice(plan, self.config.hierarchy.concept_levels)
+        check_choice(plan, self.config.hierarchy)
         offset = self._offset(tokens.shape[1], offset)
         caches = prefill.caches if prefill else {}
         ids = nn.functional.pad(tokens, (offset, 0), value=PADDING)
