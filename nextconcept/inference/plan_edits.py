@@ -62,9 +62,8 @@ def check_edits(edits: PlanEdit | Sequence[PlanEdit], model: NextConceptModel, r
     for level, step in places:
         if places.count((level, step)) > 1:
             raise InputError(f"several edits change step {step} of the plan of level {level}: give one.")
-    device = next(model.parameters()).device
     concepts = [edit.concept[0] if rows == 1 and edit.concept.dim() == 2 else edit.concept for edit in edits]
-    return [replace(edit, concept=concept.to(device)) for edit, concept in zip(edits, concepts, strict=True)]
+    return [replace(edit, concept=concept.to(model.device)) for edit, concept in zip(edits, concepts, strict=True)]
 
 
 def _check_edit(edit: PlanEdit, model: NextConceptModel, rows: int) -> None:
@@ -170,8 +169,7 @@ def parse_edit(
     _check_step(model, level, step)
     if not words:
         raise InputError(f"the edit {text!r} has no text: give what to plan after the equals sign, as in 1:0=king.")
-    device = next(model.parameters()).device
-    tokens = torch.from_numpy(tokenizer.encode_input(words, "text of the edit").astype("int64")).to(device)
+    tokens = torch.from_numpy(tokenizer.encode_input(words, "text of the edit").astype("int64")).to(model.device)
     if model.chunker is not None:
         with torch.no_grad():
             return PlanEdit(level, step, model.compose(tokens, level), tokens)

@@ -182,6 +182,11 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         return Encoding(states, concepts, inputs, chunks)
 
     @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.encoder.embedding.weight.device
+
+    @property
     def num_parameters(self) -> int:
         """Number of weights; those that parts share count once."""
         return sum(parameter.numel() for parameter in self.parameters())
