@@ -39,8 +39,8 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
 
     Given the number of tokens, ``logits[:, t]`` is a function of ``tokens[:, :t+1]`` alone and
     ``plans[l][:, m]`` of the tokens before ``m c^l`` alone, for every plan source but ``oracle``.
-    ``save_pretrained`` and
-    ``from_pretrained`` write and read a folder with safetensors and ``config.json``.
+    ``save_pretrained`` and ``from_pretrained`` write and read a folder with safetensors and
+    ``config.json``.
 
     Args:
         config: the architecture.
