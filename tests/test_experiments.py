@@ -220,7 +220,7 @@ def test_compare__is_read_by_the_command(name: str, tmp_path: Path, capsys: pyte
     """Up to the number of jobs, which is refused with the settings as a whole."""
     folders = ("--output", tmp_path, "--logs", tmp_path)
     steps = ("--flops", "null", "--tokens", "[1e6, 4e6]") if name.startswith("comparisons/range/") else ()
-    assert "and jobs of 1 or more" in fails(capsys, "compare", "--config", name, *folders, *steps, "--jobs", 0)
+    assert "takes 1 job or more" in fails(capsys, "compare", "--config", name, *folders, *steps, "--jobs", 0)
 
 
 def test_fit__refuses_comparisons_in_any_folder(capsys: pytest.CaptureFixture):

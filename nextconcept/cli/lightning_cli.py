@@ -267,12 +267,7 @@ class ConceptCLI(LightningCLI):
             run = StoredRun(find_checkpoint(options.ckpt_path, names))
         else:
             loggers = logger_settings(options.trainer.logger)
-            if not loggers:
-                raise InputError(
-                    f"--ckpt_path {options.ckpt_path} looks for the newest run under the logger's save_dir and name: "
-                    "give a logger that has both, as the experiments do, or the checkpoint's path."
-                )
-            newest, folder = newest_checkpoint(loggers[0], f"{options.ckpt_path}.ckpt")
+            newest, folder = newest_checkpoint(loggers, f"{options.ckpt_path}.ckpt")
             if newest is None:
                 begins = fits and options.ckpt_path == "last" and (loggers[0].version is None or not folder.exists())
                 if begins or not _is_first():  # the first process may have made the folder just now

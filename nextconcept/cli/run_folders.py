@@ -1,7 +1,7 @@
 """Folders of runs: which run ``last`` and ``best`` mean, and who may write into a folder."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,20 +32,21 @@ def logger_settings(logger: Any) -> list[Namespace]:
     return [one for one in found if one is not None and all(name in one for name in LOCATION)]
 
 
-def newest_checkpoint(settings: Namespace, name: str) -> tuple[Path | None, Path]:
+def newest_checkpoint(loggers: Sequence[Namespace], name: str) -> tuple[Path | None, Path]:
     """Find a checkpoint of the newest run of a logger, or of the run that its ``version`` names.
 
     Args:
-        settings: ``save_dir``, ``name`` and ``version`` of the logger.
+        loggers: settings as of :func:`logger_settings`, of which the first count.
         name: file name of the checkpoint.
 
     Returns:
         The checkpoint, or None if no run has written one, and the folder that was searched.
 
     Raises:
-        InputError: if the logger has no folder.
+        InputError: if there is no logger, or it has no folder.
     """
-    if settings.save_dir is None or settings.name is None:
+    settings = next(iter(loggers), None)
+    if settings is None or settings.save_dir is None or settings.name is None:
         raise InputError(
             f"--ckpt_path {Path(name).stem} looks for the newest run under the logger's save_dir and name: give a "
             "logger that has both, as the experiments do, or the checkpoint's path."
@@ -101,18 +102,16 @@ def _own(
         fix_version(logger, version)
     if versions.get(root) == version is not None:
         return
-    while version is None:
-        following = next_version(logger)
-        if _make(_folder(root, following), made):
-            version = following
-            fix_version(logger, version)
-            break
-    else:
-        if not continued and not _make(_folder(root, version), made):
-            raise InputError(
-                f"{_folder(root, version)} holds a run already: go on with it by --ckpt_path last, or choose another "
-                "version of the logger, or none."
-            )
+    if version is None:
+        version = next_version(logger)
+        while not _make(_folder(root, version), made):
+            version = next_version(logger)
+        fix_version(logger, version)
+    elif not continued and not _make(_folder(root, version), made):
+        raise InputError(
+            f"{_folder(root, version)} holds a run already: go on with it by --ckpt_path last, or choose another "
+            "version of the logger, or none."
+        )
     versions[root] = version
     try:
         stack.enter_context(FileLock(_folder(root, version) / LOCK, timeout=0))

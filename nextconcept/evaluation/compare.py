@@ -94,8 +94,8 @@ class Comparison:
 
     def __post_init__(self) -> None:
         check_given(self, "the comparison")
-        if not self.entries or not self.seeds or not self.learning_rates or self.jobs < 1:
-            raise InputError("a comparison needs entries, seeds, learning_rates, and jobs of 1 or more.")
+        if not self.entries or not self.seeds or not self.learning_rates:
+            raise InputError("a comparison needs entries, seeds and learning_rates.")
         if self.mode not in ("min", "max"):
             raise InputError(f"mode can't be {self.mode!r}: choose min or max.")
         for name in (self.name, *self.entries):

@@ -102,7 +102,7 @@ class ConceptLM(TemplateLM):  # type: ignore[misc]
 
     def _score(self, pairs: list[tuple[list[int], list[int]]], offset: int) -> list[tuple[float, bool]]:
         rows = [torch.tensor([*context, *continuation]) for context, continuation in pairs]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(next(self.model.parameters()).device)
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
         # By the causality law, padding at the end changes no earlier logit.
         logits = self.model(ids[:, :-1], offset=offset).logits.float().log_softmax(-1)  # (B, T - 1, V)
         scores, best = logits.gather(2, ids[:, 1:, None]).squeeze(2), logits.argmax(-1) == ids[:, 1:]

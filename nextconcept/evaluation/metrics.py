@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["ANSWER", "EXACT", "LOSS", "SOLVED", "is_curve", "named_answers"]
+__all__ = ["ANSWER", "EXACT", "LOSS", "SOLVED", "is_curve", "is_share", "named_answers"]
 
 LOSS = "val/loss/tokens"
 """Cross-entropy of the tokens, in nats per token."""
@@ -31,6 +31,11 @@ def named_answers(tags: Iterable[str]) -> list[str]:
     return [name for name in names if not name.startswith("token_") and not name.endswith(("_zero", "_shuffled"))]
 
 
+def is_share(tag: str) -> bool:
+    """Return whether a metric is a share of right answers, under the model's own plan."""
+    return tag == EXACT or bool(named_answers([tag]))
+
+
 def is_curve(tag: str) -> bool:
     """Return whether a comparison keeps all values of a metric over training, for its picture."""
-    return tag.startswith(LOSS) or tag == EXACT or bool(named_answers([tag]))
+    return tag.startswith(LOSS) or is_share(tag)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nextconcept.evaluation.metrics import ANSWER, EXACT, LOSS, SOLVED, named_answers
+from nextconcept.evaluation.metrics import ANSWER, EXACT, LOSS, SOLVED, is_share
 from nextconcept.evaluation.records import Groups, course, format_budget, mean_course, spread, stages, tflops
 
 if TYPE_CHECKING:
@@ -124,19 +124,15 @@ def _draw_finals(
     axes.errorbar(list(places), means, deviations, marker="o", markersize=4, capsize=3, **look)
 
 
-def _is_share(metric: str) -> bool:
-    return metric == EXACT or bool(named_answers([metric]))
-
-
 def _scale(metric: str) -> int:
     """Return what a metric is multiplied by in a picture: shares are in percent."""
-    return 100 if _is_share(metric) else 1
+    return 100 if is_share(metric) else 1
 
 
 def _label(metric: str) -> str:
     """Return what a picture calls a metric."""
     if metric == LOSS:
         return "validation cross-entropy (nats per token)"
-    if _is_share(metric):
+    if is_share(metric):
         return f"right answers: {metric.removeprefix(ANSWER).replace('_', ' ')} (% of held-out prompts)"
     return metric

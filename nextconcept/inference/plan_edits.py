@@ -62,26 +62,27 @@ def check_edits(edits: PlanEdit | Sequence[PlanEdit], model: NextConceptModel, r
     for level, step in places:
         if places.count((level, step)) > 1:
             raise InputError(f"several edits change step {step} of the plan of level {level}: give one.")
-    device = next(model.parameters()).device
     concepts = [edit.concept[0] if rows == 1 and edit.concept.dim() == 2 else edit.concept for edit in edits]
-    return [replace(edit, concept=concept.to(device)) for edit, concept in zip(edits, concepts, strict=True)]
+    return [replace(edit, concept=concept.to(model.device)) for edit, concept in zip(edits, concepts, strict=True)]
 
 
 def _check_edit(edit: PlanEdit, model: NextConceptModel, rows: int) -> None:
     if not isinstance(edit, PlanEdit):
         raise InputError(f"an edit of a plan is a PlanEdit here, not {edit!r}: Writer.plan takes texts too.")
-    levels = model.config.hierarchy.concept_levels
-    if edit.level not in levels:
-        known = ", ".join(map(str, levels)) or "no level, for it has tokens alone"
-        raise InputError(f"there is no plan of level {edit.level}: this model plans at {known}.")
-    horizon, width = model.config.horizon_of(edit.level), model.config.widths[edit.level]
-    if not 0 <= edit.step < horizon:
-        raise InputError(f"the plan of level {edit.level} has steps 0 to {horizon - 1}, not {edit.step}.")
+    _check_step(model, edit.level, edit.step)
+    width = model.config.widths[edit.level]
     if edit.concept.shape not in ((width,), (rows, width)):
         raise InputError(
             f"a concept of level {edit.level} has shape ({width},), or ({rows}, {width}) for {rows} rows, not "
             f"{tuple(edit.concept.shape)}: make one with compose()."
         )
+
+
+def _check_step(model: NextConceptModel, level: int, step: int) -> None:
+    """Check that a model plans at a level, and this step."""
+    model.config.hierarchy.check_level(level)
+    if not 0 <= step < (horizon := model.config.horizon_of(level)):
+        raise InputError(f"the plan of level {level} has steps 0 to {horizon - 1}, not {step}.")
 
 
 class PlanEdits:
@@ -165,16 +166,10 @@ def parse_edit(
     if not equals or not colon or not left.strip().isdecimal() or not right.strip().isdecimal():
         raise InputError(f"the edit {text!r} is not of the form LEVEL:STEP=TEXT, as in 1:0=king.")
     level, step = int(left), int(right)
-    if level not in model.config.hierarchy.concept_levels:
-        raise InputError(
-            f"the edit {text!r} names level {level}, but plans have levels 1 to {model.config.levels - 1}."
-        )
-    if step >= (horizon := model.config.horizon_of(level)):
-        raise InputError(f"the edit {text!r}: the plan of level {level} has steps 0 to {horizon - 1}, not {step}.")
+    _check_step(model, level, step)
     if not words:
         raise InputError(f"the edit {text!r} has no text: give what to plan after the equals sign, as in 1:0=king.")
-    device = next(model.parameters()).device
-    tokens = torch.from_numpy(tokenizer.encode_input(words, "text of the edit").astype("int64")).to(device)
+    tokens = torch.from_numpy(tokenizer.encode_input(words, "text of the edit").astype("int64")).to(model.device)
     if model.chunker is not None:
         with torch.no_grad():
             return PlanEdit(level, step, model.compose(tokens, level), tokens)

@@ -26,8 +26,7 @@ def plan_of(model: NextConceptModel, tokenizer: Tokenizer, prompt: str) -> list[
     Raises:
         InputError: if the prompt can't be used.
     """
-    device = next(model.parameters()).device
-    tokens = torch.from_numpy(tokenizer.encode_prompt(prompt).astype("int64")).to(device)
+    tokens = torch.from_numpy(tokenizer.encode_prompt(prompt).astype("int64")).to(model.device)
     with eval_mode(model):
         plans = plans_at_end(model, tokens[first_visible(model, len(tokens)) :])
     normed = {level: model.encoder.composition(level).norm(plan) for level, plan in plans.items()}

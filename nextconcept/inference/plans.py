@@ -231,8 +231,7 @@ def report_plan(
     """
     config = model.config
     check_readable(model)
-    device = next(model.parameters()).device
-    tokens = torch.from_numpy(tokenizer.encode_prompt(prompt).astype("int64")).to(device)
+    tokens = torch.from_numpy(tokenizer.encode_prompt(prompt).astype("int64")).to(model.device)
     start, known = first_visible(model, len(tokens)), len(tokens)
     if max_new_tokens is None:
         max_new_tokens = max(_usual_tokens(model, level) for level in config.hierarchy.concept_levels)
@@ -242,7 +241,7 @@ def report_plan(
         changes = check_edits(changes, model, rows=1)
         if changes:  # of lower levels, which read them
             plans = plans_at_end(model, tokens[start:], changes)
-        generator = make_generator(seed, device)
+        generator = make_generator(seed, model.device)
         figures = DraftFigures()
         text = generate(
             model,

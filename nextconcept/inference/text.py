@@ -168,7 +168,7 @@ class Writer:
         span = hierarchy.span(level)
         _check_texts([text])
         ids = self.tokenizer.encode_input(text, "text")  # no prompt, which tasks pad and take for a question
-        tokens = torch.from_numpy(ids.astype("int64")).to(next(self.model.parameters()).device)
+        tokens = torch.from_numpy(ids.astype("int64")).to(self.model.device)
         if self.model.chunker is None and len(tokens) != span:
             raise InputError(f"the text {text!r} has {len(tokens)} tokens, but a concept of level {level} has {span}.")
         return self.model.compose(tokens, level)
@@ -298,13 +298,12 @@ def generate_text(
     if "" in (stop or []):
         raise InputError("a stop string is empty: give at least one character with --stop.")
     tokens, lengths = _pad(ids)
-    device = next(model.parameters()).device
-    generator = make_generator(seed, device)
+    generator = make_generator(seed, model.device)
     rows = [TextStream(tokenizer, stop or [], prompt) for prompt in ids]
     with eval_mode(model):
         writing = generate_tokens(
             model,
-            tokens.to(device),
+            tokens.to(model.device),
             max_new_tokens,
             sampling,
             generator,

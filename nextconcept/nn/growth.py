@@ -161,7 +161,7 @@ def grow(
 @torch.no_grad()
 def _grow_once(model: NextConceptModel, init: Init, rule: RuleEntry | None) -> NextConceptModel:
     old, bigger = model.state_dict(), NextConceptModel(grown_config(model.config, rule), type(model.encoder))
-    bigger.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)
+    bigger.to(model.device, next(model.parameters()).dtype).train(model.training)
     new = model.config.levels
     for name, tensor in bigger.state_dict().items():
         if name.startswith("chunker.") and name not in old:
@@ -227,7 +227,7 @@ def shrink(model: NextConceptModel) -> NextConceptModel:
     """
     model = bare_model(model, "shrink")
     big, smaller = model.state_dict(), NextConceptModel(shrunk_config(model.config), type(model.encoder))
-    smaller.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)
+    smaller.to(model.device, next(model.parameters()).dtype).train(model.training)
     for name, tensor in smaller.state_dict().items():
         tensor.copy_(big[name][top_left(tensor.shape)])
     _keep_frozen(model, smaller)

@@ -39,8 +39,8 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
 
     Given the number of tokens, ``logits[:, t]`` is a function of ``tokens[:, :t+1]`` alone and
     ``plans[l][:, m]`` of the tokens before ``m c^l`` alone, for every plan source but ``oracle``.
-    ``save_pretrained`` and
-    ``from_pretrained`` write and read a folder with safetensors and ``config.json``.
+    ``save_pretrained`` and ``from_pretrained`` write and read a folder with safetensors and
+    ``config.json``.
 
     Args:
         config: the architecture.
@@ -133,7 +133,7 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         # Generation puts the padding in front itself.
         padded = offset == 0 and self.encoder.padding is not None
         self._check_ids(tokens, PADDING if padded else 0)
-        check_choice(plan, self.config.hierarchy.concept_levels)
+        check_choice(plan, self.config.hierarchy)
         offset = self._offset(tokens.shape[1], offset)
         caches = prefill.caches if prefill else {}
         ids = nn.functional.pad(tokens, (offset, 0), value=PADDING)
@@ -180,6 +180,11 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
                 ends = self.encoder.end_states(states, level, chunks)
                 inputs = inputs | {level: self.predictor(level).with_end(composed, ends)}
         return Encoding(states, concepts, inputs, chunks)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.encoder.embedding.weight.device
 
     @property
     def num_parameters(self) -> int:

@@ -1,12 +1,13 @@
 """The plan that the level below reads: the predicted one, a control, or one from outside."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from nextconcept.core.errors import InputError
+from nextconcept.core.hierarchy import Hierarchy
 from nextconcept.nn.chunks import Chunks
 from nextconcept.nn.model_output import horizon_targets
 from nextconcept.nn.rows import take_rows
@@ -18,22 +19,19 @@ LevelPlan = PlanSource | Tensor | Callable[[int, Tensor], Tensor]
 PlanChoice = LevelPlan | dict[int, LevelPlan]
 
 
-def check_choice(choice: PlanChoice, levels: Collection[int]) -> None:
+def check_choice(choice: PlanChoice, hierarchy: Hierarchy) -> None:
     """Check that a choice names sources that there are, for levels that make plans.
 
     Args:
         choice: see :meth:`~nextconcept.nn.model.NextConceptModel.forward`.
-        levels: the concept levels of the model.
+        hierarchy: the levels of the model.
 
     Raises:
         InputError: if a source or a level does not exist.
     """
-    chosen = choice if isinstance(choice, dict) else {}
-    for level in chosen:
-        if level not in levels:
-            known = f"those that do are {', '.join(map(str, levels))}" if levels else "the model has tokens alone"
-            raise InputError(f"level {level!r} makes no plan: {known}.")
-    for source in chosen.values() if isinstance(choice, dict) else [choice]:
+    for level in choice if isinstance(choice, dict) else ():
+        hierarchy.check_level(level)
+    for source in choice.values() if isinstance(choice, dict) else [choice]:
         if not (isinstance(source, Tensor) or callable(source) or source in get_args(PlanSource)):
             raise InputError(f"unknown plan source {source!r}: choose {', '.join(get_args(PlanSource))}.")
 

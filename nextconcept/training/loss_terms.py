@@ -326,7 +326,7 @@ def _trial_inputs(model: NextConceptModel, level: int) -> LossInputs:
     Raises:
         InputError: if it has no values, or a rule whose tables come with the tokenizer of the data.
     """
-    device, hierarchy = model.encoder.embedding.weight.device, model.config.hierarchy
+    device, hierarchy = model.device, model.config.hierarchy
     if device.type == "meta":
         raise InputError("a model on the device meta has no values.")
     length = min(model.config.window_length, MOST_TRIED if hierarchy.rules else 2 * hierarchy.top_span)

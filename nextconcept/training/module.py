@@ -126,7 +126,7 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         self.model = NextConceptModel(config, encoder)
         self.config = self.model.config
         self.loss.check(self.model)
-        check_choice(train_plan, self.config.hierarchy.concept_levels)
+        check_choice(train_plan, self.config.hierarchy)
         if (prior := self.model.encoder.token_prior) is not None:
             prior.requires_grad_("decode" in loss.terms)
         if self.model.draft_head is not None:

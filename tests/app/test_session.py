@@ -49,7 +49,7 @@ def test_edit__one_that_cannot_be_used_leaves_the_others(session: PlanSession):
     for step, text, sentence in [
         ("2:1", "far too long", "has 12 tokens, but a concept of level 2 has 4"),
         ("2:1", "", "has no text"),
-        ("7:0", "no", "names level 7"),
+        ("7:0", "no", "no concept level 7"),
         ("x", "no", "is not of the form"),
         (None, "no", "Choose a step"),
     ]:

@@ -172,7 +172,7 @@ def test_sample__keeps_what_is_likely(options: dict, allowed: set):
         (
             torch.tensor([[1]]),
             {"edits": [PlanEdit(2, 0, torch.zeros(32))]},
-            "no plan of level 2: this model plans at 1",
+            "no concept level 2: those are 1",
         ),
         (torch.tensor([[1]]), {"edits": [PlanEdit(1, 3, torch.zeros(32))]}, "steps 0 to 2, not 3"),
         (torch.tensor([[1]]), {"edits": [PlanEdit(1, 0, torch.zeros(16))]}, "a concept of level 1 has shape"),

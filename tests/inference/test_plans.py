@@ -145,7 +145,7 @@ def test_first_visible__follows_generation():
     [
         ("1:0", "not of the form LEVEL:STEP=TEXT"),
         ("x:0=kiwi", "not of the form"),
-        ("2:0=kiwi", "names level 2, but plans have levels 1 to 1"),
+        ("2:0=kiwi", "no concept level 2: those are 1"),
         ("1:0=kiwis", 'has 5 tokens, but a concept of level 1 has 4: it is cut into "k" "i" "w" "i" "s"'),
         ("1:0=kiw", "has 3 tokens, but a concept of level 1 has 4"),
         ("1:0=", "has no text"),
