@@ -227,45 +227,47 @@ def write_drafted(
         max_new_tokens: how many times to yield.
         figures: receives how many tokens passes have written.
     """
-    config, first, end, count = decoder.config, lengths, lengths + max_new_tokens, len(ids)
-    rows, column = torch.arange(count), torch.arange(max_new_tokens)
-    was_drafted = torch.zeros(count, max_new_tokens, dtype=torch.bool)
+    config, first, end = decoder.config, lengths, lengths + max_new_tokens
+    every, column = torch.arange(len(ids), device=ids.device), torch.arange(max_new_tokens)
+    was_drafted = torch.zeros(len(ids), max_new_tokens, dtype=torch.bool)
     done, level, watched = 0, True, None  # level: all rows have written equally many tokens
     while done < max_new_tokens:
-        starts, pays = visible_from(lengths, config.window_length, config.hierarchy), decoder.length.pays(count)
-        if level and not (pays and decoder.length.best(count, decoder.place(lengths))):
+        starts, pays = visible_from(lengths, config.window_length, config.hierarchy), decoder.length.pays(len(ids))
+        if level and not (pays and decoder.length.best(len(ids), decoder.place(lengths))):
             # As plain decoding does, and as fast.
-            passes = [DraftedPass.alone(rows, decoder(ids, starts, lengths))]
+            logits = decoder(ids, starts, lengths)
             if watched is None and decoder.length.skip():
                 watched = decoder.foresee(ids, starts, lengths)
+            drawn = decoder.draws.draw(logits[:, None], torch.arange(len(ids)), lengths)
+            ids.scatter_(1, lengths[:, None].to(ids.device), drawn)
+            lengths, ready = lengths + 1, done + 1
+            figures.passes += len(ids)
         else:
+            written = torch.zeros_like(lengths)
             # Without drafts, rows that fell behind catch up, because equal rows take less time.
             going = _going(lengths, first, end, config.hierarchy) if pays else lengths - first == done
-            passes = decoder.passes(ids, starts, lengths, (end - lengths) * going)
-        written = torch.zeros_like(lengths)
-        for one in passes:
-            accepted = _write(one, ids, lengths, decoder.draws)
-            decoder.length.update(one.rows, accepted, one.counts, one.asked)
-            if level and len(one.rows) == count and not decoder.length.pays(count):
-                accepted = accepted.min().expand(count)  # so that rows stay level
-            written[one.rows] = accepted + 1
-            if accepted.any():
+            for one in decoder.passes(ids, starts, lengths, (end - lengths) * going):
+                accepted = _write(one, ids, lengths, decoder.draws)
+                decoder.length.update(one.rows, accepted, one.counts, one.asked)
+                if level and len(one.rows) == len(ids) and not decoder.length.pays(len(ids)):
+                    accepted = accepted.min().expand(len(ids))  # so that rows stay level
+                written[one.rows] = accepted + 1
                 begin = (lengths - first)[one.rows, None]
                 was_drafted[one.rows] |= (column >= begin) & (column < begin + accepted[:, None])
-            figures.add(accepted, one.counts)
-        lengths = lengths + written
+                figures.add(accepted, one.counts)
+            lengths = lengths + written
+            least, most = (lengths - first).aminmax()
+            ready, level = int(least), bool(least == most)
         if (
             watched is not None
             and (right := watched.accepted(ids[:COMPARED_ROWS], lengths[:COMPARED_ROWS])) is not None
         ):
             decoder.length.update(torch.arange(len(right)), right, watched.counts, watched.asked, compared=True)
             watched = None
-        least, most = (lengths - first).aminmax()
-        level = bool(least == most)
-        for step in range(done, int(least)):
+        for step in range(done, ready):
             figures.was_drafted.append(was_drafted[:, step])
-            yield ids[rows.to(ids.device), (first + step).to(ids.device)]
-        done = int(least)
+            yield ids[every, (first + step).to(ids.device)]
+        done = ready
 
 
 def _write(one: DraftedPass, ids: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
