@@ -42,9 +42,9 @@ def sum_rows(x: Tensor, index: Tensor, weights: Tensor, entries: Tensor | None =
     Returns:
         (B, m, D), or (R, m, D).
     """
-    numbers = _numbers(index.flatten(1), x.shape[1], entries).view(-1, index.shape[-1])
-    sums = F.embedding_bag(numbers, x.flatten(0, 1), mode="sum", per_sample_weights=weights.flatten(0, 1))
-    return sums.unflatten(0, index.shape[:2])
+    numbers = _numbers(index.flatten(1), x.shape[1], entries).view_as(index).flatten(0, 1)
+    sums: Tensor = F.embedding_bag(numbers, x.flatten(0, 1), mode="sum", per_sample_weights=weights.flatten(0, 1))
+    return sums.view(*index.shape[:2], x.shape[-1])
 
 
 def add_rows(x: Tensor, index: Tensor, count: int) -> Tensor:
