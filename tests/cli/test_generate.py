@@ -28,7 +28,7 @@ def test_generate_and_plan__bad_options(config: Path, capsys: pytest.CaptureFixt
         ("generate", ["--prompt_file", "latin1.txt"], "not valid UTF-8 near byte 0"),
         ("plan", [*prompt, "--edit", "1=Line"], "not of the form LEVEL:STEP=TEXT"),
         ("plan", [*prompt, "--edit", "1:0=Lines"], "has 5 tokens, but a concept of level 1 has 4"),
-        ("plan", [*prompt, "--edit", "3:0=Line"], "levels 1 to 1"),
+        ("plan", [*prompt, "--edit", "3:0=Line"], "no concept level 3: those are 1"),
         ("plan", [*prompt, "--edit", "1:9=Line"], "has steps 0 to 1, not 9"),
         ("plan", [*prompt, "--edit", "1:1=Line", "--edit", "1:1=Kine"], "several edits change step 1 of"),
         ("plan", [*prompt, "--html", "plan.txt"], "must have a name that ends in .html"),
