@@ -62,7 +62,8 @@ def train(
 ADAMW = {"model.optimizer.optimizer": "adamw", "model.optimizer.lr": 1e-3}
 ROUNDING = 1e-2
 """Muon orthogonalises in bfloat16, which turns differences in the last bits of a gradient into
-differences in the third digit of a step, on some processors up to 0.006. AdamW has to agree to 1e-4."""
+differences in the third digit of a step, on some processors up to 0.006. AdamW has to agree to
+1e-4."""
 
 
 def assert_equal_weights(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor], rounding: float = 1e-4):
