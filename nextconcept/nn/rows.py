@@ -31,11 +31,11 @@ def take_rows(x: Tensor, index: Tensor, entries: Tensor | None = None) -> Tensor
 def sum_rows(x: Tensor, index: Tensor, weights: Tensor, entries: Tensor | None = None) -> Tensor:
     """Take weighted sums of rows of each batch entry, or of some of them.
 
-    The rows themselves are never stored, which takes half the time of a product with them.
+    The rows are never stored, which is faster than a matrix product with them on CPUs.
 
     Args:
         x: (B, n, D).
-        index: (B, m, k) from 0 to n - 1; (R, m, k) for some entries.
+        index: (B, m, k) from 0 to n - 1, with k >= 1; (R, m, k) for some entries.
         weights: (B, m, k) or (R, m, k), of the type of ``x``.
         entries: (R,) these; None for all.
 
