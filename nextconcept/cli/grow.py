@@ -1,6 +1,6 @@
 """Command ``nextconcept grow``: a trained model with a level more."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from nextconcept.checkpoints.complete_files import complete
 from nextconcept.checkpoints.files import StoredRun, find_checkpoint
@@ -29,6 +29,7 @@ def grow(
     init: Literal["copy", "random", "zeros"] = "copy",
     levels: int = 1,
     rule: RuleEntry | None = None,
+    new_level: dict[str, Any] | None = None,
     encoder: type[ConceptEncoder] = ConceptEncoder,
 ) -> None:
     """Add levels on top of a trained model.
@@ -44,6 +45,9 @@ def grow(
         levels: how many levels to add.
         rule: the chunking rule of each new level, as in ``model.config.chunking``, for a model of
             tokens alone or one whose chunks are cut by rules; default: ``chunk_size`` elements.
+        new_level: settings of each new level that differ from the old top level's, such as
+            ``--new_level '{depth: 2, sliding_window: null}'``; ``width``, ``depth`` and
+            ``num_heads`` may differ with ``sharing: separate``.
         encoder: full name of the concept encoder's class, if the model was trained with one of
             your own.
 
@@ -54,7 +58,7 @@ def grow(
     folder = new_folder(output)
     stored = local_export(source) or StoredRun(find_checkpoint(source, ("last.ckpt", "best.ckpt")))
     model, tokenizer = stored.load(encoder)
-    grown = grow_model(model, init, levels, rule)
+    grown = grow_model(model, init, levels, rule, new_level)
     if grown.chunker is not None:
         grown.chunker.read_as(tokenizer.token_bytes())
     training = None

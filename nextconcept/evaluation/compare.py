@@ -235,7 +235,7 @@ class Comparison:
         }
 
     def _check_entries(self, trials: dict[str, list[Run]], results: ResultsFile, runner: Runner) -> None:
-        """Check the entries, at each point of the grid, that begin when others are finished.
+        """Check the entries, at each point of the grid, parts of which begin later than the rest.
 
         Raises:
             InputError: if one can't be run, or the runs that are finished lack the metric.
@@ -248,7 +248,8 @@ class Comparison:
         first: dict[tuple[str, str], Run] = {}
         for run in waiting:  # runs that differ in rate and seed alone begin alike
             first.setdefault((run.entry, str(run.candidate.options)), run)
-        check_runs([run for run in first.values() if run not in waiting[: runner.jobs]], runner)
+        at_once = [run for run in waiting[: runner.jobs] if not run.growth]
+        check_runs([run for run in first.values() if run not in at_once], runner)
 
     def _search(
         self, trials: dict[str, list[Run]], budget: dict[str, float], results: ResultsFile, runner: Runner

@@ -12,10 +12,12 @@ from typing import Any, Literal
 import yaml
 
 from nextconcept.core.chunking import RuleEntry, parse_chunking
+from nextconcept.core.config import ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.core.experiments import find_experiment, read_yaml
 from nextconcept.core.settings import flat
 from nextconcept.evaluation.search import Candidate
+from nextconcept.nn.growth import grown_config
 
 __all__ = ["Entry", "Growth", "Run", "check_given", "make_run"]
 
@@ -45,18 +47,21 @@ class Growth:
         init: content of the new blocks; see :func:`~nextconcept.nn.growth.grow`.
         rules: chunking rules of the levels that the later stages add, one per stage; empty for
             chunks of ``chunk_size`` elements.
+        new_levels: settings of the levels that the later stages add which differ from those of the
+            level below, one dictionary per stage; see :func:`~nextconcept.nn.growth.grown_config`.
         before: further settings of all stages but the last, such as
             ``model.optimizer.min_lr_ratio: 1.0``.
 
     Raises:
         InputError: if a value is missing, the shares are not positive or do not add up to 1, or
-            there is not a rule for each later stage.
+            there is not a rule, or settings of the new level, for each later stage.
     """
 
     config: list[str]
     shares: list[float]
     init: Literal["copy", "random", "zeros"] = "copy"
     rules: list[RuleEntry] = field(default_factory=list)
+    new_levels: list[dict[str, Any]] = field(default_factory=list)
     before: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,15 +69,34 @@ class Growth:
         if not (min(self.shares, default=0) > 0 and abs(sum(self.shares) - 1) <= 1e-6):  # also if one is NaN
             raise InputError(f"the shares of a growing entry must be positive and add up to 1, not {self.shares}.")
         parse_chunking(self.rules)
-        if self.rules and len(self.rules) != len(self.shares) - 1:
-            raise InputError(
-                f"a growing entry of {len(self.shares)} stages takes {len(self.shares) - 1} rules, one for each level "
-                f"that is added, not {len(self.rules)}."
-            )
+        for name in ("rules", "new_levels"):
+            if getattr(self, name) and len(getattr(self, name)) != len(self.shares) - 1:
+                raise InputError(
+                    f"a growing entry of {len(self.shares)} stages takes {len(self.shares) - 1} {name}, one for each "
+                    f"level that is added, not {len(getattr(self, name))}."
+                )
 
     def arguments(self, stage: int) -> list[str]:
         """Return arguments of ``nextconcept grow`` before a stage, counted from 0."""
-        return _to_cli_args({"init": self.init} | ({"rule": self.rules[stage - 1]} if self.rules else {}))
+        return _to_cli_args({"init": self.init} | self._added(stage))
+
+    def check(self, model: dict[str, Any]) -> None:
+        """See whether a model can grow through all stages.
+
+        Args:
+            model: the configuration of the model of the first stage, as plain values.
+
+        Raises:
+            InputError: if it can't.
+        """
+        config = ModelConfig.from_dict(model)
+        for stage in range(1, len(self.shares)):
+            config = grown_config(config, **self._added(stage))
+
+    def _added(self, stage: int) -> dict[str, Any]:
+        """Return what :func:`~nextconcept.nn.growth.grow` is told of the level of a stage."""
+        lists = {"rule": self.rules, "new_level": self.new_levels}
+        return {name: given[stage - 1] for name, given in lists.items() if given}
 
 
 @dataclass
@@ -150,8 +174,9 @@ class Run:
         starts from.
         """
         digest = hashlib.sha256(self.growth.init.encode() if self.growth else b"")
-        if self.growth and self.growth.rules:
-            digest.update(json.dumps(self.growth.rules, sort_keys=True).encode())
+        for given in (self.growth.rules, self.growth.new_levels) if self.growth else ():
+            if given:
+                digest.update(json.dumps(given, sort_keys=True).encode())
         for stage in self.stages:
             digest.update(b"\0stage\0")
             settings: dict[str, Any] = {}

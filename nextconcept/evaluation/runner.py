@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import torch
 
 from nextconcept.checkpoints.files import COMPUTE, read_checkpoint
 from nextconcept.core.errors import InputError, TrainingError
+from nextconcept.core.experiments import read_yaml
 from nextconcept.evaluation.entries import Run
 from nextconcept.evaluation.environment import machine, versions
 from nextconcept.evaluation.metrics import is_curve
@@ -152,12 +153,13 @@ class ProcessRunner:
         self._stopped, self._starting = False, threading.Lock()
 
     def check(self, run: Run) -> None:
-        """Make one step of a run and keep nothing of it; of later stages only read the settings.
+        """Make one step of a run and keep nothing of it.
 
-        A run that has begun is taken to be sound.
+        Of later stages only the settings are read, and whether the model can grow to them. A run
+        that has begun is taken to be sound.
 
         Raises:
-            InputError: if a process fails or the runner was stopped.
+            InputError: if a process fails, the model can't grow or the runner was stopped.
         """
         folder, (first, *later) = run.folder / run.key, run.stages
         if _last_checkpoint(folder, 0) is not None:
@@ -167,6 +169,11 @@ class ProcessRunner:
             self._call("fit", [*first, "--trainer.fast_dev_run", "1"], folder, environment, "check")
             for stage in later:
                 self._call("fit", [*stage, "--print_config"], folder, environment, "check")
+            if run.growth:
+                printed = folder / "check.yaml"
+                with printed.open("wb") as file:
+                    self._call("fit", [*first, "--print_config"], folder, environment, "check", file)
+                run.growth.check(read_yaml(printed)["model"]["config"])
 
     def train(self, run: Run) -> dict[str, Any]:
         """Train and validate a run in the folder ``run.folder / run.key``, and return its record.
@@ -228,8 +235,15 @@ class ProcessRunner:
         return grown
 
     def _call(
-        self, command: str, arguments: list[str], folder: Path, environment: dict[str, str], name: str | None = None
+        self,
+        command: str,
+        arguments: list[str],
+        folder: Path,
+        environment: dict[str, str],
+        name: str | None = None,
+        output: IO[bytes] | None = None,
     ) -> None:
+        """Run a command; its log takes what it prints, or its errors alone if there is an output."""
         log = folder / f"{name or command}.log"
         call = [sys.executable, "-m", "nextconcept", command, *arguments]
         with log.open("ab") as file:
@@ -237,7 +251,7 @@ class ProcessRunner:
             with self._starting:  # or a process could begin after all were stopped
                 if self._stopped:
                     raise InputError("the comparison was stopped.")
-                process = subprocess.Popen(call, stdout=file, stderr=subprocess.STDOUT, env=environment)
+                process = subprocess.Popen(call, stdout=output or file, stderr=file, env=environment)
                 self._processes.add(process)
             with process:
                 process.wait()

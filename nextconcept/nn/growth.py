@@ -9,7 +9,7 @@ Sources: function-preserving widening as in Net2Net (Chen et al., 2016) and Hype
 al., 2024); nested blocks as in MatFormer (Devvrit et al., 2023).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -19,6 +19,7 @@ from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.config import PER_LEVEL, ModelConfig
 from nextconcept.core.errors import InputError
 from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.core.suggestions import did_you_mean
 from nextconcept.nn.bare_model import bare_model
 from nextconcept.nn.model import NextConceptModel
 
@@ -30,22 +31,32 @@ MOST_LEVELS = 16
 Init = Literal["copy", "random", "zeros"]
 
 
-def grown_config(config: ModelConfig, rule: RuleEntry | None = None) -> ModelConfig:
+def grown_config(
+    config: ModelConfig, rule: RuleEntry | None = None, new_level: Mapping[str, Any] | None = None
+) -> ModelConfig:
     """Return the configuration with one more level on top.
 
     With ``nested`` weights the model becomes ``nested.width_ratio`` times as wide, with more heads
-    (slicing by heads) or wider heads; with ``separate`` weights the new level has the shape of the
-    old top level. The context length is rounded up to whole chunks of the new level; a ``full``
-    horizon of an old level keeps its number of steps.
+    (slicing by heads) or wider heads. Otherwise the new level has the shape of the old top level,
+    or with ``separate`` weights that of ``new_level``. The context length is rounded up to whole
+    chunks of the new level; a ``full`` horizon of an old level keeps its number of steps.
 
     Args:
         config: the old configuration.
         rule: the chunking rule of the new level, for a model of tokens alone or one whose chunks
             are cut by rules; None for ``chunk_size`` elements.
+        new_level: values of the new level for settings per level, such as ``depth`` or
+            ``sliding_window``, where they are not those of the old top level.
 
     Raises:
-        InputError: if the model reads plans without gates, or its chunks do not go with a rule.
+        InputError: if the model reads plans without gates, its chunks do not go with a rule, or
+            ``new_level`` names another setting or holds a value that does not fit the model.
     """
+    given = dict(new_level or {})
+    for name in given:
+        if name not in PER_LEVEL:
+            hint = did_you_mean(str(name), PER_LEVEL) or f"there are {', '.join(PER_LEVEL)}."
+            raise InputError(f"a new level has no setting {name!r} of its own: {hint}")
     if rule is not None and config.levels > 1 and not config.hierarchy.rules:
         raise InputError(
             f"a level cut by the rule {rule!r} can't grow on chunks of {config.chunk_size}: the old levels would be "
@@ -74,14 +85,14 @@ def grown_config(config: ModelConfig, rule: RuleEntry | None = None) -> ModelCon
         values["width"] = config.width * config.nested.width_ratio
         values["num_heads"] = config.num_heads * (config.nested.width_ratio if config.nested.slicing == "heads" else 1)
         _slice_heads(values, config.nested.width_ratio, config.nested.slicing)
-    for name in ("width", "depth", "num_loops", "num_heads", "sliding_window"):
-        if isinstance(values[name], list):
-            values[name] = [*values[name], values[name][-1]]
+    for name in PER_LEVEL:
+        old = values[name]
+        if isinstance(old, list) or name in given:
+            below = old if isinstance(old, list) else [old] * (config.levels - (name == "horizon"))
+            values[name] = [*below, given[name] if name in given else below[-1] if below else ModelConfig.horizon]
     horizons = [config.horizon_of(level) for level in config.hierarchy.concept_levels]
-    if isinstance(config.horizon, list):
-        values["horizon"] = [*config.horizon, config.horizon[-1]] if config.horizon else 4
     if horizons and values["context_length"] != config.window_length and "full" in _listed(config.horizon):
-        values["horizon"] = [*horizons, _listed(config.horizon)[-1]]
+        values["horizon"] = [*horizons, _listed(values["horizon"])[-1]]
     return ModelConfig(**values)
 
 
@@ -126,7 +137,11 @@ def _listed(value: Any) -> list[Any]:
 
 
 def grow(
-    model: NextConceptModel, init: Init = "copy", levels: int = 1, rule: RuleEntry | None = None
+    model: NextConceptModel,
+    init: Init = "copy",
+    levels: int = 1,
+    rule: RuleEntry | None = None,
+    new_level: Mapping[str, Any] | None = None,
 ) -> NextConceptModel:
     """Add levels on top of a model.
 
@@ -143,10 +158,13 @@ def grow(
             ``zeros`` as by ``random``.
         levels: number of levels to add.
         rule: the chunking rule of each new level; see :func:`grown_config`.
+        new_level: settings of each new level that differ from the old top level's; see
+            :func:`grown_config`.
 
     Raises:
         InputError: if ``model`` is none, ``init`` is unknown, ``levels`` out of range, the model
-            reads plans without gates, or its chunks do not go with the rule.
+            reads plans without gates, its chunks do not go with the rule, or ``new_level`` does not
+            fit it.
     """
     model = bare_model(model, "grow")
     if init not in ("copy", "random", "zeros"):
@@ -154,13 +172,13 @@ def grow(
     if not 1 <= levels <= MOST_LEVELS:
         raise InputError(f"levels to add must be from 1 to {MOST_LEVELS}, not {levels}.")
     for _ in range(levels):
-        model = _grow_once(model, init, rule)
+        model = _grow_once(model, init, grown_config(model.config, rule, new_level))
     return model
 
 
 @torch.no_grad()
-def _grow_once(model: NextConceptModel, init: Init, rule: RuleEntry | None) -> NextConceptModel:
-    old, bigger = model.state_dict(), NextConceptModel(grown_config(model.config, rule), type(model.encoder))
+def _grow_once(model: NextConceptModel, init: Init, config: ModelConfig) -> NextConceptModel:
+    old, bigger = model.state_dict(), NextConceptModel(config, type(model.encoder))
     bigger.to(model.device, next(model.parameters()).dtype).train(model.training)
     new = model.config.levels
     for name, tensor in bigger.state_dict().items():

@@ -420,7 +420,7 @@ def test_compare__a_metric_that_no_run_logs(untrained: Callable[..., dict]):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rules", [[], ["words"]])
-def test_compare__a_growing_entry(rules: list[str], config: Path):
+def test_compare__a_growing_entry(rules: list[str], config: Path, capsys: pytest.CaptureFixture):
     """Two stages spend the budget together; a stage that is finished is not repeated."""
     later = yaml.safe_load(config.read_text())
     del later["model"]
@@ -443,7 +443,16 @@ def test_compare__a_growing_entry(rules: list[str], config: Path):
             }
         },
     }
+    growth = spec["entries"]["grown"]["growth"]
     Path("compare.yaml").write_text(yaml.safe_dump(spec))
+    if not rules:
+        growth["new_levels"] = [{"depth": 0}]
+        Path("wrong.yaml").write_text(yaml.safe_dump(spec))
+        with pytest.raises(SystemExit):
+            main(["compare", "--config", "wrong.yaml"])
+        printed = capsys.readouterr()
+        assert "depth must be" in printed.err
+        assert "training" not in printed.out
     main(["compare", "--config", "compare.yaml"])
     (run,) = json.loads(Path("results/trial.json").read_text())["runs"]
     assert [step for step, _ in run["stages"]] == [0, 4]

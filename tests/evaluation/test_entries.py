@@ -136,6 +136,21 @@ def test_growth__levels_that_rules_cut(config: dict):
     assert len({bars.key, eights.key, grown(["words", "lines"]).key}) == 3
 
 
+def test_growth__levels_of_their_own_shape(config: dict):
+    for name in ("small.yaml", "large.yaml"):
+        Path(name).write_text("{}")
+    thin = Growth(["large.yaml"], [0.5, 0.5], new_levels=[{"depth": 2, "sliding_window": None}])
+    assert yaml.safe_load(thin.arguments(1)[3]) == {"depth": 2, "sliding_window": None}
+    entries = [Entry(["small.yaml"], growth=one) for one in (thin, Growth(["large.yaml"], [0.5, 0.5]))]
+    runs = [make_run("grown", one, {"budget.flops": 8.0}, Candidate(1e-3), 0, Path("logs")) for one in entries]
+    assert runs[0].key != runs[1].key
+    thin.check({"levels": 1, "width": 32, "depth": 4, "sharing": "separate"})
+    with pytest.raises(InputError, match="depth must be one number"):
+        thin.check({"levels": 1, "width": 32, "depth": 4, "sharing": "nested"})
+    with pytest.raises(InputError, match="of 2 stages takes 1 new_levels, one for each level that is added, not 2"):
+        Growth(["x"], [0.5, 0.5], new_levels=[{"depth": 2}, {}])
+
+
 def test_growth__a_rule_for_each_later_stage():
     with pytest.raises(InputError, match="of 3 stages takes 2 rules, one for each level that is added, not 1"):
         Growth(["x"], [0.2, 0.2, 0.6], rules=["words"])

@@ -52,6 +52,39 @@ def test_grow__a_level_of_any_rule(sharing: str, init: str, rules: list | None, 
     assert torch.equal(stored.eval()(tokens).logits, before.logits)
 
 
+@pytest.mark.parametrize("init", ["copy", "random", "zeros"])
+@pytest.mark.parametrize("rules", [[], ["words"]])
+def test_grow__a_level_of_another_shape(init: str, rules: list):
+    common = {"sharing": "separate", "vocab_size": 256, "width": 32, "depth": 2, "sliding_window": 8, "horizon": 2}
+    model = open_model(small_config(levels=len(rules) + 1, chunking=rules or None, context_length=90, **common))
+    shape = {"width": 48, "depth": 1, "num_heads": 3, "num_loops": 2, "sliding_window": [None], "horizon": 1}
+    bigger = grow(model, init, rule="sentences" if rules else "words", new_level=shape)
+    top = bigger.config.levels - 1
+    assert (bigger.config.widths[top], bigger.config.depths[top], bigger.config.level_loops[top]) == (48, 1, 2)
+    assert (bigger.config.block_windows(top), bigger.config.block_windows(0)) == ([None], [8, 8])
+    assert (bigger.config.level_heads[top], bigger.config.horizon_of(top)) == (3, 1)
+    tokens = torch.tensor([list(RULE_TEXT)])
+    before, after = model(tokens), bigger(tokens)
+    assert torch.equal(before.logits, after.logits)
+    assert all(torch.equal(plan, after.plans[level]) for level, plan in before.plans.items())
+    assert torch.equal(shrink(bigger)(tokens).logits, before.logits)
+
+
+@pytest.mark.parametrize(
+    ("sharing", "given", "message"),
+    [
+        ("separate", {"depht": 1}, "no setting 'depht' of its own: did you mean depth"),
+        ("separate", {"depth": 0}, "depth must be positive"),
+        ("separate", {"depth": "two"}, "depth can't be"),
+        ("separate", {"sliding_window": [4]}, "has 1 values where its 2 blocks need one each"),
+        ("nested", {"depth": 1}, "depth must be one number when sharing is 'nested'"),
+    ],
+)
+def test_grown_config__settings_of_the_new_level_that_do_not_fit(sharing: str, given: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        grown_config(ModelConfig(levels=1, width=64, depth=2, sharing=sharing), new_level=given)
+
+
 def test_grow__a_rule_does_not_grow_on_chunks_of_one_length():
     with pytest.raises(InputError, match="can't grow on chunks of 4"):
         grow(open_model(small_config(vocab_size=256)), rule="words")
