@@ -95,7 +95,7 @@ class Growth:
 
     def _added(self, stage: int) -> dict[str, Any]:
         """Return what :func:`~nextconcept.nn.growth.grow` is told of the level of a stage."""
-        lists = {"rule": self.rules, "new_level": self.new_levels}
+        lists: dict[str, list[Any]] = {"rule": self.rules, "new_level": self.new_levels}
         return {name: given[stage - 1] for name, given in lists.items() if given}
 
 

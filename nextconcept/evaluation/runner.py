@@ -243,7 +243,7 @@ class ProcessRunner:
         name: str | None = None,
         output: IO[bytes] | None = None,
     ) -> None:
-        """Run a command; its log takes what it prints, or its errors alone if there is an output."""
+        """Run a command; its log takes what it prints, or errors alone if there is an output."""
         log = folder / f"{name or command}.log"
         call = [sys.executable, "-m", "nextconcept", command, *arguments]
         with log.open("ab") as file:
