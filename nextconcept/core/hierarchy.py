@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from nextconcept.core.chunking import ChunkingConfig, RuleEntry, parse_chunking
 from nextconcept.core.errors import InputError
 
-__all__ = ["DEFAULT_CONTEXT_LENGTH", "Hierarchy"]
+__all__ = ["DEFAULT_CONTEXT_LENGTH", "MOST_LEVELS", "Hierarchy"]
 
 DEFAULT_CONTEXT_LENGTH = 256
 """Tokens of a window where none are given, before they are rounded up to whole chunks."""
+
+MOST_LEVELS = 16
+"""Levels of a model; the spans of more do not fit any text."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Hierarchy:
             ``chunk_size``.
 
     Raises:
-        InputError: if there is no level, or if a chunk has fewer than two elements.
+        InputError: if there is no level or more than ``MOST_LEVELS``, or if a chunk has fewer than
+            two elements.
     """
 
     levels: int
@@ -35,8 +39,8 @@ class Hierarchy:
     rules: tuple[ChunkingConfig, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.levels < 1:
-            raise InputError(f"levels must be 1 (tokens alone) or more, not {self.levels}.")
+        if not 1 <= self.levels <= MOST_LEVELS:
+            raise InputError(f"levels must be 1 (tokens alone) to {MOST_LEVELS}, not {self.levels}.")
         if self.chunk_size < 2:
             raise InputError(f"chunk_size must be 2 or more, not {self.chunk_size}.")
 

@@ -18,15 +18,12 @@ from torch import Tensor
 from nextconcept.core.chunking import RuleEntry
 from nextconcept.core.config import PER_LEVEL, ModelConfig
 from nextconcept.core.errors import InputError
-from nextconcept.core.hierarchy import Hierarchy
+from nextconcept.core.hierarchy import MOST_LEVELS, Hierarchy
 from nextconcept.core.suggestions import did_you_mean
 from nextconcept.nn.bare_model import bare_model
 from nextconcept.nn.model import NextConceptModel
 
 __all__ = ["grow", "grown_config", "shrink", "shrunk_config", "top_left"]
-
-MOST_LEVELS = 16
-"""Levels that can be added at a time; nested ones are twice as wide each."""
 
 Init = Literal["copy", "random", "zeros"]
 
@@ -170,7 +167,7 @@ def grow(
     if init not in ("copy", "random", "zeros"):
         raise InputError(f"unknown init {init!r} of new blocks: choose copy, random or zeros.")
     if not 1 <= levels <= MOST_LEVELS:
-        raise InputError(f"levels to add must be from 1 to {MOST_LEVELS}, not {levels}.")
+        raise InputError(f"levels to add must be 1 to {MOST_LEVELS}, not {levels}.")
     for _ in range(levels):
         model = _grow_once(model, init, grown_config(model.config, rule, new_level))
     return model

@@ -75,6 +75,7 @@ def test_train_dataloader__seed(monkeypatch: pytest.MonkeyPatch):
         ({"seed": -1}, "the seed of the data must be from 0 to .*, not -1"),
         ({"seed": 2**128}, "the seed of the data must be from 0 to .*, not 3402"),
         ({"levels": 0}, "levels must be 1"),
+        ({"levels": 10**6}, "levels must be 1 .tokens alone. to 16, not 1000000"),
     ],
 )
 def test_init__bad(options: dict, message: str):

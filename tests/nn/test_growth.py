@@ -209,7 +209,7 @@ def test_grow_and_shrink__bad_input():
     with pytest.raises(InputError, match="unknown init 'magic'"):
         grow(model, "magic")
     for levels in (0, 10**20):
-        with pytest.raises(InputError, match="levels to add must be from 1 to 16"):
+        with pytest.raises(InputError, match="levels to add must be 1 to 16"):
             grow(model, levels=levels)
 
 
