@@ -29,7 +29,13 @@ def complete(path: Path) -> Iterator[Path]:
     Raises:
         InputError: if it can't be written.
     """
-    target = path.resolve()
+    try:
+        target = path.resolve()
+        loops = target.is_symlink()  # as Python 3.13 leaves it
+    except RuntimeError:  # up to Python 3.12
+        loops = True
+    if loops:
+        raise InputError(f"{path} can't be written: a link in this path leads back to itself; remove it first.")
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         yield partial

@@ -47,8 +47,11 @@ def grown_config(
 
     Raises:
         InputError: if the model reads plans without gates, its chunks do not go with a rule, or
-            ``new_level`` names another setting or holds a value that does not fit the model.
+            ``new_level`` is no mapping, names another setting or holds a value that does not fit
+            the model.
     """
+    if not isinstance(new_level or {}, Mapping):
+        raise InputError(f"new_level takes a mapping of settings, such as {{'depth': 2}}, not {new_level!r}.")
     given = dict(new_level or {})
     for name in given:
         if name not in PER_LEVEL:

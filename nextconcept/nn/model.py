@@ -125,14 +125,15 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
                 predict down to the first one that reads another plan.
 
         Raises:
-            InputError: if there is no token, an id is outside the vocabulary (on the CPU), there is
-                no such plan, no second row to shuffle with, or no padding vector for an offset.
+            InputError: if ``tokens`` is no tensor of ids, there is no token, an id is outside the
+                vocabulary (on the CPU), there is no such plan, no second row to shuffle with, or no
+                padding vector for an offset.
         """
-        if tokens.dim() != 2 or tokens.shape[1] < 1:
-            raise InputError(f"tokens must have shape (batch, time) with time >= 1, not {tuple(tokens.shape)}.")
         # Generation puts the padding in front itself.
         padded = offset == 0 and self.encoder.padding is not None
         self._check_ids(tokens, PADDING if padded else 0)
+        if tokens.dim() != 2 or tokens.shape[1] < 1:
+            raise InputError(f"tokens must have shape (batch, time) with time >= 1, not {tuple(tokens.shape)}.")
         check_choice(plan, self.config.hierarchy)
         offset = self._offset(tokens.shape[1], offset)
         caches = prefill.caches if prefill else {}
@@ -229,9 +230,9 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
             (..., D_level).
 
         Raises:
-            InputError: if there is no such level, an id is outside the vocabulary (on the CPU),
-                chunks of one length have another, or a composition without a reduction has no
-                matrix for so many elements.
+            InputError: if there is no such level, ``tokens`` is no tensor of ids, an id is outside
+                the vocabulary (on the CPU), chunks of one length have another, or a composition
+                without a reduction has no matrix for so many elements.
         """
         self.config.hierarchy.check_level(level)
         self._check_ids(tokens, 0)
@@ -303,6 +304,8 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
 
     def _check_ids(self, tokens: Tensor, least: int) -> None:
         """Check token ids; a GPU would have to wait for their range, which the look-up checks."""
+        if not isinstance(tokens, Tensor):
+            raise InputError(f"tokens must be a tensor of int64 ids, not {type(tokens).__name__}.")
         if tokens.dtype not in (torch.int32, torch.int64):
             raise InputError(f"tokens must be int64 ids, not {tokens.dtype}.")
         if torch.compiler.is_compiling() or tokens.device.type != "cpu" or not tokens.numel():

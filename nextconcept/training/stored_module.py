@@ -77,6 +77,9 @@ class StoredModule(L.LightningModule):
             InputError: if it was not.
         """
         super().on_load_checkpoint(checkpoint)
+        trainer = attached_trainer(self)
+        if trainer is not None and trainer.precision == "64-true":
+            self.double()  # as Lightning does, but only after it has copied the weights
         self._compare_corpus(checkpoint.get(KEY, {}).get(RECORD, {}).get("data", {}))
         check_objective(checkpoint, self.objective)
         own, stored = self.config.encoder.class_name, checkpoint.get(KEY, {}).get("config", {})

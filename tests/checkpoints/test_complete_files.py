@@ -37,3 +37,11 @@ def test_complete__a_file_where_a_folder_should_be(tmp_path: Path):
     message = "export can't be written: Not a directory"
     with pytest.raises(InputError, match=message), complete(tmp_path / "file" / "export") as partial:
         partial.mkdir()
+
+
+def test_complete__a_link_to_itself(tmp_path: Path):
+    (tmp_path / "page.html").symlink_to("page.html")
+    message = "page.html can't be written: a link in this path leads back to itself"
+    with pytest.raises(InputError, match=message), complete(tmp_path / "page.html") as partial:
+        partial.touch()
+    assert os.listdir(tmp_path) == ["page.html"]

@@ -244,3 +244,8 @@ def test_grow_and_shrink__a_model_that_torch_compile_wraps():
 def test_grow_and_shrink__anything_but_a_model(change: Callable[[object], object]):
     with pytest.raises(InputError, match=rf"{change.__name__} takes a NextConceptModel, not Sequential: .* its model"):
         change(torch.nn.Sequential())
+
+
+def test_grow__settings_of_the_new_level_are_a_mapping():
+    with pytest.raises(InputError, match="new_level takes a mapping of settings, .*, not 5"):
+        grow(NextConceptModel(small_config(levels=1)), new_level=5)

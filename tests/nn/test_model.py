@@ -220,6 +220,13 @@ def test_forward__tokens_are_ids():
         NextConceptModel(small_config())(torch.zeros(1, 8))
 
 
+@pytest.mark.parametrize("method", ["forward", "compose"])
+def test_tokens_are_a_tensor(method: str):
+    model = NextConceptModel(small_config())
+    with pytest.raises(InputError, match="tokens must be a tensor of int64 ids, not list"):
+        getattr(model, method)([[1, 2, 3, 4]])
+
+
 @pytest.mark.parametrize("sharing", ["nested", "shared", "separate"])
 def test_state_dict__each_tensor_has_one_name(sharing: str):
     model = NextConceptModel(small_config(levels=3, sharing=sharing))
