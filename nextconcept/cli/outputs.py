@@ -11,8 +11,10 @@ def new_folder(output: str) -> Path:
     """Return the path of a folder that does not exist yet.
 
     Raises:
-        InputError: if it exists.
+        InputError: if it exists, or the name is empty.
     """
+    if not output:
+        raise InputError("--output names nothing: give a new folder.")
     if Path(output).exists():
         raise InputError(f"{output} exists: give a new folder with --output.")
     return Path(output)

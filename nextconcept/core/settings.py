@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nextconcept.core.errors import InputError
@@ -77,10 +77,12 @@ def check_types(config: Any, prefix: str = "") -> None:
 
 
 def _choices(hint: Any) -> list[Any]:
-    """Return the literal values that a type allows, if any."""
-    if get_origin(hint) is Literal:
-        return list(get_args(hint))
-    return [value for part in get_args(hint) for value in _choices(part)]
+    """Return the values of a type that lists all that it allows but None."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kinds = [part for part in parts if part is not NoneType]
+    if any(get_origin(kind) is not Literal for kind in kinds):
+        return []
+    return [value for kind in kinds for value in get_args(kind)]
 
 
 def _fits(value: Any, hint: Any) -> bool:

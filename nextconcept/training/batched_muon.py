@@ -68,7 +68,7 @@ class BatchedMuon(Muon):
 
 
 def _placed_like(whole: Tensor, parameter: Tensor) -> Tensor:
-    """Return the shard of a tensor that is equal in all processes, where the parameter is sharded."""
+    """Return a tensor that all processes have, or if the parameter is sharded, its own shard."""
     if not isinstance(parameter, DTensor):
         return whole
     return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
@@ -88,8 +88,7 @@ def newton_schulz(matrices: Tensor, coefficients: tuple[float, float, float], st
     """
     first, third, fifth = coefficients
     tall = matrices.shape[1] > matrices.shape[2]
-    # Products in bfloat16 take 10 to 80 times as long on CPUs that have no units for it, and more so
-    # the larger they are.
+    # Products in bfloat16 take 10 to 80 times as long on CPUs that have no units for it.
     x = matrices.float() if matrices.device.type == "cpu" else matrices.bfloat16()
     x = x.mT if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)

@@ -25,6 +25,10 @@ def test_folders(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert [path.name for path in Path("deep").iterdir()] == ["written"]
 
 
+def test_folders__without_a_name(capsys: pytest.CaptureFixture):
+    assert "--output names nothing" in fails(capsys, "grow", "--source", "star-graph", "--output", "")
+
+
 def test_training_states(tmp_path: Path):
     """Moments are larger than weights, and written last."""
     state = TrainingState(1, 1.0, 1.0, {}, {"filler": "x" * 30_000}, {})

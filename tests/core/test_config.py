@@ -93,6 +93,7 @@ def test_from_dict__restores_to_dict():
         ({"nested": {"width_ratio": 0}}, "nested.width_ratio must be 1 or more"),
         ({"planner": {"wings": 2}}, "unknown settings planner.wings"),
         ({"width": "wide"}, "width can't be 'wide'"),
+        ({"horizon": float("inf")}, "horizon can't be inf: see the docstring of ModelConfig"),
         ({"context_length": 2**63}, "context_length can't be 9223372036854775808"),
         ({"block": {"rope_base": 10**400}}, "block.rope_base can't be 1000"),
         ({"block": {"feed_forward_ratio": math.inf}}, "block.feed_forward_ratio must be positive"),
