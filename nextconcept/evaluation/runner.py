@@ -173,9 +173,9 @@ class ProcessRunner:
                 printed = folder / "check.yaml"
                 with printed.open("wb") as file:
                     self._call("fit", [*first, "--print_config"], folder, environment, "check", file)
-                config = read_yaml(printed)["model"]["config"]
-                if config is not None:  # as where it comes with model.init_from
-                    run.growth.check(config)
+                model = read_yaml(printed)["model"]
+                if not model["init_from"]:  # or its configuration would be that of another model
+                    run.growth.check(model["config"])
 
     def train(self, run: Run) -> dict[str, Any]:
         """Train and validate a run in the folder ``run.folder / run.key``, and return its record.
