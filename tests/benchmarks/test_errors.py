@@ -1,7 +1,8 @@
 """Benchmarks tell wrong input as commands do."""
 
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,26 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def run(*options: str, folder: Path, script: str = "loss_law") -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / f"benchmarks/{script}.py"), *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple]:
+    """Run a script in this process, and return its exit status, its output and its errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+    def script(*options: str, name: str = "loss_law") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", *options])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / f"benchmarks/{name}.py"), run_name="__main__")
+        said = capsys.readouterr()
+        return stopped.value.code or 0, said.out, said.err
+
+    return script
 
 
-def test_wrong_input(tmp_path: Path):
-    done = run("--results+", "none.json", "--families", "gpt", folder=tmp_path)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+def test_wrong_input(run: Callable[..., tuple]):
+    code, _, errors = run("--results+", "none.json", "--families", "gpt")
+    assert code == 2
+    (line,) = errors.splitlines()
     assert line.startswith("nextconcept: error: ")
     assert "none.json is not the results file of a comparison" in line
 
@@ -30,22 +42,20 @@ def test_wrong_input(tmp_path: Path):
         ("attention", ("--precision", "fp8"), "precision"),
     ],
 )
-def test_what_is_not_there(tmp_path: Path, script: str, options: tuple, message: str):
-    done = run(*options, folder=tmp_path, script=script)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+def test_what_is_not_there(run: Callable[..., tuple], script: str, options: tuple, message: str):
+    code, _, errors = run(*options, name=script)
+    assert code == 2
+    (line,) = errors.splitlines()
     assert message in line
 
 
-@pytest.mark.slow
-def test_misspelt_option(tmp_path: Path):
-    done = run("--familes", "gpt", folder=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == "nextconcept: error: there is no option --familes: did you mean --families?\n"
+def test_misspelt_option(run: Callable[..., tuple]):
+    code, _, errors = run("--familes", "gpt")
+    assert code == 2
+    assert errors == "nextconcept: error: there is no option --familes: did you mean --families?\n"
 
 
-@pytest.mark.slow
-def test_help(tmp_path: Path):
-    done = run("--help", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "--families" in done.stdout
+def test_help(run: Callable[..., tuple]):
+    code, said, errors = run("--help")
+    assert (code, errors) == (0, "")
+    assert "--families" in said
