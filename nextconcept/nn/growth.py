@@ -34,25 +34,25 @@ def grown_config(
     """Return the configuration with one more level on top.
 
     With ``nested`` weights the model becomes ``nested.width_ratio`` times as wide, with more heads
-    (slicing by heads) or wider heads. Otherwise the new level has the shape of the old top level,
-    or with ``separate`` weights that of ``new_level``. The context length is rounded up to whole
-    chunks of the new level; a ``full`` horizon of an old level keeps its number of steps.
+    (slicing by heads) or wider heads. Otherwise the new level has the settings of the old top level
+    where ``new_level`` gives no others. The context length is rounded up to whole chunks of the new
+    level; a ``full`` horizon of an old level keeps its number of steps.
 
     Args:
         config: the old configuration.
         rule: the chunking rule of the new level, for a model of tokens alone or one whose chunks
             are cut by rules; None for ``chunk_size`` elements.
-        new_level: values of the new level for settings per level, such as ``depth`` or
-            ``sliding_window``, where they are not those of the old top level.
+        new_level: settings per level, such as ``depth`` or ``sliding_window``, and their values at
+            the new level; ``width``, ``depth`` and ``num_heads`` take ``separate`` weights.
 
     Raises:
         InputError: if the model reads plans without gates, its chunks do not go with a rule, or
             ``new_level`` is no mapping, names another setting or holds a value that does not fit
             the model.
     """
-    if not isinstance(new_level or {}, Mapping):
+    given = {} if new_level is None else new_level
+    if not isinstance(given, Mapping):
         raise InputError(f"new_level takes a mapping of settings, such as {{'depth': 2}}, not {new_level!r}.")
-    given = dict(new_level or {})
     for name in given:
         if name not in PER_LEVEL:
             hint = did_you_mean(str(name), PER_LEVEL) or f"there are {', '.join(PER_LEVEL)}."
@@ -89,7 +89,8 @@ def grown_config(
         old = values[name]
         if isinstance(old, list) or name in given:
             below = old if isinstance(old, list) else [old] * (config.levels - (name == "horizon"))
-            values[name] = [*below, given[name] if name in given else below[-1] if below else ModelConfig.horizon]
+            as_below = below[-1] if below else ModelConfig.horizon  # the tokens have no horizon
+            values[name] = [*below, given.get(name, as_below)]
     horizons = [config.horizon_of(level) for level in config.hierarchy.concept_levels]
     if horizons and values["context_length"] != config.window_length and "full" in _listed(config.horizon):
         values["horizon"] = [*horizons, _listed(values["horizon"])[-1]]

@@ -12,12 +12,6 @@ SETTINGS = {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.1}
 SHAPES = [(8, 8), (16, 8), (8, 8), (8, 24), (16, 8), (8, 8), (1, 8)]
 
 
-@pytest.fixture(autouse=True)
-def in_float32(monkeypatch: pytest.MonkeyPatch):
-    """Let ``torch.optim.Muon`` iterate in float32, as ours does on a CPU."""
-    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda matrix: matrix.to(torch.float32, copy=True))
-
-
 def matrices(shapes: list[tuple[int, int]] = SHAPES) -> list[torch.nn.Parameter]:
     torch.manual_seed(0)
     return [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
@@ -33,6 +27,8 @@ def draw_gradients(parameters: list[torch.nn.Parameter], seed: int) -> None:
 @pytest.mark.parametrize("most", [1, 100, batched_muon.MOST_ENTRIES])
 def test_batched_muon__makes_the_steps_of_torchs_own(settings: dict, most: int, monkeypatch: pytest.MonkeyPatch):
     """Whatever is stacked; and either goes on from a state of the other."""
+    # torch's own iterates in bfloat16 everywhere, ours on a CPU in float32.
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda matrix: matrix.to(torch.float32, copy=True))
     monkeypatch.setattr(batched_muon, "MOST_ENTRIES", most)
     pairs = [(matrices(), kind) for kind in (Muon, BatchedMuon)]
     made = [kind([{"params": own[:3]}, {"params": own[3:]}], **SETTINGS | settings) for own, kind in pairs]
@@ -50,6 +46,11 @@ def test_batched_muon__makes_the_steps_of_torchs_own(settings: dict, most: int, 
     for theirs, ours, first in zip(*parts, matrices(), strict=True):
         torch.testing.assert_close(ours, theirs)
         assert torch.equal(ours, first) == (ours is parts[1][2])
+
+
+def test_newton_schulz__is_in_float32_on_a_cpu():
+    whole = torch.randn(2, 6, 3)
+    assert batched_muon.newton_schulz(whole, (3.4445, -4.775, 2.0315), 5, 1e-7).dtype == torch.float32
 
 
 def test_batched_muon__equal_shapes_share_their_operations():
