@@ -1,7 +1,6 @@
 """Two processes do what one does."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.processes import run_command
 
 SHARDED = {
     "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
@@ -20,8 +21,10 @@ SHARDED = {
 """experiments/trainer/fsdp.yaml on two processes."""
 
 
-def fit(folder: Path, corpus: Path, devices: int, sharing: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """Train twenty steps of eight windows on so many processes."""
+def fit(
+    folder: Path, corpus: Path, devices: int, sharing: str, launch: bool = False, **options: object
+) -> subprocess.CompletedProcess[str]:
+    """Train twenty steps of eight windows; ``launch`` leaves starting processes to Lightning."""
     arguments = {
         "model.config": "{levels: 3, width: 32, depth: 1, num_heads: 2, horizon: 2, context_length: 32, "
         f"sharing: {sharing}}}",
@@ -42,17 +45,18 @@ def fit(folder: Path, corpus: Path, devices: int, sharing: str, **options: objec
         "trainer.logger.save_dir": folder,
         **options,
     }
-    command = [sys.executable, "-m", "nextconcept", "fit"]
-    command += [part for name, value in arguments.items() if value is not None for part in (f"--{name}", str(value))]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    options = [part for name, value in arguments.items() if value is not None for part in (f"--{name}", str(value))]
+    if launch:
+        command = [sys.executable, "-m", "nextconcept", "fit", *options]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    return run_command(["fit", *options], folder, devices)
 
 
 def train(
-    folder: Path, corpus: Path, devices: int, sharing: str, name: str, **options: object
+    folder: Path, corpus: Path, devices: int, sharing: str, name: str, launch: bool = False, **options: object
 ) -> tuple[dict[str, torch.Tensor], EventAccumulator, str]:
     """Weights, curves and what was printed of a fit called ``name``."""
-    done = fit(folder, corpus, devices, sharing, **{"trainer.logger.name": name, **options})
+    done = fit(folder, corpus, devices, sharing, launch, **{"trainer.logger.name": name, **options})
     assert done.returncode == 0, done.stderr
     run = folder / name / "version_0"
     weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
@@ -91,7 +95,7 @@ def assert_equal_runs(one: tuple, other: tuple):
 )
 def test_fit__two_processes_equal_one(tmp_path: Path, corpus: Path, sharing: str, optimizer: dict[str, object]):
     one = train(tmp_path, corpus, 1, sharing, "one", **optimizer)
-    ddp = train(tmp_path, corpus, 2, sharing, "ddp", **optimizer, **{"trainer.strategy": "ddp"})
+    ddp = train(tmp_path, corpus, 2, sharing, "ddp", launch=bool(optimizer), **optimizer, **{"trainer.strategy": "ddp"})
     assert_equal_runs(one, ddp)
     assert_equal_runs(one, train(tmp_path, corpus, 2, sharing, "fsdp", **optimizer, **SHARDED))
 
@@ -130,8 +134,7 @@ def test_fit__checkpoints_go_from_one_process_to_two_sharded_ones_and_back(tmp_p
 def test_fit__a_grown_model_continues_sharded(tmp_path: Path, corpus: Path):
     train(tmp_path, corpus, 1, "nested", "small", **{"trainer.max_steps": 10})
     checkpoint = tmp_path / "small" / "version_0" / "checkpoints" / "last.ckpt"
-    grow = [sys.executable, "-m", "nextconcept", "grow", "--source", str(checkpoint), "--output", "grown"]
-    subprocess.run(grow, cwd=tmp_path, check=True, timeout=120)
+    run_command(["grow", "--source", checkpoint, "--output", "grown"], tmp_path).check_returncode()
     options = {"model.init_from": "grown", "grown.freeze_steps": 4, "grown.warmup_steps": 6}
     options["model.config"] = None  # it comes with the grown model
     one, *_ = train(tmp_path, corpus, 1, "nested", "one", **options)
@@ -181,9 +184,7 @@ def run_on_star_graphs(
     }
     parts = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
     curriculum = ["--trainer.callbacks+", "nextconcept.training.callbacks.LevelCurriculum", "--trainer.callbacks.start"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-m", "nextconcept", command, *parts, *curriculum, "[1]", *options]
-    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    return run_command([command, *parts, *curriculum, "[1]", *options], folder, 2)
 
 
 def names_of(folder: Path, rank: int) -> list[str]:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import psutil
@@ -23,6 +24,7 @@ from nextconcept.evaluation.compare import Comparison, Entry, Growth
 from nextconcept.evaluation.entries import Run
 from nextconcept.evaluation.results_file import ResultsFile
 from tests.helpers import fails, run_record
+from tests.processes import ForkedProcess
 
 
 @pytest.mark.parametrize(
@@ -418,7 +420,14 @@ def test_compare__a_metric_that_no_run_logs(untrained: Callable[..., dict]):
     assert runner.stopped  # after the first run
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start runs without importing everything again."""
+    monkeypatch.setattr("nextconcept.evaluation.runner.subprocess", SimpleNamespace(Popen=ForkedProcess))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("rules", [[], ["words"]])
 def test_compare__a_growing_entry(rules: list[str], config: Path, capsys: pytest.CaptureFixture):
     """Two stages spend the budget together; a stage that is finished is not repeated."""
@@ -471,6 +480,7 @@ def test_compare__a_growing_entry(rules: list[str], config: Path, capsys: pytest
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_compare__trains_reports_and_repeats_nothing(config: Path, capsys: pytest.CaptureFixture):
     spec = {
         "name": "trial",
