@@ -29,14 +29,10 @@ def _has_curves(events: Path) -> bool:
     return any(tag.startswith("train/") for tag in EventAccumulator(str(events)).Reload().Tags()["scalars"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "signalled", "sent"),
-    [
-        pytest.param(1, 0, signal.SIGTERM, marks=pytest.mark.slow),
-        (1, None, signal.SIGINT),
-        pytest.param(2, 1, signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(2, None, signal.SIGINT, marks=pytest.mark.slow),
-    ],
+    [(1, 0, signal.SIGTERM), (1, None, signal.SIGINT), (2, 1, signal.SIGTERM), (2, None, signal.SIGINT)],
 )
 def test_signal__saves_and_stops(tmp_path: Path, processes: int, signalled: int | None, sent: signal.Signals):
     """The checkpoint is that of the step at which any process got the signal.

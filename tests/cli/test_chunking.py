@@ -23,8 +23,12 @@ def train(config: Path, chunking: object, *options: object) -> None:
 @pytest.mark.parametrize(
     ("chunking", "options"),
     [
-        (["words"], []),
-        ([{"ends": " \n", "max_length": 12, "mean_length": 3}], ["--data.tokenizer", "bpe", "--data.vocab_size", 300]),
+        pytest.param(["words"], [], marks=pytest.mark.slow),
+        pytest.param(
+            [{"ends": " \n", "max_length": 12, "mean_length": 3}],
+            ["--data.tokenizer", "bpe", "--data.vocab_size", 300],
+            marks=pytest.mark.slow,
+        ),
         ([OWN, 2], ["--model.config.levels", 3]),
     ],
     ids=str,

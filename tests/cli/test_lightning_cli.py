@@ -356,7 +356,7 @@ def test_data__takes_levels_chunk_size_and_context_of_the_model():
     assert shape_of(build("--data.tokenizer", "bpe", "--data.vocab_size", "300"))[3] == 300
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS[::3])
+@pytest.mark.parametrize("name", EXPERIMENTS[::6])
 def test_one_level__is_the_gpt_of_any_experiment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     task = ["--data.task.train_file", str(write_sums(tmp_path / "sums.txt"))] if name == "lines" else []
@@ -399,6 +399,7 @@ def rows_of(run: Path) -> list[tuple[str, ...]]:
         return [tuple(row.get(name, "") for name in names) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
 def test_csv_logger__a_resumed_run_keeps_its_curves_and_gets_samples_and_plans(config: Path):
     logger = ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "csv"]

@@ -169,6 +169,7 @@ def test_owner__runs_that_begin_together_have_folders_of_their_own(config: Path)
         assert len(list(run.glob("events*"))) == 1
 
 
+@pytest.mark.slow
 def test_logger_false__leaves_nothing_in_the_working_directory(config: Path, capsys: pytest.CaptureFixture):
     before = files()
     train(config, "--trainer.logger", "false")
@@ -178,6 +179,7 @@ def test_logger_false__leaves_nothing_in_the_working_directory(config: Path, cap
     assert {"here/config.yaml", "here/checkpoints/last.ckpt", "here/checkpoints/best.ckpt"} <= files()
 
 
+@pytest.mark.slow
 def test_notes__name_other_data_and_nothing_that_is_the_same(config: Path, corpus: Path, capsys: pytest.CaptureFixture):
     one_level = ("--model.config.levels", 1, "--model.config.depth", "[1, 2]")
     train(config, *one_level)
@@ -192,6 +194,7 @@ def test_notes__name_other_data_and_nothing_that_is_the_same(config: Path, corpu
     assert "trained on: split is {'by': 'contiguous', 'val': 0.2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_settings__of_optimizer_and_loss_change_when_a_run_goes_on(config: Path, capsys: pytest.CaptureFixture):
     train(config, "--model.optimizer.lr", "4e-3", "--model.optimizer.warmup_steps", 2)
     capsys.readouterr()
@@ -213,6 +216,7 @@ def test_settings__of_optimizer_and_loss_change_when_a_run_goes_on(config: Path,
     assert settings["loss"]["level_weight"] == 0.7
 
 
+@pytest.mark.slow
 def test_fit__another_optimizer_can_not_go_on(config: Path, capsys: pytest.CaptureFixture):
     train(config)
     more = ("--model.optimizer.optimizer", "adamw", "--trainer.max_steps", 8, "--ckpt_path", RUN)
@@ -305,6 +309,7 @@ def test_init_from__takes_no_other_shape(config: Path, capsys: pytest.CaptureFix
         assert "leave out what differs of model.config" in fails(capsys, "fit", "--config", str(config), *start)
 
 
+@pytest.mark.slow
 def test_settings_of_training__may_change_when_a_model_goes_on(config: Path, capsys: pytest.CaptureFixture):
     """They change no weight and no output."""
     train(config, "--trainer.max_steps", 1)
@@ -327,6 +332,7 @@ def test_settings_of_training__may_change_when_a_model_goes_on(config: Path, cap
     assert config_of_second == {**kept, "dropout": 0.5, "block": {**kept["block"], "gradient_checkpointing": True}}
 
 
+@pytest.mark.slow
 def test_init_from__is_kept_by_the_run_that_goes_on(config: Path):
     train(config, "--trainer.max_steps", 1)
     start = ("--model.init_from", RUN, "--trainer.logger.init_args.name", "second")
@@ -343,6 +349,7 @@ def test_evaluation__says_that_nothing_was_trained(config: Path, capsys: pytest.
     assert "validate measures untrained weights: --ckpt_path names a run or an export." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("begun", "resumed", "where"),
     [((5, None), (7, None), "last"), ((5, 3), (0, 4), "checkpoint"), ((2, 2), (2, None), "last")],
@@ -364,6 +371,7 @@ def test_config__of_a_resumed_run_has_its_own_seeds(config: Path, begun: tuple, 
     assert (seed if found is None else found) == (seed if of_data is None else of_data)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*dirpath has changed.*")
 def test_corpus__with_another_content_is_warned_of(config: Path, corpus: Path):
     train(config, "--trainer.max_steps", 2)

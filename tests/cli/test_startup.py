@@ -49,6 +49,7 @@ def test_commands_without_a_trainer__load_none_of_its_libraries(tmp_path: Path):
     assert not modules & HEAVY
 
 
+@pytest.mark.slow
 def test_fit__on_text__loads_neither_datasets_nor_signal_processing(tmp_path: Path):
     (tmp_path / "text.txt").write_text("to be or not to be " * 100)
     modules = modules_after(

@@ -105,6 +105,7 @@ def _encode_slowly(cache: Path) -> None:
     encode_corpus(Corpus("test", "f", slow, len(DOCUMENTS)), SplitConfig(), "bytes", 0, cache)
 
 
+@pytest.mark.slow
 def test_encode_corpus__a_killed_process_leaves_no_entry_and_the_next_one_makes_it(tmp_path: Path):
     process = multiprocessing.get_context("spawn").Process(target=_encode_slowly, args=(tmp_path,))
     process.start()

@@ -374,6 +374,7 @@ def test_compare__a_run_that_fails_stops_the_others(untrained: Callable[..., dic
     assert [run["seed"] for run in json.loads((tmp_path / "trial.json").read_text())["runs"]] == [0]
 
 
+@pytest.mark.slow
 def test_compare__checks_the_entries_that_wait_before_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.argv", ["nextconcept", "compare"])
 

@@ -106,7 +106,15 @@ DRAFTING = [
 
 @pytest.mark.usefixtures("always_drafted")
 @pytest.mark.parametrize(
-    ("changes", "temperature"), [*zip(CHANGES, itertools.cycle([0.0, 1.0])), (CHANGES[0], 1.0)], ids=str
+    ("changes", "temperature"),
+    [
+        *(
+            pytest.param(changes, temperature, marks=[pytest.mark.slow] * (index % 4 > 1))
+            for index, (changes, temperature) in enumerate(zip(CHANGES, itertools.cycle([0.0, 1.0])))
+        ),
+        (CHANGES[0], 1.0),
+    ],
+    ids=str,
 )
 def test_generate__drafted_equals_plain(changes: dict, temperature: float):
     """Prompts of different lengths, and texts that outgrow the context."""

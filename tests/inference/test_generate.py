@@ -211,7 +211,7 @@ def test_generate__a_writer_is_no_model():
 
 @pytest.mark.parametrize(
     "index",
-    [*(pytest.param(index, marks=[pytest.mark.slow] * (index % 12 > 0)) for index in range(0, 120, 6)), 120],
+    [*(pytest.param(index, marks=[pytest.mark.slow] * (index % 24 > 0)) for index in range(0, 120, 6)), 120],
 )
 def test_generate__cached_equals_uncached_where_rules_cut_chunks(index: int):
     """Rows end chunks at different times, prompts differ in length, texts outgrow the context."""

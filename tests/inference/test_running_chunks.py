@@ -126,7 +126,7 @@ def work_of(model: NextConceptModel, composed: list[int], first: int, count: int
 
 CASES = [
     (["sentences"], 1),
-    (["words", 3], 1),
+    pytest.param(["words", 3], 1, marks=pytest.mark.slow),
     pytest.param(["words", "sentences"], 0, marks=pytest.mark.slow),
     pytest.param([4, "sentences"], 0, marks=pytest.mark.slow),
 ]
