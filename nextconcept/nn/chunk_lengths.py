@@ -37,9 +37,12 @@ def length_odds(encoder: ConceptEncoder, chunker: Chunker, concepts: Tensor, sca
     leads = F.one_hot(torch.where(ends, states, following), states + 1).to(concepts.dtype)  # (S, V, S + 1)
     reached = F.one_hot(torch.zeros_like(concepts[:, 0]).long(), states).to(concepts.dtype)
     vocabulary, odds = encoder.vocabulary(concepts.shape[1]).to(concepts.dtype), []
+    # As one product, because einsum would make a tensor of all states and tokens of each concept.
+    leads = leads.transpose(0, 1).flatten(1)  # (V, S * (S + 1))
     for place in torch.arange(rule.max_length, device=concepts.device)[:, None]:
         cosines = encoder.unbound_at(concepts[:, None], place)[:, 0] @ vocabulary.T
-        after = torch.einsum("ms,mv,svt->mt", reached, encoder.read_back_logits(cosines, scale).softmax(-1), leads)
+        moves = encoder.read_back_logits(cosines, scale).softmax(-1) @ leads
+        after = (reached[:, None] @ moves.unflatten(1, (states, states + 1)))[:, 0]
         odds.append(after[:, -1])
         reached = after[:, :-1]
     odds[-1] = odds[-1] + reached.sum(1)  # a longer chunk is cut

@@ -28,8 +28,8 @@ SHARPNESS = 8.0
 """Initial factor on the cosine of two anchors: one at a right angle counts e^-8."""
 
 RECENCY = 2e-6
-"""What an anchor gains in cosine on the one before it, so that of equal ones the latest are chosen,
-and not those that rounding favours."""
+"""What an anchor gains in cosine on the one before it, so that of those that are alike the latest
+are chosen, and not those that rounding favours."""
 
 QUERY_SCALE = 3**-0.5
 """Of the initial query, so that a position that is equal at first counts about e^2."""
@@ -61,7 +61,8 @@ class ChunkPointers(nn.Module):
     """Each position reads earlier chunks, at which its anchor points, at its own place.
 
     With unit vectors ``s`` of the anchors' states, anchor m points at the k earlier anchors n with
-    the greatest ``s_m s_n``, of equal ones at the latest. The position t whose next token stands at
+    the greatest ``s_m s_n + 2e-6 n``, so that of anchors that are alike the later ones are read.
+    The position t whose next token stands at
     place i of chunk m compares itself with the positions before place i of those chunks, and reads
     the tokens there::
 

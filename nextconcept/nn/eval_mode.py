@@ -2,19 +2,31 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
 __all__ = ["eval_mode"]
 
+_begun: WeakKeyDictionary[nn.Module, tuple[list[nn.Module], list[object]]] = WeakKeyDictionary()
+"""Per model, its parts that were in training mode, and the contexts that have not ended."""
+
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, and each of its parts back afterwards, also after an error."""
-    training = [part for part in model.modules() if part.training]
+    """Put a model into eval mode, and each of its parts back afterwards, also after an error.
+
+    Of several contexts, such as texts that are streamed in turns, the last to end does that.
+    """
+    context = object()
+    training, contexts = _begun.setdefault(model, ([part for part in model.modules() if part.training], []))
+    contexts.append(context)
     model.eval()
     try:
         yield
     finally:
-        for part in training:
-            part.training = True
+        contexts.remove(context)
+        if not contexts:
+            for part in training:
+                part.training = True
+            del _begun[model]

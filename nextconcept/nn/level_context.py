@@ -4,9 +4,10 @@ Blocks hold the mathematics of a position. A context knows where the positions o
 what they see: :class:`ParallelContext` for all positions of a sequence at once, and
 :class:`~nextconcept.inference.level_stepper.StepContext` for one position with caches.
 
-Position i of a level is the one that *predicts* element i of the level, so it has seen the elements
-< i; it lies in chunk ``i // c`` and may read what the anchor of that chunk knows. Folding positions
-by chunk turns that rule into plain batched attention, without a mask.
+Position i of a concept level is the one that *predicts* element i of the level, and that of the
+tokens predicts token i + 1. It has seen the elements before that one, lies in its chunk, and may
+read what the anchor of that chunk knows. Folding positions by chunk turns that rule into plain
+batched attention, without a mask.
 
 Shapes: B batch, T positions of this level, D width, h heads of queries, g heads of keys and values,
 d head size, c chunk size, A anchors of the level above, H horizon. A context for a single position

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nextconcept.core.errors import InputError
 from nextconcept.nn.chunks import Chunks, chunk_of_tokens
-from nextconcept.nn.concept_encoder import PADDING
+from nextconcept.nn.concept_encoder import PADDING, READ_BACK_SCALE
 from nextconcept.nn.draft_head import DraftHead, tokens_before
 from nextconcept.nn.eval_mode import eval_mode
 from nextconcept.nn.layers import full_precision
@@ -48,7 +48,7 @@ class LossInputs:
     plan: Tensor
     targets: Tensor
     temperature: float = 0.1
-    decode_scale: float = 16.0
+    decode_scale: float = READ_BACK_SCALE
     decode_share: float = 1.0
 
 

@@ -181,7 +181,7 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         """Have the data read with the model's tokenizer; Lightning has no earlier hook than this.
 
         Returns:
-            No callbacks.
+            What ends the draws of a batch.
 
         Raises:
             InputError: if the data can't be read with it.
@@ -190,7 +190,7 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
             self.tokenizer = self.start.tokenizer
         if (data := data_of(attached_trainer(self))) is not None and self.tokenizer is not None:
             data.use_tokenizer(self.tokenizer)
-        return []
+        return super().configure_callbacks()
 
     def prepare_data(self) -> None:
         """Check data and model, and keep old curves: this hook runs before the loggers begin.

@@ -50,6 +50,10 @@ class SeededModule(L.LightningModule):
         super().__init__()
         self._draws, self._seed = BatchDraws(), 0
 
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Return what gives the generators back where a step is broken off."""
+        return [_EndOfDraws(self._draws)]
+
     def on_fit_start(self) -> None:
         """Take or draw the seed of a run that begins."""
         if self.trainer.ckpt_path is None:
@@ -85,6 +89,17 @@ class SeededModule(L.LightningModule):
     def _begin(self, number: int) -> None:
         seed = self._seed if self.trainer.state.fn == "fit" else _global_seed(self._seed)
         self._draws.begin(hash((seed, self.global_rank, number)), self.device)
+
+
+class _EndOfDraws(L.Callback):
+    """Ends the draws of a batch that ends in an error, of which a module is not told."""
+
+    def __init__(self, draws: BatchDraws) -> None:
+        self.draws = draws
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Give the generators back as they were before the batch."""
+        self.draws.end(pl_module.device)
 
 
 def _global_seed(otherwise: int) -> int:

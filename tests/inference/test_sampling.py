@@ -38,6 +38,8 @@ EVEN, FALLING = [0.25] * 4, [0.5, 0.25, 0.15, 0.1]
         (FALLING, {"top_k": 3}, 3),
         (FALLING, {"top_p": 0.7}, 2),
         (FALLING, {"top_p": 0.8}, 3),
+        (EVEN, {"top_k": 1}, 1),
+        (EVEN, {"top_k": 3}, 3),
         (EVEN, {"top_p": 0.5}, 2),  # two reach it
         (EVEN, {"top_p": 1.0}, 4),
         (FALLING, {"min_p": 0.4}, 2),  # of the likeliest, which has 0.5

@@ -20,3 +20,14 @@ def test_eval_mode__gives_each_part_its_mode_back():
     assert {name: part.training for name, part in model.named_modules()} == before
     generate(model, torch.tensor([[1, 2, 3]]), 2)
     assert {name: part.training for name, part in model.named_modules()} == before
+
+
+def test_eval_mode__of_several_that_overlap_the_last_to_end_gives_the_mode_back():
+    model = NextConceptModel(small_config(dropout=0.1)).train()
+    first, second = eval_mode(model), eval_mode(model)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not any(part.training for part in model.modules())
+    second.__exit__(None, None, None)
+    assert all(part.training for part in model.modules())

@@ -110,6 +110,21 @@ def test_initial_weights__a_map_of_all_elements_counts_those_of_a_mean_chunk():
     assert weight.std().item() == pytest.approx((4 * 64) ** -0.5, rel=0.02)
 
 
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize(
+    "reader", [{"plan_conditioning": "unbind"}, {"memory": "anchor"}, {"memory": "states"}], ids=str
+)
+def test_initial_weights__readers_write_as_little_as_other_parts_where_no_gate_holds_them(reader: dict, gated: bool):
+    config = ModelConfig(levels=2, width=256, depth=8, sharing="separate", reader={"gated": gated} | reader)
+    block = NextConceptModel(config).transformer(0).blocks[0]
+    parts = (block.plan_attention, block.plan_unbinding, block.memory_attention, block.anchor_reading)
+    written = [
+        part.value if hasattr(part, "value") and not hasattr(part, "out") else part.out for part in parts if part
+    ]
+    for matrix in written:
+        assert matrix.weight.std().item() * 16 == pytest.approx(1.0 if gated else 0.25, rel=0.05)
+
+
 def test_initial_weights__the_test_can_fail():
     """As weights of one standard deviation do, whatever the width."""
 

@@ -1,5 +1,9 @@
 """What a batch draws, and what is left to whoever draws between batches."""
 
+from pathlib import Path
+
+import lightning as L
+import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -77,3 +81,20 @@ def test_fit__dropout_follows_the_seed(monkeypatch, tmp_path):
         trainer_of("unused", 1, limit_val_batches=0).fit(module, loader, loader)
         weights.append(module.model.encoder.embedding.weight.detach().clone())
     assert not torch.equal(*weights)
+
+
+class Failing(L.Callback):
+    def on_before_backward(self, *_: object) -> None:
+        raise RuntimeError("broken off")
+
+
+def test_fit__one_that_is_broken_off_gives_the_generator_back(tmp_path: Path):
+    drawn = []
+    for seed in (1, 2):
+        module = ConceptModule(small_config(context_length=16))
+        torch.manual_seed(seed)
+        windows = DataLoader(TensorDataset(torch.zeros(4, 17, dtype=torch.long)), batch_size=2)
+        with pytest.raises(RuntimeError, match="broken off"):
+            trainer_of(tmp_path, 2, callbacks=[Failing()]).fit(module, windows, windows)
+        drawn.append(torch.rand(3))
+    assert not torch.equal(*drawn)

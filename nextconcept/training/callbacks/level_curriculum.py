@@ -3,9 +3,12 @@
 from typing import Any
 
 import lightning as L
+import torch
+from torch import Tensor, nn
 
 from nextconcept.core.errors import InputError
 from nextconcept.training.access import module_of
+from nextconcept.training.sharding import full_tensor
 
 __all__ = ["LevelCurriculum"]
 
@@ -13,9 +16,10 @@ __all__ = ["LevelCurriculum"]
 class LevelCurriculum(L.Callback):
     """Delays the loss and the gates of concept levels.
 
-    Before step ``start[l]`` level l has no concept loss, and no level reads its plan. From then on
-    its loss weight rises linearly over ``ramp`` steps, and the gates that read its plan take
-    effect. For instance, level 1 at once and level 2 after 1,000 steps:
+    Before step ``start[l]`` level l has no concept loss, and no level reads its plan. Weights that
+    it alone uses stay as they are; of matrices that levels share, its part loses what weight decay
+    takes. From then on its loss weight rises linearly over ``ramp`` steps, and the gates that read
+    its plan take effect. For instance, level 1 at once and level 2 after 1,000 steps:
 
     .. code-block:: yaml
 
@@ -37,6 +41,7 @@ class LevelCurriculum(L.Callback):
         if ramp < 0 or any(step < 0 for step in start):
             raise InputError(f"curriculum steps must be 0 or more, not start {start} and ramp {ramp}.")
         self.start, self.ramp = start, ramp
+        self._unused = list[tuple[nn.Parameter, Tensor]]()  # and their values before a step
 
     def factor(self, level: int, step: int) -> float:
         """Return the factor on the loss weight of ``level`` at an optimizer step, 0 to 1."""
@@ -61,6 +66,26 @@ class LevelCurriculum(L.Callback):
         module = module_of(pl_module)
         levels = module.config.hierarchy.concept_levels
         module.set_level_factors({level: self.factor(level, trainer.global_step) for level in levels})
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Remember weights that no active level uses, which the optimizer would let decay."""
+        module = module_of(pl_module)
+        if all(module.level_factors().values()):
+            return
+        trained = [(weight, weight.grad) for weight in module.parameters() if weight.grad is not None]
+        used = torch.stack([full_tensor(gradient).any() for _, gradient in trained]).tolist()
+        self._unused = [
+            (weight, weight.detach().clone()) for (weight, _), use in zip(trained, used, strict=True) if not use
+        ]
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Bring them back."""
+        for weight, before in self._unused:
+            weight.copy_(before)
+        self._unused = []
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Give all levels their full weight back; gates that no step has opened are still zero."""

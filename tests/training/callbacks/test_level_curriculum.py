@@ -10,6 +10,7 @@ from nextconcept import InputError
 from nextconcept.training.callbacks import LevelCurriculum
 from nextconcept.training.losses import LossConfig, compute_losses
 from nextconcept.training.module import ConceptModule
+from nextconcept.training.optim import OptimizerConfig
 from tests.helpers import data_of, module_of, small_config, trainer_of
 
 
@@ -41,6 +42,22 @@ def test_on_train_batch_start__a_waiting_level_has_no_loss_and_no_reader():
     assert read
     both = losses.concepts[1].total + losses.concepts[2].total
     torch.testing.assert_close(losses.total, losses.tokens + 0.3 * both)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_fit__weights_of_a_waiting_level_stay_as_they_are(optimizer: str, corpus: Path, tmp_path: Path):
+    config = small_config(levels=3, vocab_size=256, sharing="separate", reader__memory="anchor")
+    settings = OptimizerConfig(optimizer=optimizer, weight_decay=0.5, warmup_steps=1)
+    module = ConceptModule(config, LossConfig(), settings)
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    data = data_of(corpus, context_length=config.context_length, levels=3)
+    trainer_of(tmp_path, 3, callbacks=[LevelCurriculum([0, 3])], limit_val_batches=0).fit(module, data)
+    waiting = ("model.predictors.2.", "model.transformers.2.")
+    changed = {name for name, value in module.named_parameters() if not torch.equal(value, before[name])}
+    assert not [name for name in changed if name.startswith(waiting)]
+    assert any(name.startswith("model.predictors.1.") for name in changed)
+    trainer_of(tmp_path, 3, callbacks=[LevelCurriculum([0, 2])], limit_val_batches=0).fit(module, data)
+    assert [n for n, value in module.named_parameters() if n.startswith(waiting) and not torch.equal(value, before[n])]
 
 
 def test_init__bad():
