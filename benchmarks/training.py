@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nextconcept import ModelConfig, NextConceptModel
 from nextconcept.cli.scripts import check_device, run_script
-from nextconcept.training.losses import LossConfig, compute_losses, loss_flops_per_token
+from nextconcept.training.losses import LossConfig, compute_losses, training_flops_per_token
 from nextconcept.training.optim import OptimizerConfig, make_optimizer
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -45,7 +45,7 @@ def training_flops(config: ModelConfig, loss: LossConfig, context: int) -> float
     """Return the FLOPs of training, per token."""
     with torch.device("meta"):
         model = NextConceptModel(config)
-    return 3 * model.flops_per_token(context) + loss_flops_per_token(loss, model, context)
+    return training_flops_per_token(loss, model, context)
 
 
 def equal_gpt(config: ModelConfig, loss: LossConfig, context: int) -> ModelConfig:

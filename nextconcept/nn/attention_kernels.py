@@ -262,6 +262,9 @@ def small_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         mixed = F.scaled_dot_product_attention(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
         parted: Tensor = mixed.unflatten(0, query.shape[:2])
         return parted
+    if query.is_meta:  # operations are counted, and the counter knows products alone
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        return scores.softmax(-1) @ value
     # Batched products of four rows by four columns spend most of their time on being called.
     # Therefore each key in turn meets all groups at once.
     scores = torch.stack([(query * one.unsqueeze(-2)).sum(-1) for one in key.unbind(-2)], -1)

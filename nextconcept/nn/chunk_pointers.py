@@ -178,13 +178,11 @@ class ChunkPointers(nn.Module):
         last = keys.shape[1] - 1
         before = (positions - 1).clamp(0, last)  # any where there is no such position
         compared = take_rows(keys, before.flatten(1), rows).unflatten(1, before.shape[1:])
-        # Element by element, which takes a third less time than a product.
-        matches = (query.unsqueeze(2) * compared).sum(-1) / query.shape[-1] ** 0.5
-        scores = torch.cat((scores + matches, self.nothing.expand(*scores.shape[:2], 1)), -1)
+        if query.is_meta:  # operations are counted, and the counter knows products alone
+            matches = (compared @ query.unsqueeze(3)).squeeze(3)
+        else:  # a third less time than a product
+            matches = (query.unsqueeze(2) * compared).sum(-1)
+        scores = scores + matches / query.shape[-1] ** 0.5
+        scores = torch.cat((scores, self.nothing.expand(*scores.shape[:2], 1)), -1)
         shares = scores.softmax(-1, dtype=compute_dtype(scores.dtype)).to(values.dtype)[..., :-1]
         return sum_rows(values, positions.clamp(0, last), shares, rows)
-
-    def elementwise_flops(self, positions: int, anchors: int) -> int:
-        """Return the operations of :meth:`read`, which are no matrix products, as if they were."""
-        width = self.key.out_features + self.value.out_features
-        return 2 * positions * min(self.count, anchors) * width

@@ -286,15 +286,15 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
     def flops_per_token(self, time: int) -> float:
         """Count the floating-point operations of a forward pass over ``time`` tokens, per token.
 
-        A multiplication and an addition are two operations; attention is included. A training step
-        costs three times as many. See :func:`~nextconcept.nn.flops.flops_per_token`.
+        A multiplication and an addition are two operations; attention is included. See
+        :func:`~nextconcept.nn.flops.flops_per_token`.
         """
         return sum(self.level_flops(time).values())
 
     def level_flops(self, time: int) -> dict[int, float]:
         """Return the part that each level has in :meth:`flops_per_token`.
 
-        Level 0 includes encoder and pointers, and what higher levels read of plans of few steps.
+        Level 0 includes encoder and pointers.
         """
         if time not in self._level_flops:  # a pass over shapes takes as long as a small step
             levels = self.config.hierarchy.concept_levels

@@ -4,7 +4,7 @@ Shapes: B batch, T tokens, A anchors, H horizon, D width of a level, V vocabular
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,10 @@ from torch import Tensor
 from nextconcept.core.errors import InputError
 from nextconcept.core.settings import check_types
 from nextconcept.nn.concept_encoder import READ_BACK_SCALE
-from nextconcept.nn.concept_predictor import Prediction
 from nextconcept.nn.flops import counted_products, without_data
 from nextconcept.nn.model import NextConceptModel
 from nextconcept.nn.model_output import ModelOutput, horizon_targets
+from nextconcept.nn.transformer import Transformer
 from nextconcept.training.loss_terms import TERMS, LossInputs, cosine_similarity, find_term, name_of_term, try_term
 from nextconcept.training.objectives import Objective, check_terms, token_loss
 
@@ -26,7 +26,7 @@ __all__ = [
     "LossInputs",
     "Losses",
     "compute_losses",
-    "loss_flops_per_token",
+    "training_flops_per_token",
 ]
 
 
@@ -264,33 +264,28 @@ def _concept_loss(
     return ConceptLoss(total, distances.detach(), steps, counts, plan.detach(), targets, valid.bool())
 
 
-def loss_flops_per_token(
+def training_flops_per_token(
     config: LossConfig, model: NextConceptModel, time: int, objective: Objective | None = None
 ) -> float:
-    """Count the floating-point operations of the losses of ``time`` tokens, per token.
+    """Count the floating-point operations of a training step on ``time`` tokens, per token.
 
-    Forward and backward pass are counted, on shapes without data. The operations come on top of
-    three times ``model.flops_per_token(time)``. The expensive concept loss is ``decode``, which
-    scores the whole vocabulary at every position of every planned chunk, or of a share of them. Of
-    an objective, all that it computes from the model's output is counted.
+    Forward pass, losses and backward pass are counted, on shapes without data; what an objective
+    computes is included, what checkpointing computes again is not. The expensive concept loss is
+    ``decode``, which scores the whole vocabulary at every position of every planned chunk, or of a
+    share of them. Where chunks end with the text, it is the mean over (four) offsets.
     """
-    ghost = without_data(model).train()  # a part of the losses is computed in training alone
+    ghost = without_data(model).train()  # a part is computed in training alone
+    for stack in ghost.modules():
+        if isinstance(stack, Transformer):
+            stack.gradient_checkpointing = False
     own = None if objective is None else without_data(objective)
     tokens = torch.zeros(1, time + 1, dtype=torch.long, device="meta")
-    with torch.no_grad():  # so that no backward pass goes on into the model
-        output = ghost(tokens[:, :-1])
-
-    def leaf(tensor: Tensor) -> Tensor:
-        """Return a tensor at which a backward pass ends."""
-        return tensor.detach().requires_grad_()
-
-    parts = {name: leaf(getattr(output, name)) for name in ("logits", "states", "trunk")}
-    predictions = {
-        level: Prediction(leaf(one.plan), leaf(one.states), leaf(one.steps))
-        for level, one in output.predictions.items()
-    }
-    leaves = replace(output, predictions=predictions, **parts)
+    offsets: list[int | None] = [None]
+    if model.config.encoder.chunk_alignment == "end":
+        offsets = [(2 * part + 1) * model.config.hierarchy.top_span // 8 for part in range(4)]
     with counted_products() as counter:
-        losses = compute_losses(config, ghost, leaves, tokens, torch.ones_like(tokens, dtype=torch.bool), None, own)
-        losses.total.backward()
-    return float(counter.get_total_flops()) / time
+        for offset in offsets:
+            output = ghost(tokens[:, :-1], offset=offset)
+            losses = compute_losses(config, ghost, output, tokens, torch.ones_like(tokens, dtype=torch.bool), None, own)
+            losses.total.backward()
+    return counter.get_total_flops() / time / len(offsets)

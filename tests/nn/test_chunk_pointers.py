@@ -112,12 +112,12 @@ def test_model__a_single_level_has_none():
     assert NextConceptModel(small_config(levels=1, reader__pointers=2)).pointers is None
 
 
-def test_elementwise_flops__are_counted():
+def test_flops__what_pointers_read_is_counted():
     models = {count: NextConceptModel(small_config(reader__pointers=count)) for count in (2, 4)}
     assert models[4].flops_per_token(64) - models[2].flops_per_token(64) == 2 * 2 * (8 + 16)
 
 
-def test_elementwise_flops__of_no_more_pointers_than_anchors():
+def test_flops__of_no_more_pointers_than_anchors():
     counts = 17, 1000  # a window of 64 tokens has 16 chunks
     first, second = (NextConceptModel(small_config(reader__pointers=count)).flops_per_token(64) for count in counts)
     assert first == second

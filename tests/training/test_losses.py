@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from nextconcept import ConceptModule, InputError, ModelConfig, NextConceptModel
 from nextconcept.nn.model_output import ModelOutput, horizon_targets
 from nextconcept.training.loss_terms import TERMS, find_term
-from nextconcept.training.losses import LossConfig, LossInputs, compute_losses, loss_flops_per_token
+from nextconcept.training.losses import LossConfig, LossInputs, compute_losses, training_flops_per_token
 from tests.helpers import GRID, open_model, small_config
 
 
@@ -347,16 +347,52 @@ def test_weight__list_too_short():
         LossConfig(level_weight=[0.1, 0.2]).weight(3)
 
 
-def test_loss_flops_per_token__is_that_of_the_read_back():
+def loss_flops(config: LossConfig, model: NextConceptModel) -> float:
+    """What a loss costs more than one without products."""
+    return training_flops_per_token(config, model, 64) - training_flops_per_token(
+        LossConfig({"cosine": 1.0}), model, 64
+    )
+
+
+def test_training_flops_per_token__those_of_the_read_back():
     model = NextConceptModel(small_config(width=32, horizon=3, chunk_size=4))
-    assert loss_flops_per_token(LossConfig({"cosine": 1.0}), model, 64) == 0
     # A matrix product forward, one backward: 17 anchors x 3 steps x 4 positions, 32 features by
     # 64 tokens.
     wanted = 2 * 2 * 17 * 3 * 4 * 32 * 64 / 64
-    assert loss_flops_per_token(LossConfig({"decode": 1.0}), model, 64) == wanted
+    assert loss_flops(LossConfig({"decode": 1.0}), model) == wanted
     share = LossConfig({"decode": 1.0}, decode_share=0.25)  # 4 of 17 anchors, as in training
-    assert loss_flops_per_token(share, model, 64) == wanted * 4 / 17
-    assert loss_flops_per_token(LossConfig(), NextConceptModel(small_config(levels=1)), 64) == 0
+    assert loss_flops(share, model) == pytest.approx(wanted * 4 / 17)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"levels": 1},
+        {"levels": 3, "reader__pointers": 2},
+        {"levels": 2, "planner__mode": "rollout", "block__gradient_checkpointing": True},
+    ],
+    ids=str,
+)
+def test_training_flops_per_token__without_losses_three_times_the_forward_pass(changes: dict):
+    model = NextConceptModel(small_config(**changes))
+    passes = 3 * model.flops_per_token(64)
+    assert training_flops_per_token(LossConfig({"cosine": 1.0}), model, 64) == pytest.approx(passes, rel=2e-3)
+
+
+def test_training_flops_per_token__what_has_no_backward_pass_counts_once():
+    """The search for similar chunks, and the plan as the tokens read it."""
+    for planner in ({"mode": "rollout", "matching": {"beam": 4, "top_k": 8}}, {"detach": True}):
+        model = NextConceptModel(small_config(planner=planner))
+        counted = training_flops_per_token(LossConfig({"cosine": 1.0}), model, 64)
+        assert model.flops_per_token(64) < counted < 2.995 * model.flops_per_token(64)
+
+
+def test_training_flops_per_token__chunks_that_end_with_the_text_have_padding_before_it():
+    costs = []
+    for alignment in ("start", "end"):
+        model = NextConceptModel(small_config(levels=3, encoder__chunk_alignment=alignment))
+        costs.append(training_flops_per_token(LossConfig(), model, 64))
+    assert 1.05 * costs[0] < costs[1] < 1.25 * costs[0]
 
 
 def reads_all(at: LossInputs) -> torch.Tensor:
@@ -367,13 +403,12 @@ def reads_all(at: LossInputs) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("term", [*TERMS, f"{__name__}.reads_all"])
-def test_loss_flops_per_token__is_that_of_the_loss_alone(term: str):
-    """What the model does is counted elsewhere, in the backward pass too."""
+def test_training_flops_per_token__a_loss_costs_the_same_above_any_model(term: str):
     costs = []
     for depth in (1, 3):
         model = NextConceptModel(small_config(depth=depth, planner__noise_width=4, planner__draft_width=8))
-        costs.append(loss_flops_per_token(LossConfig({term: 1.0}), model, 64))
-    assert costs[0] == costs[1]
+        costs.append(loss_flops(LossConfig({term: 1.0}), model))
+    assert costs[0] == pytest.approx(costs[1])
 
 
 @pytest.mark.parametrize(

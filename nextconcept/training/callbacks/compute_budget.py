@@ -11,7 +11,7 @@ from nextconcept.core.errors import InputError
 from nextconcept.training.access import data_of, module_of
 from nextconcept.training.batches import as_concept_batch
 from nextconcept.training.lightning_compat import shows_step
-from nextconcept.training.losses import loss_flops_per_token
+from nextconcept.training.losses import training_flops_per_token
 from nextconcept.training.optim import optimizer_flops
 
 __all__ = ["ComputeBudget"]
@@ -23,7 +23,7 @@ class ComputeBudget(L.Callback):
     Logged once, at the first step: ``model/parameters``, ``model/flops_per_token`` (forward pass
     with attention), ``model/optimizer_flops_per_step`` (the products of Muon, which no budget
     counts) and, with data of a :class:`~nextconcept.ConceptDataModule`, ``model/flops_per_step``
-    (training: three times the forward pass, plus the losses); with the steps that loggers show,
+    (training: forward pass, losses and backward pass); with the steps that loggers show,
     ``train/flops`` and ``train/tokens_seen``. The tokens of each batch are counted, whatever its
     size; a grown model's run also counts what its smaller forms have spent. A budget takes the
     place of ``max_steps``. With ``accumulate_grad_batches``, the last step of an epoch may have
@@ -60,11 +60,10 @@ class ComputeBudget(L.Callback):
         module, data = module_of(pl_module), data_of(trainer)
         model, time = module.model, module.config.window_length
         self._seen, self._before = 0, {"flops": 0.0, "tokens": 0.0}
-        per_token = model.flops_per_token(time)
-        self.flops_per_token = 3 * per_token + loss_flops_per_token(module.loss, model, time, module.objective)
+        self.flops_per_token = training_flops_per_token(module.loss, model, time, module.objective)
         self._costs = {
             "model/parameters": float(model.num_parameters),
-            "model/flops_per_token": per_token,
+            "model/flops_per_token": model.flops_per_token(time),
             "model/optimizer_flops_per_step": optimizer_flops(module.optimizer_config, model, module.objective),
         }
         self._tokens_per_step = None

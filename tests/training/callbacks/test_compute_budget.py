@@ -8,7 +8,7 @@ import torch
 from nextconcept import InputError
 from nextconcept.checkpoints.files import COMPUTE
 from nextconcept.training.callbacks import ComputeBudget
-from nextconcept.training.losses import loss_flops_per_token
+from nextconcept.training.losses import training_flops_per_token
 from nextconcept.training.optim import optimizer_flops
 from tests.helpers import StopAt, data_of, module_of, trainer_of
 
@@ -21,7 +21,7 @@ def test_setup__sets_the_steps_that_the_budget_allows(options: dict, corpus: Pat
     budget.setup(trainer, module, "validate")
     assert trainer.max_steps == 77
     budget.setup(trainer, module, "fit")
-    per_step = (3 * module.model.flops_per_token(32) + loss_flops_per_token(module.loss, module.model, 32)) * 128
+    per_step = training_flops_per_token(module.loss, module.model, 32) * 128
     assert trainer.max_steps == {"tokens": 16, "flops": -int(-3e9 // per_step)}.get(next(iter(options), ""), 77)
     logged = {}
     logger = SimpleNamespace(log_metrics=lambda values, step: logged.update(values))
