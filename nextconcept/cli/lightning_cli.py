@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> None:
     """
     try:
         ConceptCLI(arguments)
-    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+    except (MisconfigurationException, RuntimeError, ValueError, TypeError, ImportError) as error:
         if not is_refusal(error):
             raise
         raise input_error(error) from error
@@ -216,7 +216,7 @@ class ConceptCLI(LightningCLI):
         seed = options.get("seed_everything")
         if type(seed) is int and not 0 <= seed < 2**32:
             raise InputError(f"seed_everything must be from 0 to {2**32 - 1}, not {seed}.")
-        check_trainer(options.trainer)
+        check_trainer(options.trainer, self.config.subcommand)
         self._run: StoredRun | None = None
         self._trained: StoredModel | None = None
         self._continues, export = False, None
@@ -296,6 +296,14 @@ class ConceptCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise input_error(error) from error
+        except RuntimeError as error:
+            if "state_key" not in str(error):
+                raise
+            raise InputError(
+                "two callbacks of one type have the same settings, so that a checkpoint can't hold the state of both: "
+                "give them different ones, or, for a ModelCheckpoint like the one that keeps the best, set "
+                "--best.save_top_k."
+            ) from error
         if self.subcommand == "fit" and self._run is None and self.model.start is not None:
             self.model.start.check_limits(*limits_of(self.config.fit))  # before there is a folder of the run
         if self._run is not None:

@@ -16,15 +16,28 @@ from nextconcept.core.errors import InputError, own_error
 __all__ = ["check_mesh", "check_trainer", "damage_told", "input_error", "is_refusal"]
 
 
-def check_trainer(options: Namespace) -> None:
+LIMITS = {
+    "fit": "limit_train_batches",
+    "validate": "limit_val_batches",
+    "test": "limit_test_batches",
+    "predict": "limit_predict_batches",
+}
+"""The setting of the trainer that says how many batches a command reads."""
+
+
+def check_trainer(options: Namespace, command: str) -> None:
     """Let validation count batches over epochs where its interval is a number of batches.
 
     Lightning counts them within an epoch by default, and then refuses more than an epoch has.
 
     Raises:
-        InputError: if an interval is not positive, by which Lightning divides, or the norm to which
-            gradients are clipped is negative, which would turn them around, or not a number.
+        InputError: if an interval is not positive, by which Lightning divides, the norm to which
+            gradients are clipped is negative, which would turn them around, or not a number, or the
+            command would read no batch.
     """
+    limit = LIMITS[command]
+    if options[limit] == 0:
+        raise InputError(f"with trainer.{limit} 0, nextconcept {command} would do nothing: leave it out.")
     for name in ("val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches"):
         if isinstance(options[name], (int, float)) and not options[name] > 0:
             raise InputError(f"trainer.{name} must be above 0, not {options[name]}.")

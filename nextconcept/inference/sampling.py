@@ -39,7 +39,7 @@ class Sampling:
     def __post_init__(self) -> None:
         check_types(self)
         if not 0 <= self.temperature < float("inf"):
-            raise InputError(f"temperature must be 0 or more, not {self.temperature}.")
+            raise InputError(f"temperature must be 0 or more and finite, not {self.temperature}.")
         if self.top_k is not None and self.top_k < 1:
             raise InputError(f"top_k must be 1 or more, not {self.top_k}.")
         for name in ("top_p", "min_p"):

@@ -146,7 +146,8 @@ class Writer:
                 can't be used.
         """
         _check_texts([prompt])
-        changes = [edits] if isinstance(edits, str | PlanEdit) else list(edits or [])
+        single = edits is not None and not isinstance(edits, list | tuple)
+        changes = [edits] if single else list(edits or [])
         return report_plan(self.model, self.tokenizer, prompt, changes, max_new_tokens, temperature, seed)
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ def test_generate_and_plan__bad_options(config: Path, capsys: pytest.CaptureFixt
     prompt = ["--prompt", "Line 5"]
     for command, options, sentence in [
         ("generate", ["--prompt", ""], "the prompt is empty"),
-        ("generate", [*prompt, "--temperature", "-1"], "temperature must be 0 or more, not -1.0"),
+        ("generate", [*prompt, "--temperature", "-1"], "temperature must be 0 or more and finite, not -1.0"),
         ("generate", [*prompt, "--colour", "red"], "colour"),
         ("generate", [*prompt, "--min_p", "2"], "min_p must be above 0 and at most 1"),
         ("generate", [*prompt, "--num_samples", "0"], "num_samples must be 1 or more"),

@@ -276,6 +276,7 @@ def test_flags_of_the_trainer__work(config: Path, flag: str):
     [
         ("callbacks+", "lightning.pytorch.callbacks.LearningRateFinder", "LearningRateFinder changes settings"),
         ("callbacks+", "lightning.pytorch.callbacks.BatchSizeFinder", "BatchSizeFinder changes settings"),
+        ("limit_train_batches", "0", "with trainer.limit_train_batches 0, nextconcept fit would do nothing"),
         ("val_check_interval", "0", "trainer.val_check_interval must be above 0"),
         ("check_val_every_n_epoch", "0", "trainer.check_val_every_n_epoch must be above 0"),
         ("accumulate_grad_batches", "0", "trainer.accumulate_grad_batches must be above 0"),
@@ -297,6 +298,24 @@ def test_flags_of_the_trainer__refused(
 ):
     assert sentence in fails(capsys, "fit", "--config", config, f"--trainer.{flag}", value)
     assert not Path("logs").exists()
+
+
+def test_limits__a_command_that_would_read_nothing(config: Path, capsys: pytest.CaptureFixture):
+    for command, limit in (("validate", "val"), ("test", "test"), ("predict", "predict")):
+        told = fails(capsys, command, "--config", config, f"--trainer.limit_{limit}_batches", 0)
+        assert f"with trainer.limit_{limit}_batches 0, nextconcept {command} would do nothing" in told
+
+
+def test_callbacks__what_lightning_refuses_of_them(config: Path, capsys: pytest.CaptureFixture):
+    best = "[{class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: {monitor: val/loss/tokens}}]"
+    assert "set --best.save_top_k" in fails(capsys, "fit", "--config", config, "--trainer.callbacks", best)
+    stopping = "[{class_path: lightning.pytorch.callbacks.EarlyStopping, init_args: {monitor: val/nosuch}}]"
+    assert "val/nosuch" in fails(capsys, "fit", "--config", config, "--trainer.callbacks", stopping)
+    unequal = (
+        "[{class_path: lightning.pytorch.callbacks.GradientAccumulationScheduler, init_args: {scheduling: {0: 2}}}]"
+    )
+    budget = ("--budget.tokens", 1e4, "--trainer.callbacks", unequal)
+    assert "a budget needs steps of one size" in fails(capsys, "fit", "--config", config, *budget)
 
 
 def test_init_from__takes_no_other_shape(config: Path, capsys: pytest.CaptureFixture):

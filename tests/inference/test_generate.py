@@ -158,7 +158,7 @@ def test_sample__keeps_what_is_likely(options: dict, allowed: set):
         (torch.tensor([[3, 64]]), {}, "token id 64 of the prompt is outside the vocabulary of 64"),
         (torch.tensor([[-1]]), {}, "token id -1"),
         (torch.zeros(1, 2), {}, "int64"),
-        (torch.tensor([[1]]), {"temperature": -1.0}, "temperature must be 0 or more, not -1.0"),
+        (torch.tensor([[1]]), {"temperature": -1.0}, "temperature must be 0 or more and finite, not -1.0"),
         (torch.tensor([[1]]), {"top_k": 0}, "top_k must be 1 or more"),
         (torch.tensor([[1]]), {"top_p": 1.5}, "top_p must be above 0"),
         (torch.tensor([[1]]), {"min_p": 0.0}, "min_p must be above 0"),

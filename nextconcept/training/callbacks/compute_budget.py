@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from nextconcept.checkpoints.files import COMPUTE
@@ -36,7 +37,8 @@ class ComputeBudget(L.Callback):
 
     Raises:
         InputError: if both are given or one is not positive; when training starts, if the budget is
-            spent already, or if the data is not of a :class:`~nextconcept.ConceptDataModule`.
+            spent already, if the data is not of a :class:`~nextconcept.ConceptDataModule`, or if a
+            callback changes how many batches a step has.
     """
 
     def __init__(self, flops: float | None = None, tokens: float | None = None) -> None:
@@ -91,6 +93,11 @@ class ComputeBudget(L.Callback):
             if spent >= budget and not self._seen:
                 raise InputError(
                     f"the budget of {budget:g} {kind} is spent: the model to go on from has taken {spent:g}."
+                )
+            if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):
+                raise InputError(
+                    "a budget needs steps of one size: set trainer.accumulate_grad_batches in place of "
+                    "GradientAccumulationScheduler, or max_steps instead of the budget."
                 )
             per_step = costs[kind] * self._tokens_per_step
             # Rounding of the sums must not add a step.
