@@ -36,6 +36,8 @@ class LossInputs:
         tokens: (B, T) int64 inputs, with the padding in front that ``output.offset`` counts.
         plan: (B, A, H, D) predicted concepts, in training those of the steps that the loss counts.
         targets: (B, A, H, D) realised concepts, zero beyond the window.
+        valid: (B, A, H) 1 for the concepts that are to be learnt, whose distances alone count, and
+            0 for those of padding or prompt, or beyond the window.
         temperature: of ``info_nce``.
         decode_scale: inverse temperature of ``decode``.
         decode_share: share of what ``decode`` and ``draft`` score in training.
@@ -47,6 +49,7 @@ class LossInputs:
     tokens: Tensor
     plan: Tensor
     targets: Tensor
+    valid: Tensor
     temperature: float = 0.1
     decode_scale: float = READ_BACK_SCALE
     decode_share: float = 1.0
@@ -334,5 +337,5 @@ def _trial_inputs(model: NextConceptModel, level: int) -> LossInputs:
     with eval_mode(model):
         output = model(tokens)
     plan = output.plans[level].float()
-    targets, _ = horizon_targets(output.concepts[level].float(), plan.shape[2], output.counts(level))
-    return LossInputs(model, output, level, tokens, plan, targets)
+    targets, known = horizon_targets(output.concepts[level].float(), plan.shape[2], output.counts(level))
+    return LossInputs(model, output, level, tokens, plan, targets, known.expand(plan.shape[:3]).float())

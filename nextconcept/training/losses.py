@@ -250,7 +250,7 @@ def _concept_loss(
         return (values * valid).sum((0, 1)) / counts.clamp(min=1)
 
     settings = config.temperature, config.decode_scale, config.decode_share
-    inputs = LossInputs(model, output, level, tokens, plan, targets, *settings)
+    inputs = LossInputs(model, output, level, tokens, plan, targets, valid, *settings)
     steps = {name: mean(find_term(name)(inputs)) for name in config.terms}
     discounts = config.discount ** torch.arange(horizon, device=plan.device)
     # Empty sums keep every parameter of the level in the graph, as DDP demands.

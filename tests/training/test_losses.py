@@ -184,7 +184,7 @@ def test_energy__prefers_the_right_spread(mode: str):
     for spread in (0.01, 1.0, 4.0):
         predictor.sample = lambda steps, count, spread=spread: spread * torch.randn(count, 400, *data.shape)
         out.predictions[1].steps = None
-        at = LossInputs(model, out, 1, tokens, data, data)
+        at = LossInputs(model, out, 1, tokens, data, data, torch.ones(data.shape[:3]))
         scores[spread] = find_term("energy")(at).mean().item()
     assert scores[1.0] < min(scores[0.01], scores[4.0])
     del predictor.sample

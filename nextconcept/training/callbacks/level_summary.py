@@ -35,8 +35,7 @@ def level_table(model: NextConceptModel) -> str:
     """Return a table with a row per level, and rows for draft head, shared weights and whole model.
 
     Level 0 includes encoder and pointers. MFLOPs are those of a forward pass over a window,
-    attention included, per token; level 0 also has the attention of higher levels to plans of few
-    steps.
+    attention included, per token.
     """
     config = model.config
     costs = model.level_flops(config.window_length)
