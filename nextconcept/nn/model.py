@@ -155,7 +155,7 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
             source = choose_plan(plan, level, predicted.plan, encoding.concepts[level], own)
             if source is not predicted.plan:
                 like = None  # the levels below read another plan
-            plan_input = self._plan_input(level, source, memory, chunks)
+            plan_input = self.plan_input(level, source, memory, chunks)
             predictions[level] = predicted
             if prefill:
                 prefill.plan_inputs[level] = plan_input
@@ -283,6 +283,30 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
             raise InputError(f"top_k must be from 1 to the {self.config.vocab_size} tokens of the model, not {top_k}.")
         return self.encoder.read_back_logits(self.encoder.read_back(plan, level)).topk(top_k).indices
 
+    def plan_input(
+        self, level: int, plan: Tensor, memory: Tensor | None = None, chunks: dict[int, Chunks] | None = None
+    ) -> PlanInput:
+        """Return what the level below reads, with its gates and where its positions stand.
+
+        Args:
+            level: level of the plan, 1 or more.
+            plan: (B, A, H, D) concepts, without the norm.
+            memory: (B, A, D) states or concepts at the anchors, as ``reader.memory`` says.
+            chunks: where rules cut the text.
+        """
+        if self.config.planner.detach:
+            plan = plan.detach()
+        element, hierarchy = int(level == 1), self.config.hierarchy
+        unbind = self.unbind(level) if self.config.reader.plan_conditioning == "unbind" else None
+        places: Places
+        if chunks is None:
+            places = EvenPlaces(hierarchy.chunk_size, element, hierarchy.span(level - 1))
+        else:
+            places = UnevenPlaces(chunks[level], element, hierarchy.rules[level - 1].mean_length)
+        norm, gates = self.encoder.composition(level).norm, self.part(level - 1).gates
+        assert gates is not None  # every level below another has them
+        return PlanInput(norm(plan), memory, self.config.memory_window(level), gates, places, unbind)
+
     def flops_per_token(self, time: int) -> float:
         """Count the floating-point operations of a forward pass over ``time`` tokens, per token.
 
@@ -344,18 +368,3 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
         """Return the map from planned concepts of ``level`` and places in tokens to elements."""
         return functools.partial(self.encoder.composition(level).bind_at, undo=True)
 
-    def _plan_input(
-        self, level: int, plan: Tensor, memory: Tensor | None, chunks: dict[int, Chunks] | None
-    ) -> PlanInput:
-        if self.config.planner.detach:
-            plan = plan.detach()
-        element, hierarchy = int(level == 1), self.config.hierarchy
-        unbind = self.unbind(level) if self.config.reader.plan_conditioning == "unbind" else None
-        places: Places
-        if chunks is None:
-            places = EvenPlaces(hierarchy.chunk_size, element, hierarchy.span(level - 1))
-        else:
-            places = UnevenPlaces(chunks[level], element, hierarchy.rules[level - 1].mean_length)
-        norm, gates = self.encoder.composition(level).norm, self.part(level - 1).gates
-        assert gates is not None  # every level below another has them
-        return PlanInput(norm(plan), memory, self.config.memory_window(level), gates, places, unbind)
