@@ -367,4 +367,3 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
     def unbind(self, level: int) -> Unbind:
         """Return the map from planned concepts of ``level`` and places in tokens to elements."""
         return functools.partial(self.encoder.composition(level).bind_at, undo=True)
-
