@@ -23,7 +23,7 @@ class LevelSummary(ModelSummary):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make the table on the first process, before parameters are sharded."""
         if stage == "fit" and trainer.is_global_zero:
-            self._table = level_table(module_of(pl_module).model)
+            self._table = level_table(module_of(pl_module).model, module_of(pl_module).objective)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the table on the first process."""
@@ -31,8 +31,10 @@ class LevelSummary(ModelSummary):
             print(self._table)
 
 
-def level_table(model: NextConceptModel) -> str:
-    """Return a table with a row per level, and rows for draft head, shared weights and whole model.
+def level_table(model: NextConceptModel, objective: nn.Module | None = None) -> str:
+    """Return a table with a row per level, and rows for draft head, shared weights and the whole.
+
+    The parameters of an objective, which are trained beside the model, have a row too.
 
     Level 0 includes encoder and pointers. MFLOPs are those of a forward pass over a window,
     attention included, per token.
@@ -57,7 +59,10 @@ def level_table(model: NextConceptModel) -> str:
         rows.append(("draft head", "", "", f"{count:,}", ""))
     if remaining:
         rows.append(("shared", "", "", f"{remaining:,}", ""))
-    rows.append(("total", "", "", f"{_count(model):,}", f"{total / 1e6:.3f}"))
+    trained = [model] if objective is None else [model, objective]
+    if count := _count(*trained[1:]):
+        rows.append(("objective", "", "", f"{count:,}", ""))
+    rows.append(("total", "", "", f"{_count(*trained):,}", f"{total / 1e6:.3f}"))
     return "\n".join(
         f"{label:<12}{width:>7}{depth:>7}{parameters:>14}{mflops:>14}"
         for label, width, depth, parameters, mflops in rows

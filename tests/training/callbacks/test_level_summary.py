@@ -1,6 +1,7 @@
 import pytest
 
 from nextconcept import NextConceptModel
+from nextconcept.baselines import BeliefState
 from nextconcept.training.callbacks.level_summary import level_table
 from tests.helpers import small_config
 
@@ -25,3 +26,12 @@ def test_level_table__rows_add_up(levels: int, sharing: str):
     total = float(lines[-1][2])
     assert total == pytest.approx(model.flops_per_token(model.config.window_length) / 1e6, abs=1e-3)
     assert sum(float(row[-1]) for row in rows) == pytest.approx(total, abs=2e-3)
+
+
+def test_level_table__what_an_objective_trains_has_a_row():
+    model = NextConceptModel(small_config(levels=1))
+    objective = BeliefState(model)
+    own = sum(one.numel() for one in objective.parameters())
+    lines = [line.split() for line in level_table(model, objective).splitlines()]
+    assert lines[-2] == ["objective", f"{own:,}"]
+    assert lines[-1][1] == f"{own + sum(one.numel() for one in model.parameters()):,}"
