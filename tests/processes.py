@@ -33,6 +33,9 @@ def run_command(
 
     Returns:
         The exit code, that of the first process that failed, and what all of them printed.
+
+    Raises:
+        subprocess.TimeoutExpired: if they take longer, none having failed.
     """
     said = [folder / name for name in ("stdout.log", "stderr.log")]
     for path in said:
@@ -76,6 +79,8 @@ class ForkedProcess:
         said = [Path(stdout.name), Path(stderr.name)]
         self._process = _FORKS.Process(target=_run, args=(call[3:], Path.cwd(), dict(env), said))
         self._process.start()
+        # A thread that starts another looks at all children, and may take the exit code away.
+        multiprocessing.process._children.discard(self._process)
         self.wait, self.terminate = self._process.join, self._process.terminate
 
     def __enter__(self) -> "ForkedProcess":

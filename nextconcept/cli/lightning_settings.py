@@ -37,7 +37,7 @@ def check_trainer(options: Namespace, command: str) -> None:
     """
     limit = LIMITS[command]
     if options[limit] == 0:
-        raise InputError(f"with trainer.{limit} 0, nextconcept {command} would do nothing: leave it out.")
+        raise InputError(f"with trainer.{limit} 0, nextconcept {command} would do nothing: leave this setting out.")
     for name in ("val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches"):
         if isinstance(options[name], (int, float)) and not options[name] > 0:
             raise InputError(f"trainer.{name} must be above 0, not {options[name]}.")
@@ -74,7 +74,11 @@ def is_refusal(error: Exception) -> bool:
     if isinstance(error, MisconfigurationException):
         return True
     frames = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return frames[-1].startswith("lightning.")
+    if not frames[-1].startswith("lightning."):
+        return False
+    # Errors of torch, out of memory among them, are RuntimeErrors too, in the frame that called it.
+    line = traceback.extract_tb(error.__traceback__)[-1].line or ""
+    return not isinstance(error, RuntimeError) or line.startswith("raise")
 
 
 @contextmanager

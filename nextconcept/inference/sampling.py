@@ -94,7 +94,7 @@ def sample(
     # The largest logit becomes 0, so that a temperature close to 0 overflows to -inf alone.
     logits = (logits.to(dtype) - highest) / max(options.temperature, torch.finfo(dtype).tiny)
     if options.top_k is not None and options.top_k < logits.shape[-1]:
-        likeliest, index = logits.topk(options.top_k)  # of equal logits too no more than so many
+        likeliest, index = logits.topk(options.top_k)  # a threshold would keep more where some are equal
         logits = torch.full_like(logits, -torch.inf).scatter(1, index, likeliest)
     if options.top_p is not None:
         ordered, index = logits.sort(descending=True)

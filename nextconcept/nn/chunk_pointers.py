@@ -62,9 +62,8 @@ class ChunkPointers(nn.Module):
 
     With unit vectors ``s`` of the anchors' states, anchor m points at the k earlier anchors n with
     the greatest ``s_m s_n + 2e-6 n``, so that of anchors that are alike the later ones are read.
-    The position t whose next token stands at
-    place i of chunk m compares itself with the positions before place i of those chunks, and reads
-    the tokens there::
+    The position t whose next token stands at place i of chunk m compares itself with the positions
+    before place i of those chunks, and reads the tokens there::
 
         a = softmax(beta (s_m s_n - 1) + q_t k_(n, i - 1) / sqrt(K), b)
         r_t = sum_n a_n v_(n, i)

@@ -18,8 +18,10 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
     Of several contexts, such as texts that are streamed in turns, the last to end does that.
     """
-    context = object()
-    training, contexts = _begun.setdefault(model, ([part for part in model.modules() if part.training], []))
+    context, training = object(), [part for part in model.modules() if part.training]
+    if training or model not in _begun:  # it was put into training mode since the others began
+        _begun[model] = training, []
+    training, contexts = begun = _begun[model]
     contexts.append(context)
     model.eval()
     try:
@@ -29,4 +31,5 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
         if not contexts:
             for part in training:
                 part.training = True
-            del _begun[model]
+            if _begun.get(model) is begun:
+                del _begun[model]

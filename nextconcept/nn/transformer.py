@@ -202,7 +202,7 @@ def _draw_weights(stack: Transformer, config: ModelConfig, levels: Sequence[int]
         module, matrix, _ = name.rsplit(".", 2)
         module = module.rpartition(".")[2]
         reader = module in ("plan_attention", "plan_prefix", "plan_unbinding", "memory_attention", "anchor_reading")
-        writes = matrix in ("out", "down") or module in ("plan_unbinding", "anchor_reading")  # by "value" alone
+        writes = matrix in ("out", "down") or module in ("plan_unbinding", "anchor_reading")  # "value" is all they have
         writes = writes and not (reader and config.reader.gated)
         source = matrix if matrix in ("out", "down") else "above" if reader and matrix != "query" else "own"
         draw(parameter, fan_ins[source], (2 * passes) ** -0.5 if writes else 1.0)

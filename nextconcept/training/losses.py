@@ -272,7 +272,8 @@ def training_flops_per_token(
     Forward pass, losses and backward pass are counted, on shapes without data; what an objective
     computes is included, what checkpointing computes again is not. The expensive concept loss is
     ``decode``, which scores the whole vocabulary at every position of every planned chunk, or of a
-    share of them. Where chunks end with the text, it is the mean over (four) offsets.
+    share of them. With ``chunk_alignment: end``, where each step draws how much padding a window
+    begins with, it is the mean over four lengths of padding.
     """
     ghost = without_data(model).train()  # a part is computed in training alone
     for stack in ghost.modules():

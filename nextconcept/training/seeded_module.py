@@ -6,6 +6,8 @@ from typing import Any
 import lightning as L
 import torch
 
+from nextconcept.training.lightning_compat import attached_trainer
+
 __all__ = ["BatchDraws", "SeededModule"]
 
 
@@ -51,8 +53,9 @@ class SeededModule(L.LightningModule):
         self._draws, self._seed = BatchDraws(), 0
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """Return what gives the generators back where a step is broken off."""
-        return [_EndOfDraws(self._draws)]
+        """Return what gives the generators back where a step is broken off, once per trainer."""
+        callbacks = getattr(attached_trainer(self), "callbacks", [])
+        return [] if any(isinstance(one, _EndOfDraws) for one in callbacks) else [_EndOfDraws()]
 
     def on_fit_start(self) -> None:
         """Take or draw the seed of a run that begins."""
@@ -74,6 +77,10 @@ class SeededModule(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Give the generators back as they were before the step."""
+        self.end_draws()
+
+    def end_draws(self) -> None:
+        """Give the generators back as they were before the batch that is running, if one is."""
         self._draws.end(self.device)
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -82,7 +89,7 @@ class SeededModule(L.LightningModule):
 
     def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Give the generators back as they were before the batch."""
-        self._draws.end(self.device)
+        self.end_draws()
 
     on_test_batch_start, on_test_batch_end = on_validation_batch_start, on_validation_batch_end
 
@@ -94,12 +101,10 @@ class SeededModule(L.LightningModule):
 class _EndOfDraws(L.Callback):
     """Ends the draws of a batch that ends in an error, of which a module is not told."""
 
-    def __init__(self, draws: BatchDraws) -> None:
-        self.draws = draws
-
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Give the generators back as they were before the batch."""
-        self.draws.end(pl_module.device)
+        if isinstance(pl_module, SeededModule):
+            pl_module.end_draws()
 
 
 def _global_seed(otherwise: int) -> int:

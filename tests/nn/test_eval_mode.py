@@ -31,3 +31,14 @@ def test_eval_mode__of_several_that_overlap_the_last_to_end_gives_the_mode_back(
     assert not any(part.training for part in model.modules())
     second.__exit__(None, None, None)
     assert all(part.training for part in model.modules())
+
+
+def test_eval_mode__a_context_that_never_ends_does_not_keep_later_ones_in_eval_mode():
+    model = NextConceptModel(small_config(dropout=0.1)).train()
+    left = eval_mode(model)
+    left.__enter__()
+    model.train()
+    with eval_mode(model):
+        assert not any(part.training for part in model.modules())
+    assert all(part.training for part in model.modules())
+    left.__exit__(None, None, None)

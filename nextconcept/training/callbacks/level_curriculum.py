@@ -41,7 +41,7 @@ class LevelCurriculum(L.Callback):
         if ramp < 0 or any(step < 0 for step in start):
             raise InputError(f"curriculum steps must be 0 or more, not start {start} and ramp {ramp}.")
         self.start, self.ramp = start, ramp
-        self._unused = list[tuple[nn.Parameter, Tensor]]()  # and their values before a step
+        self._unused = list[tuple[nn.Parameter, Tensor]]()  # without a gradient, and their values before the step
 
     def factor(self, level: int, step: int) -> float:
         """Return the factor on the loss weight of ``level`` at an optimizer step, 0 to 1."""
@@ -82,7 +82,7 @@ class LevelCurriculum(L.Callback):
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Bring them back."""
+        """Bring back the weights that no active level uses."""
         for weight, before in self._unused:
             weight.copy_(before)
         self._unused = []
@@ -94,4 +94,5 @@ class LevelCurriculum(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Give all levels their full weight back where a fit is broken off."""
+        self.on_train_batch_end(trainer, pl_module)  # or the next fit would get these weights
         self.on_fit_end(trainer, pl_module)

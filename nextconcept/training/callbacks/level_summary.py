@@ -34,7 +34,8 @@ class LevelSummary(ModelSummary):
 def level_table(model: NextConceptModel, objective: nn.Module | None = None) -> str:
     """Return a table with a row per level, and rows for draft head, shared weights and the whole.
 
-    The parameters of an objective, which are trained beside the model, have a row too.
+    The parameters of an objective, which are trained beside the model, have a row too; its
+    operations have none.
 
     Level 0 includes encoder and pointers. MFLOPs are those of a forward pass over a window,
     attention included, per token.
