@@ -13,6 +13,9 @@ from nextconcept.nn.concept_encoder import ConceptEncoder
 
 __all__ = ["generate", "run"]
 
+MOST_SAMPLES = 100_000
+"""Continuations of a call, all of which are held in memory at once."""
+
 
 def run(arguments: list[str]) -> None:
     """Run the command."""
@@ -63,8 +66,8 @@ def generate(
     Raises:
         InputError: if the checkpoint, the prompt or an option can't be used.
     """
-    if num_samples < 1:
-        raise InputError(f"num_samples must be 1 or more, not {num_samples}.")
+    if not 1 <= num_samples <= MOST_SAMPLES:
+        raise InputError(f"num_samples must be from 1 to {MOST_SAMPLES:,}, written in one batch, not {num_samples}.")
     sampling = Sampling(temperature, top_k, top_p, min_p)
     text = read_prompt(prompt, prompt_file)
     writer = load(ckpt_path, encoder)

@@ -139,6 +139,11 @@ class Comparison:
             *(entry.options for entry in entries),
             *(one.growth.before for one in entries if one.growth),
         ]
+        given = [*every, self.grid, *(entry.grid for entry in entries)]
+        given += [level for one in entries if one.growth for level in one.growth.new_levels]
+        for name in (name for options in given for name in options):
+            if not isinstance(name, str):
+                raise InputError(f"options have dotted names, such as model.config.levels, and {name!r} is none.")
         owned, advice = ("model.optimizer.lr", "seed_everything"), "give learning_rates, seeds, and flops or tokens"
         for name in (name for grid in (self.grid, *(one.grid for one in entries)) for name in grid):
             if name in owned or name.startswith("budget."):

@@ -71,6 +71,8 @@ def _check_edit(edit: PlanEdit, model: NextConceptModel, rows: int) -> None:
         raise InputError(f"an edit of a plan is a PlanEdit here, not {edit!r}: Writer.plan takes texts too.")
     _check_step(model, edit.level, edit.step)
     width = model.config.widths[edit.level]
+    if not isinstance(edit.concept, Tensor) or not edit.concept.isfinite().all():
+        raise InputError("the concept of an edit is a tensor of finite numbers: make one with compose().")
     if edit.concept.shape not in ((width,), (rows, width)):
         raise InputError(
             f"a concept of level {edit.level} has shape ({width},), or ({rows}, {width}) for {rows} rows, not "
@@ -81,7 +83,8 @@ def _check_edit(edit: PlanEdit, model: NextConceptModel, rows: int) -> None:
 def _check_step(model: NextConceptModel, level: int, step: int) -> None:
     """Check that a model plans at a level, and this step."""
     model.config.hierarchy.check_level(level)
-    if not 0 <= step < (horizon := model.config.horizon_of(level)):
+    horizon = model.config.horizon_of(level)
+    if type(step) is not int or not 0 <= step < horizon:
         raise InputError(f"the plan of level {level} has steps 0 to {horizon - 1}, not {step}.")
 
 

@@ -293,7 +293,19 @@ class NextConceptModel(HubModel, library_name="nextconcept", tags=["next-concept
             plan: (B, A, H, D) concepts, without the norm.
             memory: (B, A, D) states or concepts at the anchors, as ``reader.memory`` says.
             chunks: where rules cut the text.
+
+        Raises:
+            InputError: if there is no such level, the plan has another shape, or the chunks are
+                missing that rules cut.
         """
+        self.config.hierarchy.check_level(level)
+        if not isinstance(plan, Tensor) or plan.dim() != 4 or plan.shape[-1] != self.config.widths[level]:
+            found = tuple(plan.shape) if isinstance(plan, Tensor) else type(plan).__name__
+            raise InputError(
+                f"a plan of level {level} has shape (rows, anchors, steps, {self.config.widths[level]}), not {found}."
+            )
+        if chunks is None and self.chunker is not None:
+            raise InputError("rules cut the chunks of this model: give chunks, as in the output of the model.")
         if self.config.planner.detach:
             plan = plan.detach()
         element, hierarchy = int(level == 1), self.config.hierarchy

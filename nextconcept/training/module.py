@@ -262,7 +262,8 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
     def on_train_start(self) -> None:
         """Go on at the checkpoint's place in the data, with this run's optimizer settings."""
         restore_loaders(self.trainer)
-        if self._own_optimizer:
+        # Weight averaging may have put a schedule of its own in place of ours.
+        if self._own_optimizer and self.lr_schedulers() is not None:
             optimizer = self.trainer.optimizers[0]
             apply_settings(self.optimizer_config, self.model, optimizer, self._schedule, self.objective)
 
@@ -345,7 +346,7 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         if self.trainer.world_size > 1:  # one exchange, so that the curves are those of the whole batch
             means = self.trainer.strategy.reduce(means, reduce_op="mean")
         logged: dict[str, Any] = dict(zip(values, means.unbind(), strict=True))
-        if self._own_optimizer and shown:
+        if self._own_optimizer and shown and self.lr_schedulers() is not None:
             schedule = self._schedule
             logged["train/learning_rate"] = self.optimizer_config.lr * schedule.lr_lambdas[0](schedule.last_epoch)
         self.log_dict(logged, batch_size=batch.tokens.shape[0])

@@ -53,6 +53,12 @@ from tests.processes import ForkedProcess
         ),
         ({"entries": {"a": Entry(["x"], {"model.optimizer.lr": 0.5})}}, "options can't set model.optimizer.lr"),
         ({"entries": {"a": Entry(["x"])}, "options": {"seed_everything": 9}}, "options can't set seed_everything"),
+        ({"entries": {"a": Entry(["x"])}, "options": {1: 2}}, "options have dotted names, .* and 1 is none"),
+        ({"entries": {"a": Entry(["x"], grid={1: [2]})}}, "options have dotted names"),
+        (
+            {"entries": {"a": Entry(["x"], growth=Growth(["g"], [0.5, 0.5], new_levels=[{1: 2}]))}},
+            "options have dotted names",
+        ),
         ({"entries": {"a": Entry(["x"], {"budget.flops": 9.0})}, "flops": 1.0}, "options can't set budget.flops"),
         ({"entries": {"a": Entry(["x"])}, "threads": 0}, "1 thread or more, not 0"),
         ({"entries": {"a": Entry(["x"])}, "draws": 0}, "draws must be 1 or more combinations"),

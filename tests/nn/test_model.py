@@ -612,3 +612,20 @@ def test_set_gate_scale__closes_the_gates_of_plan_and_memory(memory: str):
         for gate in model.decoder.gates.parameters():
             gate.zero_()
     assert torch.equal(model(tokens).logits, closed)
+
+
+@pytest.mark.parametrize("changes", [{"levels": 3}, {"chunking": ["words"], "vocab_size": 256}], ids=str)
+def test_plan_input__modules_put_together_by_hand_are_the_model(changes: dict):
+    model, tokens = open_model(small_config(**changes)), torch.randint(32, 64, (2, 40))
+    output = model(tokens)
+    chunks = output.chunks if model.chunker else None
+    read = model.plan_input(1, output.plans[1], output.predictions[1].states, chunks)
+    embedded, table = model.encoder.embed(tokens, 0), model.encoder.embedding.weight
+    assert torch.equal(model.decoder(model.transformer(0), embedded, table, read)[0], output.logits)
+    with pytest.raises(InputError, match="no concept level 7"):
+        model.plan_input(7, output.plans[1])
+    with pytest.raises(InputError, match="a plan of level 1 has shape"):
+        model.plan_input(1, torch.zeros(3))
+    if chunks is not None:
+        with pytest.raises(InputError, match="rules cut the chunks of this model"):
+            model.plan_input(1, output.plans[1])

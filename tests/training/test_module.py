@@ -6,6 +6,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -146,6 +147,24 @@ def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, s
     torch.manual_seed(123)
     resumed = weights_after(trainer("second", 41), module_of(**shape), data_of(corpus), path)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.filterwarnings("ignore:.*dirpath has changed.*", "ignore:.*Swapping scheduler.*")
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*", "ignore:.*exists and is not empty.*")
+def test_resume__with_stochastic_weight_averaging(corpus: Path, tmp_path: Path):
+    """Which has put its own schedule in place of ours."""
+
+    def fit(stop: int, path: Path | None) -> L.Trainer:
+        last = LastCheckpoint(every_n_train_steps=3)
+        last.dirpath = str(tmp_path)
+        averaging = StochasticWeightAveraging(1e-3, swa_epoch_start=1, annealing_epochs=2)
+        options = {"max_epochs": 4, "limit_train_batches": 4, "limit_val_batches": 0, "enable_checkpointing": True}
+        trainer = trainer_of(tmp_path, -1, callbacks=[StoreModelMetadata(), averaging, StopAt(stop), last], **options)
+        trainer.fit(module_of(), data_of(corpus), ckpt_path=path, weights_only=True)
+        return trainer
+
+    fit(9, None)
+    assert fit(99, tmp_path / "last.ckpt").global_step == 16
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning", "ignore:.*dirpath has changed.*")

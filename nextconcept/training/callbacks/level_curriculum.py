@@ -38,8 +38,11 @@ class LevelCurriculum(L.Callback):
     """
 
     def __init__(self, start: list[int], ramp: int = 0) -> None:
-        if ramp < 0 or any(step < 0 for step in start):
-            raise InputError(f"curriculum steps must be 0 or more, not start {start} and ramp {ramp}.")
+        if not (isinstance(start, list) and all(type(step) is int and step >= 0 for step in [*start, ramp])):
+            raise InputError(
+                f"a curriculum takes a list of steps and a ramp, whole numbers of 0 or more, not start {start!r} and "
+                f"ramp {ramp!r}."
+            )
         self.start, self.ramp = start, ramp
         self._unused = list[tuple[nn.Parameter, Tensor]]()  # without a gradient, and their values before the step
 

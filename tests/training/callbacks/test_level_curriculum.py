@@ -61,8 +61,9 @@ def test_fit__weights_of_a_waiting_level_stay_as_they_are(optimizer: str, corpus
 
 
 def test_init__bad():
-    with pytest.raises(InputError, match="must be 0 or more"):
-        LevelCurriculum([-1])
+    for start, ramp in (([-1], 0), ([1.5], 0), (5, 0), ([None], 0), ([0], "2"), ([True], 0)):
+        with pytest.raises(InputError, match="takes a list of steps and a ramp, whole numbers of 0 or more"):
+            LevelCurriculum(start, ramp)
     with pytest.raises(InputError, match="2 starts for 1 concept levels"):
         LevelCurriculum([0, 5]).on_fit_start(None, ConceptModule(small_config()))
     ungated = ConceptModule(small_config(reader__gated=False))
