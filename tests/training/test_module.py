@@ -150,7 +150,7 @@ def test_resume__equals_uninterrupted(corpus: Path, tmp_path: Path, stop: int, s
 
 
 @pytest.mark.filterwarnings("ignore:.*dirpath has changed.*", "ignore:.*Swapping scheduler.*")
-@pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*", "ignore:.*exists and is not empty.*")
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty.*", "ignore:SWA is.*")
 def test_resume__with_stochastic_weight_averaging(corpus: Path, tmp_path: Path):
     """Which has put its own schedule in place of ours."""
 
