@@ -146,9 +146,9 @@ class Writer:
                 can't be used.
         """
         _check_texts([prompt])
-        single = edits is not None and not isinstance(edits, list | tuple)
-        changes = [edits] if single else list(edits or [])
-        return report_plan(self.model, self.tokenizer, prompt, changes, max_new_tokens, temperature, seed)
+        if edits is None or isinstance(edits, str) or not isinstance(edits, Sequence):
+            edits = [] if edits is None else [edits]
+        return report_plan(self.model, self.tokenizer, prompt, edits, max_new_tokens, temperature, seed)
 
     @torch.no_grad()
     def compose(self, text: str, level: int = 1) -> Tensor:

@@ -44,7 +44,8 @@ def sum_rows(x: Tensor, index: Tensor, weights: Tensor, entries: Tensor | None =
     """
     if x.is_meta:  # operations are counted, and the counter knows products alone
         rows = take_rows(x, index.flatten(1), entries).unflatten(1, index.shape[1:])
-        return (weights.unsqueeze(2) @ rows).squeeze(2)
+        products: Tensor = (weights.unsqueeze(2) @ rows).squeeze(2)
+        return products
     numbers = _numbers(index.flatten(1), x.shape[1], entries).view_as(index).flatten(0, 1)
     sums: Tensor = F.embedding_bag(numbers, x.flatten(0, 1), mode="sum", per_sample_weights=weights.flatten(0, 1))
     return sums.view(*index.shape[:2], x.shape[-1])

@@ -94,7 +94,9 @@ class ComputeBudget(L.Callback):
                 raise InputError(
                     f"the budget of {budget:g} {kind} is spent: the model to go on from has taken {spent:g}."
                 )
-            if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):
+            if any(
+                isinstance(callback, GradientAccumulationScheduler) for callback in getattr(trainer, "callbacks", [])
+            ):
                 raise InputError(
                     "a budget needs steps of one size: set trainer.accumulate_grad_batches in place of "
                     "GradientAccumulationScheduler, or max_steps instead of the budget."
