@@ -297,13 +297,9 @@ class ConceptCLI(LightningCLI):
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise input_error(error) from error
         except RuntimeError as error:
-            if "state_key" not in str(error):
+            if not is_refusal(error):
                 raise
-            raise InputError(
-                "two callbacks of one type have the same settings, so that a checkpoint can't hold the state of both: "
-                "give them different ones, or, for a ModelCheckpoint like the one that keeps the best, set "
-                "--best.save_top_k."
-            ) from error
+            raise input_error(error) from error
         if self.subcommand == "fit" and self._run is None and self.model.start is not None:
             self.model.start.check_limits(*limits_of(self.config.fit))  # before there is a folder of the run
         if self._run is not None:

@@ -123,7 +123,12 @@ def input_error(error: BaseException) -> InputError:
 
 
 def _reason_in(message: str) -> str:
-    """Return what is wrong, out of a report of jsonargparse on all types of a setting."""
+    """Return what is wrong, out of what jsonargparse or Lightning report at length."""
+    if "`callback.state_key` must be unique" in message:
+        return (
+            "two callbacks of one type have the same settings, so that a checkpoint can't hold the state of both; for "
+            "a ModelCheckpoint like the one that keeps the best, set --best.save_top_k"
+        )
     _, union, errors = message.partition("\nErrors:")
     if not union or "any of the Union subtypes" not in message:
         return message

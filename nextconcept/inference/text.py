@@ -146,9 +146,9 @@ class Writer:
                 can't be used.
         """
         _check_texts([prompt])
-        if edits is None or isinstance(edits, str) or not isinstance(edits, Sequence):
-            edits = [] if edits is None else [edits]
-        return report_plan(self.model, self.tokenizer, prompt, edits, max_new_tokens, temperature, seed)
+        if isinstance(edits, str) or not isinstance(edits, Sequence | None):
+            edits = [edits]
+        return report_plan(self.model, self.tokenizer, prompt, edits or [], max_new_tokens, temperature, seed)
 
     @torch.no_grad()
     def compose(self, text: str, level: int = 1) -> Tensor:

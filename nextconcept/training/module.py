@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
@@ -262,10 +262,8 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
     def on_train_start(self) -> None:
         """Go on at the checkpoint's place in the data, with this run's optimizer settings."""
         restore_loaders(self.trainer)
-        # Weight averaging may have put a schedule of its own in place of ours.
-        if self._own_optimizer and self.lr_schedulers() is not None:
-            optimizer = self.trainer.optimizers[0]
-            apply_settings(self.optimizer_config, self.model, optimizer, self._schedule, self.objective)
+        if (schedule := self._schedule) is not None:
+            apply_settings(self.optimizer_config, self.model, self.trainer.optimizers[0], schedule, self.objective)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the first step of this size of the model, and number moments by position."""
@@ -346,8 +344,7 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         if self.trainer.world_size > 1:  # one exchange, so that the curves are those of the whole batch
             means = self.trainer.strategy.reduce(means, reduce_op="mean")
         logged: dict[str, Any] = dict(zip(values, means.unbind(), strict=True))
-        if self._own_optimizer and shown and self.lr_schedulers() is not None:
-            schedule = self._schedule
+        if shown and (schedule := self._schedule) is not None:
             logged["train/learning_rate"] = self.optimizer_config.lr * schedule.lr_lambdas[0](schedule.last_epoch)
         self.log_dict(logged, batch_size=batch.tokens.shape[0])
 
@@ -357,8 +354,10 @@ class ConceptModule(ClippedModule, ShardedModule, StoredModule, SeededModule):
         return type(self).configure_optimizers is ConceptModule.configure_optimizers
 
     @property
-    def _schedule(self) -> LambdaLR:
-        return cast(LambdaLR, self.lr_schedulers())
+    def _schedule(self) -> LambdaLR | None:
+        """Our schedule, unless a subclass or weight averaging has put another in its place."""
+        schedule = self.lr_schedulers()
+        return schedule if self._own_optimizer and isinstance(schedule, LambdaLR) else None
 
     def _draw_offset(self) -> int | None:
         """Draw the offset of the chunks: training has to see all, if chunks end with the text."""
